@@ -1,0 +1,107 @@
+"""The whole contract between the profiler and a runtime.
+
+A backend knows how to load one model for one placement and to run it. It never reads a clock, never
+writes a result and never does something other than what was asked: what it cannot do it says, in one
+sentence with a remedy, through :meth:`Backend.unavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+Precision = Literal["fp32", "fp16", "bf16"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+Fact = str | int | float | bool | None
+
+
+class BackendError(Exception):
+    """A backend could not do what it said it could; the message is one sentence for the user."""
+
+
+class FallbackError(BackendError):
+    """Part of the model ran somewhere else than asked (for example on the CPU instead of CUDA)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how a model runs.
+
+    Attributes:
+        device: ``cpu``, ``cuda``, ``cuda:N``, ``xpu`` or ``mps``.
+        precision: Type of weights, activations and input.
+        threads: Intra-op threads on the host; at least 1. Inter-op parallelism is always 1.
+        memory_format: Layout of the input and the weights, where the backend has the choice.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    threads: int = 1
+    memory_format: MemoryFormat = "contiguous"
+
+    @property
+    def device_type(self) -> str:
+        """The device without its index: ``cuda:1`` is of type ``cuda``."""
+        return self.device.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network as a backend receives it.
+
+    Attributes:
+        key: Names architecture and weights by content; equal keys mean equal outputs, so compiled and
+            exported forms may be cached under it. None when the content is not known: then nothing is cached.
+        module: Builds the torch module in evaluation mode, fp32 on the CPU, always with the same weights.
+            Call it only when needed: it may take a second.
+        onnx: The ONNX file, for a model that was brought as one; only ONNX runtimes can load it.
+        cache: Folder for exported and compiled forms, or None to keep nothing.
+    """
+
+    key: str | None
+    module: Callable[[], nn.Module] | None
+    onnx: Path | None = None
+    cache: Path | None = None
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A loaded model with its input already resident on the device."""
+
+    def run(self) -> None:
+        """Submit one forward pass. May return before the device has finished."""
+
+    def sync(self) -> None:
+        """Block until everything submitted has finished. A no-op on synchronous devices."""
+
+    def output(self) -> Array:
+        """Return the output of the last :meth:`run` as fp32 on the host, shape (batch, classes)."""
+
+    def facts(self) -> Mapping[str, Fact]:
+        """Return what really ran: versions, provider, threads as read back, effective flags."""
+
+
+class Backend(Protocol):
+    """One runtime."""
+
+    @property
+    def name(self) -> str:
+        """The name without options."""
+
+    def unavailable(self, placement: Placement) -> str | None:
+        """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
+
+    def load(self, model: Model, example: Array, placement: Placement) -> AbstractContextManager[Session]:
+        """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width)).
+
+        Leaving the context frees everything. Raises :class:`BackendError` with one sentence.
+        """

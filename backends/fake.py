@@ -1,0 +1,347 @@
+"""A backend whose every duration and fault is known beforehand; it ships, and the tests are built on it.
+
+It needs neither torch nor a model. Adapters must not read clocks, because only the profiler measures; this
+one reads one all the same, since it has to make real time pass exactly. Under a :class:`FakeClock` no real
+time passes, and statistics can be asserted to the nanosecond.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from backends import devices
+from backends.base import BackendError, Fact, FallbackError, Model, Placement
+
+if TYPE_CHECKING:
+    from backends.base import Array
+
+CLASSES = 10
+FLOOD_BYTES = 4 << 20
+EXIT_STATUS = 7
+_OOM_HEADROOM = 64 << 20
+
+When = Literal["load", "run"]
+Fault = Literal[
+    "none", "unavailable", "raise", "fallback", "segfault", "kill", "exit", "oom", "hang", "flood",
+    "parity", "nan",
+]  # fmt: skip
+
+
+class Clock(Protocol):
+    """Time that can be read and spent."""
+
+    def __call__(self) -> int:
+        """Return the time in nanoseconds."""
+
+    def advance(self, ns: int) -> None:
+        """Let ``ns`` nanoseconds pass."""
+
+
+class FakeClock:
+    """A clock that moves only when told to; starts at 0 ns."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        """Return the time in nanoseconds."""
+        return self.now
+
+    def advance(self, ns: int) -> None:
+        """Let ``ns`` nanoseconds pass at once."""
+        self.now += ns
+
+
+class WallClock:
+    """Real time, spent by spinning: sleeping would overshoot by the scheduler's 50 microseconds or more."""
+
+    def __call__(self) -> int:
+        """Return the time in nanoseconds."""
+        return time.perf_counter_ns()
+
+    def advance(self, ns: int) -> None:
+        """Keep a core busy for ``ns`` nanoseconds."""
+        end = time.perf_counter_ns() + ns
+        while time.perf_counter_ns() < end:
+            pass
+
+
+class FakeSession:
+    """A device that takes scripted time for each run.
+
+    Args:
+        durations_ns: Time of each run in turn; the last one repeats for ever.
+        clock: What the time is spent on.
+        result: What :meth:`output` returns; shape (1, 10) of zeros when left out.
+        asynchronous: Whether :meth:`run` returns at once and the time passes in :meth:`sync`, as on a GPU.
+        before: Called before each run with its number, from 1.
+    """
+
+    def __init__(
+        self,
+        durations_ns: Iterable[int],
+        clock: Clock,
+        *,
+        result: Array | None = None,
+        asynchronous: bool = False,
+        before: Callable[[int], None] | None = None,
+        facts: Mapping[str, Fact] | None = None,
+    ) -> None:
+        self._durations = iter(durations_ns)
+        self._last = 0
+        self._clock = clock
+        self._result = result
+        self._asynchronous = asynchronous
+        self._before = before
+        self._facts = dict(facts or {})
+        self._free_at = clock()
+        self._open = True
+        self.runs = 0
+
+    def run(self) -> None:
+        """Submit one run; on a synchronous device, wait for it."""
+        if not self._open:
+            raise BackendError("the session is closed: load the model again")
+        self.runs += 1
+        if self._before is not None:
+            self._before(self.runs)
+        self._last = next(self._durations, self._last)
+        self._free_at = max(self._free_at, self._clock()) + self._last
+        if not self._asynchronous:
+            self.sync()
+
+    def sync(self) -> None:
+        """Let the time pass that the device still needs."""
+        self._clock.advance(max(0, self._free_at - self._clock()))
+
+    def output(self) -> Array:
+        """Return the result, the same after every run."""
+        import numpy as np
+
+        if not self.runs:
+            raise BackendError("there is no output yet: call run() first")
+        return np.zeros((1, CLASSES), np.float32) if self._result is None else self._result.copy()
+
+    def facts(self) -> Mapping[str, Fact]:
+        """Return the script."""
+        return self._facts
+
+    def close(self) -> None:
+        """Refuse further runs."""
+        self._open = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fake:
+    """The fake's script; the fields are options, as in ``fake:duration_ms=2,fault=hang,after=3``.
+
+    Attributes:
+        duration_ms: Median time of one run, in milliseconds.
+        load_ms: Time of loading, in milliseconds.
+        jitter: Standard deviation of the logarithm of the times.
+        drift: Relative change of the duration over ``drift_runs`` runs, linear, constant from then on.
+        drift_runs: Runs until the drift ends.
+        slow_runs: First runs that take longer, as those of a compiler do.
+        slow_factor: How many times longer they take.
+        asynchronous: Return from a run at once and let the time pass in sync, as a GPU does.
+        bytes: Memory to touch, page by page: at load it stays until the session closes, at run it is freed
+            after each run.
+        leak: Memory to touch in each run and never free, in bytes.
+        fault: What goes wrong. ``unavailable`` refuses every placement, ``flood`` prints 4 MiB and goes on,
+            ``exit`` ends the process with status 7, ``parity`` and ``nan`` change the output.
+        at: When fault and bytes happen.
+        after: Number of the run, from 1, in which the fault happens.
+        seed: Of the jitter.
+    """
+
+    duration_ms: float = 1.0
+    load_ms: float = 0.0
+    jitter: float = 0.0
+    drift: float = 0.0
+    drift_runs: int = 100
+    slow_runs: int = 0
+    slow_factor: float = 3.0
+    asynchronous: bool = False
+    bytes: int = 0
+    leak: int = 0
+    fault: Fault = "none"
+    at: When = "run"
+    after: int = 1
+    seed: int = 0
+
+    name: ClassVar[str] = "fake"
+
+    def unavailable(self, placement: Placement) -> str | None:
+        """Return why ``placement`` cannot be served, with the remedy, or None when it can."""
+        if self.fault == "unavailable":
+            return "fake was told to be unavailable: drop the option fault=unavailable"
+        if reason := devices.malformed(placement):
+            return reason
+        if placement.device_type != "cpu":
+            return f"fake has no device {placement.device!r}: use --device cpu"
+        return None
+
+    @contextmanager
+    def load(
+        self, model: Model, example: Array, placement: Placement, *, clock: Clock | None = None
+    ) -> Iterator[FakeSession]:
+        """Pretend to load; ``model`` is not looked at.
+
+        Args:
+            model: Ignored.
+            example: Input, shape (batch, channels, height, width); the output depends on it alone.
+            placement: Ends up in the facts.
+            clock: What time is spent on; real time when left out.
+        """
+        del model
+        clock = clock or WallClock()
+        clock.advance(round(self.load_ms * 1e6))
+        kept = [touch(self.bytes)] if self.at == "load" else []
+        if self.at == "load":
+            FAULTS[self.fault]()
+        session = FakeSession(
+            self.durations_ns(),
+            clock,
+            result=self._result(example),
+            asynchronous=self.asynchronous,
+            before=self._before(kept),
+            facts=self._facts(placement),
+        )
+        try:
+            yield session
+        finally:
+            session.close()
+            kept.clear()
+
+    def expected(self, example: Array) -> Array:
+        """Return the right output for ``example``: the fake runs no model that eager could run too."""
+        return expected_output(example)
+
+    def durations_ns(self) -> Iterator[int]:
+        """Yield the time of each run, in nanoseconds, without end; equal options yield equal times."""
+        draw = random.Random(self.seed)  # noqa: S311 - times, not secrets
+        for run in itertools.count():
+            ms = self.duration_ms * (1 + self.drift * min(1.0, run / max(1, self.drift_runs)))
+            ms *= self.slow_factor if run < self.slow_runs else 1.0
+            yield round(ms * 1e6 * draw.lognormvariate(0.0, self.jitter))
+
+    def _before(self, kept: list[mmap.mmap]) -> Callable[[int], None]:
+        def before(run: int) -> None:
+            if self.at == "run":
+                touch(self.bytes)
+                if run == self.after:
+                    FAULTS[self.fault]()
+            if self.leak:
+                kept.append(touch(self.leak))
+
+        return before
+
+    def _result(self, example: Array) -> Array:
+        import numpy as np
+
+        result = expected_output(example)
+        if self.fault == "parity":
+            result[:, 0] += 0.5 * np.abs(result).max()
+        if self.fault == "nan":
+            result[:, 0] = np.nan
+        return result
+
+    def _facts(self, placement: Placement) -> dict[str, Fact]:
+        asked = {f"asked_{name}": value for name, value in asdict(placement).items() if name != "threads"}
+        facts: dict[str, Fact] = {"cached": False, "threads": placement.threads, "device": "cpu"}
+        return facts | asked | asdict(self)
+
+
+def expected_output(example: Array) -> Array:
+    """Return the fake's output for ``example``: (batch, 10), the mean of each image times fixed weights."""
+    import numpy as np
+
+    means = example.reshape(len(example), -1).mean(axis=1, dtype=np.float64)
+    weights = np.sin(np.arange(1, CLASSES + 1))
+    return np.outer(means + 1.0, weights).astype(np.float32)
+
+
+def touch(size: int) -> mmap.mmap:
+    """Return ``size`` bytes, at least 1, that are resident: one byte of every page is written.
+
+    Mapped, not from the heap, so that dropping the last reference gives every page back at once.
+    """
+    block = mmap.mmap(-1, max(1, size))
+    for start in range(0, size, mmap.PAGESIZE):
+        block[start] = 1
+    return block
+
+
+def _raise() -> None:
+    raise RuntimeError("fake raises because fault=raise")
+
+
+def _fallback() -> None:
+    raise FallbackError("fake ran elsewhere because fault=fallback: drop the option")
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _exit() -> None:
+    os._exit(EXIT_STATUS)
+
+
+def _oom() -> None:
+    """Run into a limit on the address space little above what is in use, as a real allocation would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        used = int(file.read().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (used + _OOM_HEADROOM, hard))
+    try:
+        bytearray(4 * _OOM_HEADROOM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(3600)
+
+
+def _flood() -> None:
+    line = b"fake floods the output because fault=flood\n"
+    left = memoryview(line * (FLOOD_BYTES // len(line) + 1))
+    while left:
+        left = left[os.write(1, left) :]
+
+
+def _nothing() -> None:
+    pass
+
+
+FAULTS: dict[Fault, Callable[[], None]] = {
+    "none": _nothing,
+    "unavailable": _nothing,
+    "raise": _raise,
+    "fallback": _fallback,
+    "segfault": _segfault,
+    "kill": _kill,
+    "exit": _exit,
+    "oom": _oom,
+    "hang": _hang,
+    "flood": _flood,
+    "parity": _nothing,
+    "nan": _nothing,
+}

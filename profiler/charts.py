@@ -1,0 +1,302 @@
+"""Charts, as pure functions from tables to altair specifications; saved without a browser or a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from profiler.errors import UserError
+from profiler.fit import PROXIES, Fit, Line, measured, network_names, plain, rows_of, scale_of
+
+# Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
+UNSCALED = "unscaled"
+RULE_COLOURS = {
+    UNSCALED: "#555555",
+    "d": "#0072B2",
+    "w": "#E69F00",
+    "r": "#009E73",
+    "dwr": "#CC79A7",
+    "dWr": "#D55E00",
+    "g": "#56B4E9",
+}
+OTHER_COLOURS = ("#56B4E9", "#8C6D1F", "#000000", "#B8A800", "#7A5195")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke")
+
+# Liberation Sans travels with vl-convert and has Arial's and Helvetica's widths: files look alike everywhere.
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+INK, MUTED, GRID = "#1f2328", "#5f6670", "#e7e9ec"
+PANEL = 300
+FORMATS = (".html", ".png", ".svg")
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+# A module keeps its names to itself: the bundle leaves hundreds of short ones in the global scope.
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Latency against complexity</title>
+<div id="chart"></div>
+<script>{scripts}</script>
+<script type="application/json" id="spec">{spec}</script>
+<script type="module">
+const spec = JSON.parse(document.getElementById("spec").textContent);
+vegaEmbed("#chart", spec, {{ renderer: "svg", actions: {{ export: true }} }});
+</script>
+</html>
+"""
+
+Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.VConcatChart
+Styled = TypeVar("Styled", alt.Chart, alt.ConcatChart, alt.VConcatChart)
+
+
+def latency(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
+    """Latency against activations, flops and parameters: three panels side by side, a row per group.
+
+    Args:
+        frame: The table the fits were made from.
+        fits: What :func:`profiler.fit.fit` made of it.
+
+    Returns:
+        A chart; one that says so where nothing was measured.
+    """
+    rows = [
+        group(frame, one).properties(title=_row_title(one)) for one in fits if one.family is None and one.n
+    ]
+    if not rows:
+        return empty(
+            next((one.reason for one in fits if one.reason), None) or "the table has no measured case"
+        )
+    return styled(alt.vconcat(*rows, spacing=34))
+
+
+def group(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart:
+    """The three panels of one group, in reading order; a page may wrap them by setting ``columns``.
+
+    Args:
+        frame: The table the fit was made from.
+        one: A pooled fit with at least one network.
+    """
+    points = _points(frame, one)
+    return alt.concat(*(_panel(points, one, proxy) for proxy in PROXIES), columns=3, spacing=26)
+
+
+def empty(reason: str) -> alt.Chart:
+    """A chart that says, in words, that there is nothing to see and why."""
+    data = pd.DataFrame({"text": [f"Nothing to draw: {reason}"]})
+    mark = alt.Chart(data, width=3 * PANEL, height=120).mark_text(fontSize=15, color=MUTED, font=FONT)
+    chart: alt.Chart = mark.encode(text="text:N")
+    return styled(chart)
+
+
+def styled(chart: Styled, padding: int = 14) -> Styled:
+    """The house style: quiet grid, legible type, no frame."""
+    styled_chart: Styled = (
+        chart.configure(font=FONT, background="white", padding=padding)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelFontSize=11,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            labelColor=MUTED,
+            titleColor=INK,
+            gridColor=GRID,
+            domainColor="#b5bac1",
+            ticks=False,
+            labelPadding=6,
+            titlePadding=8,
+            tickCount=6,
+        )
+        .configure_title(
+            anchor="start",
+            fontSize=14,
+            color=INK,
+            subtitleFontSize=12,
+            subtitleColor=MUTED,
+            subtitlePadding=5,
+            offset=10,
+        )
+        .configure_legend(
+            orient="bottom",
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            titleColor=MUTED,
+            titleOrient="left",
+            titlePadding=14,
+            symbolSize=80,
+            symbolOpacity=1,
+            columns=6,
+            columnPadding=16,
+        )
+    )
+    return styled_chart
+
+
+def specification(chart: Chart) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart, with legends in rows, which altair cannot ask for."""
+    spec: dict[str, Any] = chart.to_dict()
+    layout = {"bottom": {"direction": "vertical", "anchor": "start", "margin": 10}}
+    spec["config"].setdefault("legend", {})["layout"] = layout
+    return spec
+
+
+def svg(chart: Chart) -> str:
+    """A chart as SVG text."""
+    return str(vl_convert.vegalite_to_svg(specification(chart), vl_version=VEGA_LITE))
+
+
+def scripts() -> str:
+    """The script that draws specifications in a page (``window.vegaEmbed``), whole."""
+    return str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]  # stub only
+
+
+def embedded(data: object) -> str:
+    """JSON that cannot end the script element it stands in, whatever names the data hold."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+
+
+def save(chart: Chart, path: Path) -> None:
+    """Write a chart as one file that needs nothing else: ``.html`` (scripts inside), ``.png`` or ``.svg``.
+
+    Raises:
+        UserError: The name ends in something else.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise UserError(
+            f"{path.name}: a chart is written as {', '.join(FORMATS)}; change the end of the name"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".png":
+        path.write_bytes(vl_convert.vegalite_to_png(specification(chart), vl_version=VEGA_LITE, scale=2))
+    elif suffix == ".svg":
+        path.write_text(svg(chart), encoding="utf-8")
+    else:
+        page = PAGE.format(scripts=scripts(), spec=embedded(specification(chart)))
+        path.write_text(page, encoding="utf-8")
+
+
+def _row_title(one: Fit) -> alt.TitleParams:
+    networks = f"{one.n} network" if one.n == 1 else f"{one.n} networks"
+    return alt.TitleParams(one.label, subtitle=networks, fontSize=15, offset=16)
+
+
+def _points(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
+    """One row per measured network of a group, in the units of the axes, with what a tooltip shows."""
+    rows = rows_of(frame, one.group)
+    rows = rows[measured(rows)]
+    points = pd.DataFrame({"network": network_names(rows), "y": pd.to_numeric(rows[one.y], errors="coerce")})
+    points["family"] = [plain(v) for v in rows["family"]] if "family" in rows else ""
+    points["scaling"] = [plain(v) or UNSCALED for v in rows["scaling"]] if "scaling" in rows else UNSCALED
+    for proxy in PROXIES:
+        counts = pd.to_numeric(rows[proxy], errors="coerce")
+        points[proxy] = counts / scale_of(proxy, counts.dropna().to_numpy(dtype=float))[0]
+    for name, column in {"low": "latency_ci_low_ms", "high": "latency_ci_high_ms"}.items():
+        ours = one.y == "latency_ms" and column in rows
+        points[name] = pd.to_numeric(rows[column], errors="coerce") if ours else None
+    for column in ("resolution", "status", "parity"):
+        points[column] = [plain(v) for v in rows[column]] if column in rows else ""
+    return points.dropna(subset=["y", *PROXIES])
+
+
+def _panel(points: pd.DataFrame, one: Fit, proxy: str) -> alt.LayerChart:
+    line = one.line(proxy)
+    unit = line.x_unit if line else PROXIES[proxy].unit
+    x = alt.X(f"{proxy}:Q", title=_x_title(proxy, unit), scale=alt.Scale(zero=True, nice=True))
+    # One range for the three panels of a group, to compare heights; one extent, to align rows.
+    tops = [points[["y", "high"]].max().max(), *(_ends(points, each)["y"].max() for each in one.lines)]
+    axis = alt.Axis(minExtent=34, title=_y_title(one))
+    y = alt.Y("y:Q", axis=axis, scale=alt.Scale(domain=[0, max(tops)], nice=True))
+    base = alt.Chart(points)
+    dots = base.mark_point(filled=True, size=62, opacity=0.85).encode(
+        x, y, _colour(points), _shape(points), tooltip=_tooltip(points, one, proxy, unit)
+    )
+    layers = [dots]
+    if points["low"].notna().any():
+        bars = base.mark_rule(strokeWidth=1, opacity=0.55)
+        layers.insert(0, bars.encode(x, alt.Y("low:Q", axis=axis), alt.Y2("high:Q"), _colour(points)))
+    if line:
+        mark = alt.Chart(_ends(points, line)).mark_line(color=INK, strokeWidth=1.4, opacity=0.75, clip=True)
+        layers.insert(0, mark.encode(x, y, tooltip=alt.Tooltip("line:N", title="fit")))
+    chart: alt.LayerChart = alt.LayerChart(
+        layer=layers, width=PANEL, height=PANEL * 0.8, title=_panel_title(one, proxy, line)
+    )
+    return chart
+
+
+def _ends(points: pd.DataFrame, line: Line) -> pd.DataFrame:
+    """Both ends of a fitted line, and its equation."""
+    x = pd.Series([points[line.proxy].min(), points[line.proxy].max()])
+    text = f"{line.intercept:.4g} + {line.slope:.4g} per {line.x_unit}"
+    return pd.DataFrame({line.proxy: x, "y": line.intercept + line.slope * x, "line": text})
+
+
+def _panel_title(one: Fit, proxy: str, line: Line | None) -> alt.TitleParams:
+    """What is seen: the correlation with its interval, the best one in bold."""
+    best = one.winner is not None and one.winner.proxy == proxy
+    name = PROXIES[proxy].name.capitalize()
+    if line is None:
+        return alt.TitleParams(name, subtitle=one.unfit.get(proxy, ""), fontWeight="normal")
+    low, high = line.r_interval
+    return alt.TitleParams(
+        f"{name}: r = {line.r:.3f}" + (" (best)" if best else ""),
+        subtitle=f"95% interval {low:.3f} to {high:.3f}",
+        fontWeight="bold" if best else "normal",
+    )
+
+
+def _x_title(proxy: str, unit: str) -> str:
+    """``activations of one image (millions)``; parameters do not depend on the image."""
+    name = PROXIES[proxy].name + ("" if proxy == "params" else " of one image")
+    return f"{name} ({'millions' if unit.startswith('M ') else unit})"
+
+
+def _y_title(one: Fit) -> str:
+    name = one.y.removesuffix(f"_{one.unit}").replace("_", " ") if one.unit else one.y
+    return f"{name} ({one.unit})" if one.unit else name
+
+
+def _colour(points: pd.DataFrame) -> alt.Color:
+    """A colour per scaling rule; per family where nothing was scaled in different ways."""
+    if points["scaling"].nunique() == 1:
+        families = sorted(set(points["family"]))
+        palette = cycle([*RULE_COLOURS.values()][1:] if len(families) > 1 else [RULE_COLOURS["d"]])
+        scale = alt.Scale(domain=families, range=[next(palette) for _ in families])
+        return alt.Color("family:N", scale=scale, legend=_legend("family", len(families)))
+    present = set(points["scaling"])
+    known = [rule for rule in RULE_COLOURS if rule in present]
+    others = sorted(present - set(known))
+    used = [RULE_COLOURS[rule] for rule in known]
+    spare = cycle([colour for colour in OTHER_COLOURS if colour not in used])
+    scale = alt.Scale(domain=known + others, range=used + [next(spare) for _ in others])
+    return alt.Color("scaling:N", scale=scale, legend=_legend("scaling", len(present)))
+
+
+def _shape(points: pd.DataFrame) -> alt.Shape:
+    families = sorted(set(points["family"]))
+    shapes = cycle(SHAPES)
+    scale = alt.Scale(domain=families, range=[next(shapes) for _ in families])
+    return alt.Shape("family:N", scale=scale, legend=_legend("family", len(families)))
+
+
+def _legend(title: str, entries: int) -> alt.Legend | None:
+    return alt.Legend(title=title) if entries > 1 else None
+
+
+def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[alt.Tooltip]:
+    shown = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("y:Q", title=_y_title(one), format=".4~g"),
+        alt.Tooltip("low:Q", title="95% from", format=".4~g"),
+        alt.Tooltip("high:Q", title="95% to", format=".4~g"),
+        alt.Tooltip(f"{proxy}:Q", title=unit, format=".4~g"),
+        *(alt.Tooltip(f"{name}:N") for name in ("family", "scaling", "resolution", "status", "parity")),
+    ]
+    return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).notna().any()]

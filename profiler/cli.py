@@ -1,0 +1,195 @@
+"""Dispatch only: every command lives in the module of its name and is imported when it is called.
+
+Importing this module costs typer and nothing else, so that ``profiler --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+app = typer.Typer(
+    name="profiler",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What a network costs on your hardware: latency of scaled networks, and what predicts it.",
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name that `profiler models` lists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, its journal, or a CSV.")]
+Many = Optional[str]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from profiler import __version__
+
+        typer.echo(f"latency-profiler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def models(
+    pattern: Annotated[Optional[str], typer.Argument(metavar="[PATTERN]", help="Part of a name.")] = None,
+    json: Json = False,
+) -> None:
+    """List the networks there are, with their exact complexity."""
+    from profiler.complexity import list_models
+
+    list_models(json, pattern)
+
+
+@app.command()
+def complexity(
+    model: Model,
+    scale: Annotated[str, typer.Option("--scale", metavar="RULE", help="d, w, dwr, dWr, d1_w8_g8_r1, alpha=0.8, ...")] = "",
+    factor: Annotated[Optional[float], typer.Option("--factor", metavar="S", help="Scale flops by about S.")] = None,
+    flops: Annotated[Optional[str], typer.Option("--flops", metavar="T", help="Solve for a target, as 16GF.")] = None,
+    json: Json = False,
+) -> None:
+    """Print a network's exact flops, params and acts, scaled or not."""
+    from profiler.complexity import run as command
+
+    command(model, scale, factor, flops, json)
+
+
+@app.command()
+def run(
+    plan: Annotated[Optional[str], typer.Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
+    model: Annotated[Many, typer.Option("--model", metavar="A,B", help="Names, package.module:factory, or .onnx files.")] = None,
+    scale: Annotated[Many, typer.Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
+    factor: Annotated[Many, typer.Option("--factor", metavar="S,S", help="Scaling factors.")] = None,
+    flops: Annotated[Many, typer.Option("--flops", metavar="T,T", help="Target flops instead of factors.")] = None,
+    backend: Annotated[Many, typer.Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")] = None,
+    device: Annotated[Many, typer.Option("--device", metavar="D,D", help="cpu, cuda:0, ...")] = None,
+    precision: Annotated[Many, typer.Option("--precision", metavar="P,P", help="Of numbers: fp32, fp16, bf16; of the result: a case is finished when its 95% interval is within this, as 1%.")] = None,
+    threads: Annotated[Many, typer.Option("--threads", metavar="N,N", help="Threads; 0 is every usable core.")] = None,
+    batch: Annotated[Many, typer.Option("--batch", metavar="N,N", help="Images per forward.")] = None,
+    mode: Annotated[Many, typer.Option("--mode", metavar="M,M", help="infer.")] = None,
+    memory_format: Annotated[Many, typer.Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
+    rounds: Annotated[Optional[int], typer.Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
+    visit: Annotated[Optional[str], typer.Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
+    timeout: Annotated[Optional[str], typer.Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
+    seed: Annotated[Optional[int], typer.Option("--seed", metavar="N", help="Seed of the random order.")] = None,
+    out: Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder of the run [results/PLAN-DATE].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; measures nothing twice.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and how long it takes.")] = False,
+    isolation: Annotated[Optional[str], typer.Option("--isolation", metavar="HOW", help="forkserver or spawn.")] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
+    memory_limit: Annotated[Optional[str], typer.Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")] = None,
+) -> None:
+    """Measure a plan: a fresh process per visit, every visit kept, a CSV, charts and a report at the end."""
+    from profiler.run import Options, command
+
+    numbers, interval = _precisions(precision)
+    flags: dict[str, object] = {
+        "models": model,
+        "scalings": scale,
+        "factors": factor,
+        "flops": flops,
+        "backends": backend,
+        "devices": device,
+        "precisions": numbers,
+        "threads": threads,
+        "batches": batch,
+        "modes": mode,
+        "memory_formats": memory_format,
+        "seed": seed,
+        "precision": interval,
+        "rounds": rounds,
+        "visit_s": visit,
+        "timeout_s": timeout,
+    }
+    raise typer.Exit(command(plan, flags, Options(out, resume, dry_run, isolation, pin, memory_limit)))
+
+
+def _precisions(text: str | None) -> tuple[str | None, str | None]:
+    """Tell the precision of numbers (``fp32,bf16``) from that of the result (``1%``): one flag takes both."""
+    words = [word.strip() for word in text.split(",")] if text else []
+    results = [word for word in words if word[:1].isdigit() or word[:1] == "."]
+    numbers = [word for word in words if word not in results]
+    return ",".join(numbers) or None, results[-1] if results else None
+
+
+@app.command()
+def export(
+    run: RunPath,
+    csv: Annotated[Path, typer.Option("--csv", metavar="FILE", help="Where to write the table.")],
+) -> None:
+    """Write a run's table, one row per case, at any time."""
+    from profiler.export import run as command
+
+    command(run, csv)
+
+
+@app.command()
+def fit(
+    source: RunPath,
+    y: Annotated[Optional[str], typer.Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
+    chart: Annotated[Optional[Path], typer.Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit latency against activations, flops and parameters; any CSV with those columns will do."""
+    from profiler.fit import run as command
+
+    command(source, json, y, chart)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, journals or CSVs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained page: charts, fits, failures, the table, and how to reproduce it."""
+    from profiler.report import run as command
+
+    command(runs, output)
+
+
+@app.command()
+def calibrate(
+    threads: Annotated[Optional[str], typer.Option("--threads", metavar="N,N", help="Thread counts [1, all cores].")] = None,
+    device: Annotated[str, typer.Option("--device", metavar="D", help="Device.")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = "fp32",
+) -> None:
+    """Measure the nominal time of the reference workload again, on a quiet machine, and keep it."""
+    from profiler.calibrate import run as command
+
+    command(threads, device, precision)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"profiler: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Run the command line; a known error is one sentence on standard error and a non-zero exit."""
+    from profiler.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`| head`): not an error of ours.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        _fail("stopped", 130)

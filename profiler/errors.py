@@ -1,0 +1,11 @@
+"""The one exception that reaches a user as a sentence instead of a traceback."""
+
+
+class UserError(Exception):
+    """Bad input or a missing precondition.
+
+    The message is one sentence or two: the value, what was expected, and the next step. The command line
+    prints it and exits with :attr:`exit_code`.
+    """
+
+    exit_code = 2

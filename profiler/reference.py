@@ -1,0 +1,164 @@
+"""The fixed workload that is interleaved with every measurement, and its nominal time on this machine.
+
+The workload is made of a matrix product (arithmetic), a memory stream (bandwidth) and small kernels (launches and
+thread wake-ups): what disturbs a network disturbs at least one of them. Its nominal time is measured once per
+machine, device, thread count and precision and kept in the user's cache; a latency is a ratio to the reference
+beside it times that nominal time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends.base import Placement
+
+if TYPE_CHECKING:
+    import torch
+
+#: Bumped when the workload changes: a nominal time holds for one version of it.
+VERSION = 1
+#: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
+TARGET_NS = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The reference on one machine, device, thread count and precision.
+
+    Attributes:
+        repeats: Units of work in one call.
+        nominal_ns: Time of one call when nothing disturbs the machine.
+        spread: Relative standard deviation of the nominal over the processes that measured it.
+        visits: Fresh processes that measured it.
+        created: UTC time, ISO 8601.
+    """
+
+    repeats: int
+    nominal_ns: float
+    spread: float
+    visits: int
+    created: str
+
+
+class Reference:
+    """The workload itself, on one device; satisfies :class:`profiler.measure.Workload`."""
+
+    def __init__(self, placement: Placement, repeats: int = 1) -> None:
+        import torch
+
+        device = torch.device(placement.device)
+        kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[placement.precision]
+        on_cpu = device.type == "cpu"
+        # CPU matrix products in half precision are emulated on most machines and would dwarf the rest.
+        dtype = torch.float32 if on_cpu else kind
+        edge = round(192 * placement.threads ** (1 / 3) / 16) * 16 if on_cpu else 2048
+        stream = 1 << 18 if on_cpu else 1 << 24
+        generator = torch.Generator().manual_seed(0)
+
+        def random(*size: int) -> torch.Tensor:
+            return torch.rand(*size, generator=generator).to(device, dtype)
+
+        self._torch = torch
+        self._a, self._b, self._c = random(edge, edge), random(edge, edge), random(edge, edge)
+        self._from, self._to = random(stream), random(stream)
+        self._small = random(4096)
+        self.repeats = repeats
+        self._sync: Callable[[], None] = (lambda: None) if on_cpu else _synchronize(device)
+
+    def run(self) -> None:
+        """Submit one call."""
+        with self._torch.inference_mode():
+            for _ in range(self.repeats):
+                self._torch.mm(self._a, self._b, out=self._c)
+                self._to.copy_(self._from)
+                for _ in range(4):
+                    self._small.mul_(1.0)
+
+    def sync(self) -> None:
+        """Block until everything submitted has finished."""
+        self._sync()
+
+
+def _synchronize(device: torch.device) -> Callable[[], None]:
+    import torch
+
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return torch.accelerator.synchronize
+
+
+def choose_repeats(placement: Placement, clock: Callable[[], int] = time.perf_counter_ns) -> int:
+    """Return how many units make one call of about :data:`TARGET_NS`."""
+    unit = Reference(placement)
+    times = []
+    for _ in range(20):
+        start = clock()
+        unit.run()
+        unit.sync()
+        times.append(clock() - start)
+    return max(1, round(TARGET_NS / statistics.median(times[5:])))
+
+
+def sample(placement: Placement, repeats: int, seconds: float) -> list[int]:
+    """Return times in nanoseconds of single calls over ``seconds``, after warming up."""
+    reference = Reference(placement, repeats)
+    times: list[int] = []
+    deadline = time.perf_counter_ns() + round((seconds + 0.2) * 1e9)
+    warm = time.perf_counter_ns() + 200_000_000
+    while time.perf_counter_ns() < deadline:
+        start = time.perf_counter_ns()
+        reference.run()
+        reference.sync()
+        now = time.perf_counter_ns()
+        if start > warm:
+            times.append(now - start)
+    return times
+
+
+def nominal(visits: list[list[int]]) -> tuple[float, float]:
+    """Return (nominal time in ns, relative spread) from times taken in several fresh processes.
+
+    A disturbance only ever slows a call, so each process counts with its lower quartile, and the processes with
+    their median: half of them may be disturbed throughout without moving the result.
+    """
+    levels = [statistics.quantiles(times, n=4)[0] for times in visits]
+    centre = statistics.median(levels)
+    return centre, (statistics.stdev(levels) / centre if len(levels) > 1 else 0.0)
+
+
+def identity(host: str, placement: Placement) -> str:
+    """Return the name under which a calibration is kept."""
+    p = placement
+    return f"v{VERSION} {host} {p.device} {p.precision} t{p.threads}"
+
+
+def stored(folder: Path, name: str) -> Calibration | None:
+    """Return the calibration kept under ``name``, or None when there is none or it cannot be read."""
+    try:
+        return Calibration(**_load(folder)[name])
+    except (KeyError, TypeError):
+        return None
+
+
+def store(folder: Path, name: str, calibration: Calibration) -> None:
+    """Keep a calibration; another process sees the old file or the new one, never half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = _load(folder) | {name: asdict(calibration)}
+    temporary = folder / f".calibration.{os.getpid()}"
+    temporary.write_text(json.dumps(kept, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(folder / "calibration.json")
+
+
+def _load(folder: Path) -> dict[str, dict[str, object]]:
+    try:
+        kept = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}

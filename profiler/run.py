@@ -1,0 +1,436 @@
+"""``profiler run``: rounds over the cases of a plan, a fresh process per visit, every visit kept.
+
+Each round visits every unfinished case once, in random order, so that a drift of the machine spreads over all cases
+instead of falling on the last ones. A case is finished when the interval over its visits is narrow enough.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol
+
+import platformdirs
+
+from backends.base import Placement
+from profiler import __version__, host, reference
+from profiler.errors import UserError
+from profiler.estimate import case_estimate
+from profiler.executors import Executor, Isolation, LocalExecutor
+from profiler.records import Budget, Case, Failure, Measurement, Record
+from profiler.store import Journal
+from profiler.summary import finish
+from profiler.units import parse_bytes
+from profiler.worker import CalibrationTask, Limits, Reply, Task, calibrate, visit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from profiler.plan import Plan
+
+LimitsFor = Callable[[Placement], Limits]
+
+#: Fresh processes that measure the nominal time of a reference, and seconds each.
+CALIBRATION_VISITS = 5
+CALIBRATION_S = 0.5
+
+
+def cache_folder() -> Path:
+    """Return where exports, eager outputs and calibrations are kept between runs."""
+    return Path(platformdirs.user_cache_dir("latency-profiler", appauthor=False))
+
+
+class Interrupt:
+    """Ctrl-C once finishes the visit that runs and saves; twice stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nfinishing the visit that runs, then saving; Ctrl-C again stops now", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def watch(self) -> Iterator[Interrupt]:
+        """Take over SIGINT for the duration of the context."""
+        before = signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class Progress:
+    """What is known of each case so far: the state that decides what is visited next."""
+
+    cases: Sequence[Case]
+    budget: Budget
+    visits: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, record: Record) -> None:
+        """Count one visit."""
+        self.visits[record.case.key].append(record)
+
+    def good(self, case: Case) -> list[Measurement]:
+        """Return the measurements of ``case``."""
+        outcomes = [record.outcome for record in self.visits[case.key]]
+        return [outcome for outcome in outcomes if isinstance(outcome, Measurement)]
+
+    def finished(self, case: Case) -> bool:
+        """Whether ``case`` needs no further visit.
+
+        Its rounds are used up, its interval is within the precision asked for, or it has failed: a failure is
+        repeated only where earlier visits of the same case succeeded.
+        """
+        done, good = self.visits[case.key], self.good(case)
+        if len(done) >= self.budget.rounds:
+            return True
+        if done and not good:
+            return True
+        if len(good) < self.budget.min_rounds:
+            return False
+        width = case_estimate(good).relative_half_width
+        return width is not None and width <= self.budget.precision
+
+    def round_order(self, number: int, seed: int) -> list[Case]:
+        """Return the unfinished cases that round ``number`` has not visited, in its random order."""
+        order = list(self.cases)
+        random.Random(f"{seed}:{number}").shuffle(order)  # noqa: S311 - an order, not a secret
+        return [case for case in order if not self.finished(case) and len(self.visits[case.key]) <= number]
+
+
+class Calibrations:
+    """Nominal times of the reference, measured when first needed and kept in the user's cache."""
+
+    def __init__(self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False) -> None:
+        self._executor, self._folder, self._limits, self._redo = executor, folder, limits, redo
+        self._known: dict[str, reference.Calibration] = {}
+
+    def get(self, placement: Placement) -> reference.Calibration | Failure:
+        """Return the calibration for the device, precision and threads of ``placement``."""
+        name = reference.identity(host.key(), placement)
+        if name not in self._known:
+            kept = None if self._redo else reference.stored(self._folder, name)
+            made = kept or self._measure(placement)
+            if isinstance(made, Failure):
+                return made
+            if kept is None:
+                self._keep(name, made)
+            self._known[name] = made
+        return self._known[name]
+
+    def _measure(self, placement: Placement) -> reference.Calibration | Failure:
+        repeats: int | None = None
+        visits = []
+        for _ in range(CALIBRATION_VISITS):
+            task = CalibrationTask(placement, repeats, CALIBRATION_S)
+            answer = self._executor.call(calibrate, task, 120.0, self._limits(placement))
+            if isinstance(answer, Failure):
+                return answer
+            repeats, times = answer
+            visits.append(times)
+        centre, spread = reference.nominal(visits)
+        return reference.Calibration(repeats or 1, centre, spread, len(visits), now())
+
+    def _keep(self, name: str, made: reference.Calibration) -> None:
+        try:
+            reference.store(self._folder, name, made)
+        except OSError as error:
+            print(f"the calibration could not be kept ({error}); it is measured again next time", file=sys.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What every visit of a run shares."""
+
+    budget: Budget
+    executor: Executor
+    limits: LimitsFor
+    calibrations: Calibrations
+
+
+def now() -> str:
+    """Return the UTC time to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
+    """Return what the journal says of one session: machine, versions, command, plan, order."""
+    from profiler.plan import digest, to_toml
+
+    return {
+        "host": {"key": host.key(), **host.facts()},
+        "versions": {"latency-profiler": __version__, **host.versions()},
+        "argv": sys.argv[1:],
+        "seed": seed,
+        "plan": to_toml(plan),
+        "digest": digest(plan),
+        "started": now(),
+        "cases": list(cases),
+        "budget": plan.budget,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a plan; what to run is the plan's.
+
+    Attributes:
+        out: Folder of the run, or None for one named after the plan and the time.
+        resume: Continue an interrupted run.
+        dry_run: Only say what would be measured.
+        isolation: ``forkserver`` or ``spawn``; None for the best this system has.
+        pin: Pin each visit to as many cores as it has threads.
+        memory_limit: Private memory a visit may take, as ``4GiB``; None for no limit.
+    """
+
+    out: Path | None = None
+    resume: bool = False
+    dry_run: bool = False
+    isolation: str | None = None
+    pin: bool = False
+    memory_limit: str | None = None
+
+    def limits(self) -> LimitsFor:
+        """Return the limits of a visit's process by its placement."""
+        memory = parse_bytes(self.memory_limit) if self.memory_limit else None
+        cores = sorted(os.sched_getaffinity(0)) if self.pin and hasattr(os, "sched_getaffinity") else []
+        return lambda placement: Limits(tuple(cores[: placement.threads]), memory)
+
+
+def one_visit(case: Case, number: int, lab: Lab) -> Record:
+    """Visit ``case`` once and return its record, whatever happens."""
+    started, begin = now(), time.monotonic()
+    simulated = case.backend.partition(":")[0] == "fake"
+    calibration = None if simulated else lab.calibrations.get(case.placement)
+    # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
+    calibration = None if isinstance(calibration, Failure) else calibration
+    task = Task(case, lab.budget, calibration, cache_folder())
+    answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
+    reply = Reply(answer) if isinstance(answer, Failure) else answer
+    return Record(
+        case=case,
+        complexity=reply.complexity,
+        resolution=reply.resolution,
+        host=host.key(),
+        round=number,
+        started=started,
+        wall_s=round(time.monotonic() - begin, 6),
+        outcome=reply.outcome,
+    )
+
+
+def measure_all(
+    journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display
+) -> bool:
+    """Visit until every case is finished; return False when the user stopped it."""
+    with Interrupt().watch() as interrupt:
+        for number in range(progress.budget.rounds):
+            for case in progress.round_order(number, seed):
+                if interrupt.asked:
+                    return False
+                shown.before(case, number, progress)
+                record = one_visit(case, number, lab)
+                journal.append(record)
+                progress.add(record)
+                shown.after(record, progress)
+    return True
+
+
+class Display(Protocol):
+    """What the user sees while cases are measured."""
+
+    def before(self, case: Case, number: int, progress: Progress) -> None:
+        """Show what runs now; nothing may be drawn until :meth:`after`: the parent must sleep meanwhile."""
+
+    def after(self, record: Record, progress: Progress) -> None:
+        """Show what came out."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def before(self, case: Case, number: int, progress: Progress) -> None:
+        """Show nothing."""
+
+    def after(self, record: Record, progress: Progress) -> None:
+        """Show nothing."""
+
+
+class Live:
+    """One line on a terminal, one line per failure; elsewhere (a log, CI) a line per round."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        # No refresh thread: it would wake the parent ten times a second beside what is being timed.
+        self._bar = Progress(
+            TextColumn("round {task.fields[round]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]} left"),
+            TextColumn("{task.fields[now]}", style="dim"),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._console = console
+        self._round = -1
+        self._task = self._bar.add_task("", total=None, round=1, left="?", now="")
+        self._seconds: list[float] = []
+
+    def __enter__(self) -> Live:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def before(self, case: Case, number: int, progress: Progress) -> None:
+        """Show what runs now and the time left."""
+        finished = sum(progress.finished(case) for case in progress.cases)
+        left = self._left(progress)
+        if number > self._round and not self._console.is_terminal:
+            self._console.print(
+                f"round {number + 1}: {len(progress.cases) - finished} of {len(progress.cases)} cases to visit, {left} left"
+            )
+        self._round = max(self._round, number)
+        if self._console.is_terminal:
+            self._bar.update(
+                self._task,
+                completed=finished,
+                total=len(progress.cases),
+                round=number + 1,
+                left=left,
+                now=case.label,
+                refresh=True,
+            )
+
+    def after(self, record: Record, progress: Progress) -> None:
+        """Show a failure at once, with its reason."""
+        del progress
+        self._seconds.append(record.wall_s)
+        if isinstance(record.outcome, Failure):
+            from rich.text import Text
+
+            failed = record.outcome
+            self._console.print(Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red"))
+
+    def _left(self, progress: Progress) -> str:
+        """Return the time left, if every unfinished case needs its fewest visits; more visits take more."""
+        from profiler.units import format_duration
+
+        if len(self._seconds) < 3:
+            return "?"
+        missing = sum(
+            max(1, progress.budget.min_rounds - len(progress.visits[case.key]))
+            for case in progress.cases
+            if not progress.finished(case)
+        )
+        return "about " + format_duration(missing * statistics.fmean(self._seconds[-200:]))
+
+
+def command(source: str | None, flags: Mapping[str, object], options: Options) -> int:
+    """Measure the plan ``source``, changed by ``flags``, and return the exit code.
+
+    0 when every case has a latency, 1 when at least one has none, 130 when the user stopped the run.
+    """
+    from rich.console import Console
+
+    from profiler import plan as plans
+
+    plan = plans.override(plans.load(source), **flags) if source else plans.from_flags(**flags)
+    cases = plans.expand(plan, host.usable_cores())
+    console = Console(stderr=True)
+    for note in plans.notes(plan):
+        console.print(note, style="dim", highlight=False, markup=False)
+    if options.dry_run:
+        return _show_plan(plan, cases, console)
+    folder = _folder(plan, options)
+    seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
+    return _measured(plan, cases, folder, seed, options, console)
+
+
+def _measured(
+    plan: Plan, cases: Sequence[Case], folder: Path, seed: int, options: Options, console: Console
+) -> int:
+    from rich.console import Console
+
+    executor = LocalExecutor(_isolation(options.isolation))
+    begin = time.monotonic()
+    try:
+        limits = options.limits()
+        lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits))
+        with Journal.open(folder, session_facts(plan, cases, seed), resume=options.resume) as journal:
+            progress = Progress(cases, plan.budget)
+            for notice in journal.earlier.notices:
+                console.print(notice, markup=False)
+            for record in journal.earlier.records:
+                progress.add(record)
+            with Live(console) as shown:
+                complete = measure_all(journal, progress, _order_seed(journal, seed), lab, shown)
+    finally:
+        executor.close()
+    finish(folder, time.monotonic() - begin, Console())
+    if not complete:
+        print(f"stopped; continue with: profiler run {plan.name} --out {folder} --resume", file=sys.stderr)
+        return 130
+    return 0 if all(progress.good(case) for case in cases) else 1
+
+
+def _isolation(name: str | None) -> Isolation | None:
+    if name in (None, "forkserver", "spawn"):
+        return name  # type: ignore[return-value]  # narrowed by the line above
+    raise UserError(f"--isolation {name!r}: expected forkserver or spawn")
+
+
+def _order_seed(journal: Journal, seed: int) -> int:
+    """Return the seed of the run's first session: a resumed run goes on in the same order."""
+    sessions = journal.earlier.sessions
+    return int(sessions[0].facts.get("seed", seed)) if sessions else seed
+
+
+def _folder(plan: Plan, options: Options) -> Path:
+    """Return the folder to write: the one asked for, the newest of this plan to resume, or a new one."""
+    if options.out is not None:
+        return options.out
+    if options.resume:
+        from profiler.store import NAME
+
+        earlier = sorted(Path("results").glob(f"{plan.name}-*/{NAME}"), key=lambda path: path.stat().st_mtime)
+        if not earlier:
+            raise UserError(f"--resume: results/ holds no run of plan {plan.name!r}; name its folder with --out")
+        return earlier[-1].parent
+    return Path("results") / f"{plan.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
+    from profiler import plan as plans
+    from profiler.units import format_duration
+
+    for case in cases:
+        print(case.label)
+    seconds = plans.estimate_seconds(cases, plans.complexities(cases), plan.budget)
+    networks = len({case.network for case in cases})
+    console.print(
+        f"{len(cases)} cases of {networks} networks; about {format_duration(seconds)}, estimated from flops before "
+        "anything was measured",
+        highlight=False,
+    )
+    return 0

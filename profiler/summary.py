@@ -1,0 +1,113 @@
+"""The end of a run: its table, charts and report, and what is printed of them.
+
+Everything here derives from the journal, so it can be made again at any time (``profiler export``, ``report``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler import store, table
+from profiler.errors import UserError
+from profiler.records import Measurement, Record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from profiler.fit import Fit
+
+#: Statuses of rows that have a latency.
+MEASURED = ("ok", "unstable")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How the wall time of a run's visits was spent, in seconds.
+
+    Attributes:
+        wall: All visits, from the start of a process to its result.
+        samples: Inside timed samples of models.
+        reference: Inside timed calls of the reference workload.
+    """
+
+    wall: float
+    samples: float
+    reference: float
+
+    @property
+    def timed(self) -> float:
+        """Share of the wall time that lies inside a timed sample, of a model or of the reference."""
+        return (self.samples + self.reference) / self.wall if self.wall else 0.0
+
+
+def share(records: Sequence[Record]) -> Share:
+    """Return how the time of ``records`` was spent."""
+    good = [record.outcome for record in records if isinstance(record.outcome, Measurement)]
+    samples = sum(sum(block) for outcome in good for block in outcome.samples_ns)
+    reference = sum(sum(block) for outcome in good for block in outcome.reference_ns)
+    return Share(sum(record.wall_s for record in records), samples / 1e9, reference / 1e9)
+
+
+def finish(folder: Path, seconds: float, console: Console) -> None:
+    """Write ``cases.csv``, charts and ``report.html`` into ``folder`` and print what came out.
+
+    Args:
+        folder: The run.
+        seconds: Wall time of this session's part of the run.
+        console: Where to print.
+    """
+    run = store.read(folder)
+    for notice in run.notices:
+        console.print(notice, markup=False)
+    rows = table.rows(run)
+    written = [folder / "cases.csv"]
+    table.write_csv(rows, written[0])
+    if any(row["status"] in MEASURED for row in rows):
+        written += _pictures(folder, run, console)
+    _print_outcome(rows, run.records, seconds, console)
+    for path in written:
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def _pictures(folder: Path, run: store.Run, console: Console) -> list[Path]:
+    """Write the charts and the report and print the fits; return the files."""
+    from profiler import charts, report
+    from profiler.fit import fit, _print as print_fits
+
+    frame = table.frame(run)
+    try:
+        fits: list[Fit] = fit(frame)
+    except UserError as error:
+        console.print(f"no fit: {error}", markup=False, highlight=False)
+        return []
+    print_fits(fits)
+    chart = charts.latency(frame, fits)
+    written = [folder / f"latency.{kind}" for kind in ("html", "png", "svg")]
+    for path in written:
+        charts.save(chart, path)
+    page = folder / "report.html"
+    report.write(frame, dict(run.sessions[-1].facts), page)
+    return [*written[:2], page]
+
+
+def _print_outcome(
+    rows: Sequence[table.Row], records: Sequence[Record], seconds: float, console: Console
+) -> None:
+    from profiler.units import format_duration
+
+    spent = share(records)
+    counts = Counter(str(row["status"]) for row in rows)
+    parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+    console.print(
+        f"{len(rows)} cases: {parts}. {len(records)} visits in {format_duration(seconds)}, "
+        f"{spent.timed:.0%} of the visits' time inside timed samples ({spent.samples / (spent.wall or 1):.0%} of models, "
+        f"{spent.reference / (spent.wall or 1):.0%} of the reference).",
+        highlight=False,
+    )
+    reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in MEASURED)
+    for (status, reason), number in reasons.most_common():
+        console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False)

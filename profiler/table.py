@@ -1,0 +1,333 @@
+"""One tidy row per case, derived from a journal; and tables read back from wherever they come."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from profiler import models
+from profiler.errors import UserError
+from profiler.estimate import CaseEstimate, case_estimate
+from profiler.models.arch import Arch
+from profiler.plan import is_brought
+from profiler.records import Budget, Case, Failure, Measurement, Record
+from profiler.store import NAME, Run, Session, read
+from profiler.units import format_share
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value: TypeAlias = str | int | float | None
+Row: TypeAlias = dict[str, Value]
+
+#: Columns in their order. flops, params and acts are of one image; latencies of one forward of the whole
+#: batch.
+COLUMNS = (
+    "model",
+    "family",
+    "scaling",
+    "factor",
+    "resolution",
+    "flops",
+    "params",
+    "acts",
+    "backend",
+    "device",
+    "precision",
+    "threads",
+    "batch",
+    "mode",
+    "latency_ms",
+    "latency_raw_ms",
+    "latency_ci_low_ms",
+    "latency_ci_high_ms",
+    "p10_ms",
+    "p90_ms",
+    "visits",
+    "samples",
+    "throughput_per_s",
+    "parity",
+    "status",
+    "reason",
+    "p99_ms",
+    "precision_reached",
+    "disturbance",
+    "steady_visits",
+    "effective_samples",
+    "marked_samples",
+    "involuntary_switches",
+    "steal_s",
+    "stall_s",
+    "throttled_s",
+    "memory_format",
+    "target_flops",
+    "case",
+    "backend_version",
+    "torch_version",
+    "onnxruntime_version",
+    "provider",
+    "host",
+    "cpu",
+    "os",
+    "python",
+    "started",
+)
+
+#: What a foreign table must have to be fitted, beside a latency.
+NEEDED = ("model", "flops", "params", "acts")
+
+_SUMS = ("involuntary_switches", "steal_s", "stall_s", "throttled_s")
+
+
+def rows(run: Run) -> list[Row]:
+    """One row per case, planned cases in plan order first, then whatever else was measured.
+
+    A number that was not measured is None, never 0. ``status`` is ``ok``, ``unstable`` (the interval is
+    wider than asked for), the status of the failure, or ``pending`` (planned and not measured yet).
+    """
+    measured = run.by_case
+    cases = {case.key: case for case in run.planned}
+    cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
+    return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
+
+
+def frame(run: Run) -> pd.DataFrame:
+    """:func:`rows` as a data frame with the columns of :data:`COLUMNS`."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(run), columns=list(COLUMNS))
+
+
+def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
+    good = [record.outcome for record in visits if isinstance(record.outcome, Measurement)]
+    failures = [record.outcome for record in visits if isinstance(record.outcome, Failure)]
+    estimate = case_estimate(good) if good else None
+    row: Row = dict.fromkeys(COLUMNS)
+    row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
+    row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)
+    if estimate is not None:
+        row |= _of_estimate(estimate, case.batch)
+    row["status"], row["reason"] = _verdict(estimate, failures, _budget(sessions))
+    return row
+
+
+def _of_case(case: Case) -> Row:
+    place = case.placement
+    return {
+        "model": case.model,
+        "scaling": case.scaling,
+        "factor": case.factor,
+        "target_flops": case.target_flops,
+        "backend": case.backend,
+        "device": place.device,
+        "precision": place.precision,
+        "threads": place.threads,
+        "memory_format": place.memory_format,
+        "batch": case.batch,
+        "mode": case.mode,
+        "case": case.key,
+    }
+
+
+def _of_network(case: Case, visits: Sequence[Record]) -> Row:
+    """Counts as the visits recorded them, else computed: they are known before anything is measured."""
+    arch = _arch(case)
+    counted = next((r.complexity for r in visits if r.complexity), models.complexity(arch) if arch else None)
+    resolution = next((r.resolution for r in visits if r.resolution), arch.resolution if arch else None)
+    counts: Row = {"flops": counted.flops, "params": counted.params, "acts": counted.acts} if counted else {}
+    return counts | {"family": arch.family if arch else None, "resolution": resolution}
+
+
+def _arch(case: Case) -> Arch | None:
+    if is_brought(case.model):
+        return None
+    try:
+        return models.resolve(case.model, case.scaling, case.factor)
+    except UserError:  # a network that this version no longer knows
+        return None
+
+
+def _of_host(visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
+    if not visits:
+        return {}
+    key = visits[0].host
+    facts = next((s.host for s in reversed(sessions) if s.host.get("key") == key), {})
+    row: Row = {name: _scalar(facts.get(name)) for name in ("cpu", "os", "python")}
+    return row | {"host": key, "started": min(record.started for record in visits)}
+
+
+def _of_facts(good: Sequence[Measurement], backend: str) -> Row:
+    """What really ran, as the latest visit says, and the worst parity of all."""
+    if not good:
+        return {}
+    facts = good[-1].facts
+    name = backend.partition(":")[0]
+    parities = [m.parity for m in good if m.parity is not None]
+    return {
+        "parity": max(parities) if parities else None,
+        "provider": facts.get("provider"),
+        # A backend inside torch has torch's version.
+        "backend_version": facts.get(name) or facts.get("torch"),
+    }
+
+
+def _of_versions(good: Sequence[Measurement], sessions: Sequence[Session]) -> Row:
+    """Versions as the process read them back, else as installed (an export needs torch too)."""
+    facts = good[-1].facts if good else {}
+    installed = _part(sessions[-1].facts, "versions") if sessions else {}
+    names = {"torch_version": ("torch",), "onnxruntime_version": ("onnxruntime", "onnxruntime-gpu")}
+    found = {column: [facts.get(n) or installed.get(n) for n in choices] for column, choices in names.items()}
+    return {column: _scalar(next(filter(None, values), None)) for column, values in found.items()}
+
+
+def _part(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = facts.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _of_conditions(good: Sequence[Measurement]) -> Row:
+    """Sums over the visits of what disturbed them; None where the system did not tell."""
+    row: Row = {}
+    for name in _SUMS:
+        told = [v for v in (getattr(m.conditions, name) for m in good) if v is not None]
+        row[name] = sum(told) if told else None
+    return row
+
+
+def _of_estimate(e: CaseEstimate, batch: int) -> Row:
+    return {
+        "latency_ms": _ms(e.latency_ns),
+        "latency_raw_ms": _ms(e.raw_ns),
+        "latency_ci_low_ms": _ms(e.ci_low_ns),
+        "latency_ci_high_ms": _ms(e.ci_high_ns),
+        "p10_ms": _ms(e.p10_ns),
+        "p90_ms": _ms(e.p90_ns),
+        "p99_ms": _ms(e.p99_ns),
+        "visits": e.visits,
+        "samples": e.samples,
+        "throughput_per_s": batch / (e.latency_ns / 1e9),
+        "precision_reached": e.relative_half_width,
+        "disturbance": e.disturbance,
+        "steady_visits": e.steady_visits,
+        "effective_samples": e.effective_samples,
+        "marked_samples": e.marked_samples,
+    }
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6
+
+
+def _scalar(value: object) -> Value:
+    return value if isinstance(value, str | int | float) else None
+
+
+def _budget(sessions: Sequence[Session]) -> Budget:
+    """The budget of the last session, fields that it lacks at their defaults."""
+    facts = _part(sessions[-1].facts, "budget") if sessions else {}
+    known = {field.name for field in fields(Budget)}
+    return replace(Budget(), **{name: value for name, value in facts.items() if name in known})
+
+
+def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget: Budget) -> tuple[str, str]:
+    """Status and reason: the latest failure where nothing succeeded, else what the estimate is worth."""
+    if estimate is None and failures:
+        return failures[-1].status, failures[-1].reason
+    if estimate is None:
+        return "pending", "planned, not measured yet; continue the run with --resume"
+    rounds = estimate.visits + len(failures)
+    unstable = _unstable(estimate, rounds, budget)
+    last = f"{failures[-1].status}: {failures[-1].reason}" if failures else ""
+    failed = f"{len(failures)} of {rounds} visits failed: {last}" if failures else ""
+    return "unstable" if unstable else "ok", "; ".join(filter(None, (unstable, failed)))
+
+
+def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
+    """Why the latency is not as certain as was asked for; empty when it is."""
+    width, asked = estimate.relative_half_width, format_share(budget.precision)
+    used = f"after {rounds} of {budget.rounds} rounds"
+    if width is None:
+        return f"one visit gives no interval, ±{asked} was asked for, {used}"
+    if width > budget.precision:
+        return f"the 95% interval is ±{format_share(width)}, ±{asked} was asked for, {used}"
+    if estimate.visits < budget.min_rounds:
+        return f"{estimate.visits} good visits, at least {budget.min_rounds} were asked for, {used}"
+    return ""
+
+
+def write_csv(table: Iterable[Row], path: Path) -> None:
+    """Write rows with the columns of :data:`COLUMNS`; the file appears complete or not at all.
+
+    Milliseconds get six significant digits, other numbers all of theirs; None is empty.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", newline="", encoding="utf-8", errors="replace") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows([_cell(column, row.get(column)) for column in COLUMNS] for row in table)
+        # mkstemp makes files private; a table is as readable as anything else its user writes.
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written ({error.strerror}); choose another file.")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _cell(column: str, value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}" if column.endswith("_ms") else repr(value)
+    return str(value)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table for fitting: a run folder, a journal, or any CSV with model, flops, params, acts and a latency.
+
+    Raises:
+        UserError: The file does not exist, is no table, or lacks a column.
+    """
+    import pandas as pd
+
+    if path.is_dir() or path.suffix == Path(NAME).suffix:
+        return frame(read(path))
+    try:
+        table = pd.read_csv(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); expected a run folder, a journal or a CSV."
+        ) from error
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} is not a CSV table ({str(error).splitlines()[0]}).") from error
+    missing = [name for name in NEEDED if name not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}; "
+            f"a table to fit has the columns {', '.join(NEEDED)} and a latency."
+        )
+    return table

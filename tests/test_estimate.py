@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from profiler.estimate import (
+    case_estimate,
+    disturbed,
+    effective_samples,
+    normalised_samples,
+    percentiles,
+    supports,
+    trimmed_interval,
+    visit_estimate,
+)
+from profiler.records import Conditions, Measurement, Warmup
+
+
+def visit(
+    samples, reference=(), *, nominal=None, calls=1, conditions=None, steady=True, phases=None
+) -> Measurement:
+    return Measurement(
+        samples_ns=tuple(map(tuple, samples)),
+        calls_per_sample=calls,
+        reference_ns=tuple(map(tuple, reference)),
+        nominal_ns=nominal,
+        warmup=Warmup((), steady),
+        parity=None,
+        conditions=conditions or Conditions(),
+        facts={},
+        phases_s=phases or {},
+    )
+
+
+# --- one visit
+
+
+def test_a_sample_is_divided_by_the_reference_blocks_around_it():
+    v = visit([(100, 110), (300,)], reference=[(10, 90, 11), (13,), (27, 27)], nominal=10.0)
+    # Medians of the reference: 11, 13, 27; means of neighbours: 12 and 20.
+    assert normalised_samples(v) == pytest.approx([100 / 12 * 10, 110 / 12 * 10, 300 / 20 * 10])
+    assert visit_estimate(v).normalised_ns == pytest.approx(110 / 12 * 10)
+    assert visit_estimate(v).raw_ns == 110
+
+
+def test_without_a_reference_or_its_nominal_time_nothing_is_divided():
+    for v in (visit([(4, 8, 6)], calls=2), visit([(4, 8, 6)], reference=[(1,), (1,)], calls=2)):
+        assert normalised_samples(v) == [2.0, 4.0, 3.0]
+        assert visit_estimate(v).normalised_ns == visit_estimate(v).raw_ns == 3.0
+
+
+blocks = st.lists(st.lists(st.integers(10**3, 10**9), min_size=1, max_size=5), min_size=1, max_size=5)
+
+
+@given(blocks, st.data(), st.integers(2, 10))
+def test_a_slow_down_of_the_whole_machine_cancels(samples, data, slower):
+    count = len(samples) + 1
+    reference = data.draw(
+        st.lists(st.lists(st.integers(10**3, 10**9), min_size=1, max_size=4), min_size=count, max_size=count)
+    )
+    quiet = visit(samples, reference, nominal=5e6)
+    busy = visit(
+        [[slower * s for s in b] for b in samples], [[slower * r for r in b] for b in reference], nominal=5e6
+    )
+    assert normalised_samples(busy) == pytest.approx(normalised_samples(quiet))
+    a, b = case_estimate([quiet] * 3), case_estimate([busy] * 3)
+    assert b.latency_ns == pytest.approx(a.latency_ns)
+    assert b.raw_ns == slower * a.raw_ns
+    assert b.disturbance == pytest.approx(slower * a.disturbance)
+
+
+def test_a_drift_within_the_visit_cancels():
+    slow = [1.0, 1.5, 2.0, 2.5]
+    between = [(a + b) / 2 for a, b in pairwise(slow)]
+    v = visit([[round(1e6 * f)] for f in between], [[round(1e5 * f)] for f in slow], nominal=1e5)
+    assert normalised_samples(v) == pytest.approx([1e6] * 3)
+
+
+def test_malformed_visits_are_refused():
+    with pytest.raises(ValueError, match="2 blocks of samples need 3 of the reference, not 2"):
+        normalised_samples(visit([(1,), (2,)], reference=[(1,), (1,)], nominal=1.0))
+    with pytest.raises(ValueError, match="at least one sample"):
+        visit_estimate(visit([()]))
+    with pytest.raises(ValueError, match="at least one visit"):
+        case_estimate([])
+
+
+# --- over visits
+
+
+def test_one_visit_has_no_interval():
+    e = case_estimate([visit([(10,)])])
+    assert e.latency_ns == pytest.approx(10)
+    assert (e.ci_low_ns, e.ci_high_ns, e.relative_half_width) == (None, None, None)
+
+
+def test_few_visits_give_students_interval():
+    logs = [0.0, 0.1, 0.05]
+    centre, half = trimmed_interval(logs)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(logs), scale=stats.sem(logs))
+    assert (centre - half, centre + half) == pytest.approx((low, high))
+
+
+def test_many_visits_give_the_trimmed_interval():
+    values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 90.0]
+    centre, half = trimmed_interval(values)
+    assert centre == pytest.approx(stats.trim_mean(values, 0.2)) == 4.5
+    spread = np.std([2, 2, 2, 3, 4, 5, 6, 7, 7, 7], ddof=1)
+    assert half == pytest.approx(stats.t.ppf(0.975, 5) * spread / (0.6 * math.sqrt(10)))
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=2, max_size=12))
+def test_the_interval_contains_the_estimate(times):
+    e = case_estimate([visit([(t,)]) for t in times])
+    assert e.ci_low_ns <= e.latency_ns <= e.ci_high_ns
+    assert e.ci_high_ns == pytest.approx(e.latency_ns * (1 + e.relative_half_width))
+    assert min(times) <= e.latency_ns * (1 + 1e-9)
+    assert e.latency_ns <= max(times) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("visits", [3, 5, 7, 10, 20])
+def test_the_interval_covers_the_truth_in_95_of_100_cases(visits):
+    rng = np.random.default_rng(visits)
+    logs = rng.normal(0.0, 0.03, size=(3000, visits))
+    covered = [abs(centre) <= half for centre, half in map(trimmed_interval, logs.tolist())]
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+@pytest.mark.parametrize(("spread", "covers"), [(0.005, 0.95), (0.01, 0.92), (0.02, 0.88)])
+def test_ending_on_a_narrow_interval_costs_the_coverage_that_is_documented(spread, covers):
+    def covered(logs: list[float]) -> bool:
+        for count in range(3, 11):
+            centre, half = trimmed_interval(logs[:count])
+            if math.expm1(half) <= 0.01:
+                break
+        return abs(centre) <= half
+
+    logs = np.random.default_rng(1).normal(0.0, spread, size=(2500, 10))
+    assert np.mean([covered(row) for row in logs.tolist()]) == pytest.approx(covers, abs=0.015)
+
+
+def test_one_wild_visit_in_ten_moves_nothing():
+    rng = np.random.default_rng(1)
+    times = [[round(1e7 * math.exp(x))] for x in rng.normal(0, 0.01, 10)]
+    calm = case_estimate([visit([t]) for t in times])
+    wild = case_estimate([visit([t]) for t in [*times[:-1], [2 * 10**7]]])
+    assert wild.latency_ns == pytest.approx(calm.latency_ns, rel=0.01)
+    assert wild.relative_half_width < 2 * calm.relative_half_width
+    plain = math.exp(np.mean(np.log([*times[:-1], [2 * 10**7]])))
+    assert abs(plain / calm.latency_ns - 1) > 0.05
+
+
+def test_counts():
+    noisy = Conditions(throttled_s=0.5)
+    e = case_estimate([visit([(10, 12), (11,)]), visit([(10, 10)], conditions=noisy, steady=False)])
+    assert (e.visits, e.samples, e.steady_visits, e.marked_samples) == (2, 5, 1, 2)
+
+
+# --- tails
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_effective_samples_of_an_autoregressive_series(rho):
+    rng = np.random.default_rng(7)
+    n, series = 4000, []
+    for _ in range(20):
+        noise = rng.normal(size=n)
+        x = np.empty(n)
+        x[0] = noise[0] / math.sqrt(1 - rho**2)
+        for i in range(1, n):
+            x[i] = rho * x[i - 1] + noise[i]
+        series.append(effective_samples((100 + x).tolist()))
+    # Theory of AR(1): n (1 - rho) / (1 + rho).
+    assert median(series) == pytest.approx(n * (1 - rho) / (1 + rho), rel=0.1)
+
+
+@given(st.lists(st.floats(1.0, 1e9), min_size=1, max_size=50))
+def test_effective_samples_are_between_one_and_all(values):
+    assert 1 <= effective_samples(values) <= len(values)
+
+
+def test_a_constant_series_has_no_correlation():
+    assert effective_samples([0.1 + 0.2] * 100) == 100
+
+
+@pytest.mark.parametrize(("q", "least"), [(0.10, 29), (0.90, 29), (0.99, 299)])
+def test_the_fewest_samples_that_support_a_percentile(q, least):
+    assert supports(least, q)
+    assert not supports(least - 1, q)
+    # The extremes of so many uniform samples bracket the quantile 95 times in 100.
+    uniform = np.random.default_rng(0).random((4000, least))
+    bracketed = (uniform.min(axis=1) < q) & (q < uniform.max(axis=1))
+    assert np.mean(bracketed) == pytest.approx(0.95, abs=0.012)
+
+
+def test_percentiles_without_support_are_empty():
+    samples = [float(i) for i in range(101)]
+    assert percentiles(samples, 28) == (None, None, None)
+    assert percentiles(samples, 100) == (10.0, 90.0, None)
+    assert percentiles(samples, 300) == (10.0, 90.0, 99.0)
+
+
+def test_means_of_several_forwards_tell_no_tail():
+    rng = np.random.default_rng(3)
+    samples = [rng.integers(900, 1100, 1000).tolist()]
+    single = case_estimate([visit(samples)])
+    assert single.p10_ns < single.latency_ns < single.p90_ns < single.p99_ns
+    several = case_estimate([visit(samples, calls=4)])
+    assert (several.p10_ns, several.p90_ns, several.p99_ns) == (None, None, None)
+
+
+def test_correlated_samples_support_fewer_tails():
+    walk = 10**6 + np.cumsum(np.random.default_rng(5).normal(0, 10, 400)).astype(int)
+    e = case_estimate([visit([walk.tolist()])])
+    assert e.samples == 400
+    assert e.effective_samples < 29
+    assert e.p90_ns is None
+
+
+# --- conditions
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        (Conditions(), None),
+        (Conditions(0, 0.0, 0.0, 0.0, 2000.0, 0.0), None),
+        (Conditions(involuntary_switches=40, steal_s=0.02, stall_s=0.2, load=0.5), None),
+        (Conditions(involuntary_switches=41), "41 involuntary switches"),
+        (Conditions(steal_s=0.03, stall_s=0.21), "0.03 s stolen, stalled for 0.21 s"),
+        (Conditions(throttled_s=0.001, load=1.25), "throttled for 0.001 s, 1.2 cores busy with other work"),
+    ],
+)
+def test_what_counts_as_disturbed_in_two_seconds(conditions, said):
+    assert disturbed(visit([(10**9,)], conditions=conditions, phases={"timed": 2.0})) == said
+    without_phases = replace(
+        visit([(10**9,), (5 * 10**8,)], reference=[(10**8,), (10**8,), (3 * 10**8,)]), conditions=conditions
+    )
+    assert disturbed(without_phases) == said

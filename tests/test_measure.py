@@ -1,0 +1,145 @@
+"""The measuring loop on a scripted clock: no real time passes, every figure is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler import measure
+from profiler.records import Budget
+
+MS = 1_000_000
+
+
+class Clock:
+    """Nanoseconds that pass only when something spends them; reading costs ``tick``."""
+
+    def __init__(self, tick: int = 0) -> None:
+        self.now = 0
+        self.tick = tick
+
+    def __call__(self) -> int:
+        self.now += self.tick
+        return self.now
+
+
+class Scripted:
+    """A workload whose forwards take the scripted times; the time passes in ``sync``, as on a GPU."""
+
+    def __init__(self, clock: Clock, times: Iterable[int]) -> None:
+        self.clock = clock
+        self.times: Iterator[int] = iter(times)
+        self.calls = 0
+        self.pending = 0
+
+    def run(self) -> None:
+        self.calls += 1
+        self.pending += next(self.times)
+
+    def sync(self) -> None:
+        self.clock.now += self.pending
+        self.pending = 0
+
+
+def test_a_sample_outweighs_the_clock() -> None:
+    clock = Clock(tick=100)
+    session = Scripted(clock, repeat(50_000))
+    timing = measure.measure(session, None, Budget(visit_s=0.01), 50_000, clock)
+    per_forward = [sample / timing.calls_per_sample for block in timing.samples_ns for sample in block]
+    assert max(abs(time / 50_000 - 1) for time in per_forward) < 1e-3
+
+
+@given(st.floats(1.0, 1e11))
+def test_shape_bounds(forward_ns: float) -> None:
+    block = measure.shape(forward_ns)
+    assert block.calls * forward_ns >= measure.SAMPLE_NS * (1 - 1e-9)
+    assert 1 <= block.samples <= measure.MAX_BLOCK
+    # No block spends more than a tenth of a second without recording anything.
+    assert block.settle * forward_ns <= 1e8
+
+
+def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() -> None:
+    clock = Clock()
+    block = measure.shape(10 * MS)
+    # The first forward of every block is slow, because the reference took its caches.
+    one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
+    session = Scripted(clock, chain.from_iterable(repeat(one_block)))
+    one_reference = [9 * MS] + [5 * MS] * measure.REFERENCE_CALLS
+    reference = Scripted(clock, chain.from_iterable(repeat(one_reference)))
+    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
+    assert len(timing.reference_ns) == len(timing.samples_ns) + 1
+    assert {sample for samples in timing.samples_ns for sample in samples} == {10 * MS}
+    assert {sample for samples in timing.reference_ns for sample in samples} == {5 * MS}
+    assert session.calls == len(timing.samples_ns) * (block.settle + block.samples)
+
+
+def test_a_visit_ends_when_its_time_is_up() -> None:
+    clock = Clock()
+    timing = measure.measure(Scripted(clock, repeat(10 * MS)), None, Budget(visit_s=1.0), 10 * MS, clock)
+    one_block = 80 * MS
+    assert 1000 * MS <= clock.now <= 1000 * MS + one_block
+    assert timing.reference_ns == ()
+
+
+def test_a_slow_model_gets_its_fewest_samples_however_long_they_take() -> None:
+    clock = Clock()
+    budget = Budget(visit_s=1.0, min_samples=5)
+    timing = measure.measure(Scripted(clock, repeat(2000 * MS)), None, budget, 2000 * MS, clock)
+    assert sum(map(len, timing.samples_ns)) == 5
+
+
+def test_a_forgotten_sync_would_be_seen() -> None:
+    """The scripted workload spends its time in ``sync``: without one, samples would be 0."""
+    clock = Clock()
+    timing = measure.measure(Scripted(clock, repeat(MS)), None, Budget(visit_s=0.01), MS, clock)
+    assert min(min(block) for block in timing.samples_ns) == MS
+
+
+def test_warm_up_ends_when_samples_stop_getting_faster() -> None:
+    clock = Clock()
+    times = chain([900 * MS, 400 * MS, 100 * MS, 30 * MS, 20 * MS], repeat(10 * MS))
+    warmup = measure.warm_up(Scripted(clock, times), Budget(warmup_s=10.0), clock)
+    assert warmup.steady
+    assert min(warmup.samples_ns[-3:]) == 10 * MS
+
+
+def test_warm_up_is_short_for_a_model_that_is_warm() -> None:
+    clock = Clock()
+    warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock)
+    assert warmup == measure.Warmup((10 * MS,) * 4, steady=True)
+
+
+def test_warm_up_gives_up_and_says_so() -> None:
+    clock = Clock()
+    getting_faster = (round(100 * MS * 0.9**i) for i in range(1000))
+    warmup = measure.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock)
+    assert not warmup.steady
+    assert clock.now <= 500 * MS
+
+
+def test_a_disturbance_in_the_warm_up_is_not_taken_for_warming() -> None:
+    clock = Clock()
+    times = chain([10 * MS, 80 * MS, 70 * MS], repeat(10 * MS))
+    warmup = measure.warm_up(Scripted(clock, times), Budget(), clock)
+    assert warmup.steady
+    assert len(warmup.samples_ns) <= 8
+
+
+def test_a_clock_that_jumps_forwards_costs_one_sample() -> None:
+    clock = Clock()
+    jump = 3600 * 1000 * MS
+    times = chain(repeat(10 * MS, 20), [jump], repeat(10 * MS))
+    timing = measure.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)
+    flat = [sample for block in timing.samples_ns for sample in block]
+    assert sum(sample > 10 * MS for sample in flat) == 1
+
+
+def test_a_clock_that_goes_backwards_is_an_error_not_a_latency() -> None:
+    clock = Clock()
+    times = chain(repeat(10 * MS, 20), [-5 * MS], repeat(10 * MS))
+    with pytest.raises(measure.ClockError, match="backwards"):
+        measure.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)
