@@ -188,10 +188,7 @@ def _accelerator(kind: str, index: int) -> str | None:
     current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if current is None or current.type != kind:
         has = f"has {current.type}" if current else "has no accelerator that works"
-        return (
-            f"device is {kind!r} but torch {torch.__version__} {has} here:"
-            f" install a build for {kind}, {_USE_CPU}"
-        )
+        return f"device is {kind!r} but torch {torch.__version__} {has} here: install a build for {kind}, {_USE_CPU}"
     return _in_range(kind, index) or _probe(f"{kind}:{index}")
 
 

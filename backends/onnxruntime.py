@@ -111,9 +111,7 @@ class OnnxRuntime:
             if model.onnx is not None:
                 self._optimise(model.onnx, folder, placement)
             elif on_cpu:
-                with cache.entry(
-                    None, None, lambda scratch: _export(model, example, placement, scratch)
-                ) as exported:
+                with cache.entry(None, None, lambda scratch: _export(model, example, placement, scratch)) as exported:
                     self._optimise(exported.folder / _GRAPH, folder, placement)
             else:
                 _export(model, example, placement, folder)
@@ -126,9 +124,7 @@ class OnnxRuntime:
         if model.key is None:
             return None
         optimised = (
-            (self.graph, metadata.version(_distribution()), processor())
-            if placement.device_type == "cpu"
-            else ()
+            (self.graph, metadata.version(_distribution()), processor()) if placement.device_type == "cpu" else ()
         )
         return cache.key(
             form="onnx",
@@ -143,9 +139,7 @@ class OnnxRuntime:
         options = self._options(placement, self.graph)
         options.optimized_model_filepath = str(folder / _GRAPH)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-        )
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         with _one_sentence(f"onnxruntime cannot load {source.name}"):
             _session(source, options, PROVIDERS["cpu"], {})
 
@@ -190,9 +184,7 @@ class OnnxRuntime:
                 " asked: install another onnxruntime"
             )
         provider = session.get_providers()[0]
-        effective = {
-            f"provider_{key}": value for key, value in session.get_provider_options()[provider].items()
-        }
+        effective = {f"provider_{key}": value for key, value in session.get_provider_options()[provider].items()}
         return {
             "onnxruntime": ort.__version__,
             "distribution": _distribution(),
@@ -308,9 +300,7 @@ def _unsupported(placement: Placement) -> str | None:
     if kind == "cpu" and placement.precision == "fp16" and platform.machine() in ("x86_64", "AMD64"):
         return "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32"
     if kind == "cpu" and placement.memory_format != "contiguous":
-        return (
-            "onnxruntime chooses its own layout on the CPU (blocks of channels): use memory_format contiguous"
-        )
+        return "onnxruntime chooses its own layout on the CPU (blocks of channels): use memory_format contiguous"
     if PROVIDERS[kind] not in ort.get_available_providers():
         return (
             f"{_distribution()} {ort.__version__} has no {PROVIDERS[kind]}: pip uninstall"
@@ -359,9 +349,7 @@ def _session(path: Path, options: Any, provider: str, provider_options: Mapping[
         str(path), options, providers=[(provider, dict(provider_options))], enable_fallback=0
     )
     if session.get_providers()[0] != provider:
-        raise FallbackError(
-            f"onnxruntime took {session.get_providers()[0]} instead of {provider}: check its libraries"
-        )
+        raise FallbackError(f"onnxruntime took {session.get_providers()[0]} instead of {provider}: check its libraries")
     return session
 
 
@@ -393,9 +381,7 @@ def _one_sentence(what: str) -> Iterator[None]:
     """Turn onnxruntime's exceptions, which share no base class, into the contract's."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    kinds = tuple(
-        kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)
-    )
+    kinds = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
     try:
         yield
     except kinds as error:
@@ -448,9 +434,7 @@ def _matching_input(inputs: Sequence[Any], example: Array, placement: Placement)
 
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs)
-        raise BackendError(
-            f"the model has {len(inputs)} inputs ({names}): only models with one image input can run"
-        )
+        raise BackendError(f"the model has {len(inputs)} inputs ({names}): only models with one image input can run")
     only = inputs[0]
     precision = _PRECISIONS.get(only.type)
     if precision != placement.precision:

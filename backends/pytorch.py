@@ -34,9 +34,7 @@ class Flags:
 class TorchSession:
     """A module with its input on its device; ``facts`` come on top of what torch reads back."""
 
-    def __init__(
-        self, call: Callable[[torch.Tensor], object], x: torch.Tensor, facts: Mapping[str, Fact]
-    ) -> None:
+    def __init__(self, call: Callable[[torch.Tensor], object], x: torch.Tensor, facts: Mapping[str, Fact]) -> None:
         self._call = call
         self._input: torch.Tensor | None = x
         self._device = x.device
@@ -94,9 +92,7 @@ def unavailable(placement: Placement) -> str | None:
 def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     """Build the module of ``model`` and put it where ``placement`` says, in evaluation mode."""
     if model.module is None:
-        raise BackendError(
-            f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files"
-        )
+        raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
     module = model.module().eval()
     return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
 

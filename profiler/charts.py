@@ -66,13 +66,9 @@ def latency(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
     Returns:
         A chart; one that says so where nothing was measured.
     """
-    rows = [
-        group(frame, one).properties(title=_row_title(one)) for one in fits if one.family is None and one.n
-    ]
+    rows = [group(frame, one).properties(title=_row_title(one)) for one in fits if one.family is None and one.n]
     if not rows:
-        return empty(
-            next((one.reason for one in fits if one.reason), None) or "the table has no measured case"
-        )
+        return empty(next((one.reason for one in fits if one.reason), None) or "the table has no measured case")
     return styled(alt.vconcat(*rows, spacing=34))
 
 
@@ -170,9 +166,7 @@ def save(chart: Chart, path: Path) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise UserError(
-            f"{path.name}: a chart is written as {', '.join(FORMATS)}; change the end of the name"
-        )
+        raise UserError(f"{path.name}: a chart is written as {', '.join(FORMATS)}; change the end of the name")
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
         path.write_bytes(vl_convert.vegalite_to_png(specification(chart), vl_version=VEGA_LITE, scale=2))

@@ -46,7 +46,7 @@ def _root(
 
 @app.command()
 def models(
-    pattern: Annotated[Optional[str], typer.Argument(metavar="[PATTERN]", help="Part of a name.")] = None,
+    pattern: Annotated[str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name.")] = None,
     json: Json = False,
 ) -> None:
     """List the networks there are, with their exact complexity."""
@@ -58,9 +58,11 @@ def models(
 @app.command()
 def complexity(
     model: Model,
-    scale: Annotated[str, typer.Option("--scale", metavar="RULE", help="d, w, dwr, dWr, d1_w8_g8_r1, alpha=0.8, ...")] = "",
-    factor: Annotated[Optional[float], typer.Option("--factor", metavar="S", help="Scale flops by about S.")] = None,
-    flops: Annotated[Optional[str], typer.Option("--flops", metavar="T", help="Solve for a target, as 16GF.")] = None,
+    scale: Annotated[
+        str, typer.Option("--scale", metavar="RULE", help="d, w, dwr, dWr, d1_w8_g8_r1, alpha=0.8, ...")
+    ] = "",
+    factor: Annotated[float | None, typer.Option("--factor", metavar="S", help="Scale flops by about S.")] = None,
+    flops: Annotated[str | None, typer.Option("--flops", metavar="T", help="Solve for a target, as 16GF.")] = None,
     json: Json = False,
 ) -> None:
     """Print a network's exact flops, params and acts, scaled or not."""
@@ -71,28 +73,51 @@ def complexity(
 
 @app.command()
 def run(
-    plan: Annotated[Optional[str], typer.Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
-    model: Annotated[Many, typer.Option("--model", metavar="A,B", help="Names, package.module:factory, or .onnx files.")] = None,
+    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
+    model: Annotated[
+        Many, typer.Option("--model", metavar="A,B", help="Names, package.module:factory, or .onnx files.")
+    ] = None,
     scale: Annotated[Many, typer.Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
     factor: Annotated[Many, typer.Option("--factor", metavar="S,S", help="Scaling factors.")] = None,
     flops: Annotated[Many, typer.Option("--flops", metavar="T,T", help="Target flops instead of factors.")] = None,
-    backend: Annotated[Many, typer.Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")] = None,
+    backend: Annotated[
+        Many, typer.Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")
+    ] = None,
     device: Annotated[Many, typer.Option("--device", metavar="D,D", help="cpu, cuda:0, ...")] = None,
-    precision: Annotated[Many, typer.Option("--precision", metavar="P,P", help="Of numbers: fp32, fp16, bf16; of the result: a case is finished when its 95% interval is within this, as 1%.")] = None,
+    precision: Annotated[
+        Many,
+        typer.Option(
+            "--precision",
+            metavar="P,P",
+            help="Of numbers: fp32, fp16, bf16; of the result: a case is finished when its 95% interval is within this, as 1%.",
+        ),
+    ] = None,
     threads: Annotated[Many, typer.Option("--threads", metavar="N,N", help="Threads; 0 is every usable core.")] = None,
     batch: Annotated[Many, typer.Option("--batch", metavar="N,N", help="Images per forward.")] = None,
     mode: Annotated[Many, typer.Option("--mode", metavar="M,M", help="infer.")] = None,
-    memory_format: Annotated[Many, typer.Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
-    rounds: Annotated[Optional[int], typer.Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
-    visit: Annotated[Optional[str], typer.Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
-    timeout: Annotated[Optional[str], typer.Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
-    seed: Annotated[Optional[int], typer.Option("--seed", metavar="N", help="Seed of the random order.")] = None,
-    out: Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder of the run [results/PLAN-DATE].")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; measures nothing twice.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and how long it takes.")] = False,
-    isolation: Annotated[Optional[str], typer.Option("--isolation", metavar="HOW", help="forkserver or spawn.")] = None,
+    memory_format: Annotated[
+        Many, typer.Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
+    visit: Annotated[str | None, typer.Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="300s", help="A visit is stopped after this.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the random order.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run [results/PLAN-DATE].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run; measures nothing twice.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured, and how long it takes.")
+    ] = False,
+    isolation: Annotated[str | None, typer.Option("--isolation", metavar="HOW", help="forkserver or spawn.")] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
-    memory_limit: Annotated[Optional[str], typer.Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")
+    ] = None,
 ) -> None:
     """Measure a plan: a fresh process per visit, every visit kept, a CSV, charts and a report at the end."""
     from profiler.run import Options, command
@@ -141,8 +166,10 @@ def export(
 @app.command()
 def fit(
     source: RunPath,
-    y: Annotated[Optional[str], typer.Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
-    chart: Annotated[Optional[Path], typer.Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
+    y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
+    chart: Annotated[
+        Path | None, typer.Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit latency against activations, flops and parameters; any CSV with those columns will do."""
@@ -164,7 +191,9 @@ def report(
 
 @app.command()
 def calibrate(
-    threads: Annotated[Optional[str], typer.Option("--threads", metavar="N,N", help="Thread counts [1, all cores].")] = None,
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N,N", help="Thread counts [1, all cores].")
+    ] = None,
     device: Annotated[str, typer.Option("--device", metavar="D", help="Device.")] = "cpu",
     precision: Annotated[str, typer.Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = "fp32",
 ) -> None:

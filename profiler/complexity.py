@@ -42,18 +42,14 @@ def select(model: str, scale: str, factor: float | None, target: int | None) -> 
         UserError: An option is not valid, or one lacks another.
     """
     if factor is not None and target is not None:
-        raise UserError(
-            "--factor and --flops exclude each other: give the factor, or the target to solve it for."
-        )
+        raise UserError("--factor and --flops exclude each other: give the factor, or the target to solve it for.")
     if not scale and (factor is not None or target is not None):
         given = "--factor" if target is None else "--flops"
         raise UserError(f"{given} needs a direction to scale along: add --scale, such as --scale dWr.")
     if target is not None:
         return models.scale_to_flops(models.get(model), scale, target)
     if scale and factor is None:
-        raise UserError(
-            f"--scale {scale} needs to know how far: add --factor, such as 4, or --flops, such as 16GF."
-        )
+        raise UserError(f"--scale {scale} needs to know how far: add --factor, such as 4, or --flops, such as 16GF.")
     return models.resolve(model, scale, 1.0 if factor is None else factor)
 
 

@@ -232,9 +232,7 @@ def supports(effective: float, q: float) -> bool:
     return missed <= 1 - CONFIDENCE
 
 
-def percentiles(
-    samples: Sequence[float], effective: float
-) -> tuple[float | None, float | None, float | None]:
+def percentiles(samples: Sequence[float], effective: float) -> tuple[float | None, float | None, float | None]:
     """The 10th, 90th and 99th percentile, each None unless ``effective`` samples support it.
 
     They describe single forwards: where a sample is the mean of several, which hides its tails, pass 0.

@@ -28,8 +28,10 @@ Isolation = Literal["forkserver", "spawn"]
 A = TypeVar("A")
 R = TypeVar("R")
 
-#: Modules that the fork server holds ready. CUDA must not be initialised before a fork; importing does not.
-_PRELOAD = ["torch", "onnxruntime", "numpy", "profiler.cli", "profiler.worker", "backends.eager"]
+#: What the fork server holds ready. CUDA must not be initialised before a fork; importing does not.
+_PRELOAD = ["profiler.preload"]
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_SPAWN = multiprocessing.get_context("spawn")
 #: Bytes of a process's last output that are kept for the row of a failure.
 _KEPT = 4000
 
@@ -49,17 +51,17 @@ class LocalExecutor:
 
     def __init__(self, isolation: Isolation | None = None) -> None:
         self.isolation: Isolation = isolation or ("spawn" if sys.platform == "win32" else "forkserver")
-        self._context = multiprocessing.get_context(self.isolation)
         if self.isolation == "forkserver":
-            self._context.set_forkserver_preload(_PRELOAD)
+            _FORKSERVER.set_forkserver_preload(_PRELOAD)
         self._child: BaseProcess | None = None
 
     def call(self, function: Callable[[A], R], argument: A, timeout_s: float, limits: Limits) -> R | Failure:
         """Run ``function(argument)`` in a fresh process; see :class:`Executor`."""
-        results, results_end = self._context.Pipe(duplex=False)
-        output, output_end = self._context.Pipe(duplex=False)
+        context = _FORKSERVER if self.isolation == "forkserver" else _SPAWN
+        results, results_end = context.Pipe(duplex=False)
+        output, output_end = context.Pipe(duplex=False)
         arguments = (results_end, output_end, function, argument, limits)
-        child = self._context.Process(target=main, args=arguments, daemon=True)
+        child = context.Process(target=main, args=arguments, daemon=True)
         kills = _oom_kills()
         self._child = child
         child.start()
@@ -94,7 +96,10 @@ def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> R | F
         pass
     child.join(max(0.0, min(5.0, deadline - time.monotonic())))
     if child.exitcode is None:
-        return Failure("timeout", f"no result within {timeout_s:g} s and was stopped; raise budget.timeout_s to wait longer")
+        return Failure(
+            "timeout",
+            f"no result within {timeout_s:g} s and was stopped; raise budget.timeout_s to wait longer",
+        )
     return Failure("crashed", _exit_reason(child.exitcode))
 
 

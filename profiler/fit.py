@@ -447,9 +447,7 @@ def _checked(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     if frame.empty:
         raise UserError("the table has no rows: expected one row per network, as `profiler run` writes them")
     table = frame.reset_index(drop=True)
-    checked = pd.DataFrame(
-        {key: [plain(v) for v in table[key]] for key in grouping(frame)}, index=table.index
-    )
+    checked = pd.DataFrame({key: [plain(v) for v in table[key]] for key in grouping(frame)}, index=table.index)
     checked["family"] = [plain(v) for v in table["family"]] if "family" in table else ""
     checked["network"] = network_names(table)
     use = measured(table)
@@ -506,9 +504,7 @@ def _groups(table: pd.DataFrame, keys: list[str]) -> Iterable[tuple[dict[str, st
 
 def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: str) -> Fit:
     used = rows[rows["why"] == ""]
-    left_out = tuple(
-        LeftOut(network, why) for network, why in zip(rows["network"], rows["why"], strict=True) if why
-    )
+    left_out = tuple(LeftOut(network, why) for network, why in zip(rows["network"], rows["why"], strict=True) if why)
     networks = pd.factorize(used["network"])[0].astype(np.int64)
     n = int(networks.max()) + 1 if len(networks) else 0
     target = used[y].to_numpy(dtype=np.float64)
@@ -525,18 +521,14 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     both = {"acts", "flops"} <= fitted.keys()
     two_term = _two_term(columns, target, networks, families) if both else None
     reason = reason or (None if lines else "; ".join(unfit.values()))
-    return Fit(
-        group, family, y, unit_of(y), n, lines, unfit, _winner(lines, draws), two_term, left_out, reason
-    )
+    return Fit(group, family, y, unit_of(y), n, lines, unfit, _winner(lines, draws), two_term, left_out, reason)
 
 
 def _no_fit(n: int, target: Floats, rows: int, y: str) -> str | None:
     if n == 0:
         return f"none of the {rows} cases has a measurement"
     if n < LEAST_NETWORKS:
-        return (
-            f"only {n} {'network' if n == 1 else 'networks'} measured: a line needs at least {LEAST_NETWORKS}"
-        )
+        return f"only {n} {'network' if n == 1 else 'networks'} measured: a line needs at least {LEAST_NETWORKS}"
     return _constant(y, target)
 
 

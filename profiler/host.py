@@ -17,7 +17,18 @@ KEY_FACTS = ("cpu", "isa", "cores", "quota", "os", "gpu", "driver", "torch", "on
 
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnx", "openvino", "numpy")
 #: Instruction sets that change which kernels a runtime picks.
-_ISA = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_bf16")
+_ISA = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_tile",
+    "amx_bf16",
+)
 _ISA_ARM = ("asimd", "asimddp", "sve", "sve2", "i8mm", "bf16")
 
 

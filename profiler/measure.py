@@ -178,10 +178,8 @@ def _reference_block(reference: Workload, clock: Clock) -> tuple[int, ...]:
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()

@@ -120,5 +120,3 @@ def _torch_version() -> str:
     from importlib.metadata import version
 
     return version("torch")
-
-

@@ -286,16 +286,12 @@ def override(plan: Plan, **flags: object) -> Plan:
     Raises:
         UserError: A value is wrong; the message names the flag.
     """
-    given = {
-        key: _split(key, value) for key, value in flags.items() if value is not None and value not in ([], ())
-    }
+    given = {key: _split(key, value) for key, value in flags.items() if value is not None and value not in ([], ())}
     keys = plan.model_dump(exclude_unset=True, by_alias=True)
     budget = {key: given.pop(key) for key in BudgetKeys.model_fields if key in given}
     keys["budget"] = keys.get("budget", {}) | budget
     withdrawn = {"factors", "flops"} if given.keys() & {"factors", "flops"} else set()
-    keys["sweep"] = [
-        {k: v for k, v in s.items() if k not in given.keys() | withdrawn} for s in keys.get("sweep", ())
-    ]
+    keys["sweep"] = [{k: v for k, v in s.items() if k not in given.keys() | withdrawn} for s in keys.get("sweep", ())]
     said = given | {f"budget.{key}": value for key, value in budget.items()}
     return _validated(_merged(keys, given), lambda key: _flag(key, said) or f"{plan.name or 'plan'}: {key}")
 
@@ -492,11 +488,7 @@ def _placements(sweep: Sweep, usable_threads: int) -> list[Placement]:
 def _networks(sweep: Sweep) -> Iterator[Network]:
     for model in sweep.models:
         if is_brought(model):
-            note = (
-                f"{model} is a model of your own and cannot be scaled: measured as it is"
-                if sweep.scalings
-                else ""
-            )
+            note = f"{model} is a model of your own and cannot be scaled: measured as it is" if sweep.scalings else ""
             yield Network(model, note=note)
         elif sweep.scalings:
             yield from _scaled_networks(model, sweep)
@@ -600,9 +592,7 @@ _TRAIN_COST = 3.0
 _UNCOUNTED_FLOPS = 4.1e9
 
 
-def estimate_seconds(
-    cases: Iterable[Case], counted: Mapping[str, Complexity | None], budget: Budget
-) -> float:
+def estimate_seconds(cases: Iterable[Case], counted: Mapping[str, Complexity | None], budget: Budget) -> float:
     """A first guess at how long a plan takes, made before anything was measured.
 
     Each case gets ``(min_rounds + rounds) / 2`` visits of ``max(visit_s, min_samples · t) + warm-up + 1.5
@@ -619,9 +609,7 @@ def estimate_seconds(
         Seconds.
     """
     visits = (budget.min_rounds + budget.rounds) / 2
-    return sum(
-        visits * min(_visit_s(case, counted.get(case.key), budget), budget.timeout_s) for case in cases
-    )
+    return sum(visits * min(_visit_s(case, counted.get(case.key), budget), budget.timeout_s) for case in cases)
 
 
 def _visit_s(case: Case, counted: Complexity | None, budget: Budget) -> float:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backends.base import Placement
 
@@ -156,7 +156,7 @@ def store(folder: Path, name: str, calibration: Calibration) -> None:
     temporary.replace(folder / "calibration.json")
 
 
-def _load(folder: Path) -> dict[str, dict[str, object]]:
+def _load(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         kept = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -166,9 +166,7 @@ def _group_section(frame: pd.DataFrame, one: Fit, fits: Sequence[Fit]) -> str:
 
 def _fit_table(fits: Sequence[Fit]) -> str:
     """The pooled lines in sight, those of the families folded."""
-    note = (
-        "<p class=note>Acts and flops are those of one image. Error is the mean of |residual| / latency.</p>"
-    )
+    note = "<p class=note>Acts and flops are those of one image. Error is the mean of |residual| / latency.</p>"
     pooled = _fit_rows([one for one in fits if one.family is None])
     families = [one for one in fits if one.family is not None]
     folded = f"<details><summary>Each family</summary>{_fit_rows(families)}</details>" if families else ""
@@ -205,9 +203,7 @@ def _failures(frame: pd.DataFrame) -> str:
     states = [plain(state) for state in status[bad.index]]
     rows = [
         f"<tr>{_texts(cells)}<td class=text>{escape(why)}</td></tr>"
-        for *cells, why in zip(
-            network_names(bad), _places(bad, grouping(frame)), states, reasons, strict=True
-        )
+        for *cells, why in zip(network_names(bad), _places(bad, grouping(frame)), states, reasons, strict=True)
     ]
     return _table(("network", "where", "status", "reason"), rows)
 
@@ -247,9 +243,7 @@ def _disturbance(group: pd.DataFrame) -> tuple[str, str, str]:
 def _cases(frame: pd.DataFrame, y: str) -> str:
     known = [column for column, *_ in COLUMNS]
     columns = COLUMNS if y in known else ((y, y, 1.0, 4), *COLUMNS)
-    shown = [
-        c for c in columns if c[0] in frame and pd.to_numeric(frame[c[0]], errors="coerce").notna().any()
-    ]
+    shown = [c for c in columns if c[0] in frame and pd.to_numeric(frame[c[0]], errors="coerce").notna().any()]
     status = frame["status"] if "status" in frame else pd.Series("", index=frame.index)
     # What all rows share stands above; here it would only push the numbers out of sight.
     differing = [key for key in grouping(frame) if frame[key].nunique() > 1] or ["backend"]
@@ -290,9 +284,7 @@ def _section(title: str, inside: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{inside}</section>"
 
 
-def _table(
-    texts: Iterable[str], rows: Iterable[str], numbers: Iterable[str] = (), kind: str = "plain"
-) -> str:
+def _table(texts: Iterable[str], rows: Iterable[str], numbers: Iterable[str] = (), kind: str = "plain") -> str:
     """A table whose columns of text stand first and whose columns of numbers are set to the right."""
     heads = [f"<th scope=col>{escape(text)}</th>" for text in texts]
     heads += [f"<th scope=col class=n>{escape(text)}</th>" for text in numbers]

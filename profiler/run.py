@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -61,7 +61,11 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nfinishing the visit that runs, then saving; Ctrl-C again stops now", file=sys.stderr, flush=True)
+        print(
+            "\nfinishing the visit that runs, then saving; Ctrl-C again stops now",
+            file=sys.stderr,
+            flush=True,
+        )
 
     @contextmanager
     def watch(self) -> Iterator[Interrupt]:
@@ -150,7 +154,10 @@ class Calibrations:
         try:
             reference.store(self._folder, name, made)
         except OSError as error:
-            print(f"the calibration could not be kept ({error}); it is measured again next time", file=sys.stderr)
+            print(
+                f"the calibration could not be kept ({error}); it is measured again next time",
+                file=sys.stderr,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +241,7 @@ def one_visit(case: Case, number: int, lab: Lab) -> Record:
     )
 
 
-def measure_all(
-    journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display
-) -> bool:
+def measure_all(journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display) -> bool:
     """Visit until every case is finished; return False when the user stopped it."""
     with Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
@@ -307,9 +312,8 @@ class Live:
         finished = sum(progress.finished(case) for case in progress.cases)
         left = self._left(progress)
         if number > self._round and not self._console.is_terminal:
-            self._console.print(
-                f"round {number + 1}: {len(progress.cases) - finished} of {len(progress.cases)} cases to visit, {left} left"
-            )
+            todo = f"{len(progress.cases) - finished} of {len(progress.cases)} cases to visit"
+            self._console.print(f"round {number + 1}: {todo}, {left} left", highlight=False)
         self._round = max(self._round, number)
         if self._console.is_terminal:
             self._bar.update(
@@ -330,7 +334,8 @@ class Live:
             from rich.text import Text
 
             failed = record.outcome
-            self._console.print(Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red"))
+            text = Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red")
+            self._console.print(text, soft_wrap=True)
 
     def _left(self, progress: Progress) -> str:
         """Return the time left, if every unfinished case needs its fewest visits; more visits take more."""
@@ -355,6 +360,11 @@ def command(source: str | None, flags: Mapping[str, object], options: Options) -
 
     from profiler import plan as plans
 
+    if not source and not flags.get("models"):
+        raise UserError(
+            f"nothing to measure: name a plan ({', '.join(plans.BUILT_IN)} or a TOML file), or networks with --model; "
+            "`profiler models` lists them"
+        )
     plan = plans.override(plans.load(source), **flags) if source else plans.from_flags(**flags)
     cases = plans.expand(plan, host.usable_cores())
     console = Console(stderr=True)
@@ -367,9 +377,7 @@ def command(source: str | None, flags: Mapping[str, object], options: Options) -
     return _measured(plan, cases, folder, seed, options, console)
 
 
-def _measured(
-    plan: Plan, cases: Sequence[Case], folder: Path, seed: int, options: Options, console: Console
-) -> int:
+def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, options: Options, console: Console) -> int:
     from rich.console import Console
 
     executor = LocalExecutor(_isolation(options.isolation))

@@ -117,9 +117,7 @@ def journal_path(path: Path) -> Path:
     journal = path / NAME if path.is_dir() else path
     if journal.is_file():
         return journal
-    raise UserError(
-        f"{path} holds no run: expected a folder with {NAME} in it, as `profiler run` leaves one."
-    )
+    raise UserError(f"{path} holds no run: expected a folder with {NAME} in it, as `profiler run` leaves one.")
 
 
 def read(path: Path) -> Run:
@@ -143,9 +141,7 @@ def read(path: Path) -> Run:
         try:
             entry = _entry(line, f"{journal}:{number}")
         except ValueError as error:
-            notices.append(
-                f"{journal}:{number}: this line is damaged and was skipped ({_first_line(error)})."
-            )
+            notices.append(f"{journal}:{number}: this line is damaged and was skipped ({_first_line(error)}).")
             continue
         (sessions if isinstance(entry, Session) else records).append(entry)  # type: ignore[arg-type]
     if size < len(data):
@@ -170,11 +166,7 @@ def _entry(line: bytes, where: str) -> Session | Record:
         )
     if raw.get("kind") == "visit":
         return parse(json.dumps(body))
-    if (
-        raw.get("kind") == "session"
-        and isinstance(raw.get("facts"), dict)
-        and isinstance(raw.get("pid"), int)
-    ):
+    if raw.get("kind") == "session" and isinstance(raw.get("facts"), dict) and isinstance(raw.get("pid"), int):
         return Session(raw["pid"], raw["facts"], schema)
     raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r}")
 
@@ -315,8 +307,7 @@ def _holder(folder: Path) -> str:
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path} cannot be written ({error.strerror}); "
-        "choose another folder with --out, or check its permissions."
+        f"{path} cannot be written ({error.strerror}); choose another folder with --out, or check its permissions."
     )
 
 
@@ -326,8 +317,7 @@ def _continued(path: Path, facts: Mapping[str, Any], resume: bool) -> Run:
         return Run(path)
     if not resume:
         raise UserError(
-            f"{path.parent} already holds a run; "
-            "continue it with --resume, or choose another folder with --out."
+            f"{path.parent} already holds a run; continue it with --resume, or choose another folder with --out."
         )
     earlier = read(path)
     for session in earlier.sessions[-1:]:

@@ -76,7 +76,8 @@ def finish(folder: Path, seconds: float, console: Console) -> None:
 def _pictures(folder: Path, run: store.Run, console: Console) -> list[Path]:
     """Write the charts and the report and print the fits; return the files."""
     from profiler import charts, report
-    from profiler.fit import fit, _print as print_fits
+    from profiler.fit import _print as print_fits
+    from profiler.fit import fit
 
     frame = table.frame(run)
     try:
@@ -94,20 +95,18 @@ def _pictures(folder: Path, run: store.Run, console: Console) -> list[Path]:
     return [*written[:2], page]
 
 
-def _print_outcome(
-    rows: Sequence[table.Row], records: Sequence[Record], seconds: float, console: Console
-) -> None:
+def _print_outcome(rows: Sequence[table.Row], records: Sequence[Record], seconds: float, console: Console) -> None:
     from profiler.units import format_duration
 
     spent = share(records)
     counts = Counter(str(row["status"]) for row in rows)
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+    models, reference = (part / (spent.wall or 1.0) for part in (spent.samples, spent.reference))
     console.print(
-        f"{len(rows)} cases: {parts}. {len(records)} visits in {format_duration(seconds)}, "
-        f"{spent.timed:.0%} of the visits' time inside timed samples ({spent.samples / (spent.wall or 1):.0%} of models, "
-        f"{spent.reference / (spent.wall or 1):.0%} of the reference).",
+        f"{len(rows)} cases: {parts}. {len(records)} visits in {format_duration(seconds)}; {spent.timed:.0%} of their "
+        f"time inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
         highlight=False,
     )
     reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in MEASURED)
     for (status, reason), number in reasons.most_common():
-        console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False)
+        console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)

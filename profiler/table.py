@@ -327,7 +327,6 @@ def read_table(path: Path) -> pd.DataFrame:
     missing = [name for name in NEEDED if name not in table.columns]
     if missing:
         raise UserError(
-            f"{path} lacks {', '.join(missing)}; "
-            f"a table to fit has the columns {', '.join(NEEDED)} and a latency."
+            f"{path} lacks {', '.join(missing)}; a table to fit has the columns {', '.join(NEEDED)} and a latency."
         )
     return table

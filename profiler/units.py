@@ -116,7 +116,7 @@ def _format(value: float, base: int, units: tuple[str, ...]) -> str:
     unit, *larger = units
     whole = float(value).is_integer()
     for next_unit in larger:
-        if abs(float(f"{value:.3g}")) < base:
+        if max(abs(value), abs(float(f"{value:.3g}"))) < base:
             break
         value, unit, whole = value / base, next_unit, False
     return f"{value:.0f} {unit}".rstrip() if whole else f"{_three_digits(value)} {unit}".rstrip()

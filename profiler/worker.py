@@ -27,8 +27,8 @@ import backends
 from backends.base import Backend, BackendError, FallbackError, Placement, Session
 from profiler import measure, reference, telemetry
 from profiler.errors import UserError
-from profiler.network import Network, load_network
 from profiler.models.complexity import Complexity
+from profiler.network import Network, load_network
 from profiler.records import Budget, Case, Failure, Measurement, Warmup
 
 if TYPE_CHECKING:
@@ -161,9 +161,7 @@ def calibrate(task: CalibrationTask) -> tuple[int, list[int]]:
     return repeats, reference.sample(task.placement, repeats, task.seconds)
 
 
-def _parity(
-    backend: Backend, network: Network, case: Case, output: Array, cache: Path | None
-) -> float | None:
+def _parity(backend: Backend, network: Network, case: Case, output: Array, cache: Path | None) -> float | None:
     """Return the largest difference from eager, relative to eager's largest output; None without eager."""
     own: Callable[[Array], Array] | None = getattr(backend, "expected", None)
     expected = own(network.example) if own else _expected(network, case, cache)
@@ -238,7 +236,11 @@ def _parity_failure(parity: float, case: Case) -> Failure:
 
 
 def main(
-    results: Connection, output: Connection, function: Callable[[object], object], argument: object, limits: Limits
+    results: Connection,
+    output: Connection,
+    function: Callable[[object], object],
+    argument: object,
+    limits: Limits,
 ) -> None:
     """Run ``function(argument)`` in this process and send its result, or a Failure, through ``results``."""
     _isolate(output)
@@ -288,7 +290,13 @@ def _limit(limits: Limits) -> None:
 
 
 #: Parts of the messages by which runtimes say that memory ran out; none has an exception type of its own on the CPU.
-_OOM = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to allocate memory")
+_OOM = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "failed to allocate memory",
+)
 
 
 def failure(error: BaseException) -> Failure:
@@ -297,7 +305,9 @@ def failure(error: BaseException) -> Failure:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _OOM):
         return Failure(
-            "oom", f"out of memory: {text[:300]}; try a smaller batch or resolution, or raise the limit", detail
+            "oom",
+            f"out of memory: {text[:300]}; try a smaller batch or resolution, or raise the limit",
+            detail,
         )
     if isinstance(error, FallbackError):
         return Failure("fallback", text, detail)

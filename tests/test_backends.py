@@ -36,9 +36,7 @@ class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.SiLU())
-        self.grouped = nn.Sequential(
-            nn.Conv2d(8, 8, 3, 1, 1, groups=4, bias=False), nn.BatchNorm2d(8), nn.ReLU()
-        )
+        self.grouped = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
         self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 2, 1), nn.SiLU(), nn.Conv2d(2, 8, 1))
         self.head = nn.Linear(8, CLASSES)
 
@@ -54,9 +52,7 @@ def tiny() -> nn.Module:
     with torch.no_grad():
         for name, value in [*module.named_parameters(), *module.named_buffers()]:
             if value.is_floating_point():
-                value.copy_(
-                    torch.rand(value.shape, generator=draw) + (0.5 if "running_var" in name else -0.5)
-                )
+                value.copy_(torch.rand(value.shape, generator=draw) + (0.5 if "running_var" in name else -0.5))
     return module.eval()
 
 
@@ -74,9 +70,7 @@ def loaded(name: str, example: np.ndarray, placement: Placement = PLACE, cache: 
         yield session
 
 
-def answer(
-    name: str, example: np.ndarray, placement: Placement = PLACE, cache: Path | None = None
-) -> np.ndarray:
+def answer(name: str, example: np.ndarray, placement: Placement = PLACE, cache: Path | None = None) -> np.ndarray:
     with loaded(name, example, placement, cache) as session:
         session.run()
         session.sync()
@@ -198,9 +192,7 @@ def test_layout_and_precision_are_what_was_asked(name, precision):
     with loaded(name, images(2), placement) as session:
         session.run()
         assert session.facts()["memory_format"] == "channels_last"
-        assert (
-            session.facts()["dtype"] == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
-        )
+        assert session.facts()["dtype"] == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
         assert (
             difference(session.output(), answer("eager", images(2)))
             < {"fp32": 1e-5, "fp16": 1e-2, "bf16": 1e-1}[precision]
@@ -444,9 +436,7 @@ def test_entry_points_add_backends_but_cannot_replace_one(monkeypatch):
         ("function", "backends.fake:touch"),
     ]
     found = [backends.metadata.EntryPoint(name, value, backends.GROUP) for name, value in points]
-    monkeypatch.setattr(
-        backends.metadata, "entry_points", lambda *, group: found if group == backends.GROUP else []
-    )
+    monkeypatch.setattr(backends.metadata, "entry_points", lambda *, group: found if group == backends.GROUP else [])
     assert list(backends.available()) == [*backends.NAMES, "broken", "function", "mine"]
     assert backends.get("mine:seed=4").seed == 4
     assert type(backends.get("eager")).__name__ == "Eager"

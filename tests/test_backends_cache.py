@@ -159,11 +159,8 @@ for i in range(40):
 
 def test_processes_at_once_only_see_whole_entries(tmp_path):
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], stderr=subprocess.PIPE)
-        for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(3)
     ]
     errors = [worker.communicate(timeout=60)[1] for worker in workers]
-    assert [(worker.returncode, error) for worker, error in zip(workers, errors, strict=True)] == [
-        (0, b"")
-    ] * 3
+    assert [(worker.returncode, error) for worker, error in zip(workers, errors, strict=True)] == [(0, b"")] * 3
     assert len(list(tmp_path.iterdir())) == 40

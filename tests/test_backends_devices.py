@@ -77,9 +77,7 @@ def test_names_what_is_broken(name, gpu):
 
 def test_names_the_first_of_all_that_is_broken(gpu):
     """Breaks from the last check to the first: each new one must come before those already broken."""
-    order = [
-        name for name in reversed(BREAKS) if name != "start"
-    ]  # a device that does not start has no architecture
+    order = [name for name in reversed(BREAKS) if name != "start"]  # a device that does not start has no architecture
     for name in order:
         assert re.search(break_one(gpu, name), devices.unavailable("cuda"))
 

@@ -168,9 +168,7 @@ def test_a_flood_is_megabytes_on_the_real_standard_output():
 
 
 def test_a_hang_never_ends():
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, "fake:fault=hang"], stdout=subprocess.PIPE
-    ) as hanging:
+    with subprocess.Popen([sys.executable, "-c", CHILD, "fake:fault=hang"], stdout=subprocess.PIPE) as hanging:
         assert hanging.stdout.readline() == b"loaded\n"
         with pytest.raises(subprocess.TimeoutExpired):
             hanging.wait(0.5)

@@ -91,9 +91,7 @@ def test_the_line_is_the_fitted_one() -> None:
     line = fit(frame)[0].line("flops")
     ends = spec["datasets"][marks(spec["vconcat"][0]["concat"][1], "line")[0]["data"]["name"]]
     assert line is not None
-    assert [end["flops"] for end in ends] == pytest.approx(
-        [frame["flops"].min() / 1e9, frame["flops"].max() / 1e9]
-    )
+    assert [end["flops"] for end in ends] == pytest.approx([frame["flops"].min() / 1e9, frame["flops"].max() / 1e9])
     for end in ends:
         assert end["y"] == pytest.approx(line.intercept + line.slope * end["flops"])
 
@@ -160,9 +158,7 @@ def test_points_without_a_fit_are_drawn_without_a_line() -> None:
 
 def test_nothing_measured_is_said_in_the_chart() -> None:
     frame = table(status="timeout", latency_ms=np.nan)
-    assert "Nothing to draw: none of the 15 cases has a measurement" in charts.svg(
-        charts.latency(frame, fit(frame))
-    )
+    assert "Nothing to draw: none of the 15 cases has a measurement" in charts.svg(charts.latency(frame, fit(frame)))
 
 
 def test_no_fits_is_said_in_the_chart() -> None:

@@ -24,9 +24,7 @@ from profiler.estimate import (
 from profiler.records import Conditions, Measurement, Warmup
 
 
-def visit(
-    samples, reference=(), *, nominal=None, calls=1, conditions=None, steady=True, phases=None
-) -> Measurement:
+def visit(samples, reference=(), *, nominal=None, calls=1, conditions=None, steady=True, phases=None) -> Measurement:
     return Measurement(
         samples_ns=tuple(map(tuple, samples)),
         calls_per_sample=calls,
@@ -67,9 +65,7 @@ def test_a_slow_down_of_the_whole_machine_cancels(samples, data, slower):
         st.lists(st.lists(st.integers(10**3, 10**9), min_size=1, max_size=4), min_size=count, max_size=count)
     )
     quiet = visit(samples, reference, nominal=5e6)
-    busy = visit(
-        [[slower * s for s in b] for b in samples], [[slower * r for r in b] for b in reference], nominal=5e6
-    )
+    busy = visit([[slower * s for s in b] for b in samples], [[slower * r for r in b] for b in reference], nominal=5e6)
     assert normalised_samples(busy) == pytest.approx(normalised_samples(quiet))
     a, b = case_estimate([quiet] * 3), case_estimate([busy] * 3)
     assert b.latency_ns == pytest.approx(a.latency_ns)

@@ -115,9 +115,7 @@ def test_three_networks_say_nothing_about_r() -> None:
     assert module.fisher_interval(0.9, 3) == (-1.0, 1.0)
 
 
-@given(
-    weights=st.lists(st.integers(0, 4), min_size=12, max_size=12).filter(lambda w: np.count_nonzero(w) > 2)
-)
+@given(weights=st.lists(st.integers(0, 4), min_size=12, max_size=12).filter(lambda w: np.count_nonzero(w) > 2))
 def test_a_weighting_is_the_correlation_of_repeated_rows(weights: list[int]) -> None:
     frame = networks(n=12)
     x, y = frame["acts"].to_numpy(), frame["latency_ms"].to_numpy()

@@ -95,9 +95,7 @@ def test_an_unknown_model_is_answered_with_the_closest():
     assert "`profiler models`" in line
 
 
-@pytest.mark.parametrize(
-    ("text", "key"), [("batches = 1", "models"), ("[[sweep]]\nbatches = 1", "sweep[0].models")]
-)
+@pytest.mark.parametrize(("text", "key"), [("batches = 1", "models"), ("[[sweep]]\nbatches = 1", "sweep[0].models")])
 def test_a_plan_needs_a_model(text, key):
     assert errors(text) == [f"p.toml: {key}: no model is named; `profiler models` lists them"]
 
@@ -165,7 +163,7 @@ def test_options_of_a_backend_keep_their_commas():
     [
         ({"models": "resnet5"}, r"--model: unknown model 'resnet5'"),
         ({"models": "resnet50", "batches": "1,two"}, r"--batch: 'two' is wrong; .*integer"),
-        ({"models": "resnet50", "precision": "tight"}, r"--within: 'tight' is not a share"),
+        ({"models": "resnet50", "precision": "tight"}, r"--precision: 'tight' is not a share"),
         ({"models": "resnet50", "scalings": "w"}, r"--scale: a scaling needs factors"),
         ({"batches": "1"}, r"flags: models: no model is named"),
     ],
@@ -189,9 +187,7 @@ def test_a_flag_replaces_the_key_in_every_sweep():
 
 
 def test_the_base_network_appears_once_however_many_rules_have_factor_one():
-    cases = expand(
-        'models = "regnety_400mf"\nscalings = ["d", "w", "dwr"]\nfactors = [1, 2]\nbackends = "eager"'
-    )
+    cases = expand('models = "regnety_400mf"\nscalings = ["d", "w", "dwr"]\nfactors = [1, 2]\nbackends = "eager"')
     assert [c.network for c in cases] == [
         "regnety_400mf", "regnety_400mf d x2", "regnety_400mf w x2", "regnety_400mf dwr x2",
     ]  # fmt: skip
@@ -209,9 +205,7 @@ def test_cases_are_distinct_and_in_a_stable_order():
 
 
 def test_overlapping_sweeps_measure_a_case_once():
-    cases = expand(
-        'backends = "eager"\n[[sweep]]\nmodels = "resnet50"\n[[sweep]]\nmodels = ["resnet50", "resnet101"]'
-    )
+    cases = expand('backends = "eager"\n[[sweep]]\nmodels = "resnet50"\n[[sweep]]\nmodels = ["resnet50", "resnet101"]')
     assert [case.model for case in cases] == ["resnet50", "resnet101"]
 
 
@@ -240,9 +234,7 @@ def test_a_rule_that_changes_nothing_is_measured_unscaled_and_noted():
 
 
 def test_two_ways_to_one_network_are_measured_once_and_noted():
-    read = plan.loads(
-        'models = "regnety_400mf"\nscalings = ["dWr", "d1_w8_g8_r1"]\nfactors = 2\nbackends = "eager"'
-    )
+    read = plan.loads('models = "regnety_400mf"\nscalings = ["dWr", "d1_w8_g8_r1"]\nfactors = 2\nbackends = "eager"')
     assert [case.scaling for case in plan.expand(read, 1)] == ["dWr"]
     assert plan.notes(read) == [
         "regnety_400mf d1_w8_g8_r1 x2 is the same network as regnety_400mf dWr x2: measured once"
@@ -251,10 +243,7 @@ def test_two_ways_to_one_network_are_measured_once_and_noted():
 
 def test_flops_far_from_those_asked_for_are_noted():
     (note,) = plan.notes(plan.loads('models = "regnety_4.0gf"\nscalings = "w"\nfactors = 4'))
-    assert (
-        note == "regnety_4.0gf w x4: 12.3GF, -22.9% from 4 times regnety_4.0gf; "
-        "--flops 15.9GF solves for the factor"
-    )
+    assert note == "regnety_4.0gf w x4: 12.3GF, -22.9% from 4 times regnety_4.0gf; --flops 15.9GF solves for the factor"
 
 
 def test_a_target_that_the_grid_of_widths_misses_is_noted():
@@ -269,8 +258,7 @@ def test_a_target_that_the_grid_of_widths_misses_is_noted():
 
 def test_own_models_among_scaled_ones_stay_as_they_are():
     read = plan.loads(
-        'models = ["resnet50", "my.nets:small", "a/b.onnx"]\nbackends = "eager"\n'
-        'scalings = "d"\nfactors = [1, 2]'
+        'models = ["resnet50", "my.nets:small", "a/b.onnx"]\nbackends = "eager"\nscalings = "d"\nfactors = [1, 2]'
     )
     assert [c.network for c in plan.expand(read, 1)] == [
         "resnet50",
@@ -285,9 +273,7 @@ def test_own_models_among_scaled_ones_stay_as_they_are():
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 lists = {
-    "models": st.lists(
-        st.sampled_from(["resnet50", "regnety_400mf", "own.nets:f", 'odd "name"\\.onnx']), min_size=1
-    ),
+    "models": st.lists(st.sampled_from(["resnet50", "regnety_400mf", "own.nets:f", 'odd "name"\\.onnx']), min_size=1),
     "backends": st.lists(st.sampled_from(["eager", "torchscript", "onnxruntime"]), min_size=1),
     "devices": st.lists(st.sampled_from(["cpu", "cuda:1", "xpu"]), min_size=1),
     "threads": st.lists(st.integers(0, 64), min_size=1),
@@ -327,9 +313,7 @@ def test_a_plan_survives_its_text(original):
 def test_the_digest_tells_meaning_from_words():
     text = 'models = "resnet50"\nbatches = 1'
     same = plan.loads(f'name = "other"\ndescription = "words"\n{text}')
-    assert (
-        plan.digest(plan.loads(text)) == plan.digest(same) == plan.digest(plan.loads('models = ["resnet50"]'))
-    )
+    assert plan.digest(plan.loads(text)) == plan.digest(same) == plan.digest(plan.loads('models = ["resnet50"]'))
     changes = ["batches = 2", "seed = 1", "[budget]\nrounds = 4"]
     digests = {plan.digest(plan.loads(f'models = "resnet50"\n{change}')) for change in changes}
     assert len(digests - {plan.digest(plan.loads(text))}) == 3

@@ -201,9 +201,7 @@ def test_nothing_measured_is_said_and_not_drawn() -> None:
     assert "svg" not in {tag for tag, _ in made.elements}
 
 
-@pytest.mark.parametrize(
-    "mark", [{"simulated": True}, {"simulated": "true"}, {"backend": "fake:duration_ms=1"}]
-)
+@pytest.mark.parametrize("mark", [{"simulated": True}, {"simulated": "true"}, {"backend": "fake:duration_ms=1"}])
 def test_simulated_rows_are_marked_and_never_mixed(mark: dict[str, object]) -> None:
     assert report._all_simulated(table(**mark))
     with pytest.raises(UserError, match="8 of 16 rows are simulated"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import signal
 import subprocess
@@ -27,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def measurement(ns: int) -> Measurement:
-    return Measurement(((ns,) * 10,) * 3, 1, (), None, Warmup((ns,), True), 0.0, Conditions(), {}, {})
+    return Measurement(((ns,) * 10,) * 3, 1, (), None, Warmup((ns,), steady=True), 0.0, Conditions(), {}, {})
 
 
 class Scripted:
@@ -49,9 +48,7 @@ class Scripted:
         pass
 
 
-def setup(
-    tmp_path: Path, executor: Scripted, budget: Budget, models: str = "resnet50,resnet101,resnet152"
-) -> Any:
+def setup(tmp_path: Path, executor: Scripted, budget: Budget, models: str = "resnet50,resnet101,resnet152") -> Any:
     plan = plans.from_flags(models=models, backends="fake")
     cases = plans.expand(plan, 1)
     calibrations = run.Calibrations(executor, tmp_path / "cache", lambda _: Limits())
@@ -59,9 +56,7 @@ def setup(
     return plan, cases, lab
 
 
-def go(
-    tmp_path: Path, executor: Scripted, budget: Budget, *, resume: bool = False, seed: int = 7
-) -> list[Record]:
+def go(tmp_path: Path, executor: Scripted, budget: Budget, *, resume: bool = False, seed: int = 7) -> list[Record]:
     plan, cases, lab = setup(tmp_path, executor, budget)
     facts = run.session_facts(plan, cases, seed)
     with store.Journal.open(tmp_path / "run", facts, resume=resume) as journal:
@@ -156,7 +151,7 @@ def test_a_slow_down_of_the_machine_falls_on_all_cases_alike(tmp_path: Path) -> 
 
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return subprocess.run(  # noqa: PLW1510 - the caller looks at the exit code
         [sys.executable, "-m", "profiler", *arguments],
         cwd=ROOT,
         text=True,
@@ -194,7 +189,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     backends = ",".join(f"fake:duration_ms={ms}" for ms in (1, 2, 3, 4))
     arguments = [
         "--visit",
-        "0.5s",
+        "0.1s",
         "--model",
         "resnet50",
         "--rounds",
@@ -231,13 +226,13 @@ def test_ctrl_c_finishes_the_visit_and_saves_and_resume_does_the_rest(tmp_path: 
     process = start(folder)
     wait_for_visits(folder, 3)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "--resume" in err
     assert (folder / "cases.csv").exists()
     before = len(store.read(folder).records)
     assert 3 <= before < 16
-    out, err = start(folder, "--resume").communicate(timeout=60)
+    _ = start(folder, "--resume").communicate(timeout=60)
     check_complete(folder)
 
 
@@ -266,7 +261,7 @@ def test_a_killed_run_resumes_where_it_was(tmp_path: Path) -> None:
     wait_for_visits(folder, 3)
     process.kill()
     process.communicate(timeout=30)
-    _out, err = start(folder, "--resume").communicate(timeout=60)
+    _ = start(folder, "--resume").communicate(timeout=60)
     check_complete(folder)
 
 
@@ -326,4 +321,4 @@ def test_the_journal_says_how_the_run_was_made(tmp_path: Path) -> None:
     assert facts["host"]["cores"] >= 1
     assert "--model" in facts["argv"]
     assert "resnet50" in facts["plan"]
-    assert os.path.exists(folder / "report.html")
+    assert (folder / "report.html").exists()

@@ -253,9 +253,7 @@ def test_another_plan_is_refused_and_named(tmp_path):
 
 def test_another_machine_is_refused_and_named(tmp_path):
     written(tmp_path, RECORD)
-    with pytest.raises(
-        UserError, match=r'another machine \(key: "abc" there, "abd" here; cpu: "X" there, "Y" here\)'
-    ):
+    with pytest.raises(UserError, match=r'another machine \(key: "abc" there, "abd" here; cpu: "X" there, "Y" here\)'):
         Journal.open(tmp_path, FACTS | {"host": {"key": "abd", "cpu": "Y"}}, resume=True)
 
 
@@ -315,9 +313,7 @@ def test_a_limit_in_the_middle_of_a_line_leaves_whole_lines(tmp_path):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, before[1]))
         try:
-            with pytest.raises(
-                UserError, match=r"the last visit was not saved; the 1 before it are safe.*--resume"
-            ):
+            with pytest.raises(UserError, match=r"the last visit was not saved; the 1 before it are safe.*--resume"):
                 journal.append(RECORD)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -333,9 +329,7 @@ def test_a_full_disk_says_what_was_kept(tmp_path):
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, journal._fd)
         os.close(full)
-        with pytest.raises(
-            UserError, match=r"the disk is full.* the 1 before it are safe.*--resume"
-        ) as caught:
+        with pytest.raises(UserError, match=r"the disk is full.* the 1 before it are safe.*--resume") as caught:
             journal.append(RECORD)
         assert caught.value.__cause__.errno == errno.ENOSPC
     assert read(tmp_path).records == (RECORD,)

@@ -264,9 +264,7 @@ def test_tables_are_read_from_folders_journals_and_any_csv(tmp_path):
         pd.testing.assert_frame_equal(read_table(path), frame(run))
     other = tmp_path / "other.csv"
     other.write_text("model,flops,params,acts,ms\na,1,2,3,4.5\n")
-    assert read_table(other).to_dict("records") == [
-        {"model": "a", "flops": 1, "params": 2, "acts": 3, "ms": 4.5}
-    ]
+    assert read_table(other).to_dict("records") == [{"model": "a", "flops": 1, "params": 2, "acts": 3, "ms": 4.5}]
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,7 @@ def _all() -> Iterator[Arch]:
 
 def _efficientnet(size: str) -> Arch:
     stem, depths, widths, head, resolution = EFFICIENTNETS[size]
-    columns = zip(
-        depths, widths, EFFICIENTNET_STRIDES, EFFICIENTNET_EXPANSIONS, EFFICIENTNET_KERNELS, strict=True
-    )
+    columns = zip(depths, widths, EFFICIENTNET_STRIDES, EFFICIENTNET_EXPANSIONS, EFFICIENTNET_KERNELS, strict=True)
     return Arch(
         name=f"efficientnet_{size}",
         family="efficientnet",
@@ -165,10 +163,7 @@ def _regnet(
 ) -> Arch:
     depth, w0, wa, wm, group_width = parameters
     runs = Counter(quantised_widths(depth, w0, wa, wm))
-    stages = (
-        Stage(d, *compatible(w, bottleneck, group_width), bottleneck=bottleneck)
-        for w, d in sorted(runs.items())
-    )
+    stages = (Stage(d, *compatible(w, bottleneck, group_width), bottleneck=bottleneck) for w, d in sorted(runs.items()))
     return Arch(
         name=f"{family}_{size}",
         family=family,

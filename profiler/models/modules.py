@@ -39,9 +39,7 @@ class Residual(nn.Module):
         super().__init__()
         self.branch = nn.Sequential(OrderedDict(_branch(block, activation)))
         projected = block.shortcut == "projection"
-        self.projection = (
-            conv_bn(block.w_in, block.w_out, stride=block.stride) if projected else nn.Sequential()
-        )
+        self.projection = conv_bn(block.w_in, block.w_out, stride=block.stride) if projected else nn.Sequential()
         self.final = _activation(activation) if block.activate else nn.Sequential()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,9 +54,7 @@ def network(arch: Arch) -> nn.Sequential:
     stem.append(_activation(arch.activation))
     if arch.stem.pool:
         stem.append(nn.MaxPool2d(3, stride=2, padding=1))
-    body = nn.Sequential(
-        *(_block(block, arch.activation) for block, times in blocks(arch) for _ in range(times))
-    )
+    body = nn.Sequential(*(_block(block, arch.activation) for block, times in blocks(arch) for _ in range(times)))
     return nn.Sequential(OrderedDict(stem=stem, body=body, head=_head(arch)))
 
 

@@ -79,9 +79,7 @@ def parse_rule(text: str) -> Rule:
     rule = Rule(text, **weights)
     # Beyond this s^g overflows; the group width reached its limit, the whole width, long before.
     if rule.exponents[2] > 10:
-        raise UserError(
-            f"{text!r} weighs g too much: give it at most 20 times the weights of d, w and r together."
-        )
+        raise UserError(f"{text!r} weighs g too much: give it at most 20 times the weights of d, w and r together.")
     return rule
 
 
@@ -121,13 +119,9 @@ def scale(arch: Arch, rule: str, factor: float) -> Arch:
         UserError: The rule or the factor is not valid, or the resolution would round to nothing.
     """
     if arch.scaling:
-        raise UserError(
-            f"{arch.name} is scaled by {arch.scaling} x{arch.factor:.4g} already; scale the base network."
-        )
+        raise UserError(f"{arch.name} is scaled by {arch.scaling} x{arch.factor:.4g} already; scale the base network.")
     if not 0 < factor <= MAX_FACTOR:
-        raise UserError(
-            f"A scaling factor is above 0 and up to {MAX_FACTOR:.0f}, not {factor}; 1 changes nothing."
-        )
+        raise UserError(f"A scaling factor is above 0 and up to {MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
     return _scaled(arch, parse_rule(rule), float(factor))
 
 
@@ -145,9 +139,7 @@ def _scaled(arch: Arch, rule: Rule, factor: float) -> Arch:
         stem = replace(stem, width=_eights(stem.width * by_width))
         head = replace(head, width=_eights(head.width * by_width))
     stages = tuple(_stage(stage, by_depth, by_width, 1.0 if depthwise else by_group) for stage in arch.stages)
-    return replace(
-        arch, stem=stem, stages=stages, head=head, resolution=resolution, scaling=rule.text, factor=factor
-    )
+    return replace(arch, stem=stem, stages=stages, head=head, resolution=resolution, scaling=rule.text, factor=factor)
 
 
 def _stage(stage: Stage, by_depth: float, by_width: float, by_group: float) -> Stage:
@@ -179,19 +171,19 @@ def compatible(width: int, bottleneck: float, group_width: int) -> tuple[int, in
     return int(inner / bottleneck), group_width
 
 
-# The search looks this far around the crossing, in s, and goes on only while nothing is good enough: below
-# half a percent, a network nearer in s is the better answer than one nearer in flops. Rounding moves flops by
-# less than a factor of 2 either way, so that nothing that fits lies farther than the last reach.
-_REACHES = (1.03, 1.1, 1.3, 2.0, 4.0)
-_GOOD_ENOUGH = 0.005
+# The search looks this far around the crossing, in s, and stops at the first of these errors that is met: a
+# network near in s that fits is a better answer than one far away that fits a little better. Rounding moves
+# flops by less than a factor of 2 either way, so that nothing that fits lies farther than the last reach.
+_REACHES = {1.03: 0.005, 1.1: 0.005, 1.3: 0.02, 2.0: 0.02, 4.0: 0.02}
 _SAME = 1 + 1e-9
 
 
 def scale_to_flops(arch: Arch, rule: str, flops: int) -> Arch:
-    """Return ``arch`` scaled along ``rule`` so that it has ``flops``, or the nearest that rounding allows.
+    """Return ``arch`` scaled along ``rule`` so that it has ``flops``, as far as rounding allows.
 
     Flops are a step function of s that is not even monotonic, so every step near the target is looked at. The
-    factor of the result is a short decimal number that gives it. :func:`flops_error` says how far off it is.
+    result is within 2% where any step is, else it is the nearest; :func:`flops_error` says how far off. Its
+    factor is a short decimal number that gives the same network again.
 
     Args:
         arch: A base network.
@@ -207,10 +199,11 @@ def scale_to_flops(arch: Arch, rule: str, flops: int) -> Arch:
     direction = parse_rule(rule)
     bounds = _bounds(arch, direction)
     crossing = _crossing(arch, direction, flops, bounds)
-    for low, high in dict.fromkeys(_window(crossing, reach, bounds) for reach in _REACHES):
+    for reach, good_enough in _REACHES.items():
+        low, high = _window(crossing, reach, bounds)
         steps = (_scaled(arch, direction, factor) for factor in _factors(arch, direction, low, high))
         best = min(steps, key=lambda step: abs(flops_error(step, flops)))
-        if abs(flops_error(best, flops)) < _GOOD_ENOUGH:
+        if abs(flops_error(best, flops)) < good_enough or low == 1 or high == 1:
             break
     return _shortest(arch, direction, best)
 
@@ -280,9 +273,7 @@ def _edges(arch: Arch, rule: Rule, low: float, high: float) -> Iterator[float]:
         yield from _group_edges(stage, by_group, low, min(high, reach))
 
 
-def _width_edges(
-    stage: Stage, exponent: float, low: float, high: float, *, groups_move: bool
-) -> Iterator[float]:
+def _width_edges(stage: Stage, exponent: float, low: float, high: float, *, groups_move: bool) -> Iterator[float]:
     """Yield where a width changes; unless groups move too, only where :func:`compatible` lets it."""
     group_width = _group(stage.group_width)
     for s, whole in _ties(stage.width / 8, exponent, low, high):

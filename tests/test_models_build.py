@@ -1,0 +1,152 @@
+"""Built networks: what they count to, that they run, and that their weights are sane and repeatable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from profiler.models import build, complexity, count, get, names, scale
+from profiler.models.arch import Arch
+from profiler.models.build import skeleton
+
+RULES = ("d", "w", "g", "r", "dwr", "dWr", "wg", "alpha=0.5")
+SMALL = ("efficientnet_b0", "regnetx_200mf", "regnety_200mf", "regnetz_500mf", "resnet50", "resnext50")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def images(arch: Arch, batch: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, 3, arch.resolution, arch.resolution, generator=generator)
+
+
+@pytest.mark.parametrize("name", names())
+def test_module_counts_to_the_closed_form(name: str) -> None:
+    arch = get(name)
+    assert count(skeleton(arch), arch.resolution) == complexity(arch)
+
+
+@given(st.sampled_from(SMALL), st.sampled_from(RULES), st.floats(-2, 0.5).map(lambda power: 10**power))
+@settings(deadline=None, max_examples=40)
+def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: float) -> None:
+    arch = scale(get(name), rule, factor)
+    assert count(skeleton(arch), arch.resolution) == complexity(arch)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("rule", ["d", "dwr", "g", "w"])
+def test_extreme_network_runs(name: str, rule: str) -> None:
+    arch = scale(get(name), rule, 1e-4)
+    output = build(arch)(images(arch)) if arch.resolution < 64 else skeleton(arch)(images(arch).to("meta"))
+    assert output.shape == (1, 1000)
+
+
+def test_smallest_resolution_runs() -> None:
+    arch = scale(get("resnet50"), "r", 0.0004)
+    assert arch.resolution == 4
+    assert build(arch)(images(arch)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*SMALL, "resnet152", "efficientnet_b7", "regnetz_4.0gf"])
+def test_activations_fit_half_precision_and_depend_on_the_input(name: str) -> None:
+    # At a quarter of the pixels the same layers run, and fast.
+    arch = scale(get(name), "r", 1 / 16)
+    module, largest = build(arch), 0.0
+
+    def watch(_layer: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, output.abs().max().item())
+
+    for layer in module.modules():
+        layer.register_forward_hook(watch)
+    with torch.no_grad():
+        first, second = module(images(arch, batch=2))
+    assert largest < 10_000
+    assert 0.01 < first.std() < 1000
+    assert (first - second).abs().max() > 0.01 * first.std()
+
+
+def test_deep_network_neither_explodes_nor_vanishes() -> None:
+    arch = scale(scale_base := get("regnety_200mf"), "d", 8)
+    assert sum(arch.depths) == 8 * sum(scale_base.depths)
+    with torch.no_grad():
+        output = build(arch)(images(arch))
+    assert 0.01 < output.std() < 100
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    arch = get("regnety_200mf")
+    torch.manual_seed(5)
+    first = build(arch, seed=3).state_dict()
+    torch.manual_seed(6)
+    again, other = build(arch, seed=3).state_dict(), build(arch, seed=4).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["stem.0.weight"], other["stem.0.weight"])
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    build(get("regnety_200mf"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_tensor_is_filled() -> None:
+    state = build(get("regnety_200mf")).state_dict()
+    assert all(value.isfinite().all() for value in state.values())
+    assert {key for key, value in state.items() if (value == 0).all()} == {
+        key for key in state if key.endswith(("bias", "running_mean", "num_batches_tracked"))
+    }
+
+
+def test_no_two_filters_of_a_layer_are_equal() -> None:
+    # Layers of more weights than the block of normals would repeat themselves if its length divided theirs.
+    weight = build(get("resnet50")).get_parameter("body.14.branch.spatial.0.weight").flatten(1)
+    assert weight.numel() > 2**20
+    assert len(np.unique(weight.detach().numpy(), axis=0)) == len(weight)
+
+
+def test_module_trains() -> None:
+    arch = scale(get("regnetz_500mf"), "r", 0.1)
+    module = build(arch).train()
+    module(images(arch, batch=4)).square().mean().backward()
+    gradients = [parameter.grad for parameter in module.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_built_in_evaluation_mode() -> None:
+    assert not any(part.training for part in build(get("regnetx_200mf")).modules())
+
+
+def test_count_sees_biases_pools_batches_and_repeats() -> None:
+    linear = nn.Linear(10, 10)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10), linear, linear
+    )
+    counted = count(module, torch.zeros(2, 3, 8, 8))
+    assert counted.flops == 4 * 36 * (27 + 1) + 10 * 37 + 2 * 10 * 11
+    assert counted.params == 4 * 28 + 10 * 37 + 10 * 11
+    assert counted.acts == 4 * 36 + 4 * 9 + 10 + 2 * 10
+
+
+def test_count_leaves_mode_and_hooks_as_they_were() -> None:
+    module = nn.Sequential(nn.BatchNorm2d(3).eval(), nn.Conv2d(3, 4, 1)).train()
+    module[0].eval()
+    count(module, 8)
+    assert [part.training for part in module.modules()] == [True, False, True]
+    assert not any(part._forward_hooks for part in module.modules())
+
+
+def test_count_of_a_module_that_fails_leaves_no_trace() -> None:
+    module = nn.Sequential(nn.Conv2d(5, 4, 1)).train()
+    with pytest.raises(RuntimeError):
+        count(module, 8)
+    assert module.training
+    assert not module[0]._forward_hooks
