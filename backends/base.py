@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
 
     Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
@@ -90,6 +90,14 @@ class Session(Protocol):
         """Return what really ran: versions, provider, threads as read back, effective flags."""
 
 
+@runtime_checkable
+class DeviceTimed(Protocol):
+    """A session whose device keeps its own time."""
+
+    def device_ns(self, calls: int) -> tuple[int, ...]:
+        """Return the time of single forwards on the device by its events, in ns; empty where it has none."""
+
+
 class Backend(Protocol):
     """One runtime."""
 
@@ -104,4 +112,57 @@ class Backend(Protocol):
         """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width)).
 
         Leaving the context frees everything. Raises :class:`BackendError` with one sentence.
+        """
+
+
+class TrainingSession(Protocol):
+    """A model in training mode with one batch and its labels resident on the device."""
+
+    @property
+    def parts(self) -> Mapping[str, Callable[[], None]]:
+        """The parts of one step by name, in their order; each submits its part and may return before it is done."""
+
+    def run(self) -> None:
+        """Submit one whole step: every part once, in order."""
+
+    def sync(self) -> None:
+        """Block until everything submitted has finished."""
+
+    def feed(self, images: Tensor, labels: Tensor) -> None:
+        """Train on another batch from now on.
+
+        Args:
+            images: fp32 on the host, shape (batch, channels, height, width).
+            labels: int64 on the host, shape (batch,).
+        """
+
+    def loss(self) -> float:
+        """Return the loss of the last step; what is not finite says that the step computed nonsense."""
+
+    def facts(self) -> Mapping[str, Fact]:
+        """Return what really ran, as :meth:`Session.facts`, with ``optimizer`` and ``classes``."""
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """What a :class:`Backend` has too when it can train."""
+
+    def untrainable(self, placement: Placement) -> str | None:
+        """Return why an available ``placement`` cannot be trained on, with the remedy, or None when it can."""
+
+    def train(self, model: Model, example: Array, placement: Placement) -> AbstractContextManager[TrainingSession]:
+        """Load ``model`` in training mode; the arguments are those of :meth:`Backend.load`.
+
+        Weights stay fp32: another precision means automatic mixed precision.
+        """
+
+
+@runtime_checkable
+class Arena(Protocol):
+    """What a :class:`Backend` has too when its runtime keeps count of its own allocator."""
+
+    def arena_peak(self, model: Model, example: Array, placement: Placement) -> int | None:
+        """Return the most bytes in use at once in the runtime's allocator over one forward, in a session of its own.
+
+        None where the runtime does not tell.
         """

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,41 @@ def entry(root: Path | None, name: str | None, build: Callable[[Path], None]) ->
         yield Entry(Path(scratch), cached=False, note=_keep(Path(scratch), root, name))
 
 
+def prune(root: Path, limit_bytes: int) -> int:
+    """Remove the entries that were used longest ago until the rest fits ``limit_bytes``; return the bytes removed.
+
+    A process that reads an entry meanwhile keeps its open files, or finds the entry gone and makes it again.
+    """
+    entries = sorted(_entries(root), key=lambda one: one[1], reverse=True)
+    kept = removed = 0
+    for folder, _, size in entries:
+        kept += size
+        if kept > limit_bytes:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += size
+    return removed
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, float, int]]:
+    """Yield (folder, time of last use, bytes) of every entry."""
+    for folder in root.glob("*-*"):
+        try:
+            used = folder.stat().st_mtime
+            yield folder, used, sum(path.stat().st_size for path in folder.iterdir())
+        except OSError:  # another process is removing it, or it is no folder
+            continue
+
+
+def _touch(folder: Path) -> None:
+    """Mark an entry as used now; a cache that cannot be written is not pruned either."""
+    with suppress(OSError):
+        os.utime(folder)
+
+
 def _find(root: Path, name: str) -> Path | None:
     for folder in sorted(root.glob(f"{name}-*")):
         if _intact(folder):
+            _touch(folder)
             return folder
         shutil.rmtree(folder, ignore_errors=True)
     return None

@@ -1,36 +1,86 @@
-"""torch as it comes: one kernel after another, no compilation."""
+"""torch as it comes: one kernel after another, no compilation; or the same kernels replayed as one CUDA graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from backends import pytorch
-from backends.base import Model, Placement
+from backends import accelerator, pytorch, training
+from backends.base import BackendError, Model, Placement
 from backends.pytorch import TorchSession
+from backends.training import TorchTraining
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from backends.base import Array
 
 
 @dataclass(frozen=True, slots=True)
 class Eager(pytorch.Flags):
-    """Eager torch in inference mode; the fields are options, see :class:`backends.pytorch.Flags`."""
+    """Eager torch, for inference and training; the fields are options, see :class:`backends.pytorch.Flags`.
+
+    Attributes:
+        optimizer: What a training step ends with: SGD with momentum, or AdamW. Inference has none.
+        cuda_graph: Capture the forward once and replay it: what a network costs without launches. Another thing
+            than eager, so it stands in the backend's name and is never mixed with it.
+    """
+
+    optimizer: training.OptimizerName = "sgd"
+    cuda_graph: bool = False
 
     name: ClassVar[str] = "eager"
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        return pytorch.unavailable(placement)
+        if self.cuda_graph and placement.device_type != "cuda":
+            return f"cuda_graph=1 needs a CUDA device and the device is {placement.device!r}: leave the option out"
+        return self.refusal(placement) or pytorch.unavailable(placement)
 
     @contextmanager
     def load(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchSession]:
         """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width))."""
         with pytorch.settings(placement, self):
             module, x = pytorch.place(model, placement, self.name), pytorch.upload(example, placement)
-            opened = TorchSession(module, x, {"cached": False})
+            call = _replayed(module, x) if self.cuda_graph else module
+            opened = TorchSession(call, x, {"cached": False, "cuda_graph": self.cuda_graph}, cold=self.cold)
+            del module, call, x  # or closing the session would free nothing
+            with closing(opened) as session:
+                yield session
+
+    def untrainable(self, placement: Placement) -> str | None:
+        """Return why an available ``placement`` cannot be trained on, with the remedy, or None when it can."""
+        if self.cuda_graph or self.cold:
+            return "cuda_graph and cold are for inference: leave them out to train"
+        return training.untrainable(placement)
+
+    @contextmanager
+    def train(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchTraining]:
+        """Load ``model`` in training mode for batches like ``example``, as :meth:`load`; bf16 means autocast."""
+        full = replace(placement, precision="fp32")
+        with pytorch.settings(placement, self):
+            module, x = pytorch.place(model, full, self.name), pytorch.upload(example, full)
+            opened = TorchTraining(module, x, training.optimizer(module, self.optimizer), placement)
             del module, x  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
+
+
+def _replayed(module: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    import torch
+
+    try:
+        with torch.inference_mode():
+            replay, output = accelerator.captured(lambda: module(x), x.device)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        raise BackendError(f"the model cannot be captured as a CUDA graph ({said}): leave cuda_graph out") from error
+
+    def call(_: torch.Tensor) -> torch.Tensor:
+        replay()
+        return output
+
+    return call

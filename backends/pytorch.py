@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from backends import devices
+from backends import accelerator, devices
 from backends.base import BackendError, Fact, Model, Placement
 
 if TYPE_CHECKING:
@@ -25,21 +25,38 @@ class Flags:
     Attributes:
         tf32: Let fp32 convolutions and matrix products use TF32. Off: fp32 means fp32.
         cudnn_benchmark: Let cuDNN try its algorithms on the first run instead of choosing by heuristic.
+        cold: Flush the device's L2 cache before each forward that the device itself times: ``device_ns`` is then
+            that of a network whose weights are not in the cache. The host's latency is the same as without.
     """
 
     tf32: bool = False
     cudnn_benchmark: bool = False
+    cold: bool = False
+
+    def refusal(self, placement: Placement) -> str | None:
+        """Return which flag has no meaning on the device of ``placement``, or None."""
+        if self.cold and placement.device_type == "cpu":
+            return "cold=1 needs a device with events and the CPU has none: leave the option out"
+        return None
 
 
 class TorchSession:
     """A module with its input on its device; ``facts`` come on top of what torch reads back."""
 
-    def __init__(self, call: Callable[[torch.Tensor], object], x: torch.Tensor, facts: Mapping[str, Fact]) -> None:
+    def __init__(
+        self,
+        call: Callable[[torch.Tensor], object],
+        x: torch.Tensor,
+        facts: Mapping[str, Fact],
+        *,
+        cold: bool = False,
+    ) -> None:
         self._call = call
+        self._cold = cold
         self._input: torch.Tensor | None = x
         self._device = x.device
         self._output: object = None
-        self._facts = read_back(x) | dict(facts)
+        self._facts = read_back(x) | {"cold": cold} | dict(facts)
 
     def run(self) -> None:
         """Submit one forward pass."""
@@ -53,6 +70,11 @@ class TorchSession:
     def sync(self) -> None:
         """Block until the device has finished."""
         devices.synchronize(self._device)
+
+    def device_ns(self, calls: int) -> tuple[int, ...]:
+        """Return the time of ``calls`` forwards on the device by its events, in ns; empty on the CPU."""
+        before = accelerator.flusher(self._device) if self._cold else None
+        return accelerator.device_ns(self.run, self._device, calls, before)
 
     def output(self) -> Array:
         """Return the output of the last run as fp32 on the host, shape (batch, classes)."""
@@ -155,6 +177,7 @@ def read_back(x: torch.Tensor) -> dict[str, Fact]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": str(x.device),
         "device_name": devices.device_name(x.device),
+        "simulated": accelerator.simulated(x.device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         "threads": torch.get_num_threads(),

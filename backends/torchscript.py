@@ -48,7 +48,7 @@ class TorchScript(pytorch.Flags):
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        return pytorch.unavailable(placement)
+        return self.refusal(placement) or pytorch.unavailable(placement)
 
     @contextmanager
     def load(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchSession]:
@@ -69,7 +69,7 @@ class TorchScript(pytorch.Flags):
                 "cache_note": entry.note,
                 "optimize": self.optimize,
             }
-            opened = TorchSession(frozen, pytorch.upload(example, placement), facts)
+            opened = TorchSession(frozen, pytorch.upload(example, placement), facts, cold=self.cold)
             del frozen  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session

@@ -9,11 +9,25 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 
 from profiler.errors import UserError
-from profiler.fit import PROXIES, Fit, Line, measured, network_names, plain, rows_of, scale_of
+from profiler.fit import (
+    PROXIES,
+    Fit,
+    Line,
+    TwoTerm,
+    group_label,
+    measured,
+    network_names,
+    plain,
+    prose,
+    rows_of,
+    scale_of,
+)
+from profiler.growth import steps, theory
 
 # Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
 UNSCALED = "unscaled"
@@ -81,6 +95,162 @@ def group(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart:
     """
     points = _points(frame, one)
     return alt.concat(*(_panel(points, one, proxy) for proxy in PROXIES), columns=3, spacing=26)
+
+
+def behind(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
+    """What stands behind a group's fit: growth of activations and cost with s, and the two-term residuals.
+
+    Args:
+        frame: The table the fit was made from.
+        one: A pooled fit with at least one network.
+
+    Returns:
+        One to three panels; None where there is neither a scaled network nor a two-term model.
+    """
+    points, relative = _points(frame, one), steps(frame, one)
+    # One scale for all panels: they share a legend, and each rule its colour.
+    colour = _colour(points)
+    panels: list[alt.LayerChart] = []
+    if relative["scaling"].nunique() > 1:
+        panels += [_growth_panel(relative, one, column, colour) for column in ("acts", "cost")]
+    if one.two_term is not None:
+        panels.append(_residuals_panel(points, one, one.two_term, colour))
+    return alt.concat(*panels, columns=3, spacing=26) if panels else None
+
+
+def _growth_panel(relative: pd.DataFrame, one: Fit, column: str, colour: alt.Color) -> alt.LayerChart:
+    """Points of scaled networks over their base, and for each rule the power of s that theory gives activations."""
+    scaled = relative[relative["scaling"] != ""]
+    tooltip = [alt.Tooltip("network:N"), *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("s", column))]
+    x = alt.X("s:Q", title="flops, times the base network's (s)", scale=alt.Scale(type="log", nice=False, padding=12))
+    name = "activations" if column == "acts" else prose(one.y)
+    y = alt.Y(f"{column}:Q", title=f"{name}, times the base's", scale=alt.Scale(type="log", nice=False, padding=12))
+    dots = alt.Chart(scaled).mark_point(filled=True, size=62, opacity=0.85).encode(x, y, colour, tooltip=tooltip)
+    lines = _theory_lines(scaled, column)
+    layers = [dots]
+    if len(lines):
+        dashed = alt.Chart(lines).mark_line(strokeDash=[5, 4], strokeWidth=1.4, opacity=0.9)
+        told = [alt.Tooltip("theory:N"), alt.Tooltip("scaling:N")]
+        layers.insert(0, dashed.encode(x, y, colour, alt.Detail("theory:N"), tooltip=told))
+    subtitle = "dashed: s to the power of theory, for activations"
+    title = alt.TitleParams(f"Growth of {name} with s", subtitle=subtitle, fontWeight="normal")
+    chart: alt.LayerChart = alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=title)
+    return chart
+
+
+def _theory_lines(scaled: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Both ends of the line of each rule, over the range of s that was measured."""
+    ends = sorted({min(1.0, float(scaled["s"].min())), max(1.0, float(scaled["s"].max()))})
+    known = {rule: power for rule in dict.fromkeys(scaled["scaling"]) if (power := theory(rule)) is not None}
+    rows = [
+        {"scaling": rule, "s": s, column: s**power, "theory": f"s^{power:.2f}"}
+        for rule, power in known.items()
+        for s in ends
+    ]
+    return pd.DataFrame(rows)
+
+
+def _residuals_panel(points: pd.DataFrame, one: Fit, model: TwoTerm, colour: alt.Color) -> alt.LayerChart:
+    """How far each network is from the two-term model, in percent of what that predicts."""
+    points = points.copy()
+    points["predicted"] = model.t0 + model.per_acts * points["acts"] + model.per_flops * points["flops"]
+    points = points[points["predicted"] > 0]
+    points["off"] = 100 * (points["y"] / points["predicted"] - 1)
+    tooltip = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("y:Q", title=_y_title(one), format=".4~g"),
+        alt.Tooltip("predicted:Q", format=".4~g"),
+        alt.Tooltip("off:Q", title="off by %", format="+.1f"),
+    ]
+    x = alt.X("predicted:Q", title=f"predicted {_y_title(one)}", scale=alt.Scale(zero=True, nice=True))
+    y = alt.Y("off:Q", title="measured above predicted (%)")
+    dots = alt.Chart(points).mark_point(filled=True, size=62, opacity=0.85)
+    zero = alt.Chart(pd.DataFrame({"off": [0.0]})).mark_rule(color=INK, opacity=0.6).encode(y)
+    left_out = f", {model.loo_mape:.1%} on a network left out" if model.loo_mape is not None else ""
+    subtitle = f"mean error {model.mape:.1%}{left_out}"
+    title = alt.TitleParams("Residuals of the two-term model", subtitle=subtitle, fontWeight="normal")
+    layers = [zero, dots.encode(x, y, colour, _shape(points), tooltip=tooltip)]
+    chart: alt.LayerChart = alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=title)
+    return chart
+
+
+def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+    """Every network's latency on each side, one line of dots per network; None with fewer than two sides.
+
+    Of more than 40 networks, 40 are shown, evenly spaced from fastest to slowest.
+    """
+    sides = [one for one in pooled if one.n]
+    if len(sides) < 2:
+        return None
+    varying = [key for key in sides[0].group if len({one.group.get(key) for one in sides}) > 1]
+    points = pd.concat([_points(frame, one).assign(side=_side(one, varying)) for one in sides])
+    order = points.groupby("network")["y"].min().sort_values()
+    shown = order.index if len(order) <= 40 else order.index[np.linspace(0, len(order) - 1, 40).round().astype(int)]
+    points = points[points["network"].isin(shown)]
+    names = list(dict.fromkeys(points["side"]))
+    palette = cycle([*RULE_COLOURS.values()][1:])
+    colour = alt.Color(
+        "side:N", scale=alt.Scale(domain=names, range=[next(palette) for _ in names]), legend=alt.Legend(title=None)
+    )
+    x = alt.X("y:Q", title=_y_title(sides[0]), scale=alt.Scale(type="log", nice=False, padding=12))
+    y = alt.Y("network:N", title=None, sort=list(shown), axis=alt.Axis(labelLimit=220, grid=True))
+    tooltip = [
+        alt.Tooltip("network:N"),
+        alt.Tooltip("side:N"),
+        alt.Tooltip("y:Q", title=_y_title(sides[0]), format=".4~g"),
+    ]
+    dots = alt.Chart(points).mark_point(filled=True, size=70, opacity=0.9).encode(x, y, colour, tooltip=tooltip)
+    title = "Side by side" if len(order) <= 40 else f"Side by side: 40 of {len(order)} networks"
+    return alt.concat(dots.properties(width=2 * PANEL, height=alt.Step(17), title=title))
+
+
+def _side(one: Fit, varying: Sequence[str]) -> str:
+    return group_label({key: one.group[key] for key in varying if key in one.group})
+
+
+def against_batch(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+    """Time per image against the batch, a line per network and a panel per backend and placement.
+
+    None where no network was measured at several batches.
+    """
+    parts = [
+        _points(frame, one).assign(batch=float(one.group["batch"]), side=_side(one, _apart_from_batch(one)))
+        for one in pooled
+        if one.n and one.group.get("batch")
+    ]
+    points = pd.concat(parts) if parts else pd.DataFrame({"batch": []})
+    if points["batch"].nunique() < 2:
+        return None
+    points["per_image"] = points["y"] / points["batch"]
+    title = f"{_y_title(pooled[0])} per image"
+    tooltip = [alt.Tooltip("network:N"), alt.Tooltip("batch:Q"), alt.Tooltip("per_image:Q", title=title, format=".4~g")]
+    x = alt.X("batch:Q", title="batch", scale=alt.Scale(type="log", base=2, nice=False, padding=12))
+    y = alt.Y("per_image:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12))
+    panels = []
+    for side, rows in points.groupby("side", sort=False):
+        line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8)
+        drawn = line.encode(x, y, _colour(rows), alt.Detail("network:N"), tooltip=tooltip)
+        panels.append(drawn.properties(width=PANEL, height=PANEL * 0.8, title=str(side)))
+    return alt.concat(*panels, columns=3, spacing=26)
+
+
+def _apart_from_batch(one: Fit) -> list[str]:
+    return [key for key in one.group if key != "batch"]
+
+
+def costs(frame: pd.DataFrame, fits: Sequence[Fit]) -> alt.ConcatChart | None:
+    """Other costs, such as memory, against activations: a panel per fit that has networks; None without any.
+
+    Args:
+        frame: The table.
+        fits: Pooled fits of the columns to draw.
+    """
+    panels = [
+        _panel(_points(frame, one), one, "acts").properties(title=alt.TitleParams(_y_title(one), subtitle=one.label))
+        for one in fits
+        if one.n
+    ]
+    return alt.concat(*panels, columns=3, spacing=26) if panels else None
 
 
 def empty(reason: str) -> alt.Chart:
@@ -206,7 +376,7 @@ def _panel(points: pd.DataFrame, one: Fit, proxy: str) -> alt.LayerChart:
     x = alt.X(f"{proxy}:Q", title=_x_title(proxy, unit), scale=alt.Scale(zero=True, nice=True))
     # One range for the three panels of a group, to compare heights; one extent, to align rows.
     tops = [points[["y", "high"]].max().max(), *(_ends(points, each)["y"].max() for each in one.lines)]
-    axis = alt.Axis(minExtent=34, title=_y_title(one))
+    axis = alt.Axis(minExtent=34, title=_y_title(one), format="~s" if one.unit == "bytes" else alt.Undefined)
     y = alt.Y("y:Q", axis=axis, scale=alt.Scale(domain=[0, max(tops)], nice=True))
     base = alt.Chart(points)
     dots = base.mark_point(filled=True, size=62, opacity=0.85).encode(
@@ -253,8 +423,7 @@ def _x_title(proxy: str, unit: str) -> str:
 
 
 def _y_title(one: Fit) -> str:
-    name = one.y.removesuffix(f"_{one.unit}").replace("_", " ") if one.unit else one.y
-    return f"{name} ({one.unit})" if one.unit else name
+    return f"{prose(one.y)} ({one.unit})" if one.unit and prose(one.y) != one.y else one.y
 
 
 def _colour(points: pd.DataFrame) -> alt.Color:

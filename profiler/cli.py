@@ -93,8 +93,23 @@ def run(
         ),
     ] = None,
     threads: Annotated[Many, typer.Option("--threads", metavar="N,N", help="Threads; 0 is every usable core.")] = None,
-    batch: Annotated[Many, typer.Option("--batch", metavar="N,N", help="Images per forward.")] = None,
-    mode: Annotated[Many, typer.Option("--mode", metavar="M,M", help="infer.")] = None,
+    batch: Annotated[
+        Many, typer.Option("--batch", metavar="N,N", help="Images per forward; max finds the largest that fits.")
+    ] = None,
+    mode: Annotated[Many, typer.Option("--mode", metavar="M,M", help="infer, train.")] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Peak memory too, in a visit of its own.")] = False,
+    epoch: Annotated[
+        bool, typer.Option("--epoch", help="For mode train: an epoch's time, with a loader over image files.")
+    ] = False,
+    images: Annotated[
+        int | None, typer.Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")
+    ] = None,
+    images_from: Annotated[
+        str | None, typer.Option("--images-from", metavar="DIR", help="Images to load [a small set is made once].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Processes that load [cores that training leaves].")
+    ] = None,
     memory_format: Annotated[
         Many, typer.Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")
     ] = None,
@@ -135,6 +150,11 @@ def run(
         "batches": batch,
         "modes": mode,
         "memory_formats": memory_format,
+        "memory": memory or None,
+        "epoch": epoch or None,
+        "images": images,
+        "images_from": images_from,
+        "workers": workers,
         "seed": seed,
         "precision": interval,
         "rounds": rounds,
@@ -170,12 +190,65 @@ def fit(
     chart: Annotated[
         Path | None, typer.Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")
     ] = None,
+    weighted: Annotated[
+        bool, typer.Option("--weighted", help="Weigh networks by how surely they were measured.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fit latency against activations, flops and parameters; any CSV with those columns will do."""
     from profiler.fit import run as command
 
-    command(source, json, y, chart)
+    command(source, json, y, chart, weighted=weighted)
+
+
+@app.command()
+def predict(
+    source: RunPath,
+    model: Model,
+    scale: Annotated[str, typer.Option("--scale", metavar="RULE", help="As for `profiler complexity`.")] = "",
+    factor: Annotated[float | None, typer.Option("--factor", metavar="S", help="Scale flops by about S.")] = None,
+    flops: Annotated[str | None, typer.Option("--flops", metavar="T", help="Solve for a target, as 16GF.")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", metavar="B", help="Only this backend.")] = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
+    json: Json = False,
+) -> None:
+    """Predict what an unmeasured network costs, with a 90% interval, from a run."""
+    from profiler.predict import run as command
+
+    command(source, model, scale, factor, flops, backend, json, where)
+
+
+@app.command()
+def advise(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The network to scale.")],
+    source: RunPath,
+    flops: Annotated[str | None, typer.Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
+    latency: Annotated[str | None, typer.Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
+    memory: Annotated[str | None, typer.Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", metavar="B", help="Which backend of the run.")] = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
+    verify: Annotated[
+        int, typer.Option("--verify", metavar="K", min=0, help="Measure the best K, and dwr at equal flops.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of those measurements.")] = None,
+    json: Json = False,
+) -> None:
+    """Search for the best way to scale a network to a target on the device of a run."""
+    from profiler.advise import run as command
+
+    raise typer.Exit(command(base, source, (flops, latency, memory), backend, verify, out, json, where))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, journals or CSVs.")],
+    y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="What to compare [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """Put devices, backends, precisions and runs side by side, network by network."""
+    from profiler.compare import run as command
+
+    command(runs, y, json)
 
 
 @app.command()
@@ -201,6 +274,17 @@ def calibrate(
     from profiler.calibrate import run as command
 
     command(threads, device, precision)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Option("--device", metavar="D", help="cpu, cuda:0, ...")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Check whether this machine can be measured and its numbers believed; exits 1 when a check fails."""
+    from profiler.doctor import run as command
+
+    raise typer.Exit(command(device, json))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -1,13 +1,9 @@
 """From raw samples to the numbers of a row. Pure: same samples, same numbers.
 
-The headline latency has two steps. Within a visit it is the median of sample over neighbouring reference,
-times the reference's nominal time: a slow-down of the whole machine cancels. Over visits it is a trimmed
-geometric mean with a Student t interval on the logarithms: a fresh process that goes wild, as one in ten or
-twenty does, is trimmed.
-
-The interval covers 95% for a number of visits fixed beforehand. Rounds that end as soon as it is narrow end
-more often on visits that agree by luck: with log-normal visits, 3 to 10 rounds and 1% asked for, it then
-covers 95% when visits spread by 0.5%, 92% at 1% and 88% at 2%; five rounds at the least make the last 90%.
+The headline latency has two steps. Within a visit it is the median of sample over neighbouring reference, times the
+reference's nominal time, over the blocks between undisturbed references: a slow-down of the whole machine cancels, and
+a competitor for a core is left out. Over visits it is a trimmed geometric mean, so that a fresh process that goes wild,
+as one in ten or twenty does, has no weight, with an interval that stays honest when narrowness ends the rounds.
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
 
 from profiler.records import Conditions, Measurement
@@ -28,10 +24,16 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 
+# Visits before their spread first decides whether a case is finished, as Budget.min_rounds has it.
+PILOT = 5
+
 # Share of the visits trimmed on each side, from so many visits on: with five, a trimmed interval that claims
 # 95% covers 92.7%.
 TRIM = 0.2
 TRIM_FROM = 6
+
+# A block of the reference slower than this, relative to quiet ones, says that its neighbours are disturbed.
+QUIET = 1.10
 
 # From here on a visit counts as disturbed: shares of the wall time of its timed part, and switches in a
 # second. Steal and stall count all cores and the whole machine, so that small values are nobody's fault.
@@ -48,10 +50,12 @@ class VisitEstimate:
     Attributes:
         normalised_ns: With the machine's disturbance divided out; the raw median when there was no reference.
         raw_ns: The plain median.
+        quiet_samples: Samples behind ``normalised_ns``; 0 when no block was quiet, and then all samples are.
     """
 
     normalised_ns: float
     raw_ns: float
+    quiet_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,11 @@ class CaseEstimate:
         p90_ns: 90th percentile.
         p99_ns: 99th percentile.
         visits: Number of visits.
+        quiet_visits: Visits with at least one quiet block, see :func:`quiet_blocks`.
         samples: Number of samples in them.
         effective_samples: Independent samples that would carry as much, see :func:`effective_samples`.
         steady_visits: Visits whose warm-up ended because nothing drifted any more.
-        marked_samples: Samples of visits that were :func:`disturbed`.
+        marked_samples: Samples outside quiet blocks: kept in the record, left out of the headline.
     """
 
     latency_ns: float
@@ -85,14 +90,19 @@ class CaseEstimate:
     p90_ns: float | None
     p99_ns: float | None
     visits: int
+    quiet_visits: int
     samples: int
     effective_samples: float
     steady_visits: int
     marked_samples: int
 
 
-def visit_estimate(visit: Measurement) -> VisitEstimate:
+def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstimate:
     """Time of one forward in one visit.
+
+    Args:
+        visit: The raw data.
+        level: What a quiet reference takes, relative to its nominal time; of this visit alone when left out.
 
     Raises:
         ValueError: The visit has no samples, or blocks of samples and reference do not alternate.
@@ -100,10 +110,17 @@ def visit_estimate(visit: Measurement) -> VisitEstimate:
     raw = [sample / visit.calls_per_sample for block in visit.samples_ns for sample in block]
     if not raw:
         raise ValueError("a measurement needs at least one sample")
-    return VisitEstimate(median(normalised_samples(visit)), median(raw))
+    quiet = quiet_blocks(visit, quiet_level([visit]) if level is None else level)
+    blocks = normalised_blocks(visit)
+    kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
+    return VisitEstimate(
+        normalised_ns=median(kept or list(itertools.chain.from_iterable(blocks))),
+        raw_ns=median(raw),
+        quiet_samples=len(kept),
+    )
 
 
-def normalised_samples(visit: Measurement) -> list[float]:
+def normalised_blocks(visit: Measurement) -> list[list[float]]:
     """Time per forward of each sample, in nanoseconds, as it would be with the reference at its nominal time.
 
     A sample is divided by the mean of the medians of the two reference blocks around its own block. Without a
@@ -112,58 +129,118 @@ def normalised_samples(visit: Measurement) -> list[float]:
     Raises:
         ValueError: There is not exactly one reference block more than there are blocks of samples.
     """
-    scales = _scales(visit)
+    slowness = reference_slowness(visit)
+    scales = [1 / fmean(pair) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
     return [
-        sample * scale / visit.calls_per_sample
+        [sample * scale / visit.calls_per_sample for sample in block]
         for block, scale in zip(visit.samples_ns, scales, strict=True)
-        for sample in block
     ]
 
 
-def _scales(visit: Measurement) -> list[float]:
-    """Nominal over present time of the reference, for each block of samples."""
+def reference_slowness(visit: Measurement) -> list[float]:
+    """Median time of each block of the reference over its nominal time; empty without a reference.
+
+    Raises:
+        ValueError: There is not exactly one reference block more than there are blocks of samples.
+    """
     if not visit.reference_ns or visit.nominal_ns is None:
-        return [1.0] * len(visit.samples_ns)
+        return []
     if len(visit.reference_ns) != len(visit.samples_ns) + 1:
         raise ValueError(
             f"{len(visit.samples_ns)} blocks of samples need {len(visit.samples_ns) + 1} of the reference, "
             f"not {len(visit.reference_ns)}"
         )
-    medians = [median(block) for block in visit.reference_ns]
-    return [visit.nominal_ns / fmean(pair) for pair in itertools.pairwise(medians)]
+    return [median(block) / visit.nominal_ns for block in visit.reference_ns]
 
 
-def case_estimate(visits: Sequence[Measurement]) -> CaseEstimate:
+def quiet_level(visits: Sequence[Measurement]) -> float:
+    """What the reference takes while nothing disturbs it, relative to its nominal time.
+
+    The 10th percentile of its blocks in all visits: at least a tenth of them are quiet, or the machine is evenly slow,
+    which the ratio to the reference divides out.
+    """
+    slowness = sorted(slow for visit in visits for slow in reference_slowness(visit))
+    return slowness[len(slowness) // 10] if slowness else 1.0
+
+
+def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
+    """Whether each block of samples lies between two reference blocks that were not disturbed.
+
+    Only the reference decides, never the samples themselves, so that a slow model is not mistaken for a slow machine.
+    The ratio divides out what slows model and reference alike; a competitor for a core slows a model that waits for
+    its slowest thread at every layer far more than it slows the reference, and no ratio mends that.
+    """
+    slowness = reference_slowness(visit)
+    if not slowness:
+        return [True] * len(visit.samples_ns)
+    return [max(pair) <= QUIET * level for pair in itertools.pairwise(slowness)]
+
+
+def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEstimate:
     """What all visits of one case say.
+
+    Visits in which no block was quiet count only where fewer than two others are left.
+
+    Args:
+        visits: In the order in which they were made.
+        pilot: How many visits were made before their spread first decided whether to go on, see
+            :func:`sequential_interval`.
 
     Raises:
         ValueError: There is no visit, or one of them is malformed.
     """
     if not visits:
         raise ValueError("an estimate needs at least one visit")
-    estimates = [visit_estimate(visit) for visit in visits]
-    centre, half = trimmed_interval([math.log(e.normalised_ns) for e in estimates])
-    samples = [normalised_samples(visit) for visit in visits]
-    effective = math.fsum(effective_samples(s) for s in samples)
+    level = quiet_level(visits)
+    estimates = [visit_estimate(visit, level) for visit in visits]
+    quiet = [e for e in estimates if e.quiet_samples]
+    used = quiet if len(quiet) >= 2 else estimates
+    centre, half = sequential_interval([math.log(e.normalised_ns) for e in used], pilot)
+    samples = [_quiet_samples(visit, level) for visit in visits]
+    effective = math.fsum(effective_samples(part) for part in samples if part)
     single = all(visit.calls_per_sample == 1 for visit in visits)
-    p10, p90, p99 = percentiles([s for part in samples for s in part], effective if single else 0.0)
-    raw = median(e.raw_ns for e in estimates)
+    p10, p90, p99 = percentiles(list(itertools.chain.from_iterable(samples)), effective if single else 0.0)
+    total = sum(len(block) for visit in visits for block in visit.samples_ns)
     return CaseEstimate(
         latency_ns=math.exp(centre),
         ci_low_ns=None if half is None else math.exp(centre - half),
         ci_high_ns=None if half is None else math.exp(centre + half),
         relative_half_width=None if half is None else math.expm1(half),
-        raw_ns=raw,
+        raw_ns=median(e.raw_ns for e in estimates),
         disturbance=median(e.raw_ns / e.normalised_ns for e in estimates),
         p10_ns=p10,
         p90_ns=p90,
         p99_ns=p99,
         visits=len(visits),
-        samples=sum(map(len, samples)),
+        quiet_visits=len(quiet),
+        samples=total,
         effective_samples=effective,
         steady_visits=sum(visit.warmup.steady for visit in visits),
-        marked_samples=sum(len(s) for s, visit in zip(samples, visits, strict=True) if disturbed(visit)),
+        marked_samples=total - sum(map(len, samples)),
     )
+
+
+def _quiet_samples(visit: Measurement, level: float) -> list[float]:
+    blocks = zip(normalised_blocks(visit), quiet_blocks(visit, level), strict=True)
+    return [sample for block, quiet in blocks if quiet for sample in block]
+
+
+def sequential_interval(values: Sequence[float], pilot: int) -> tuple[float, float | None]:
+    """Trimmed mean and the half width of its 95% interval when the values themselves decided how many there are.
+
+    Going on until an interval is narrow stops on values that agree by luck: with 3 to 10 visits Student's interval
+    then covers 90% and less. Stein's, from the spread s of the first ``pilot`` values alone, t · s / sqrt(n) with
+    pilot - 1 degrees of freedom, covers 95% whatever n they lead to: Stein, "A two-sample test for a linear
+    hypothesis whose power is independent of the variance", Annals of Mathematical Statistics 16 (1945). The wider of
+    it and :func:`trimmed_interval` is returned, which also sees a later value go wild.
+    """
+    from scipy.special import stdtrit
+
+    centre, half = trimmed_interval(values)
+    if half is None or pilot < 2 or len(values) <= pilot:
+        return centre, half
+    t = float(stdtrit(pilot - 1, (1 + CONFIDENCE) / 2))
+    return centre, max(half, t * stdev(values[:pilot]) / math.sqrt(len(values)))
 
 
 def trimmed_interval(values: Sequence[float]) -> tuple[float, float | None]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json as jsonlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,27 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from scipy import optimize, stats
 
 from profiler.errors import UserError
+from profiler.regression import (
+    CONFIDENCE,
+    LEAST_NETWORKS,
+    Coefficient,
+    Floats,
+    Interval,
+    bca_interval,
+    coefficient,
+    fisher_interval,
+    held_out_mape,
+    mape,
+    non_negative_fit,
+    precision_weights,
+    resample_weights,
+    slope_interval,
+    weighted_correlations,
+)
 from profiler.table import read_table
-
-Floats: TypeAlias = NDArray[np.float64]
-Interval: TypeAlias = tuple[float, float]
+from profiler.units import format_count, format_flops
 
 
 class Proxy(NamedTuple):
@@ -47,14 +61,15 @@ GROUP_KEYS = ("run", "host", "backend", "device", "precision", "memory_format", 
 SHOWN_WHEN_SEVERAL = ("run", "host", "memory_format")
 MEASURED = ("ok", "unstable")
 UNITS = {"ms": "ms", "us": "µs", "s": "s", "mib": "MiB", "mb": "MB", "bytes": "bytes", "hr": "h", "h": "h"}
+SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "h": 3600.0}
+#: Bytes of one activation.
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 NOT_LATENCIES = frozenset((*PROXIES, "model", "family", "resolution", *GROUP_KEYS, "factor"))
 LATENCY_NAME = re.compile(r"(?:^|[_ ])(?:ms|us|latency|time|infer|inference)(?:$|[_ (])", re.IGNORECASE)
 
-LEAST_NETWORKS = 3
 LEAST_FOR_BOOTSTRAP = 5
 RESAMPLES = 4000
 SEED = 20210311
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,10 @@ class Line:
         r2: Share of the variance explained.
         rmse: Root mean square residual, in units of y.
         mape: Mean of ``|residual| / y``, as a fraction.
+        exponent: Of ``y ∝ x^exponent``, least squares in logarithms: 1 where y is in proportion.
+        exponent_interval: Its 95% interval, as that of the slope.
+        within_slope: The slope when each family has an intercept of its own; None below two families.
+        within_interval: Its 95% interval, as that of the slope.
     """
 
     proxy: str
@@ -90,6 +109,10 @@ class Line:
     r2: float
     rmse: float
     mape: float
+    exponent: float | None = None
+    exponent_interval: Interval | None = None
+    within_slope: float | None = None
+    within_interval: Interval | None = None
 
     @property
     def r_interval(self) -> Interval:
@@ -115,6 +138,8 @@ class Winner:
 class TwoTerm:
     """``y = t0 + per_acts · acts + per_flops · flops``, no term negative, squared *relative* errors least.
 
+    Rows are weighted by :func:`profiler.regression.precision_weights` where the table has their intervals.
+
     Attributes:
         t0: In units of y.
         per_acts: Units of y per million activations.
@@ -123,6 +148,7 @@ class TwoTerm:
         loo_mape: The same on each network when fitted without it; None below 4 networks.
         lofo_mape: The same on each family when fitted without it; None below two families, or where the rest
             is fewer than 3 networks.
+        weighted: Whether rows were weighted by how surely they were measured.
     """
 
     t0: float
@@ -131,6 +157,27 @@ class TwoTerm:
     mape: float
     loo_mape: float | None
     lofo_mape: float | None
+    weighted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """A network that the two-term model gets wrong by far more than the others.
+
+    Attributes:
+        network: Its name.
+        measured: In units of y.
+        predicted: In units of y.
+    """
+
+    network: str
+    measured: float
+    predicted: float
+
+    @property
+    def excess(self) -> float:
+        """How much slower it is than predicted, relative: 0.2 is 20% slower."""
+        return self.measured / self.predicted - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +204,7 @@ class Fit:
         two_term: None where acts or flops could not be used.
         left_out: Rows of the group that were not used.
         reason: Why there are no numbers at all; None where there are some.
+        outliers: Networks far off the two-term model, the farthest first; see :func:`_outliers`.
     """
 
     group: dict[str, str]
@@ -170,6 +218,7 @@ class Fit:
     two_term: TwoTerm | None
     left_out: tuple[LeftOut, ...]
     reason: str | None
+    outliers: tuple[Outlier, ...] = ()
 
     @property
     def label(self) -> str:
@@ -181,168 +230,10 @@ class Fit:
         return next((line for line in self.lines if line.proxy == proxy), None)
 
 
-# --- Pure statistics ---------------------------------------------------------------------------------------
-
-
-def fisher_interval(r: float, n: int) -> Interval:
-    """95% interval of a Pearson correlation: ``tanh(atanh r ± z / sqrt(n - 3))`` (Fisher 1921).
-
-    Args:
-        r: Correlation of the sample.
-        n: Size of the sample. With three or fewer it says nothing: the interval is (-1, 1).
-    """
-    if n <= 3:
-        return (-1.0, 1.0)
-    if abs(r) >= 1:
-        return (r, r)
-    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) / np.sqrt(n - 3)
-    centre = np.arctanh(r)
-    return (float(np.tanh(centre - half)), float(np.tanh(centre + half)))
-
-
-def slope_interval(x: Floats, y: Floats) -> tuple[float, Interval] | None:
-    """HC3 standard error of a least-squares slope, and its 95% interval.
-
-    The error is that of MacKinnon and White (1985): residuals divided by 1 - leverage. Student's t has the
-    degrees of freedom of Bell and McCaffrey (2002) for this estimator instead of n - 2: complexities of
-    networks span decades, a few large networks set the slope, and with noise in proportion to latency n - 2
-    covers only 86 to 91% (10 to 40 networks spread evenly in log x) where this covers 94 to 96%. With even
-    noise it is somewhat wider than need be.
-
-    Args:
-        x: Shape (n,), not constant.
-        y: Shape (n,).
-
-    Returns:
-        The error and the interval; None where one point alone sets the slope (leverage 1).
-    """
-    centred = x - x.mean()
-    pull = centred / (centred @ centred)
-    leverage = 1 / len(x) + pull * centred
-    if len(x) < LEAST_NETWORKS or leverage.max() > 1 - 1e-9:
-        return None
-    slope = float(pull @ y)
-    residuals = y - y.mean() - slope * centred
-    error = float(np.sqrt(np.sum((pull * residuals / (1 - leverage)) ** 2)))
-    half = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, _bell_mccaffrey(centred, pull, leverage)))
-    return error, (slope - half, slope + half)
-
-
-def _bell_mccaffrey(centred: Floats, pull: Floats, leverage: Floats) -> float:
-    """Satterthwaite degrees of freedom of the HC3 variance under even noise: tr(G)² / tr(G²)."""
-    maker = np.eye(len(pull)) - 1 / len(pull) - np.outer(pull, centred)
-    rows = (pull / (1 - leverage))[:, None] * maker
-    gram = rows @ rows.T
-    return float(np.trace(gram) ** 2 / np.sum(gram**2))
-
-
-def weighted_correlations(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Pearson correlations of the same points under many weightings.
-
-    Args:
-        x: Shape (n,), not constant.
-        y: Shape (n,), not constant.
-        weights: Shape (resamples, n), not negative.
-
-    Returns:
-        Shape (resamples,); NaN where a weighting leaves x or y constant.
-    """
-    share = weights / weights.sum(axis=1, keepdims=True)
-    x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
-    mean_x, mean_y = share @ x, share @ y
-    spread = (share @ x**2 - mean_x**2, share @ y**2 - mean_y**2)
-    flat = np.minimum(*spread) < 1e-12
-    scale = np.sqrt(np.where(flat, np.nan, spread[0] * spread[1]))
-    return cast("Floats", np.clip((share @ (x * y) - mean_x * mean_y) / scale, -1, 1))
-
-
-def resample_weights(networks: NDArray[np.int64], resamples: int, seed: int) -> Floats:
-    """How often each row is drawn when whole networks are drawn with replacement.
-
-    Args:
-        networks: Shape (n,), the number of the network of each row, 0 to m - 1.
-        resamples: Number of draws of m networks.
-        seed: Same seed, same draws.
-
-    Returns:
-        Shape (resamples, n).
-    """
-    count = int(networks.max()) + 1
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return draws[:, networks].astype(np.float64)
-
-
-def bca_interval(estimate: float, draws: Floats, jackknife: Floats) -> Interval:
-    """95% bias-corrected and accelerated bootstrap interval (Efron 1987).
-
-    Args:
-        estimate: On the whole sample.
-        draws: Shape (resamples,), on each resample; NaN is ignored.
-        jackknife: Shape (n,), with each unit left out; NaN is ignored.
-    """
-    draws, jackknife = draws[np.isfinite(draws)], jackknife[np.isfinite(jackknife)]
-    if len(draws) == 0 or np.ptp(draws) < 1e-12:
-        return (estimate, estimate)
-    below = np.mean(draws < estimate) + np.mean(draws == estimate) / 2
-    bias = stats.norm.ppf(np.clip(below, 1 / (len(draws) + 1), len(draws) / (len(draws) + 1)))
-    skew = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
-    cube = 6 * np.sum(skew**2) ** 1.5
-    acceleration = np.sum(skew**3) / cube if cube > 0 else 0.0
-    z = bias + stats.norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = np.quantile(draws, stats.norm.cdf(bias + z / (1 - acceleration * z)))
-    return (float(low), float(high))
-
-
-def non_negative_fit(acts: Floats, flops: Floats, y: Floats) -> Floats:
-    """Coefficients (t0, per acts, per flops), none negative, that minimise ``sum(((fit - y) / y)²)``.
-
-    Relative errors, because the noise of a latency is in proportion to it and a small network matters as much
-    as a large one; with absolute errors the largest networks alone would set all three terms.
-
-    Args:
-        acts: Shape (n,).
-        flops: Shape (n,).
-        y: Shape (n,), positive.
-    """
-    terms = np.column_stack([np.ones_like(y), acts, flops])
-    scale = terms.max(axis=0)
-    scale[scale <= 0] = 1
-    solution, _ = optimize.nnls(terms / scale / y[:, None], np.ones_like(y))
-    return cast("Floats", solution / scale)
-
-
-def mape(predicted: Floats, y: Floats) -> float:
-    """Mean absolute relative error, as a fraction."""
-    return float(np.mean(np.abs(predicted - y) / y))
-
-
-def held_out_mape(acts: Floats, flops: Floats, y: Floats, parts: NDArray[np.int64]) -> float | None:
-    """Error of :func:`non_negative_fit` on each part when fitted to the others; mean over all rows.
-
-    Args:
-        acts: Shape (n,).
-        flops: Shape (n,).
-        y: Shape (n,), positive.
-        parts: Shape (n,), the number of the part of each row.
-
-    Returns:
-        A fraction; None with fewer than two parts, or where fewer than 3 rows would be left to fit.
-    """
-    errors = np.empty_like(y)
-    kinds = np.unique(parts)
-    for part in kinds:
-        out = parts == part
-        if np.sum(~out) < LEAST_NETWORKS:
-            return None
-        t0, per_acts, per_flops = non_negative_fit(acts[~out], flops[~out], y[~out])
-        errors[out] = np.abs(t0 + per_acts * acts[out] + per_flops * flops[out] - y[out]) / y[out]
-    return float(errors.mean()) if len(kinds) > 1 else None
-
-
 # --- From table to fits ------------------------------------------------------------------------------------
 
 
-def fit(frame: pd.DataFrame, y: str = "latency_ms") -> list[Fit]:
+def fit(frame: pd.DataFrame, y: str = "latency_ms", *, weighted: bool = False) -> list[Fit]:
     """Regress a column on activations, flops and parameters, per group: pooled first, then each family.
 
     Args:
@@ -350,6 +241,8 @@ def fit(frame: pd.DataFrame, y: str = "latency_ms") -> list[Fit]:
             image) and ``y``. Grouping columns, family, scaling, factor, status and reason are used where
             present.
         y: Column to explain.
+        weighted: Weigh the networks of a line by how surely they were measured, relative to their y, instead
+            of all alike. Correlations stay those of the networks alike. The two-term model always does.
 
     Returns:
         For each group a pooled fit and one for each of its families (where it has more than one). A fit that
@@ -358,14 +251,15 @@ def fit(frame: pd.DataFrame, y: str = "latency_ms") -> list[Fit]:
     Raises:
         UserError: No rows, a missing column, or text where a number belongs.
     """
-    table = _checked(frame, y)
+    table = checked_rows(frame, y)
     keys = grouping(frame)
     fits: list[Fit] = []
-    for group, rows in _groups(table, keys):
-        fits.append(_fit_rows(rows, group, None, y))
+    for group, rows in groups_of(table, keys):
+        fits.append(_fit_rows(rows, group, None, y, weighted=weighted))
         families = sorted(set(rows["family"]) - {""})
         if len(families) > 1:
-            fits += [_fit_rows(rows[rows["family"] == name], group, name, y) for name in families]
+            parts = {name: rows[rows["family"] == name] for name in families}
+            fits += [_fit_rows(part, group, name, y, weighted=weighted) for name, part in parts.items()]
     return fits
 
 
@@ -391,6 +285,12 @@ def group_label(group: Mapping[str, str]) -> str:
 def unit_of(column: str) -> str:
     """Unit of a column, read off the end of its name; empty where it does not tell."""
     return UNITS.get(re.split(r"[_ (]", column.lower().rstrip(")"))[-1], "")
+
+
+def prose(column: str) -> str:
+    """A column as people say it, without its unit: ``latency`` for ``latency_ms``."""
+    name, _, end = column.rpartition("_")
+    return (name if name and unit_of(end) else column).replace("_", " ")
 
 
 def network_names(frame: pd.DataFrame) -> list[str]:
@@ -438,8 +338,15 @@ def latency_column(frame: pd.DataFrame, asked: str | None) -> str:
     return found[0]
 
 
-def _checked(frame: pd.DataFrame, y: str) -> pd.DataFrame:
-    """The columns that are needed, numbers as floats, texts without holes; plus ``network`` and ``why``."""
+def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
+    """The columns that are needed, numbers as floats, texts without holes; plus ``network``, ``why`` and ``spread``.
+
+    ``why`` says why a row cannot be used and is empty where it can; ``spread`` is the relative standard deviation of
+    its measured y, 0 where nothing tells.
+
+    Raises:
+        UserError: No rows, a missing column, or text where a number belongs.
+    """
     missing = [c for c in ("model", *PROXIES, y) if c not in frame]
     if missing:
         have = ", ".join(map(str, frame.columns)) or "no columns"
@@ -454,7 +361,24 @@ def _checked(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     for column in (*PROXIES, y):
         checked[column] = _numbers(table, column, use)
     checked["why"] = _reasons(table, checked, use, y)
+    checked["spread"] = _spread(table, y)
     return checked
+
+
+def _spread(table: pd.DataFrame, y: str) -> Floats:
+    """Relative standard deviation of each measured y, read off its 95% interval; 0 where the table has none.
+
+    A row without an interval among rows with one counts as the median of those.
+    """
+    unit = y.rpartition("_")[2]
+    low, high = (f"{y.removesuffix(f'_{unit}')}_ci_{end}_{unit}" for end in ("low", "high"))
+    if low not in table or high not in table:
+        return np.zeros(len(table))
+    ends = [pd.to_numeric(table[end], errors="coerce").astype(float) for end in (low, high)]
+    wide = (ends[1] / ends[0]).where((ends[0] > 0) & (ends[1] >= ends[0])).to_numpy(dtype=np.float64)
+    spread: Floats = np.log(wide) / (2 * 1.96)
+    known = np.isfinite(spread)
+    return np.where(known, spread, np.median(spread[known]) if known.any() else 0.0)
 
 
 def _numbers(table: pd.DataFrame, column: str, use: pd.Series[bool]) -> pd.Series[float]:
@@ -492,7 +416,8 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
     return whys
 
 
-def _groups(table: pd.DataFrame, keys: list[str]) -> Iterable[tuple[dict[str, str], pd.DataFrame]]:
+def groups_of(table: pd.DataFrame, keys: list[str]) -> Iterable[tuple[dict[str, str], pd.DataFrame]]:
+    """Rows of a checked table that may be compared, with the values of ``keys`` that they share."""
     if not keys:
         return [({}, table)]
     grouped = table.groupby(keys, sort=False, dropna=False)
@@ -502,7 +427,7 @@ def _groups(table: pd.DataFrame, keys: list[str]) -> Iterable[tuple[dict[str, st
     ]
 
 
-def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: str) -> Fit:
+def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: str, *, weighted: bool) -> Fit:
     used = rows[rows["why"] == ""]
     left_out = tuple(LeftOut(network, why) for network, why in zip(rows["network"], rows["why"], strict=True) if why)
     networks = pd.factorize(used["network"])[0].astype(np.int64)
@@ -514,14 +439,22 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     fitted = {p: x for p, x in columns.items() if p not in unfit}
     draws: dict[str, Floats] = {}
     if fitted and n >= LEAST_FOR_BOOTSTRAP:
-        weights = resample_weights(networks, RESAMPLES, SEED)
-        draws = {p: weighted_correlations(x, target, weights) for p, x in fitted.items()}
-    lines = tuple(_line(p, x, target, networks, draws.get(p)) for p, x in fitted.items())
+        resampled = resample_weights(networks, RESAMPLES, SEED)
+        draws = {p: weighted_correlations(x, target, resampled) for p, x in fitted.items()}
     families = pd.factorize(used["family"])[0].astype(np.int64)
-    both = {"acts", "flops"} <= fitted.keys()
-    two_term = _two_term(columns, target, networks, families) if both else None
+    weights: Floats | None = None
+    two_term: TwoTerm | None = None
+    outliers: tuple[Outlier, ...] = ()
+    if {"acts", "flops"} <= fitted.keys():
+        acts, flops = (columns[p] / scale_of(p, columns[p])[0] for p in ("acts", "flops"))
+        weights = _weights(acts, flops, target, used["spread"].to_numpy(dtype=np.float64))
+        two_term = _two_term(acts, flops, target, networks, families, weights)
+        outliers = _outliers(two_term, acts, flops, target, list(used["network"]))
+    ours = weights / target**2 if weighted and weights is not None else None
+    lines = tuple(_line(p, x, target, networks, families, draws.get(p), ours) for p, x in fitted.items())
     reason = reason or (None if lines else "; ".join(unfit.values()))
-    return Fit(group, family, y, unit_of(y), n, lines, unfit, _winner(lines, draws), two_term, left_out, reason)
+    winner = _winner(lines, draws)
+    return Fit(group, family, y, unit_of(y), n, lines, unfit, winner, two_term, left_out, reason, outliers)
 
 
 def _no_fit(n: int, target: Floats, rows: int, y: str) -> str | None:
@@ -538,18 +471,29 @@ def _constant(column: str, values: Floats) -> str | None:
     return None
 
 
-def _line(proxy: str, counts: Floats, y: Floats, networks: NDArray[np.int64], draws: Floats | None) -> Line:
+def _line(
+    proxy: str,
+    counts: Floats,
+    y: Floats,
+    networks: NDArray[np.int64],
+    families: NDArray[np.int64],
+    draws: Floats | None,
+    weights: Floats | None,
+) -> Line:
     scale, unit = scale_of(proxy, counts)
     x = counts / scale
     n = int(networks.max()) + 1
-    centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred))
-    intercept = float(y.mean() - slope * x.mean())
+    share = np.full(len(y), 1 / len(y)) if weights is None else weights / weights.sum()
+    centred = x - share @ x
+    slope = float((share * centred) @ y / ((share * centred) @ centred))
+    intercept = float(share @ y - slope * (share @ x))
     fitted = intercept + slope * x
     r = float(weighted_correlations(x, y, np.ones((1, len(x))))[0])
-    se = slope_interval(x, y)
+    se = slope_interval(x, y, weights)
     without = (networks[None, :] != np.arange(n)[:, None]).astype(np.float64)
     bootstrap = None if draws is None else bca_interval(r, draws, weighted_correlations(x, y, without))
+    power = coefficient(np.column_stack([np.ones_like(x), np.log(x)]), np.log(y)) if x.min() > 0 else None
+    within = _within(x, y, families, weights)
     return Line(
         proxy=proxy,
         x_unit=unit,
@@ -563,7 +507,21 @@ def _line(proxy: str, counts: Floats, y: Floats, networks: NDArray[np.int64], dr
         r2=r * r,
         rmse=float(np.sqrt(np.mean((y - fitted) ** 2))),
         mape=mape(fitted, y),
+        exponent=power.value if power else None,
+        exponent_interval=power.interval if power else None,
+        within_slope=within.value if within else None,
+        within_interval=within.interval if within else None,
     )
+
+
+def _within(x: Floats, y: Floats, families: NDArray[np.int64], weights: Floats | None) -> Coefficient | None:
+    """The slope that all families share when each has an intercept of its own."""
+    kinds = np.unique(families)
+    own = (families[:, None] == kinds).astype(np.float64)
+    centred = x - own @ (own.T @ x / own.sum(axis=0))
+    if len(kinds) < 2 or np.abs(centred).max() <= 1e-9 * np.abs(x).max():
+        return None
+    return coefficient(np.column_stack([own, x]), y, weights)
 
 
 def scale_of(proxy: str, counts: Floats) -> tuple[float, str]:
@@ -591,20 +549,48 @@ def _winner(lines: tuple[Line, ...], draws: dict[str, Floats]) -> Winner | None:
     return Winner(best, float(np.mean(won[valid])) if valid.any() else None)
 
 
+def _weights(acts: Floats, flops: Floats, y: Floats, spread: Floats) -> Floats | None:
+    """Weights for relative errors by how surely each y was measured; None where nothing tells."""
+    if not spread.any():
+        return None
+    t0, per_acts, per_flops = non_negative_fit(acts, flops, y)
+    return precision_weights(spread, (t0 + per_acts * acts + per_flops * flops) / y - 1)
+
+
 def _two_term(
-    columns: Mapping[str, Floats], y: Floats, networks: NDArray[np.int64], families: NDArray[np.int64]
+    acts: Floats,
+    flops: Floats,
+    y: Floats,
+    networks: NDArray[np.int64],
+    families: NDArray[np.int64],
+    weights: Floats | None,
 ) -> TwoTerm:
-    acts = columns["acts"] / scale_of("acts", columns["acts"])[0]
-    flops = columns["flops"] / scale_of("flops", columns["flops"])[0]
-    t0, per_acts, per_flops = (float(v) for v in non_negative_fit(acts, flops, y))
+    t0, per_acts, per_flops = (float(v) for v in non_negative_fit(acts, flops, y, weights))
     return TwoTerm(
         t0=t0,
         per_acts=per_acts,
         per_flops=per_flops,
         mape=mape(t0 + per_acts * acts + per_flops * flops, y),
-        loo_mape=held_out_mape(acts, flops, y, networks),
-        lofo_mape=held_out_mape(acts, flops, y, families),
+        loo_mape=held_out_mape(acts, flops, y, networks, weights),
+        lofo_mape=held_out_mape(acts, flops, y, families, weights),
+        weighted=weights is not None,
     )
+
+
+def _outliers(model: TwoTerm, acts: Floats, flops: Floats, y: Floats, networks: Sequence[str]) -> tuple[Outlier, ...]:
+    """Networks whose log residual is more than 3.5 robust standard deviations, and 10%, from the median.
+
+    3.5 is the limit of Iglewicz and Hoaglin (1993) for scores by the median absolute deviation; below five
+    networks that deviation says nothing.
+    """
+    predicted = model.t0 + model.per_acts * acts + model.per_flops * flops
+    if len(y) < LEAST_FOR_BOOTSTRAP or predicted.min() <= 0:
+        return ()
+    residuals = np.log(y / predicted)
+    off = np.abs(residuals - np.median(residuals))
+    far = (off > 3.5 * 1.4826 * np.median(off)) & (off > np.log(1.1))
+    order = [int(i) for i in np.argsort(-off) if far[i]]
+    return tuple(Outlier(networks[i], float(y[i]), float(predicted[i])) for i in order)
 
 
 def plain(value: object) -> str:
@@ -648,29 +634,69 @@ def two_term_sentence(one: Fit) -> str | None:
     return f"{text}; error {', '.join(f'{name} {e:.1%}' for name, e in errors if e is not None)}."
 
 
+class Rates(NamedTuple):
+    """The two slopes as speeds: of memory that activations pass through, and of arithmetic; None at slope 0."""
+
+    acts_per_s: float | None
+    flops_per_s: float | None
+
+
+def rates(one: Fit) -> Rates | None:
+    """What the slopes of the two-term model say of the machine; None where y is no latency or counts have no unit.
+
+    Slopes are time per count of one image, and y is the time of a batch, so that a batch counts times its size.
+    """
+    m, seconds = one.two_term, SECONDS.get(one.unit)
+    lines = [one.line("acts"), one.line("flops")]
+    if (
+        m is None
+        or seconds is None
+        or not LATENCY_NAME.search(one.y)
+        or any(line is None or line.x_unit.startswith("unit") for line in lines)
+    ):
+        return None
+    batch = float(one.group.get("batch") or 1)
+    scales = [PROXIES[p].scale * batch for p in ("acts", "flops")]
+    speeds = [
+        scale / (slope * seconds) if slope > 0 else None
+        for scale, slope in zip(scales, (m.per_acts, m.per_flops), strict=True)
+    ]
+    return Rates(*speeds)
+
+
+def rates_sentence(one: Fit) -> str | None:
+    """The speeds in a sentence: figures to compare machines with, not measured bandwidths."""
+    found = rates(one)
+    if found is None:
+        return None
+    size = BYTES.get(one.group.get("precision", "fp32"))
+    parts = []
+    if found.acts_per_s:
+        memory = f", {format_count(found.acts_per_s * size)}B/s written once" if size else ""
+        parts.append(f"{format_count(found.acts_per_s)} activations/s{memory}")
+    if found.flops_per_s:
+        parts.append(f"{format_flops(found.flops_per_s)}/s of multiply-adds")
+    zero = [name for name, speed in zip(("activations", "flops"), found, strict=True) if speed is None]
+    if zero:
+        parts.append(f"{' and '.join(zero)} add nothing")
+    return f"As speeds, each term alone: {'; '.join(parts)}."
+
+
+def outliers_sentence(one: Fit) -> str | None:
+    """The networks far off the two-term model, by name."""
+    if not one.outliers:
+        return None
+    told = ", ".join(f"{o.network} {o.excess:+.0%}" for o in one.outliers)
+    return f"Far from the two-term model: {told}."
+
+
 def to_json(fits: list[Fit]) -> str:
     """All fits as JSON: intervals as pairs, what is not known as null, never NaN."""
     rows = [{"label": one.label, **asdict(one)} for one in fits]
     return jsonlib.dumps({"confidence": CONFIDENCE, "seed": SEED, "fits": rows}, indent=2, allow_nan=False)
 
 
-def _rich_table(fits: list[Fit], title: str) -> Table:
-    unit = f" ({fits[0].unit})" if fits[0].unit else ""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("networks", no_wrap=True)
-    for name in (f"slope{unit}", f"intercept{unit}", "r [95%]", "MAPE", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in fits:
-        for k, line in enumerate(one.lines):
-            low, high = line.r_interval
-            name = (one.family or "pooled") if k == 0 else ""
-            slope = f"{line.slope:.4g} per {line.x_unit:8}"
-            r = f"{line.r:.3f} [{low:.3f}, {high:.3f}]"
-            table.add_row(name, slope, f"{line.intercept:.4g}", escape(r), f"{line.mape:.1%}", str(one.n))
-    return table
-
-
-def run(source: Path, json: bool, y: str | None, chart: Path | None) -> None:
+def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted: bool = False) -> None:
     """Print the fits of a run folder, journal or CSV; ``profiler fit``.
 
     Args:
@@ -678,12 +704,13 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None) -> None:
         json: Print JSON instead of tables.
         y: Column to explain; None finds the latency.
         chart: Where to write the chart (.html, .png or .svg), or None.
+        weighted: Weigh networks by how surely they were measured, see :func:`fit`.
 
     Raises:
         UserError: The file or its columns cannot be used.
     """
     frame = read_table(source)
-    fits = fit(frame, latency_column(frame, y))
+    fits = fit(frame, latency_column(frame, y), weighted=weighted)
     if chart is not None:
         from profiler import charts  # altair takes a second, and charts imports this module
 
@@ -691,26 +718,94 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None) -> None:
     if json:
         print(to_json(fits))
     else:
-        _print(fits)
+        print_fits(fits, Console())
 
 
-def _print(fits: list[Fit]) -> None:
-    console = Console()
+def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) -> None:
+    """Print fits, pooled first, in no more than 80 columns.
+
+    Args:
+        fits: Of one table, as :func:`fit` returns them.
+        console: Where to print.
+        brief: Leave out families, exponents and slopes within families.
+    """
     for pooled in (one for one in fits if one.family is None):
-        families = [one for one in fits if one.group == pooled.group and one.family is not None]
+        console.print(escape(pooled.label), style="bold", soft_wrap=True)
         if pooled.lines:
-            console.print(_rich_table([pooled], escape(pooled.label)))
-        else:
-            console.print(escape(pooled.label), style="bold")
-        for text in (sentence(pooled), two_term_sentence(pooled), *_footnotes(pooled)):
+            console.print(_lines_table(pooled))
+        texts = [sentence(pooled), two_term_sentence(pooled), rates_sentence(pooled), outliers_sentence(pooled)]
+        for text in (*texts, *_footnotes(pooled)):
             if text:
                 console.print(escape(text), highlight=False)
-        if any(one.lines for one in families):
-            console.print(_rich_table([one for one in families if one.lines], "\nper family"))
-        for one in families:
-            if one.reason and pooled.lines:
-                console.print(escape(f"{one.family}: {one.reason}."), highlight=False)
+        if not brief:
+            _print_more(pooled, [one for one in fits if one.group == pooled.group and one.family], console)
         console.print()
+
+
+def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:
+    if pooled.lines:
+        console.print(_exponents_table(pooled))
+    if any(one.lines for one in families):
+        console.print(_families_table([one for one in families if one.lines]))
+    for one in families:
+        if one.reason and pooled.lines:
+            console.print(escape(f"{one.family}: {one.reason}."), highlight=False)
+
+
+def plain_table(first: str, *numbers: str, title: str = "") -> Table:
+    """A table without frame: one column of names, then columns of numbers."""
+    table = Table(title=title or None, title_justify="left", title_style="", box=None, pad_edge=False)
+    # Folded where a log is narrow: a cell that is cut off is a lost number.
+    table.add_column(first, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _lines_table(one: Fit) -> Table:
+    unit = f" ({one.unit})" if one.unit else ""
+    table = plain_table("pooled on", f"slope{unit}", "95%", "intercept", "r [95%]", "MAPE")
+    for line in one.lines:
+        low, high = line.r_interval
+        table.add_row(
+            f"per {line.x_unit}",
+            _number(line.slope),
+            escape(_interval(line.slope_interval)),
+            _number(line.intercept),
+            escape(f"{line.r:.3f} [{low:.2f}, {high:.2f}]"),
+            f"{line.mape:.1%}",
+        )
+    return table
+
+
+def _exponents_table(one: Fit) -> Table:
+    unit = f" ({one.unit})" if one.unit else ""
+    table = plain_table("on", "exponent", "95%", f"slope within families{unit}", "95%")
+    for line in one.lines:
+        within = "" if line.within_slope is None else _number(line.within_slope)
+        exponent = "" if line.exponent is None else f"{line.exponent:.3f}"
+        ends = [escape(_interval(pair)) for pair in (line.exponent_interval, line.within_interval)]
+        table.add_row(line.proxy, exponent, ends[0], within, ends[1])
+    return table
+
+
+def _families_table(families: Sequence[Fit]) -> Table:
+    table = plain_table("per family", "n", *(f"r {p}" for p in PROXIES), "two-term MAPE, left out")
+    for one in families:
+        lines = [one.line(proxy) for proxy in PROXIES]
+        left_out = one.two_term.loo_mape if one.two_term else None
+        error = "" if left_out is None else f"{left_out:.1%}"
+        table.add_row(one.family, str(one.n), *("" if line is None else f"{line.r:.3f}" for line in lines), error)
+    return table
+
+
+def _interval(pair: Interval | None) -> str:
+    return f"[{_number(pair[0])}, {_number(pair[1])}]" if pair else ""
+
+
+def _number(value: float) -> str:
+    """Three digits, and all of a whole part: exponents are hard to compare at a glance."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def _footnotes(one: Fit) -> list[str]:

@@ -68,6 +68,7 @@ def cpu_quota() -> float | None:
 def facts() -> Mapping[str, str | int | float | None]:
     """Return what identifies this machine and its software; every value is stable between runs."""
     installed = versions()
+    gpu, driver = _gpu()
     return {
         "cpu": _cpu_model(),
         "isa": _isa(),
@@ -77,8 +78,8 @@ def facts() -> Mapping[str, str | int | float | None]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "memory_bytes": _memory_bytes(),
-        "gpu": None,
-        "driver": None,
+        "gpu": gpu,
+        "driver": driver,
         "torch": installed.get("torch"),
         "onnxruntime": installed.get("onnxruntime") or installed.get("onnxruntime-gpu"),
     }
@@ -96,6 +97,13 @@ def difference(ours: Mapping[str, object], theirs: Mapping[str, object]) -> str 
     pairs = [(name, ours.get(name), theirs.get(name)) for name in KEY_FACTS]
     unlike = [f"{name} is {a!r} here and {b!r} there" for name, a, b in pairs if a != b]
     return f"not the same machine: {'; '.join(unlike)}" if unlike else None
+
+
+def _gpu() -> tuple[str | None, str | None]:
+    """Return (names of the NVIDIA GPUs, driver version) as the driver itself says, Nones without one."""
+    from profiler import nvml
+
+    return nvml.installed()
 
 
 def _read(path: str) -> str:

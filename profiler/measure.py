@@ -26,7 +26,7 @@ Clock = Callable[[], int]
 SAMPLE_NS = 250_000
 #: A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
 #: every change of workload caches and thread pools must be won back.
-BLOCK_NS = 70_000_000
+BLOCK_NS = 90_000_000
 #: Time in a block after its first forward began that is not recorded: the model wins its caches back.
 SETTLE_NS = 3_000_000
 #: Timed calls of the reference in a block; one more before them is not recorded.
@@ -88,10 +88,10 @@ def shape(forward_ns: float) -> Shape:
 
 
 def warm_up(session: Workload, budget: Budget, clock: Clock = time.perf_counter_ns) -> Warmup:
-    """Run until samples stop getting faster, at least four samples, or until the budget for it is spent.
+    """Run until samples stop getting faster, at least three samples, or until the budget for it is spent.
 
     The test is one-sided on minima, because a disturbance can only slow a sample: warm-up is over when the last
-    three samples, and as many samples as half of all so far, hold none that beats every earlier one by 2%.
+    two samples, and as many samples as half of all so far, hold none that beats every earlier one by 2%.
     """
     deadline = clock() + round(budget.warmup_s * 1e9)
     samples: list[int] = []
@@ -104,7 +104,7 @@ def warm_up(session: Workload, budget: Budget, clock: Clock = time.perf_counter_
 
 
 def _is_steady(samples: list[int]) -> bool:
-    recent = max(3, len(samples) // 2)
+    recent = max(2, len(samples) // 2)
     early, late = samples[:-recent], samples[-recent:]
     return bool(early) and min(late) > (1 - STEADY) * min(early)
 

@@ -29,7 +29,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import ErrorDetails
 
 import backends as runtimes
@@ -39,7 +49,8 @@ from profiler import units
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
-from profiler.records import Budget, Case, Mode
+from profiler.records import Budget, Case, Mode, Pass
+from profiler.training import IMAGENET, Feed
 
 FOLDER = Path(__file__).parent / "plans"
 BUILT_IN = ("quick", "paper")
@@ -58,6 +69,11 @@ FLAGS: Mapping[str, str] = {
     "modes": "--mode",
     "memory_formats": "--memory-format",
     "seed": "--seed",
+    "memory": "--memory",
+    "epoch": "--epoch",
+    "images": "--images",
+    "images_from": "--images-from",
+    "workers": "--workers",
     "budget.precision": "--precision",
     "budget.rounds": "--rounds",
     "budget.visit_s": "--visit",
@@ -128,6 +144,10 @@ def _device(name: str) -> str:
     raise ValueError(f"unknown device {name!r}; expected cpu, cuda, cuda:N, xpu, xpu:N or mps")
 
 
+def _batch(value: object, check: ValidatorFunctionWrapHandler) -> int:
+    return 0 if value == "max" else int(check(value))
+
+
 def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
     """Text goes through ``parse``; numbers are already in the unit."""
 
@@ -151,6 +171,8 @@ Flops = Annotated[int, Field(gt=0), _parsed(units.parse_flops)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), _parsed(units.parse_duration)]
 Share = Annotated[float, Field(gt=0, lt=1), _parsed(units.parse_share)]
 Count = Annotated[int, Field(ge=1)]
+#: Images per forward; ``max``, the largest batch that fits, is 0.
+Batch = Annotated[int, Field(ge=1), WrapValidator(_batch), PlainSerializer(lambda batch: batch or "max")]
 
 _STRICT_KEYS = ConfigDict(extra="forbid", frozen=True)
 
@@ -185,7 +207,7 @@ class Sweep(BaseModel):
     devices: Annotated[tuple[DeviceName, ...], *_FULL] = ("cpu",)
     precisions: Annotated[tuple[Precision, ...], *_FULL] = ("fp32",)
     threads: Annotated[tuple[Annotated[int, Field(ge=0)], ...], *_FULL] = (0,)
-    batches: Annotated[tuple[Count, ...], *_FULL] = (1,)
+    batches: Annotated[tuple[Batch, ...], *_FULL] = (1,)
     modes: Annotated[tuple[Mode, ...], *_FULL] = ("infer",)
     memory_formats: Annotated[tuple[MemoryFormat, ...], *_FULL] = ("contiguous",)
 
@@ -200,6 +222,11 @@ class Plan(Sweep):
     name: str = ""
     description: str = ""
     seed: Annotated[int, Field(ge=0)] | None = None
+    memory: bool = False
+    epoch: bool = False
+    images: Count = IMAGENET
+    images_from: str | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
     budget_keys: BudgetKeys = Field(default=BudgetKeys(), alias="budget")
     sweep: tuple[Sweep, ...] = ()
 
@@ -208,6 +235,17 @@ class Plan(Sweep):
         """The budget as the rest of the program takes it; no case needs more rounds than it may have."""
         keys = self.budget_keys.model_dump()
         return Budget(**keys | {"min_rounds": min(keys["min_rounds"], keys["rounds"])})
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """What is measured beside latency, each in visits of its own. They may be added when a run is resumed."""
+        asked: dict[Pass, bool] = {"memory": self.memory, "epoch": self.epoch}
+        return tuple(name for name, wanted in asked.items() if wanted)
+
+    @property
+    def feed(self) -> Feed:
+        """The epoch asked about, and where its images come from."""
+        return Feed(self.images, self.images_from, self.workers)
 
     @property
     def sweeps(self) -> tuple[Sweep, ...]:
@@ -324,6 +362,8 @@ def _validated(keys: Mapping[str, Any], place: Callable[[str], str]) -> Plan:
 
 def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
     """Keys that are right by themselves and wrong together."""
+    if plan.epoch and not any("train" in sweep.modes for sweep in plan.sweeps):
+        yield "epoch", "an epoch is made of training steps; add the mode train, as --mode train"
     for i, sweep in enumerate(plan.sweeps):
         at = f"sweep[{i}]." if plan.sweep else ""
         own = plan.sweep[i] if plan.sweep else plan
@@ -462,7 +502,8 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
                 target_flops=network.target_flops,
                 backend=backend,
                 placement=placement,
-                batch=batch,
+                batch=batch or 1,
+                batch_asked=None if batch else "max",
                 mode=mode,
             )
             cases.setdefault(same, case)
@@ -470,8 +511,17 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
 
 
 def notes(plan: Plan) -> list[str]:
-    """What a reader of the results should know about the networks, one sentence each."""
-    return list(dict.fromkeys(n.note for sweep in plan.sweeps for n in _networks(sweep) if n.note))
+    """What a reader of the results should know about networks and devices, one sentence each."""
+    networks = [n.note for sweep in plan.sweeps for n in _networks(sweep) if n.note]
+    return list(dict.fromkeys(networks + _device_notes(plan)))
+
+
+def _device_notes(plan: Plan) -> list[str]:
+    """Accelerators of one host are not independent, even where only one is used at a time."""
+    used = dict.fromkeys(device for sweep in plan.sweeps for device in sweep.devices if not device.startswith("cpu"))
+    if len(used) < 2:
+        return []
+    return [f"{', '.join(used)} are visited one at a time; they share this host's power, cooling and PCIe lanes"]
 
 
 def complexities(cases: Iterable[Case]) -> dict[str, Complexity | None]:
@@ -584,9 +634,10 @@ def _flops(network: Network) -> int:
 # Multiply-adds per second that fp32 inference of these networks reaches, in GF/s; on CPUs for each thread.
 # Rough figures for today's machines, good to a factor of three: enough to tell minutes from hours before the
 # first round.
-_RATE = {"cpu": 15.0, "cuda": 2000.0, "xpu": 500.0, "mps": 300.0}
-# Process, building, loading, parity and warming up, in seconds; the last is at most the budget's.
-_OVERHEAD_S = 1.5
+_RATE = {"cpu": 20.0, "cuda": 2000.0, "xpu": 500.0, "mps": 300.0}
+# Process, building, loading, parity check, in seconds; exporting, tracing and optimising, once for each case.
+_OVERHEAD_S = 0.3
+_PREPARE_S = 1.0
 _TRAIN_COST = 3.0
 # An own model that cannot be counted is taken for a ResNet-50.
 _UNCOUNTED_FLOPS = 4.1e9
@@ -595,10 +646,9 @@ _UNCOUNTED_FLOPS = 4.1e9
 def estimate_seconds(cases: Iterable[Case], counted: Mapping[str, Complexity | None], budget: Budget) -> float:
     """A first guess at how long a plan takes, made before anything was measured.
 
-    Each case gets ``(min_rounds + rounds) / 2`` visits of ``max(visit_s, min_samples · t) + warm-up + 1.5
-    s``, where t is flops over an assumed speed of the device. The visits that are needed depend on the noise
-    of the machine, and the speed on the network and backend: only the time of a finished round is a
-    measurement.
+    Each case gets a second to be exported, and ``(min_rounds + rounds) / 2`` visits of ``max(visit_s, min_samples · t)
+    + 3 · t + 0.3 s``, where t is flops over an assumed speed of the device. The visits that are needed depend on the
+    noise of the machine, and the speed on the network and backend: only the time of a finished round is a measurement.
 
     Args:
         cases: From :func:`expand`.
@@ -609,7 +659,9 @@ def estimate_seconds(cases: Iterable[Case], counted: Mapping[str, Complexity | N
         Seconds.
     """
     visits = (budget.min_rounds + budget.rounds) / 2
-    return sum(visits * min(_visit_s(case, counted.get(case.key), budget), budget.timeout_s) for case in cases)
+    return sum(
+        _PREPARE_S + visits * min(_visit_s(case, counted.get(case.key), budget), budget.timeout_s) for case in cases
+    )
 
 
 def _visit_s(case: Case, counted: Complexity | None, budget: Budget) -> float:
@@ -619,4 +671,4 @@ def _visit_s(case: Case, counted: Complexity | None, budget: Budget) -> float:
     forward = flops / rate * (_TRAIN_COST if case.mode == "train" else 1)
     # The timed part is reference and model by turns; warm-up and parity need a few forwards at least.
     timed = max(budget.visit_s, budget.min_samples * forward)
-    return timed + max(min(budget.warmup_s, 1.0), 3 * forward) + _OVERHEAD_S
+    return timed + 3 * forward + _OVERHEAD_S

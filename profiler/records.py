@@ -17,6 +17,8 @@ from profiler.models.complexity import Complexity
 SCHEMA = 1
 
 Mode = Literal["infer", "train"]
+#: What a visit is for. Each disturbs the others, so each has visits of its own.
+Pass = Literal["latency", "memory", "epoch"]
 FailureStatus = Literal["error", "crashed", "oom", "timeout", "unsupported", "parity", "fallback"]
 
 
@@ -29,6 +31,7 @@ class Case:
         scaling: Rule such as ``dWr``; empty for the unscaled network.
         factor: Scaling factor s; 1.0 for the unscaled network.
         target_flops: The flops that were asked for, where ``factor`` was solved for them.
+        batch_asked: ``max`` where ``batch`` is the largest that was found to fit.
         backend: Name with optional settings, as ``fake:duration_ms=1``.
         placement: Device, precision, threads, memory format.
         batch: Images per forward.
@@ -43,11 +46,15 @@ class Case:
     batch: int = 1
     mode: Mode = "infer"
     target_flops: int | None = None
+    batch_asked: Literal["max"] | None = None
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        fields = asdict(self)
+        if self.batch_asked is None:  # younger than the first journals: without it their cases keep their keys
+            del fields["batch_asked"]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -59,7 +66,9 @@ class Case:
     def label(self) -> str:
         """One line for progress and messages."""
         p = self.placement
-        return f"{self.network} · {self.backend} · {p.device} {p.precision} t{p.threads} b{self.batch}"
+        mode = "" if self.mode == "infer" else f" {self.mode}"
+        asked = f" ({self.batch_asked})" if self.batch_asked else ""
+        return f"{self.network} · {self.backend}{mode} · {p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +88,8 @@ class Budget:
     visit_s: float = 1.0
     min_samples: int = 5
     warmup_s: float = 3.0
-    rounds: int = 10
-    min_rounds: int = 3
+    rounds: int = 12
+    min_rounds: int = 5
     precision: float = 0.01
     timeout_s: float = 300.0
 
@@ -109,6 +118,17 @@ class Conditions:
         throttled_s: Time the control group was throttled, in seconds.
         frequency_mhz: Mean frequency of the cores after the visit.
         load: Cores kept busy by other processes, on average.
+        gpu_readings: Looks at the GPU; None without one, 0 when none fell into the timed part.
+        gpu_clock_mhz: Median clock of the multiprocessors.
+        gpu_clock_min_mhz: Lowest clock of the multiprocessors.
+        gpu_memory_clock_mhz: Median clock of the GPU's memory.
+        gpu_temperature_c: Highest temperature of the GPU, in degrees Celsius.
+        gpu_power_w: Mean power from the GPU's energy counter, model and reference together.
+        gpu_utilisation: Mean share of time in which a kernel ran, 0 to 1.
+        gpu_memory_bytes: Most memory of the GPU that NVML counts for this process.
+        gpu_foreign_processes: Most other processes with a compute context on the GPU.
+        gpu_slowdown: Thermal or power reasons for which the GPU slowed itself down; empty when it did not.
+        gpu_note: Why readings are missing or end early.
     """
 
     involuntary_switches: int | None = None
@@ -117,6 +137,17 @@ class Conditions:
     throttled_s: float | None = None
     frequency_mhz: float | None = None
     load: float | None = None
+    gpu_readings: int | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_clock_min_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_utilisation: float | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_foreign_processes: int | None = None
+    gpu_slowdown: str | None = None
+    gpu_note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +167,10 @@ class Measurement:
         conditions: What the machine did meanwhile.
         facts: What the backend says really ran.
         phases_s: Wall time of the visit's parts: build, load, parity, warmup, timed.
+        device_ns: Times of single forwards by events on the device's own stream, in a pass after the timed one;
+            empty where the backend or the device has no events.
+        parts_ns: Times of the parts of a few training steps after the timed ones, by part; empty for inference.
+        energy_j: Energy of the GPU per forward or step, from its counter, in a pass after the timed one.
     """
 
     samples_ns: tuple[tuple[int, ...], ...]
@@ -147,6 +182,54 @@ class Measurement:
     conditions: Conditions
     facts: dict[str, Fact]
     phases_s: dict[str, float] = field(default_factory=dict)
+    device_ns: tuple[int, ...] = ()
+    parts_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peaks of memory in one visit, in bytes above the level before loading, by source.
+
+    Sources are ``process`` (resident set), ``allocated`` and ``reserved`` (torch's allocator on an accelerator) and
+    ``nvml`` (the driver's count); one that does not tell is missing.
+
+    Attributes:
+        load_bytes: Peak while the model was loaded.
+        run_bytes: Peak while it ran; what was loaded is part of it.
+        arena_bytes: Most bytes in use at once in the runtime's own allocator; None where it does not tell.
+        facts: What the backend says really ran.
+    """
+
+    load_bytes: dict[str, int]
+    run_bytes: dict[str, int]
+    arena_bytes: int | None = None
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Training steps, loader and both together, by turns in one visit; each time is the mean of one block, in ns.
+
+    Attributes:
+        step_ns: Time of a training step, its batch kept on the host.
+        loader_ns: Time in which the loader alone makes a batch.
+        joint_ns: Time of a step fed by the loader: what an epoch is made of.
+        images: Images of the epoch that was asked about.
+        workers: Processes that load; with 0 the training process loads too, between its steps.
+        cores: Cores that this process may use.
+        files: Image files that were read over and over.
+        facts: What the backend says really ran.
+    """
+
+    step_ns: tuple[float, ...]
+    loader_ns: tuple[float, ...]
+    joint_ns: tuple[float, ...]
+    images: int
+    workers: int
+    cores: int
+    files: int
+    facts: dict[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +247,10 @@ class Failure:
     detail: str = ""
 
 
+#: What comes of a visit.
+Outcome = Measurement | Memory | Epoch | Failure
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One visit, as one line of the journal.
@@ -177,6 +264,7 @@ class Record:
         started: UTC time, ISO 8601.
         wall_s: Wall time of the whole visit as the parent saw it, in seconds.
         outcome: The raw data, or why there is none.
+        measures: What the visit was for; it decides the type of ``outcome`` unless that is a Failure.
     """
 
     case: Case
@@ -186,5 +274,6 @@ class Record:
     round: int
     started: str
     wall_s: float
-    outcome: Measurement | Failure
+    outcome: Outcome
     schema: int = SCHEMA
+    measures: Pass = "latency"

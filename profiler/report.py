@@ -13,10 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
 from profiler import charts, store
+from profiler.compare import source_names
 from profiler.errors import UserError
 from profiler.fit import (
     PROXIES,
@@ -27,10 +29,15 @@ from profiler.fit import (
     latency_column,
     measured,
     network_names,
+    outliers_sentence,
     plain,
+    prose,
+    rates_sentence,
     rows_of,
     two_term_sentence,
 )
+from profiler.growth import growth, steps
+from profiler.predict import cost_models, costs_of
 from profiler.table import read_table
 
 SIMULATED = "Simulated: no number on this page was measured on hardware."
@@ -52,6 +59,8 @@ COLUMNS = (
     ("samples", "samples", 1.0, 6),
     ("parity", "parity", 1.0, 2),
 )
+#: Charts over all groups, and their headings.
+ACROSS = {"side-by-side": "Side by side", "batch": "Latency against batch", "costs": "Memory and other costs"}
 CONDITIONS = (
     ("involuntary_switches", "involuntary switches"),
     ("steal_s", "steal (s)"),
@@ -72,12 +81,14 @@ def run(sources: Sequence[Path], output: Path) -> None:
     """
     if not sources:
         raise UserError("no run given: name at least one run folder, journal or CSV")
-    names = _names(sources)
+    names = source_names(sources)
     frames = [read_table(source) for source in sources]
     if len(frames) > 1:
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, sources, strict=True)}
-    write(pd.concat(frames, ignore_index=True), {"runs": sessions}, output)
+    frame = pd.concat(frames, ignore_index=True)
+    write(frame, {"runs": sessions}, output)
+    write_pictures(frame, output.with_name(f"{output.stem}-charts"))
 
 
 def write(frame: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:
@@ -96,16 +107,58 @@ def write(frame: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:
     path.write_text(page(frame, facts), encoding="utf-8")
 
 
+def write_pictures(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write every chart of the page as PNG and SVG; return the files.
+
+    Args:
+        frame: As for :func:`write`.
+        folder: Where to write; made if need be.
+
+    Raises:
+        UserError: The table cannot be used.
+    """
+    made = figures(frame, [one for one in fit(frame, latency_column(frame, None)) if one.family is None])
+    files = [(chart, folder / f"{name}{suffix}") for name, chart in made.items() for suffix in (".png", ".svg")]
+    for chart, file in files:
+        charts.save(chart, file)
+    return [file for _, file in files]
+
+
+def figures(frame: pd.DataFrame, pooled: Sequence[Fit]) -> dict[str, charts.Chart]:
+    """All charts of a page by name: two for each group, ``latency-1`` and ``behind-1``, then those over groups.
+
+    Args:
+        frame: The table.
+        pooled: Its pooled fits.
+    """
+    found: dict[str, alt.ConcatChart | None] = {}
+    for number, one in enumerate(pooled, start=1):
+        if one.n:
+            found[f"latency-{number}"] = charts.group(frame, one)
+            found[f"behind-{number}"] = charts.behind(frame, one)
+    found["side-by-side"] = charts.side_by_side(frame, pooled)
+    found["batch"] = charts.against_batch(frame, pooled)
+    others = [one for column in costs_of(frame) if column != pooled[0].y for one in fit(frame, column)]
+    found["costs"] = charts.costs(frame, [one for one in others if one.family is None])
+    return {name: charts.styled(chart, padding=2) for name, chart in found.items() if chart is not None}
+
+
 def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """The page as text; see :func:`write`."""
     simulated = _all_simulated(frame)
     fits = fit(frame, latency_column(frame, None))
     pooled = [one for one in fits if one.family is None]
     sessions: Mapping[str, Mapping[str, Any]] = facts.get("runs") or {"": facts}
+    drawn = figures(frame, pooled)
+    margins = _margins(frame, pooled[0].y)
     body = [
         _header(frame, sessions, simulated=simulated),
         _section("Verdict", "".join(f"<p class=verdict>{_verdict(one)}</p>" for one in pooled)),
-        *(_group_section(frame, one, [f for f in fits if f.group == one.group]) for one in pooled),
+        *(
+            _group_section(frame, one, fits, margins, (drawn.get(f"latency-{k}"), drawn.get(f"behind-{k}")))
+            for k, one in enumerate(pooled, start=1)
+        ),
+        *(_section(title, _figure(drawn[name])) for name, title in ACROSS.items() if name in drawn),
         _section("Cases without a sound number", _failures(frame)),
         _section("Conditions", _conditions(frame, pooled)),
         _section("All cases", _cases(frame, pooled[0].y)),
@@ -154,14 +207,46 @@ def _verdict(one: Fit) -> str:
     return f"<b>{where}</b> {text}"
 
 
-def _group_section(frame: pd.DataFrame, one: Fit, fits: Sequence[Fit]) -> str:
-    if one.n:
-        chart: charts.Chart = charts.styled(charts.group(frame, one), padding=2)
-        data = f'<script type="application/json">{charts.embedded(charts.specification(chart))}</script>'
-        figure = f"<figure class=chart><div class=drawing>{charts.svg(chart)}</div>{data}</figure>"
-    else:
+def _group_section(
+    frame: pd.DataFrame,
+    one: Fit,
+    fits: Sequence[Fit],
+    margins: Mapping[str, float],
+    drawn: tuple[charts.Chart | None, charts.Chart | None],
+) -> str:
+    latency, behind = drawn
+    if latency is None:
         figure = f"<p class=empty>Nothing to draw: {escape(one.reason or 'nothing was measured')}.</p>"
-    return _section(one.label, figure + _fit_table(fits) + _two_term(one))
+    else:
+        figure = _figure(latency)
+    ours = [each for each in fits if each.group == one.group]
+    further = _figure(behind) if behind is not None else ""
+    told = _two_term(one, margins.get(one.label))
+    return _section(one.label, figure + _fit_table(ours) + told + further + _growth_table(frame, one))
+
+
+def _figure(chart: charts.Chart) -> str:
+    data = f'<script type="application/json">{charts.embedded(charts.specification(chart))}</script>'
+    return f"<figure class=chart><div class=drawing>{charts.svg(chart)}</div>{data}</figure>"
+
+
+def _growth_table(frame: pd.DataFrame, one: Fit) -> str:
+    """Exponents of s for each rule, beside those of theory; empty where nothing was scaled."""
+    found = growth(steps(frame, one))
+    if not found:
+        return ""
+    cost = prose(one.y)
+    numbers = ("theory, acts", "acts", cost, f"95% of {cost}", "scaled networks")
+    rows = []
+    for each in found:
+        expected = "" if each.theory is None else f"{each.theory:.2f}"
+        cells = (expected, f"{each.acts.value:.2f}", f"{each.cost.value:.2f}", _pair(each.cost.interval, ".2f"))
+        rows.append(f"<tr>{_texts((each.rule,))}{_tds((*cells, str(each.steps)))}</tr>")
+    note = (
+        "<p class=note>Powers of s, the growth of flops over the base network's. Theory is that of one "
+        "convolution; stems, heads and rounded widths and depths make a network differ.</p>"
+    )
+    return _table(("scaled by",), rows, numbers=numbers) + note
 
 
 def _fit_table(fits: Sequence[Fit]) -> str:
@@ -189,9 +274,23 @@ def _fit_rows(fits: Sequence[Fit]) -> str:
     return _table(("networks", "on"), rows, numbers=numbers)
 
 
-def _two_term(one: Fit) -> str:
+def _two_term(one: Fit, margin: float | None) -> str:
+    """The model of both, the speeds it amounts to, who is far from it, and how well it foretells."""
     text = two_term_sentence(one)
-    return f"<p>Both together, no term negative: {escape(text)}</p>" if text else ""
+    if text is None:
+        return ""
+    told = [f"Both together, no term negative: {text}", rates_sentence(one), outliers_sentence(one)]
+    if margin is not None:
+        ratio = np.exp(margin)
+        told.append(
+            f"Of new networks like these, nine in ten lie between {1 / ratio:.2f} and {ratio:.2f} times the prediction."
+        )
+    return "".join(f"<p>{escape(each)}</p>" for each in told if each)
+
+
+def _margins(frame: pd.DataFrame, y: str) -> dict[str, float]:
+    """Half width of the 90% prediction interval of each group, in logarithms, under its label."""
+    return {group_label(model.group): model.margin for model in cost_models(frame, y)[0]}
 
 
 def _failures(frame: pd.DataFrame) -> str:
@@ -361,12 +460,6 @@ def _all_simulated(frame: pd.DataFrame) -> bool:
     return bool(flags.any())
 
 
-def _names(sources: Sequence[Path]) -> list[str]:
-    """A short name for each source; the whole path where short ones coincide."""
-    short = [source.resolve().parent.name if source.suffix == ".jsonl" else source.stem for source in sources]
-    return short if len(set(short)) == len(short) else [str(source) for source in sources]
-
-
 def _facts(source: Path) -> Mapping[str, Any]:
     """What the journal says of its latest session; a CSV says nothing."""
     if source.suffix.lower() == ".csv":
@@ -453,9 +546,11 @@ SCRIPT = """
 for (const figure of document.querySelectorAll("figure.chart")) {
   const spec = JSON.parse(figure.querySelector("script").textContent);
   const wide = figure.clientWidth;
+  const alone = spec.concat.length === 1 && spec.concat[0].width > 400;
   spec.columns = wide >= 1080 ? 3 : wide >= 700 ? 2 : 1;
   spec.config.legend.columns = spec.columns > 1 ? 6 : 3;
-  const width = Math.min(300, Math.max(200, (wide - 40) / spec.columns - 76));
+  const width = alone ? Math.min(680, Math.max(160, wide - 240))
+    : Math.min(300, Math.max(200, (wide - 40) / spec.columns - 76));
   for (const panel of spec.concat) panel.width = width;
   vegaEmbed(figure.querySelector(".drawing"), spec, { renderer: "svg", actions: false });
 }

@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import platformdirs
 
+from backends import cache
 from backends.base import Placement
 from profiler import __version__, host, reference
 from profiler.errors import UserError
 from profiler.estimate import case_estimate
 from profiler.executors import Executor, Isolation, LocalExecutor
-from profiler.records import Budget, Case, Failure, Measurement, Record
+from profiler.records import Budget, Case, Failure, Measurement, Pass, Record
 from profiler.store import Journal
 from profiler.summary import finish
+from profiler.training import Feed
 from profiler.units import parse_bytes
 from profiler.worker import CalibrationTask, Limits, Reply, Task, calibrate, visit
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 LimitsFor = Callable[[Placement], Limits]
 
+#: Exports and compiled forms kept from earlier runs; a form can be as large as its network's weights.
+CACHE_BYTES = 10 << 30
 #: Fresh processes that measure the nominal time of a reference, and seconds each.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5
@@ -84,10 +88,29 @@ class Progress:
     cases: Sequence[Case]
     budget: Budget
     visits: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    passes: set[tuple[str, Pass]] = field(default_factory=set)
+    _finished: set[str] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
-        """Count one visit."""
-        self.visits[record.case.key].append(record)
+        """Count one visit; only those for latency count as rounds."""
+        if record.measures == "latency":
+            self.visits[record.case.key].append(record)
+            # Decided once per visit: asking again for every case before every visit would keep a core busy.
+            if self._enough(record.case):
+                self._finished.add(record.case.key)
+        else:
+            self.passes.add((record.case.key, record.measures))
+
+    def missing(self, passes: Sequence[Pass]) -> list[tuple[Case, Pass]]:
+        """Return the visits for ``passes`` that are still to be made: one for each case that has a latency."""
+        return [
+            (case, measures)
+            for measures in passes
+            for case in self.cases
+            if self.good(case)
+            and (case.key, measures) not in self.passes
+            and (case.mode == "train" or measures != "epoch")
+        ]
 
     def good(self, case: Case) -> list[Measurement]:
         """Return the measurements of ``case``."""
@@ -95,7 +118,11 @@ class Progress:
         return [outcome for outcome in outcomes if isinstance(outcome, Measurement)]
 
     def finished(self, case: Case) -> bool:
-        """Whether ``case`` needs no further visit.
+        """Whether ``case`` needs no further visit."""
+        return case.key in self._finished
+
+    def _enough(self, case: Case) -> bool:
+        """Whether the visits of ``case`` so far are enough.
 
         Its rounds are used up, its interval is within the precision asked for, or it has failed: a failure is
         repeated only where earlier visits of the same case succeeded.
@@ -105,9 +132,10 @@ class Progress:
             return True
         if done and not good:
             return True
-        if len(good) < self.budget.min_rounds:
+        # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
+        if sum(not measured.conditions.gpu_slowdown for measured in good) < self.budget.min_rounds:
             return False
-        width = case_estimate(good).relative_half_width
+        width = case_estimate(good, self.budget.min_rounds).relative_half_width
         return width is not None and width <= self.budget.precision
 
     def round_order(self, number: int, seed: int) -> list[Case]:
@@ -168,6 +196,7 @@ class Lab:
     executor: Executor
     limits: LimitsFor
     calibrations: Calibrations
+    feed: Feed = field(default_factory=Feed)
 
 
 def now() -> str:
@@ -219,14 +248,15 @@ class Options:
         return lambda placement: Limits(tuple(cores[: placement.threads]), memory)
 
 
-def one_visit(case: Case, number: int, lab: Lab) -> Record:
+def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> Record:
     """Visit ``case`` once and return its record, whatever happens."""
     started, begin = now(), time.monotonic()
     simulated = case.backend.partition(":")[0] == "fake"
-    calibration = None if simulated else lab.calibrations.get(case.placement)
+    timed = measures == "latency" and not simulated
+    calibration = lab.calibrations.get(case.placement) if timed else None
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
-    task = Task(case, lab.budget, calibration, cache_folder())
+    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed)
     answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
     reply = Reply(answer) if isinstance(answer, Failure) else answer
     return Record(
@@ -238,11 +268,14 @@ def one_visit(case: Case, number: int, lab: Lab) -> Record:
         started=started,
         wall_s=round(time.monotonic() - begin, 6),
         outcome=reply.outcome,
+        measures=measures,
     )
 
 
-def measure_all(journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display) -> bool:
-    """Visit until every case is finished; return False when the user stopped it."""
+def measure_all(
+    journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display, passes: Sequence[Pass] = ()
+) -> bool:
+    """Visit until every case is finished, then make the visits of ``passes``; return False when the user stopped it."""
     with Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
             for case in progress.round_order(number, seed):
@@ -253,6 +286,14 @@ def measure_all(journal: Journal, progress: Progress, seed: int, lab: Lab, shown
                 journal.append(record)
                 progress.add(record)
                 shown.after(record, progress)
+        for case, measures in progress.missing(passes):
+            if interrupt.asked:
+                return False
+            shown.before(case, 0, progress)
+            record = one_visit(case, 0, lab, measures)
+            journal.append(record)
+            progress.add(record)
+            shown.after(record, progress)
     return True
 
 
@@ -380,11 +421,13 @@ def command(source: str | None, flags: Mapping[str, object], options: Options) -
 def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, options: Options, console: Console) -> int:
     from rich.console import Console
 
+    cache.prune(cache_folder(), CACHE_BYTES)
     executor = LocalExecutor(_isolation(options.isolation))
     begin = time.monotonic()
     try:
         limits = options.limits()
-        lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits))
+        lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits), plan.feed)
+        cases = _with_batches(cases, folder, lab, options, console)
         with Journal.open(folder, session_facts(plan, cases, seed), resume=options.resume) as journal:
             progress = Progress(cases, plan.budget)
             for notice in journal.earlier.notices:
@@ -392,7 +435,7 @@ def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, option
             for record in journal.earlier.records:
                 progress.add(record)
             with Live(console) as shown:
-                complete = measure_all(journal, progress, _order_seed(journal, seed), lab, shown)
+                complete = measure_all(journal, progress, _order_seed(journal, seed), lab, shown, plan.passes)
     finally:
         executor.close()
     finish(folder, time.monotonic() - begin, Console())
@@ -400,6 +443,23 @@ def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, option
         print(f"stopped; continue with: profiler run {plan.name} --out {folder} --resume", file=sys.stderr)
         return 130
     return 0 if all(progress.good(case) for case in cases) else 1
+
+
+def _with_batches(cases: Sequence[Case], folder: Path, lab: Lab, options: Options, console: Console) -> Sequence[Case]:
+    """Return ``cases`` with the largest batch that fits where the plan says ``max``."""
+    from profiler import batch
+    from profiler.store import NAME, read
+
+    if not any(case.batch_asked for case in cases):
+        return cases
+    earlier = read(folder).planned if options.resume and (folder / NAME).is_file() else ()
+    limit = parse_bytes(options.memory_limit) if options.memory_limit else None
+
+    def probe(case: Case) -> Failure | None:
+        outcome = one_visit(case, 0, lab, "memory").outcome
+        return outcome if isinstance(outcome, Failure) else None
+
+    return batch.resolve(cases, probe, earlier, lambda text: console.print(text, highlight=False), limit)
 
 
 def _isolation(name: str | None) -> Isolation | None:

@@ -76,8 +76,7 @@ def finish(folder: Path, seconds: float, console: Console) -> None:
 def _pictures(folder: Path, run: store.Run, console: Console) -> list[Path]:
     """Write the charts and the report and print the fits; return the files."""
     from profiler import charts, report
-    from profiler.fit import _print as print_fits
-    from profiler.fit import fit
+    from profiler.fit import fit, print_fits
 
     frame = table.frame(run)
     try:
@@ -85,7 +84,7 @@ def _pictures(folder: Path, run: store.Run, console: Console) -> list[Path]:
     except UserError as error:
         console.print(f"no fit: {error}", markup=False, highlight=False)
         return []
-    print_fits(fits)
+    print_fits(fits, console, brief=True)
     chart = charts.latency(frame, fits)
     written = [folder / f"latency.{kind}" for kind in ("html", "png", "svg")]
     for path in written:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
+import statistics
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from profiler import models
+from profiler import memory, models, training
 from profiler.errors import UserError
-from profiler.estimate import CaseEstimate, case_estimate
+from profiler.estimate import CaseEstimate, case_estimate, visit_estimate
 from profiler.models.arch import Arch
 from profiler.plan import is_brought
-from profiler.records import Budget, Case, Failure, Measurement, Record
+from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.store import NAME, Run, Session, read
 from profiler.units import format_share
 
@@ -58,12 +59,45 @@ COLUMNS = (
     "precision_reached",
     "disturbance",
     "steady_visits",
+    "quiet_visits",
     "effective_samples",
     "marked_samples",
     "involuntary_switches",
     "steal_s",
     "stall_s",
     "throttled_s",
+    "device_ms",
+    "gpu_clock_mhz",
+    "gpu_temperature_c",
+    "gpu_power_w",
+    "energy_j",
+    "gpu_foreign_processes",
+    "gpu_slowdown",
+    "simulated",
+    "peak_memory_bytes",
+    "load_memory_bytes",
+    "run_memory_bytes",
+    "memory_source",
+    "process_peak_bytes",
+    "allocated_peak_bytes",
+    "reserved_peak_bytes",
+    "driver_memory_bytes",
+    "arena_peak_bytes",
+    "forward_ms",
+    "loss_ms",
+    "backward_ms",
+    "optimizer_ms",
+    "zero_grad_ms",
+    "optimizer",
+    "epoch_images",
+    "epoch_steps",
+    "epoch_compute_s",
+    "epoch_s",
+    "epoch_measured_s",
+    "epoch_error",
+    "loader_ms",
+    "loader_workers",
+    "batch_asked",
     "memory_format",
     "target_flops",
     "case",
@@ -104,15 +138,18 @@ def frame(run: Run) -> pd.DataFrame:
 
 
 def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
-    good = [record.outcome for record in visits if isinstance(record.outcome, Measurement)]
-    failures = [record.outcome for record in visits if isinstance(record.outcome, Failure)]
-    estimate = case_estimate(good) if good else None
+    timed = [record for record in visits if record.measures == "latency"]
+    good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
+    failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
+    estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
     row: Row = dict.fromkeys(COLUMNS)
     row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
     row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)
     if estimate is not None:
-        row |= _of_estimate(estimate, case.batch)
-    row["status"], row["reason"] = _verdict(estimate, failures, _budget(sessions))
+        row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
+    row |= _of_memory(visits, case.placement.device)
+    row["status"], reason = _verdict(estimate, failures, _budget(sessions))
+    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_failed_passes(visits))))
     return row
 
 
@@ -129,6 +166,7 @@ def _of_case(case: Case) -> Row:
         "threads": place.threads,
         "memory_format": place.memory_format,
         "batch": case.batch,
+        "batch_asked": case.batch_asked,
         "mode": case.mode,
         "case": case.key,
     }
@@ -196,7 +234,29 @@ def _of_conditions(good: Sequence[Measurement]) -> Row:
     for name in _SUMS:
         told = [v for v in (getattr(m.conditions, name) for m in good) if v is not None]
         row[name] = sum(told) if told else None
-    return row
+    return row | _of_device(good)
+
+
+def _of_device(good: Sequence[Measurement]) -> Row:
+    """The device's own account: medians and worst cases over the visits; None where it does not tell."""
+    on_device = [ns for m in good for ns in m.device_ns]
+    joules = [m.energy_j for m in good if m.energy_j is not None]
+    slow = [m.conditions.gpu_slowdown for m in good if m.conditions.gpu_slowdown]
+    return {
+        "device_ms": _ms(statistics.median(on_device)) if on_device else None,
+        "gpu_clock_mhz": _told(good, "gpu_clock_mhz", statistics.median),
+        "gpu_temperature_c": _told(good, "gpu_temperature_c", max),
+        "gpu_power_w": _told(good, "gpu_power_w", statistics.median),
+        "energy_j": statistics.median(joules) if joules else None,
+        "gpu_foreign_processes": _told(good, "gpu_foreign_processes", max),
+        "gpu_slowdown": ", ".join(dict.fromkeys(slow)) or None,
+        "simulated": "true" if any(m.facts.get("simulated") for m in good) else None,
+    }
+
+
+def _told(good: Sequence[Measurement], name: str, statistic: Callable[[list[float]], float]) -> float | None:
+    values = [value for value in (getattr(m.conditions, name) for m in good) if value is not None]
+    return statistic(values) if values else None
 
 
 def _of_estimate(e: CaseEstimate, batch: int) -> Row:
@@ -214,9 +274,81 @@ def _of_estimate(e: CaseEstimate, batch: int) -> Row:
         "precision_reached": e.relative_half_width,
         "disturbance": e.disturbance,
         "steady_visits": e.steady_visits,
+        "quiet_visits": e.quiet_visits,
         "effective_samples": e.effective_samples,
         "marked_samples": e.marked_samples,
     }
+
+
+def _of_training(good: Sequence[Measurement], e: CaseEstimate, visits: Sequence[Record]) -> Row:
+    """Parts of a step, and an epoch: of steps alone, and with a loader where one was measured."""
+    case = visits[0].case
+    if case.mode != "train":
+        return {}
+    epochs = [record.outcome for record in visits if isinstance(record.outcome, Epoch)]
+    images = epochs[-1].images if epochs else training.IMAGENET
+    steps = training.steps_per_epoch(images, case.batch)
+    row: Row = {
+        "optimizer": _scalar(good[-1].facts.get("optimizer")),
+        "epoch_images": images,
+        "epoch_steps": steps,
+        "epoch_compute_s": steps * e.latency_ns / 1e9,
+    }
+    return row | _of_parts(good) | (_of_epoch(epochs[-1], case) if epochs else {})
+
+
+def _of_parts(good: Sequence[Measurement]) -> Row:
+    """Medians of the parts of a step, scaled as their visit's headline is, so that they add up to it."""
+    told = [visit for visit in good if visit.parts_ns]
+    scales = [made.normalised_ns / made.raw_ns for made in map(visit_estimate, told)]
+    names = [name for name in dict.fromkeys(n for visit in told for n in visit.parts_ns) if f"{name}_ms" in COLUMNS]
+    return {
+        f"{name}_ms": _ms(
+            statistics.median(
+                scale * statistics.median(visit.parts_ns[name]) for visit, scale in zip(told, scales, strict=True)
+            )
+        )
+        for name in names
+    }
+
+
+def _of_epoch(epoch: Epoch, case: Case) -> Row:
+    told = training.epoch_time(epoch, case.placement, case.batch)
+    return {
+        "epoch_s": told.predicted_s,
+        "epoch_measured_s": told.measured_s,
+        "epoch_error": told.error,
+        "loader_ms": _ms(told.loader_ns),
+        "loader_workers": epoch.workers,
+    }
+
+
+def _of_memory(visits: Sequence[Record], device: str) -> Row:
+    """Peaks of the latest memory visit: the one that is read first, and every source beside it."""
+    found = [record.outcome for record in visits if isinstance(record.outcome, Memory)]
+    if not found:
+        return {}
+    load, run = found[-1].load_bytes, found[-1].run_bytes
+    peaks = {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
+    source = memory.headline(peaks, device)
+    return {
+        "peak_memory_bytes": peaks[source] if source else None,
+        "load_memory_bytes": load.get(source) if source else None,
+        "run_memory_bytes": run.get(source) if source else None,
+        "memory_source": source,
+        "process_peak_bytes": peaks.get("process"),
+        # A runtime with an allocator of its own takes nothing from torch's.
+        "allocated_peak_bytes": peaks.get("allocated") or None,
+        "reserved_peak_bytes": peaks.get("reserved") or None,
+        "driver_memory_bytes": peaks.get("nvml"),
+        "arena_peak_bytes": found[-1].arena_bytes,
+    }
+
+
+def _failed_passes(visits: Sequence[Record]) -> list[str]:
+    """What the visits beside those for latency failed of, in words."""
+    last = {record.measures: record.outcome for record in visits if record.measures != "latency"}
+    return [f"{name} {o.status}: {o.reason}" for name, o in last.items() if isinstance(o, Failure)]
 
 
 def _ms(ns: float | None) -> float | None:
@@ -245,6 +377,13 @@ def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget:
     last = f"{failures[-1].status}: {failures[-1].reason}" if failures else ""
     failed = f"{len(failures)} of {rounds} visits failed: {last}" if failures else ""
     return "unstable" if unstable else "ok", "; ".join(filter(None, (unstable, failed)))
+
+
+def _slowed(good: Sequence[Measurement]) -> str:
+    """Which visits ran while the GPU slowed itself down, and why; empty when none did."""
+    slow = [m.conditions.gpu_slowdown for m in good if m.conditions.gpu_slowdown]
+    reasons = ", ".join(dict.fromkeys(slow))
+    return f"in {len(slow)} of {len(good)} visits the GPU slowed itself down ({reasons})" if slow else ""
 
 
 def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:

@@ -18,18 +18,29 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
-from backends.base import Backend, BackendError, FallbackError, Placement, Session
-from profiler import measure, reference, telemetry
+from backends import accelerator, devices
+from backends.base import (
+    Arena,
+    Backend,
+    BackendError,
+    DeviceTimed,
+    FallbackError,
+    Placement,
+    Session,
+    Trainer,
+    TrainingSession,
+)
+from profiler import energy, host, loader, measure, memory, reference, telemetry, training
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.network import Network, load_network
-from profiler.records import Budget, Case, Failure, Measurement, Warmup
+from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Outcome, Pass, Warmup
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +49,8 @@ if TYPE_CHECKING:
 
 #: Largest difference from eager that is still the same network, relative to eager's largest output.
 PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
+#: Forwards that a device times with its own events, after the timed part.
+DEVICE_CALLS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +74,15 @@ class Task:
     budget: Budget
     calibration: reference.Calibration | None
     cache: Path | None
+    measures: Pass = "latency"
+    feed: training.Feed = field(default_factory=training.Feed)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a visit brings home."""
 
-    outcome: Measurement | Failure
+    outcome: Outcome
     complexity: Complexity | None = None
     resolution: int | None = None
 
@@ -97,15 +112,37 @@ class _Phases:
 
 
 def visit(task: Task) -> Reply:
-    """Load, check parity, warm up and time one case."""
+    """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, _Phases()
     backend = backends.get(case.backend)
-    reason = backend.unavailable(case.placement)
+    reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Reply(Failure("unsupported", reason))
     with phases("build"):
         network = load_network(case, task.cache)
-    reply = Reply(Failure("error", "the visit did not finish"), network.complexity, network.resolution)
+    return Reply(_outcome(backend, network, task, phases), network.complexity, network.resolution)
+
+
+def _not_here(backend: Backend, task: Task) -> str | None:
+    """Return why an available backend cannot do what is asked, with the remedy, or None when it can."""
+    if task.case.mode == "train":
+        trainer = training.trainer(backend, task.case.placement)
+        if isinstance(trainer, str):
+            return trainer
+    return memory.unavailable() if task.measures == "memory" else None
+
+
+def _outcome(backend: Backend, network: Network, task: Task, phases: _Phases) -> Outcome:
+    if task.measures == "memory":
+        return _memory(backend, network, task.case)
+    if not isinstance(backend, Trainer) or task.case.mode == "infer":
+        return _inference(backend, network, task, phases)
+    return _epoch(backend, network, task) if task.measures == "epoch" else _training(backend, network, task, phases)
+
+
+def _inference(backend: Backend, network: Network, task: Task, phases: _Phases) -> Measurement | Failure:
+    """Load, check parity, warm up and time forwards."""
+    case = task.case
     with contextlib.ExitStack() as stack:
         with phases("load"):
             session = stack.enter_context(backend.load(network.model, network.example, case.placement))
@@ -114,17 +151,63 @@ def visit(task: Task) -> Reply:
         with phases("parity"):
             parity = _parity(backend, network, case, session.output(), task.cache)
         if parity is not None and not parity <= PARITY[case.placement.precision]:
-            return replace(reply, outcome=_parity_failure(parity, case))
-        return replace(reply, outcome=_timed(session, task, parity, phases))
+            return _parity_failure(parity, case)
+        return _timed(session, task, parity, phases)
 
 
-def _timed(session: Session, task: Task, parity: float | None, phases: _Phases) -> Measurement:
-    with phases("warmup"):
-        workload = _reference(task)
-        warmup = measure.warm_up(session, task.budget)
-    before = telemetry.snapshot()
-    with phases("timed"):
-        timing = measure.measure(session, workload, task.budget, _typical(warmup))
+def _training(backend: Trainer, network: Network, task: Task, phases: _Phases) -> Measurement | Failure:
+    """Load, warm up and time whole steps, then the parts of a few."""
+    with contextlib.ExitStack() as stack:
+        with phases("load"):
+            session = stack.enter_context(backend.train(network.model, network.example, task.case.placement))
+            session.run()
+            session.sync()
+        timed = _timed(session, task, None, phases)
+        with phases("parts"):
+            parts = training.time_parts(session, task.budget)
+        return training.nonsense(session) or replace(timed, parts_ns=parts)
+
+
+def _memory(backend: Backend, network: Network, case: Case) -> Memory:
+    """Watch memory while the case is loaded and run; no clock is read."""
+    given = network.model, network.example, case.placement
+    watched = memory.gauges(case.placement.device)
+    load: contextlib.AbstractContextManager[memory.Loaded] = (
+        backend.train(*given) if isinstance(backend, Trainer) and case.mode == "train" else backend.load(*given)
+    )
+    found = memory.measure(load, watched)
+    # The runtime's own count needs a session of its own, opened when the process's peaks have been read.
+    arena = backend.arena_peak(*given) if isinstance(backend, Arena) and case.mode == "infer" else None
+    return replace(found, arena_bytes=arena)
+
+
+def _epoch(backend: Trainer, network: Network, task: Task) -> Epoch | Failure:
+    """Time steps, a loader over real files, and both together."""
+    case, feed = task.case, task.feed
+    place, cores = case.placement, host.usable_cores()
+    workers = feed.workers
+    if workers is None:
+        workers = loader.default_workers(place.device, place.threads, cores)
+    files = loader.usable_files(feed.folder, task.cache)
+    with backend.train(network.model, network.example, place) as session:
+        facts = dict(session.facts())
+        images = loader.Images(files, network.example.shape[-1], int(facts["classes"] or 1))
+        source = training.Source(images, case.batch, workers, pin=place.device_type != "cpu")
+        times = training.measure_epoch(session, source, task.budget)
+        return training.nonsense(session) or Epoch(*times, feed.images, workers, cores, len(files), facts)
+
+
+def _timed(session: Session | TrainingSession, task: Task, parity: float | None, phases: _Phases) -> Measurement:
+    gpu = accelerator.uuid(task.case.placement.device)
+    with telemetry.watching(gpu) as watch:
+        with phases("warmup"):
+            workload = _reference(task)
+            warmup = measure.warm_up(session, task.budget)
+        before, start_ns = telemetry.snapshot(), time.monotonic_ns()
+        with phases("timed"):
+            timing = measure.measure(session, workload, task.budget, _typical(warmup))
+        conditions = telemetry.between(before, telemetry.snapshot())
+        conditions = telemetry.add(conditions, watch, start_ns, time.monotonic_ns())
     return Measurement(
         samples_ns=timing.samples_ns,
         calls_per_sample=timing.calls_per_sample,
@@ -132,9 +215,11 @@ def _timed(session: Session, task: Task, parity: float | None, phases: _Phases) 
         nominal_ns=task.calibration.nominal_ns if task.calibration else None,
         warmup=warmup,
         parity=parity,
-        conditions=telemetry.between(before, telemetry.snapshot()),
+        conditions=conditions,
         facts=dict(session.facts()),
         phases_s=phases.seconds,
+        device_ns=session.device_ns(DEVICE_CALLS) if isinstance(session, DeviceTimed) else (),
+        energy_j=energy.measure(session, gpu),
     )
 
 
@@ -156,6 +241,9 @@ def calibrate(task: CalibrationTask) -> tuple[int, list[int]]:
     """Return (units per call, times of single calls in ns) of the reference in this process."""
     import torch
 
+    reason = devices.unavailable(task.placement.device)
+    if reason is not None:
+        raise BackendError(reason)
     torch.set_num_threads(task.placement.threads)
     repeats = task.repeats or reference.choose_repeats(task.placement)
     return repeats, reference.sample(task.placement, repeats, task.seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from profiler.models import complexity, get, scale, scale_to_flops
+from profiler.models import build, complexity, get, scale, scale_to_flops
 
 
 def median(benchmark: BenchmarkFixture) -> float:
@@ -36,3 +36,19 @@ def test_scale(benchmark: BenchmarkFixture) -> None:
 @pytest.mark.parametrize("rule", ["dWr", "w", "dwr"])
 def test_scale_to_flops(benchmark: BenchmarkFixture, rule: str) -> None:
     assert benchmark(scale_to_flops, get("regnety_4.0gf"), rule, 16 * 10**9).scaling == rule
+
+
+@pytest.mark.parametrize("name", ["regnety_4.0gf"])
+def test_fvcore_for_comparison(benchmark: BenchmarkFixture, name: str) -> None:
+    """Counting the same network by running it under fvcore's hooks; it counts no bias and its own kinds of layers."""
+    analysis = pytest.importorskip("fvcore.nn")
+    torch = pytest.importorskip("torch")
+    arch = get(name)
+    module, image = build(arch), torch.zeros(1, 3, arch.resolution, arch.resolution)
+
+    def count() -> float:
+        counted = analysis.FlopCountAnalysis(module, image)
+        return float(counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+
+    total = benchmark.pedantic(count, rounds=3)
+    assert total == pytest.approx(complexity(arch).flops, rel=0.01)

@@ -164,3 +164,22 @@ def test_processes_at_once_only_see_whole_entries(tmp_path):
     errors = [worker.communicate(timeout=60)[1] for worker in workers]
     assert [(worker.returncode, error) for worker, error in zip(workers, errors, strict=True)] == [(0, b"")] * 3
     assert len(list(tmp_path.iterdir())) == 40
+
+
+def test_pruning_removes_what_was_used_longest_ago(tmp_path):
+    for age, name in enumerate(("new", "middle", "old")):
+        with cache.entry(tmp_path, name, lambda folder: folder.joinpath("weights").write_bytes(b"x" * 1000)):
+            pass
+        (folder,) = tmp_path.glob(f"{name}-*")
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    assert cache.prune(tmp_path, 2500) == 1000
+    assert sorted(folder.name.partition("-")[0] for folder in tmp_path.iterdir()) == ["middle", "new"]
+    # Using an entry makes it the last to go.
+    with cache.entry(tmp_path, "middle", lambda folder: None) as used:
+        assert used.cached
+    assert cache.prune(tmp_path, 1000) == 1000
+    assert [folder.name.partition("-")[0] for folder in tmp_path.iterdir()] == ["middle"]
+
+
+def test_pruning_what_is_not_there_removes_nothing(tmp_path):
+    assert cache.prune(tmp_path / "none", 0) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from profiler import charts
 from profiler.errors import UserError
-from profiler.fit import PROXIES, fit
+from profiler.fit import PROXIES, Fit, fit
 
 RULES = ("", "d", "w", "dWr", "d1_w8_g8_r1")
 
@@ -154,6 +154,94 @@ def test_points_without_a_fit_are_drawn_without_a_line() -> None:
     assert marks(panel, "line") == []
     assert len(marks(panel, "point")) == 1
     assert "only 2 networks" in panel["title"]["subtitle"]
+
+
+# --- Behind the fits, and across groups ---
+
+
+def pooled_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Fit]:
+    return [one for one in fit(frame, y) if one.family is None]
+
+
+def test_growth_and_residuals_stand_behind_a_fit() -> None:
+    frame = table(("eager",))
+    chart = charts.behind(frame, pooled_of(frame)[0])
+    assert chart is not None
+    panels = chart.to_dict()["concat"]
+    titles = [panel["title"]["text"] for panel in panels]
+    assert titles == ["Growth of activations with s", "Growth of latency with s", "Residuals of the two-term model"]
+    domains = [marks(panel, "point")[0]["encoding"]["color"]["scale"] for panel in panels]
+    assert domains[0] == domains[1] == domains[2]
+
+
+def test_dashed_lines_are_the_powers_of_theory() -> None:
+    frame = table(("eager",))
+    chart = charts.behind(frame, pooled_of(frame)[0])
+    assert chart is not None
+    spec = chart.to_dict()
+    line = marks(spec["concat"][0], "line")[0]
+    ends = [row for row in spec["datasets"][line["data"]["name"]] if row["scaling"] == "w"]
+    for end in ends:
+        assert end["acts"] == pytest.approx(end["s"] ** 0.5)
+
+
+def test_residuals_are_relative_to_the_prediction() -> None:
+    frame = table(("eager",))
+    one = pooled_of(frame)[0]
+    spec = charts.behind(frame, one).to_dict()  # type: ignore[union-attr]
+    rows = spec["datasets"][marks(spec["concat"][2], "point")[0]["data"]["name"]]
+    assert len(rows) == len(frame)
+    for row in rows:
+        assert row["off"] == pytest.approx(100 * (row["y"] / row["predicted"] - 1))
+    assert one.two_term is not None
+    assert one.two_term.mape == pytest.approx(np.mean([abs(r["predicted"] / r["y"] - 1) for r in rows]))
+
+
+def test_without_a_model_and_scalings_nothing_stands_behind() -> None:
+    frame = table(("eager",), scaling="").head(2)
+    assert charts.behind(frame, pooled_of(frame)[0]) is None
+
+
+def test_backends_stand_side_by_side() -> None:
+    frame = table()
+    chart = charts.side_by_side(frame, pooled_of(frame))
+    assert chart is not None
+    spec = chart.to_dict()["concat"][0]
+    assert spec["encoding"]["color"]["scale"]["domain"] == ["eager", "onnxruntime"]
+    assert spec["title"] == "Side by side"
+    one = table(("eager",))
+    assert charts.side_by_side(one, pooled_of(one)) is None
+
+
+def test_of_many_networks_forty_are_shown() -> None:
+    frame = pd.concat([table(model=f"m{i}") for i in range(20)])
+    frame["factor"] = np.arange(len(frame)) % 300
+    chart = charts.side_by_side(frame, pooled_of(frame))
+    assert chart is not None
+    spec = chart.to_dict()
+    assert spec["concat"][0]["title"].startswith("Side by side: 40 of ")
+    assert len(spec["concat"][0]["encoding"]["y"]["sort"]) == 40
+
+
+def test_latency_per_image_against_batch() -> None:
+    frame = pd.concat([table(("eager",), batch=b) for b in (1, 4, 16)])
+    chart = charts.against_batch(frame, pooled_of(frame))
+    assert chart is not None
+    spec = chart.to_dict()
+    (rows,) = spec["datasets"].values()
+    assert {row["batch"] for row in rows} == {1, 4, 16}
+    assert all(row["per_image"] == pytest.approx(row["y"] / row["batch"]) for row in rows)
+    one = table(("eager",), batch=4)
+    assert charts.against_batch(one, pooled_of(one)) is None
+
+
+def test_memory_is_drawn_where_it_was_measured() -> None:
+    frame = table(("eager",))
+    frame["memory_peak_mib"] = frame["acts"] / 1e5
+    chart = charts.costs(frame, pooled_of(frame, "memory_peak_mib"))
+    assert chart is not None
+    assert chart.to_dict()["concat"][0]["title"]["text"] == "memory peak (MiB)"
+    assert charts.costs(frame, []) is None
 
 
 def test_nothing_measured_is_said_in_the_chart() -> None:

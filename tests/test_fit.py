@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy import stats
 
 from profiler import fit as module
@@ -242,6 +244,102 @@ def test_one_family_cannot_be_left_out() -> None:
     assert model.lofo_mape is None
 
 
+# --- Weights, exponents, families, outliers, speeds ---
+
+
+def measured_unevenly(seed: int = 2) -> pd.DataFrame:
+    """Latencies of which every other one is ten times as uncertain as the rest, and says so."""
+    frame = networks(n=40, noise=0)
+    rng = np.random.default_rng(seed)
+    sd = np.where(np.arange(40) % 2, 0.02, 0.2)
+    frame["latency_ms"] *= np.exp(sd * rng.normal(size=40))
+    frame["latency_ci_low_ms"] = frame["latency_ms"] * np.exp(-1.96 * sd)
+    frame["latency_ci_high_ms"] = frame["latency_ms"] * np.exp(1.96 * sd)
+    return frame
+
+
+def test_intervals_of_measurement_weigh_the_two_term_model() -> None:
+    off = []
+    for seed in range(10):
+        frame = measured_unevenly(seed)
+        found = [pooled(f).two_term for f in (frame, frame.drop(columns="latency_ci_low_ms"))]
+        assert [model.weighted for model in found if model] == [True, False]
+        off.append([(model.per_acts - 0.5) ** 2 for model in found if model])
+    weighted, alike = np.sqrt(np.mean(off, axis=0))
+    assert weighted < 0.6 * alike
+
+
+def test_a_weighted_line_is_that_of_statsmodels() -> None:
+    frame = measured_unevenly()
+    one = fit(frame, weighted=True)[0]
+    line, alike = one.line("acts"), pooled(frame).line("acts")
+    x, y = (frame["acts"] / 1e6).to_numpy(), frame["latency_ms"].to_numpy()
+    spread = np.log(frame["latency_ci_high_ms"] / frame["latency_ci_low_ms"]).to_numpy() / 3.92
+    t0, a, f = module.non_negative_fit(x, (frame["flops"] / 1e9).to_numpy(), y)
+    weights = module.precision_weights(spread, (t0 + a * x + f * frame["flops"].to_numpy() / 1e9) / y - 1) / y**2
+    theirs = sm.WLS(y, sm.add_constant(x), weights=weights).fit(cov_type="HC3")
+    assert line is not None
+    assert alike is not None
+    assert (line.intercept, line.slope) == pytest.approx(tuple(theirs.params), rel=1e-6)
+    assert line.slope_se == pytest.approx(theirs.bse[1], rel=1e-6)
+    assert line.slope != pytest.approx(alike.slope, rel=1e-3)
+    assert line.r == alike.r
+
+
+def test_the_exponent_of_a_power_law_is_found_with_its_interval() -> None:
+    frame = networks(noise=0)
+    frame["latency_ms"] = (frame["acts"] / 1e6) ** 0.7
+    line = pooled(frame).line("acts")
+    assert line is not None
+    assert line.exponent == pytest.approx(0.7)
+    assert line.exponent_interval == pytest.approx((0.7, 0.7), abs=1e-6)
+
+
+def test_families_of_unlike_level_share_a_slope() -> None:
+    frame = networks(noise=0)
+    level = frame["family"].map({"a": 0.0, "b": 50.0, "c": 100.0})
+    frame["latency_ms"] = 1 + level + 2 * frame["acts"] / 1e6
+    line = pooled(frame).line("acts")
+    assert line is not None
+    assert line.within_slope == pytest.approx(2)
+    assert line.slope != pytest.approx(2, rel=0.01)
+    assert pooled(networks(family="a")).lines[0].within_slope is None
+
+
+def test_a_network_far_from_the_model_is_named() -> None:
+    frame = networks(noise=0.02)
+    frame.loc[7, "latency_ms"] *= 1.6
+    one = pooled(frame)
+    assert [out.network for out in one.outliers] == ["net7"]
+    assert one.outliers[0].excess == pytest.approx(0.6, abs=0.15)
+    assert "Far from the two-term model: net7 +" in str(module.outliers_sentence(one))
+    assert pooled(networks(noise=0.02)).outliers == ()
+
+
+def test_slopes_are_told_as_speeds() -> None:
+    frame = networks(noise=0, precision="fp32", batch=8)
+    found = module.rates(pooled(frame))
+    assert found is not None
+    # 0.5 ms for a million activations of each of 8 images: 16 activations a nanosecond.
+    assert found.acts_per_s == pytest.approx(16e9, rel=1e-3)
+    assert found.flops_per_s == pytest.approx(4e12, rel=1e-3)
+    said = str(module.rates_sentence(pooled(frame)))
+    assert "16.0 G activations/s, 64.0 GB/s written once; 4.00 TF/s of multiply-adds" in said
+
+
+def test_what_is_no_time_has_no_speeds() -> None:
+    frame = networks().rename(columns={"latency_ms": "peak_mib"})
+    assert module.rates(pooled(frame, "peak_mib")) is None
+
+
+def test_a_term_of_zero_has_no_speed() -> None:
+    frame = networks(noise=0)
+    frame["latency_ms"] = 1 + frame["acts"] / 1e6
+    found = module.rates(pooled(frame))
+    assert found is not None
+    assert found.flops_per_s is None or found.flops_per_s > 1e15
+
+
 # --- Who wins ---
 
 
@@ -454,6 +552,18 @@ def test_the_table_says_who_wins(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Activations predict infer_ms best: r = 0.891" in said
     assert "over 36 networks; flops 0.808, parameters 0.757" in said
     assert said.index("pooled") < said.index("per family") < said.index("resnext")
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_nothing_is_cut_off_on_a_log_of_80_columns(brief: bool) -> None:
+    frame = networks(backend="onnxruntime", device="cpu", precision="fp32", threads=16, batch=128, mode="infer")
+    frame["latency_ms"] *= 12345.678
+    console = Console(width=80, file=io.StringIO())
+    module.print_fits(fit(frame), console, brief=brief)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said
+    assert ("per family" in said) is not brief
+    assert said.index("pooled on") < said.index(" predict latency best")
 
 
 def test_the_table_names_what_was_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

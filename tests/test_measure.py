@@ -80,7 +80,7 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
 def test_a_visit_ends_when_its_time_is_up() -> None:
     clock = Clock()
     timing = measure.measure(Scripted(clock, repeat(10 * MS)), None, Budget(visit_s=1.0), 10 * MS, clock)
-    one_block = 80 * MS
+    one_block = 110 * MS
     assert 1000 * MS <= clock.now <= 1000 * MS + one_block
     assert timing.reference_ns == ()
 
@@ -110,7 +110,7 @@ def test_warm_up_ends_when_samples_stop_getting_faster() -> None:
 def test_warm_up_is_short_for_a_model_that_is_warm() -> None:
     clock = Clock()
     warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock)
-    assert warmup == measure.Warmup((10 * MS,) * 4, steady=True)
+    assert warmup == measure.Warmup((10 * MS,) * 3, steady=True)
 
 
 def test_warm_up_gives_up_and_says_so() -> None:
@@ -132,7 +132,7 @@ def test_a_disturbance_in_the_warm_up_is_not_taken_for_warming() -> None:
 def test_a_clock_that_jumps_forwards_costs_one_sample() -> None:
     clock = Clock()
     jump = 3600 * 1000 * MS
-    times = chain(repeat(10 * MS, 20), [jump], repeat(10 * MS))
+    times = chain(repeat(10 * MS, 25), [jump], repeat(10 * MS))
     timing = measure.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)
     flat = [sample for block in timing.samples_ns for sample in block]
     assert sum(sample > 10 * MS for sample in flat) == 1
@@ -140,6 +140,6 @@ def test_a_clock_that_jumps_forwards_costs_one_sample() -> None:
 
 def test_a_clock_that_goes_backwards_is_an_error_not_a_latency() -> None:
     clock = Clock()
-    times = chain(repeat(10 * MS, 20), [-5 * MS], repeat(10 * MS))
+    times = chain(repeat(10 * MS, 25), [-5 * MS], repeat(10 * MS))
     with pytest.raises(measure.ClockError, match="backwards"):
         measure.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)

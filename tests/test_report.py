@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from profiler import report
+from profiler.compare import source_names
 from profiler.errors import UserError
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'quoted' \"text\""
@@ -160,11 +161,67 @@ def test_without_facts_the_table_names_the_machine() -> None:
 
 def test_charts_are_drawn_without_scripts_and_embedded_for_them() -> None:
     text = report.page(table(), FACTS)
-    assert [tag for tag, _ in Page(text).elements].count("svg") == 1
+    assert [tag for tag, _ in Page(text).elements].count("svg") == 2  # the fits, and what stands behind them
     start = text.index('<script type="application/json">') + len('<script type="application/json">')
     spec = json.loads(text[start : text.index("</script>", start)])
     assert len(spec["concat"]) == 3
     assert "window.vegaEmbed=" in text
+
+
+def scaled() -> pd.DataFrame:
+    """A base network and three sizes of it along two rules, on two backends, one also at batch 8, with memory."""
+    steps = [("", 1.0), *((rule, s) for rule in ("w", "r") for s in (2.0, 4.0, 8.0))]
+    rows = [
+        {"model": "net", "family": "a", "scaling": rule, "factor": s, "flops": 1e9 * s, "params": 1e7 * s,
+         "acts": 1e7 * s ** (0.5 if rule == "w" else 1.0), "backend": backend, "batch": batch, "status": "ok"}
+        for rule, s in steps for backend, batch in (("eager", 1), ("onnxruntime", 1), ("eager", 8))
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    return frame.assign(latency_ms=frame["batch"] * frame["acts"] / 1e6, memory_peak_mib=frame["acts"] / 1e5)
+
+
+@functools.cache
+def scaled_page() -> Page:
+    return page(scaled(), {})
+
+
+def test_growth_stands_beside_theory() -> None:
+    made = scaled_page()
+    assert ["scaled by", "theory, acts", "acts", "latency", "95% of latency", "scaled networks"] in made.rows
+    by_width = next(row for row in made.rows if row[:1] == ["w"])
+    assert by_width[1:4] == ["0.50", "0.50", "0.50"]
+    assert next(row for row in made.rows if row[:1] == ["r"])[1:4] == ["1.00", "1.00", "1.00"]
+
+
+def test_backends_batches_and_memory_have_charts_where_there_are_several() -> None:
+    text = scaled_page().text
+    for title in ("Side by side", "Latency against batch", "Memory and other costs"):
+        assert title in text
+        assert title not in usual().text
+
+
+def test_speeds_and_the_range_of_predictions_are_told() -> None:
+    text = usual().text
+    assert "As speeds, each term alone: " in text
+    assert "nine in ten lie between" in text
+
+
+def test_every_chart_is_a_picture_too(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "only.csv", index=False)
+    report.run([tmp_path / "only.csv"], tmp_path / "page.html")
+    names = {file.name for file in (tmp_path / "page-charts").iterdir()}
+    assert names == {f"{name}-1.{kind}" for name in ("latency", "behind") for kind in ("png", "svg")}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [table().head(1), table(latency_ms=5.0), table(latency_ms=np.nan), table(acts=1e6), table(host=["a", "b"] * 4)],
+    ids=["one model", "constant latency", "no latency", "constant acts", "mixed machines"],
+)
+def test_poor_tables_still_make_a_page(frame: pd.DataFrame) -> None:
+    made = page(frame, {})
+    assert "What predicts latency here" in made.text
+    assert not [cell for row in made.rows for cell in row if "nan" in cell.lower().split()]
 
 
 def test_the_full_table_sorts_by_exact_numbers() -> None:
@@ -230,8 +287,8 @@ def test_one_run_needs_no_name(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_name_keep_their_paths() -> None:
-    assert report._names([Path("a/t.csv"), Path("b/t.csv")]) == ["a/t.csv", "b/t.csv"]
-    assert report._names([Path("/x/run1/journal.jsonl"), Path("/x/run2")]) == ["run1", "run2"]
+    assert source_names([Path("a/t.csv"), Path("b/t.csv")]) == ["a/t.csv", "b/t.csv"]
+    assert source_names([Path("/x/run1/journal.jsonl"), Path("/x/run2")]) == ["run1", "run2"]
 
 
 def test_no_source_is_refused(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_conditions_add_up_and_stay_empty_where_unknown(tmp_path):
     noisy = Conditions(involuntary_switches=3, steal_s=0.25)
     r = row(tmp_path, measured(10, conditions=noisy), measured(10), measured(10, conditions=noisy))
     assert (r["involuntary_switches"], r["steal_s"], r["stall_s"], r["throttled_s"]) == (6, 0.5, None, None)
-    assert (r["marked_samples"], r["samples"]) == (80, 120)
+    assert (r["marked_samples"], r["samples"]) == (0, 120)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,227 @@
+"""What an accelerator tells of itself: time by its own events, peaks of its memory, identity.
+
+Built on ``torch.accelerator``, ``torch.Event`` and the device's own torch module, so that CUDA, ROCm, XPU and MPS share
+one path. Only CUDA is meant to be relied on: the others are untested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from backends import devices
+
+if TYPE_CHECKING:
+    import torch
+
+#: Work that takes some milliseconds on a device: cycles to sleep on CUDA, matrix products elsewhere.
+_SLEEP_CYCLES = 10_000_000
+_PRODUCTS = 20
+_EDGE = 1024
+#: More than the L2 cache of devices that do not tell theirs.
+_L2_BYTES = 64 << 20
+
+
+def device_ns(
+    submit: Callable[[], object], device: torch.device, calls: int, before: Callable[[], object] | None = None
+) -> tuple[int, ...]:
+    """Return the time of each of ``calls`` calls of ``submit`` on the device, in nanoseconds.
+
+    Events go into the stream that ``submit`` uses, and are read after everything has finished. What ``before``
+    submits ahead of each call is not timed. Empty on the CPU and on devices whose events keep no time.
+    """
+    import torch
+
+    if device.type == "cpu":
+        return ()
+    try:
+        pairs = [(event(device), event(device)) for _ in range(calls)]
+        stream = torch.accelerator.current_stream(device)
+        for start, end in pairs:
+            if before is not None:
+                before()
+            start.record(stream)
+            submit()
+            end.record(stream)
+        devices.synchronize(device)
+        return tuple(round(start.elapsed_time(end) * 1e6) for start, end in pairs)
+    except NotImplementedError:
+        return ()
+
+
+def flusher(device: torch.device) -> Callable[[], object]:
+    """Return what overwrites twice the size of the device's L2 cache."""
+    import torch
+
+    size = 0
+    if device.type == "cuda":
+        size = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
+    return torch.empty(2 * (size or _L2_BYTES), dtype=torch.uint8, device=device).zero_
+
+
+def event(device: torch.device) -> torch.Event:
+    """Return an event of ``device`` that keeps time."""
+    import torch
+
+    return torch.Event(device, enable_timing=True)
+
+
+def reset_peaks(device: torch.device) -> None:
+    """Let the peaks of the allocator start again from what is allocated now; nothing on the CPU."""
+    memory = _memory(device)
+    if memory is not None:
+        memory.reset_peak_memory_stats(device)
+
+
+def peaks(device: torch.device) -> tuple[int, int] | None:
+    """Return the most bytes (allocated, reserved) since :func:`reset_peaks`; None where no allocator counts.
+
+    Only for a device that has passed :func:`backends.devices.unavailable`: an unusable CUDA answers 0.
+    """
+    memory = _memory(device)
+    if memory is None:
+        return None
+    return int(memory.max_memory_allocated(device)), int(memory.max_memory_reserved(device))
+
+
+def _memory(device: torch.device) -> Any | None:
+    """The module that counts: the device's own, else ``torch.accelerator`` of newer versions of torch."""
+    import torch
+
+    if device.type == "cpu":
+        return None
+    modules = (torch.get_device_module(device), torch.accelerator)
+    return next((module for module in modules if hasattr(module, "max_memory_allocated")), None)
+
+
+def uuid(device: str) -> str | None:
+    """Return the UUID by which the NVIDIA driver knows ``device``; None for anything else than an NVIDIA GPU."""
+    import torch
+
+    if device.partition(":")[0] != "cuda" or torch.version.hip or not torch.cuda.is_available():
+        return None
+    found = getattr(torch.cuda.get_device_properties(torch.device(device)), "uuid", None)
+    return None if found is None else str(found)
+
+
+def simulated(device: torch.device) -> bool:
+    """Whether the device's own torch module says that it only simulates one."""
+    import torch
+
+    return device.type != "cpu" and bool(getattr(torch.get_device_module(device), "simulated", False))
+
+
+class TorchBench:
+    """What :mod:`profiler.selfcheck` does with a device, on torch."""
+
+    def __init__(self, device: str, edge: int = _EDGE) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self._a = torch.ones(edge, edge, device=self.device)
+        self._c = torch.empty_like(self._a)
+        self.work(1)  # loads kernels and libraries
+        self.sync()
+
+    @property
+    def name(self) -> str | None:
+        """Product name."""
+        return devices.device_name(self.device)
+
+    @property
+    def uuid(self) -> str | None:
+        """The NVIDIA driver's name of this device."""
+        return uuid(str(self.device))
+
+    @property
+    def processors(self) -> int | None:
+        """Multiprocessors of an NVIDIA GPU."""
+        import torch
+
+        if self.uuid is None:
+            return None
+        return int(torch.cuda.get_device_properties(self.device).multi_processor_count)
+
+    def work(self, units: int) -> None:
+        """Submit work whose time on the device is proportional to ``units``; returns at once."""
+        import torch
+
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):  # it sleeps on the current device
+                torch.cuda._sleep(units * _SLEEP_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001 - torch's tests use it
+            return
+        for _ in range(units * _PRODUCTS):
+            torch.mm(self._a, self._a, out=self._c)
+
+    def sync(self) -> None:
+        """Wait for everything submitted."""
+        devices.synchronize(self.device)
+
+    def event_ns(self, units: int) -> int | None:
+        """Return the time of ``work(units)`` on the device by its events, in nanoseconds."""
+        return next(iter(device_ns(lambda: self.work(units), self.device, 1)), None)
+
+    def product(self, edge: int) -> Callable[[], object]:
+        """Return what submits one fp32 product of two ``edge`` x ``edge`` matrices; TF32 is off."""
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = False
+        a, b = (torch.rand(edge, edge).to(self.device) for _ in range(2))
+        c = torch.empty_like(a)
+        return lambda: torch.mm(a, b, out=c)
+
+    def reset_peak(self) -> None:
+        """Let the peak start again."""
+        reset_peaks(self.device)
+
+    def peak(self) -> int | None:
+        """Return the most bytes allocated since the reset."""
+        found = peaks(self.device)
+        return None if found is None else found[0]
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold ``size`` bytes on the device."""
+        import torch
+
+        held = torch.empty(size, dtype=torch.uint8, device=self.device)
+        try:
+            yield
+        finally:
+            del held
+            devices.release(self.device)
+
+    def graph_difference(self) -> float | None:
+        """Return the largest difference between a replayed CUDA graph and plain launches; None without graphs."""
+        import torch
+
+        if self.device.type != "cuda":
+            return None
+        x = torch.rand(256, 256).to(self.device)
+        layer = torch.nn.Linear(256, 256).to(self.device)
+        with torch.inference_mode():
+            replay, out = captured(lambda: torch.relu(layer(x)), self.device)
+            replay()
+            difference: float = (out - torch.relu(layer(x))).abs().max().item()
+        return difference
+
+
+def captured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[Callable[[], None], torch.Tensor]:
+    """Capture ``call`` as a CUDA graph; return what replays it, and the tensor that each replay fills.
+
+    Three calls on a side stream come first: libraries allocate their workspaces in them, which a capture forbids
+    (PyTorch notes, "CUDA semantics", whole-network capture).
+    """
+    import torch
+
+    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(graph):  # it captures on the current device
+        output = call()
+    return graph.replay, output

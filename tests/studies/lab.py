@@ -1,0 +1,134 @@
+"""What the studies share: the networks, the hog, fresh processes, and where results go.
+
+A study is a measured experiment. It takes minutes, wants a machine that does nothing else, and leaves a CSV and a chart
+under results/studies/ before it asserts anything, so that a failed study leaves its evidence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from backends import get
+from backends.base import Placement, Session
+from profiler import charts, measure, reference
+from profiler.executors import LocalExecutor
+from profiler.network import load_network
+from profiler.records import Budget, Case, Conditions, Failure, Measurement
+from profiler.run import Calibrations, cache_folder
+from profiler.worker import Limits
+
+RESULTS = Path(__file__).parents[2] / "results" / "studies"
+NETWORKS = {"light": "regnety_400mf", "wide": "regnety_4.0gf"}
+NO_LIMITS = Limits()
+
+#: Keeps one core busy half of the time.
+_HOG = """
+import sys, time
+half = float(sys.argv[1]) / 2
+while True:
+    end = time.perf_counter() + half
+    while time.perf_counter() < end:
+        pass
+    time.sleep(half)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement in a fresh process: what, for how many seconds in all, with which reference."""
+
+    case: Case
+    seconds: float
+    calibration: reference.Calibration | None = None
+
+
+def case(network: str, backend: str, threads: int) -> Case:
+    """Return the case of a cell."""
+    return Case(NETWORKS[network], "", 1.0, backend, Placement(threads=threads))
+
+
+@contextlib.contextmanager
+def hog(period_s: float | None) -> Iterator[None]:
+    """Keep a core busy for half of every period, in a process of its own; None for a quiet machine."""
+    if period_s is None:
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-c", _HOG, str(period_s)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def calibrations(executor: LocalExecutor, threads: tuple[int, ...] = (1, 2)) -> dict[int, reference.Calibration]:
+    """Calibrate anew, now, and return the calibration of each thread count."""
+    fresh = Calibrations(executor, cache_folder(), lambda _: NO_LIMITS, redo=True)
+    made = {count: fresh.get(Placement(threads=count)) for count in threads}
+    return {count: done(one) for count, one in made.items()}
+
+
+def done(answer: Any) -> Any:
+    """Return ``answer``, unless it is a failure."""
+    assert not isinstance(answer, Failure), answer
+    return answer
+
+
+@contextlib.contextmanager
+def session(job: Job) -> Iterator[tuple[Session, float]]:
+    """Load the case of ``job`` and run it once; give the session and the time at which its seconds are over."""
+    deadline = time.perf_counter() + job.seconds
+    network = load_network(job.case, cache_folder())
+    with get(job.case.backend).load(network.model, network.example, job.case.placement) as loaded:
+        loaded.run()
+        loaded.sync()
+        yield loaded, deadline
+
+
+def workload(job: Job) -> reference.Reference | None:
+    """Return the reference of ``job``, on as many threads as its case has."""
+    import torch
+
+    torch.set_num_threads(job.case.placement.threads)
+    return reference.Reference(job.case.placement, job.calibration.repeats) if job.calibration else None
+
+
+def ours(job: Job) -> Measurement:
+    """Measure as a visit does, within ``job.seconds`` of wall time."""
+    with session(job) as (loaded, deadline):
+        beside = workload(job)
+        warmup = measure.warm_up(loaded, Budget(warmup_s=0.5))
+        forward = min(warmup.samples_ns[-2:])
+        left = max(0.1, deadline - time.perf_counter() - 0.02)
+        timing = measure.measure(loaded, beside, Budget(visit_s=left, min_samples=1), forward)
+    nominal = job.calibration.nominal_ns if job.calibration else None
+    return Measurement(
+        timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None, Conditions(), {}
+    )
+
+
+def call(executor: LocalExecutor, function: Callable[[Any], Any], job: Any) -> Any:
+    """Run ``function(job)`` in a fresh process and return its result."""
+    return done(executor.call(function, job, 120.0, NO_LIMITS))
+
+
+def shorter(job: Job, parts: int) -> Job:
+    """Return the job of one of ``parts`` visits that share its seconds; 30 ms go to the process itself."""
+    return replace(job, seconds=job.seconds / parts - 0.03)
+
+
+def save(name: str, frame: pd.DataFrame, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> None:
+    """Write ``name``.csv and ``name``.png under results/studies/."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
+    charts.save(charts.styled(chart), RESULTS / f"{name}.png")

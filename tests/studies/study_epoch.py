@@ -1,0 +1,135 @@
+"""What a training step is made of, whether an epoch can be predicted, and what the paper says of training.
+
+The first two want a quiet machine. Each leaves a CSV in results/studies/; the third one is the command
+
+    profiler run tests/studies/claim.toml --out results/claim
+
+and the table of the rows that it compares.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import backends
+from backends.base import Placement, Trainer
+from profiler import run, training
+from profiler.executors import LocalExecutor
+from profiler.network import load_network
+from profiler.records import Budget, Case, Epoch
+from profiler.worker import Limits, Reply, Task, visit
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results" / "studies"
+MODELS = ("regnety_200mf", "regnety_400mf", "regnetz_500mf", "regnetx_400mf", "efficientnet_b0", "resnet50")
+#: Columns of the comparison.
+COMPARED = (
+    "model", "scaling", "flops", "params", "acts", "mode", "batch", "threads", "latency_ms", "latency_ci_low_ms",
+    "latency_ci_high_ms", "forward_ms", "backward_ms", "optimizer_ms", "peak_memory_bytes", "epoch_compute_s",
+    "epoch_s", "epoch_measured_s", "epoch_error", "loader_ms", "loader_workers", "status", "reason",
+)  # fmt: skip
+
+
+def save(name: str, rows: Iterable[Mapping[str, object]]) -> None:
+    rows = list(rows)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[LocalExecutor]:
+    local = LocalExecutor()
+    yield local
+    local.close()
+
+
+def case(model: str, batch: int) -> Case:
+    return Case(model, "", 1.0, "eager", Placement(), batch=batch, mode="train")
+
+
+# --- parts ------------------------------------------------------------
+
+
+def steps_whole_and_in_parts(asked: Case) -> list[tuple[int, dict[str, int]]]:
+    """Return 20 pairs of (a whole step, the parts of the next one), in nanoseconds, from one process."""
+    network, backend = load_network(asked, None), backends.get(asked.backend)
+    assert isinstance(backend, Trainer)
+    one = Budget(visit_s=1e-9, min_samples=1)
+    pairs = []
+    with backend.train(network.model, network.example, asked.placement) as session:
+        for _ in range(3):
+            session.run()
+        for _ in range(20):
+            start = time.perf_counter_ns()
+            session.run()
+            session.sync()
+            whole = time.perf_counter_ns() - start
+            pairs.append((whole, {name: ns for name, (ns,) in training.time_parts(session, one).items()}))
+    return pairs
+
+
+def test_the_parts_of_a_step_add_up_to_the_whole(executor: LocalExecutor) -> None:
+    rows = []
+    for model in MODELS[:3]:
+        pairs = executor.call(steps_whole_and_in_parts, case(model, 8), 600.0, Limits())
+        assert isinstance(pairs, list), pairs
+        whole = statistics.median(ns for ns, _ in pairs)
+        parts = {f"{name}_ns": statistics.median(times[name] for _, times in pairs) for name in pairs[0][1]}
+        # Neighbours in time: what disturbs one step disturbs the other.
+        off = statistics.median(sum(times.values()) / ns - 1 for ns, times in pairs)
+        rows.append({"model": model, "whole_ns": whole, **parts, "off": round(off, 5)})
+    save("training_parts.csv", rows)
+    assert max(abs(row["off"]) for row in rows) <= 0.02, rows
+
+
+# --- epochs ------------------------------------------------------------
+
+
+def test_an_epoch_is_predicted_within_five_percent(executor: LocalExecutor) -> None:
+    rows = []
+    for model in MODELS:
+        for batch in (8, 16):
+            asked = case(model, batch)
+            budget = Budget(visit_s=5.0, timeout_s=900.0)
+            task = Task(asked, budget, None, run.cache_folder(), "epoch", training.Feed(workers=0))
+            reply = executor.call(visit, task, budget.timeout_s, Limits())
+            assert isinstance(reply, Reply), reply
+            assert isinstance(reply.outcome, Epoch), reply.outcome
+            told = training.epoch_time(reply.outcome, asked.placement, batch)
+            rows.append(
+                {
+                    "model": model, "batch": batch, "workers": reply.outcome.workers, "predicted_s": told.predicted_s,
+                    "measured_s": told.measured_s, "loader_ms": told.loader_ns / 1e6, "error": round(told.error, 4),
+                }
+            )  # fmt: skip
+    save("epoch.csv", rows)
+    assert max(abs(row["error"]) for row in rows) <= 0.05, rows
+
+
+# --- the paper's claim ------------------------------------------------------------
+
+
+def test_regnety_16gf_beside_efficientnet_b4() -> None:
+    folder = ROOT / "results" / "claim"
+    done = subprocess.run(
+        [sys.executable, "-m", "profiler", "run", "tests/studies/claim.toml", "--out", str(folder), "--resume"],
+        check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0
+    with (folder / "cases.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{name: row[name] for name in COMPARED} for row in csv.DictReader(file)]
+    save("claim.csv", rows)
+    assert len(rows) == 4
+    assert all(row["latency_ms"] and row["peak_memory_bytes"] for row in rows), rows
+    assert all(row["epoch_s"] for row in rows if row["mode"] == "train"), rows

@@ -1,0 +1,78 @@
+"""Whether the 95% interval holds the long-run value 95% of the time, on traces of real visits, idle and disturbed.
+
+Sixty visits are recorded in each condition. A run is then replayed many times: visits are drawn from the trace, and the
+rounds end by the program's own rule. The long-run value is what all sixty say together.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pytest
+
+from profiler.estimate import quiet_level, sequential_interval, visit_estimate
+from profiler.executors import LocalExecutor
+from profiler.records import Budget
+from tests.studies import lab
+
+VISITS = 60
+SECONDS = 0.7
+REPLAYS = 2000
+TRACES = (("light", "onnxruntime", 1), ("light", "eager", 2))
+
+
+def record(executor: LocalExecutor, job: lab.Job, period: float | None) -> list[float]:
+    """Return the logarithms of the visits' normalised times."""
+    with lab.hog(period):
+        visits = [lab.call(executor, lab.ours, job) for _ in range(VISITS)]
+    level = quiet_level(visits)
+    estimates = [visit_estimate(visit, level) for visit in visits]
+    quiet = [e for e in estimates if e.quiet_samples]
+    return [math.log(e.normalised_ns) for e in (quiet if len(quiet) >= VISITS / 2 else estimates)]
+
+
+def replay(trace: list[float], draw: np.random.Generator, budget: Budget) -> tuple[bool, int, float]:
+    """Return whether the interval of one replayed run holds the long-run value, its visits, and its half width."""
+    logs = draw.choice(trace, budget.rounds).tolist()
+    for visits in range(budget.min_rounds, budget.rounds + 1):
+        centre, half = sequential_interval(logs[:visits], budget.min_rounds)
+        if half is not None and (math.expm1(half) <= budget.precision or visits == budget.rounds):
+            return abs(centre - fmean(trace)) <= half, visits, half
+    raise AssertionError("rounds end")
+
+
+def test_intervals_hold_the_long_run_value() -> None:
+    executor = LocalExecutor()
+    calibrated = lab.calibrations(executor)
+    draw = np.random.default_rng(0)
+    traces, rows = [], []
+    for network, backend, threads in TRACES:
+        job = lab.Job(lab.case(network, backend, threads), SECONDS, calibrated[threads])
+        for load, period in (("idle", None), ("hog", 1.0)):
+            trace = record(executor, job, period)
+            cell = {"network": network, "backend": backend, "threads": threads, "load": load}
+            traces += [cell | {"visit": i, "ms": math.exp(log) / 1e6} for i, log in enumerate(trace)]
+            replays = [replay(trace, draw, Budget()) for _ in range(REPLAYS)]
+            holds, visits, half = (fmean(column) for column in zip(*replays, strict=True))
+            spread = float(np.std(trace, ddof=1))
+            rows.append(cell | {"spread": spread, "coverage": holds, "visits": visits, "half_width": half})
+    executor.close()
+    frame, table = pd.DataFrame(traces), pd.DataFrame(rows)
+    plot = (
+        alt.Chart(frame).mark_point().encode(x="visit:Q", y=alt.Y("ms:Q", scale=alt.Scale(zero=False)), color="load:N")
+    )
+    lab.save("intervals", frame, plot.facet(row="backend:N").resolve_scale(y="independent"))
+    table.to_csv(lab.RESULTS / "intervals_coverage.csv", index=False, float_format="%.4g")
+    print(table.to_string())
+    assert table["coverage"].between(0.93, 0.98).all(), table
+
+
+@pytest.mark.parametrize("spread", [0.003, 0.01, 0.03])
+def test_intervals_are_not_narrower_than_they_claim_when_visits_differ(spread: float) -> None:
+    trace = np.random.default_rng(1).normal(0.0, spread, 100_000).tolist()
+    draw = np.random.default_rng(2)
+    assert fmean(replay(trace, draw, Budget())[0] for _ in range(1000)) >= 0.93

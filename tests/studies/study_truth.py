@@ -1,0 +1,113 @@
+"""Whether the headline is true: against known durations, and against a bare loop run next to it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from statistics import median
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from profiler import measure
+from profiler.estimate import visit_estimate
+from profiler.executors import LocalExecutor
+from profiler.records import Budget, Case, Conditions, Measurement
+from profiler.worker import Task, visit
+from tests.studies import lab
+
+CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
+TURNS = 4
+PROCESSES = 3
+
+
+def side_by_side(job: lab.Job) -> list[dict[str, float]]:
+    """Return, for each turn in one process, ours, the raw time beside the reference, alone, and a bare loop, in ns."""
+    turns = []
+    with lab.session(job) as (loaded, _):
+        beside = lab.workload(job)
+        warmup = measure.warm_up(loaded, Budget())
+        forward, budget = min(warmup.samples_ns[-2:]), Budget(visit_s=job.seconds, min_samples=3)
+        nominal = job.calibration.nominal_ns if job.calibration else None
+        for _ in range(TURNS):
+            timing = measure.measure(loaded, beside, budget, forward)
+            ours = visit_estimate(
+                Measurement(
+                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
+                    Conditions(), {},
+                )
+            )  # fmt: skip
+            alone = measure.measure(loaded, None, budget, forward)
+            samples = [s / alone.calls_per_sample for block in alone.samples_ns for s in block]
+            turns.append(
+                {
+                    "headline": ours.normalised_ns,
+                    "beside": ours.raw_ns,
+                    "alone": median(samples),
+                    "bare": bare_loop(loaded, job.seconds),
+                }
+            )
+    return turns
+
+
+def bare_loop(loaded: Any, seconds: float) -> float:
+    """Return the median of single forwards in a plain loop, in ns."""
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter_ns()
+        loaded.run()
+        loaded.sync()
+        times.append(time.perf_counter_ns() - start)
+    return median(times)
+
+
+def test_known_durations() -> None:
+    executor = LocalExecutor()
+    rows = []
+    for duration_ms, allowed in ((1.0, 0.001), (0.05, 0.01)):
+        fake = Case("resnet50", "", 1.0, f"fake:duration_ms={duration_ms}", lab.Placement())
+        replies = [lab.call(executor, visit, Task(fake, Budget(visit_s=0.5), None, None)) for _ in range(5)]
+        raw = median(visit_estimate(reply.outcome).raw_ns for reply in replies)
+        rows.append(
+            {"known_ms": duration_ms, "measured_ms": raw / 1e6, "bias": raw / 1e6 / duration_ms - 1, "allowed": allowed}
+        )
+    executor.close()
+    frame = pd.DataFrame(rows)
+    lab.save(
+        "truth_known",
+        frame,
+        alt.Chart(frame).mark_bar().encode(x=alt.X("bias:Q", axis=alt.Axis(format=".2%")), y="known_ms:N"),
+    )
+    print(frame.to_string())
+    assert (frame["bias"].abs() <= frame["allowed"]).all()
+
+
+def test_a_bare_loop_agrees_and_the_reference_disturbs_nothing() -> None:
+    executor = LocalExecutor()
+    calibrated = lab.calibrations(executor)
+    rows = []
+    for process, (network, backend, threads) in itertools.product(range(PROCESSES), CELLS):
+        job = lab.Job(lab.case(network, backend, threads), 0.6, calibrated[threads])
+        for turn, times in enumerate(lab.call(executor, side_by_side, job)):
+            cell = {"network": network, "backend": backend, "threads": threads, "process": process, "turn": turn}
+            rows.append(cell | {name: ns / 1e6 for name, ns in times.items()})
+    executor.close()
+    frame = pd.DataFrame(rows)
+    frame["headline_over_bare"] = frame["headline"] / frame["bare"]
+    frame["beside_over_alone"] = frame["beside"] / frame["alone"]
+    ratios = (
+        frame.groupby(["network", "backend", "threads"])[["headline_over_bare", "beside_over_alone"]]
+        .median()
+        .reset_index()
+    )
+    long = ratios.melt(["network", "backend", "threads"], var_name="ratio", value_name="value")
+    long["cell"] = long["network"] + " " + long["backend"] + " " + long["threads"].astype(str) + "T"
+    plot = alt.Chart(long).mark_point(filled=True, size=70).encode(
+        x=alt.X("value:Q", scale=alt.Scale(zero=False), title="ratio"), y=alt.Y("cell:N", title=None), color="ratio:N"
+    )  # fmt: skip
+    lab.save("truth_loop", frame, plot.properties(width=420))
+    print(ratios.to_string())
+    assert (ratios["headline_over_bare"] - 1).abs().max() <= 0.01
+    assert (ratios["beside_over_alone"] - 1).abs().max() <= 0.01

@@ -1,0 +1,51 @@
+"""What the CPU answers where an accelerator would; the accelerator's own answers are in test_simulator and test_gpu."""
+
+import pytest
+import torch
+
+from backends import accelerator
+from backends.base import DeviceTimed, Model, Placement
+from backends.eager import Eager
+
+CPU = torch.device("cpu")
+
+
+def test_the_cpu_has_no_time_of_its_own():
+    submitted = []
+    assert accelerator.device_ns(lambda: submitted.append(1), CPU, 3) == ()
+    assert submitted == []
+
+
+def test_nobody_counts_the_memory_of_the_cpu():
+    accelerator.reset_peaks(CPU)
+    assert accelerator.peaks(CPU) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "xpu", "cuda:0"])
+def test_only_a_working_nvidia_gpu_has_a_uuid(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert accelerator.uuid(device) is None
+
+
+def test_the_uuid_is_that_of_the_device_that_torch_numbers(monkeypatch):
+    """Not NVML's index: CUDA_VISIBLE_DEVICES may have renumbered."""
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    properties = {0: "aaaa", 1: "bbbb"}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: type("P", (), {"uuid": properties[device.index]})
+    )
+    assert accelerator.uuid("cuda:1") == "bbbb"
+
+
+def test_the_cpu_is_not_simulated():
+    assert accelerator.simulated(CPU) is False
+
+
+def test_a_torch_session_offers_device_time():
+    import numpy as np
+
+    model = Model(key=None, module=torch.nn.Flatten)
+    with Eager().load(model, np.zeros((1, 3, 2, 2), np.float32), Placement()) as session:
+        assert isinstance(session, DeviceTimed)
+        assert session.device_ns(3) == ()

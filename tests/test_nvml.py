@@ -1,0 +1,325 @@
+"""pynvml's real calls into a stub of NVIDIA's library that answers from a script; only child processes load it."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.base import Placement
+from profiler import energy, plan, telemetry, worker
+from profiler.records import Budget, Case, Conditions, Measurement, Record, Warmup
+from profiler.run import Progress
+from profiler.store import Run
+from profiler.table import rows
+from profiler.telemetry import Reading
+
+SOURCE = Path(__file__).parent / "native" / "nvml_stub.c"
+#: The stub answers `!15` after the last reading of a script, which ends the watching process: no test waits for time.
+LOST = "!15"
+HEALTHY = {
+    "uuids": "GPU-aaaa GPU-bbbb",
+    "count": "2",
+    "name": "Tesla_T4",
+    "driver": "580.65",
+    "clock": "1500",
+    "memory_clock": "5000",
+    "events": "0",
+    "temperature": "40",
+    "energy": "1000 2000 3000 4000",
+    "utilisation": "90",
+    "memory": "1048576",
+    "max_clock": "1590",
+    "power_limit": "70000",
+    "mig": "0",
+    "ecc": "1",
+    "processes": "none",
+}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """Folders that hold the stub, as a new and as an old driver have it."""
+
+    def build(name, *flags):
+        folder = tmp_path_factory.mktemp(name)
+        target = folder / "libnvidia-ml.so.1"
+        command = ["gcc", "-O1", "-shared", "-fPIC", *flags, str(SOURCE), "-o", str(target)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"the stub does not compile here: {error}")
+        return folder
+
+    return {"new": build("new"), "old": build("old", "-DOLD_DRIVER")}
+
+
+@pytest.fixture
+def gpu(library, tmp_path, monkeypatch):
+    """Install a script: children of this test see a GPU that answers from it. ``None`` takes a metric away."""
+
+    def install(built="new", **changes):
+        script = {metric.replace("__", "."): answer for metric, answer in (HEALTHY | changes).items()}
+        file = tmp_path / "script"
+        file.write_text("".join(f"{metric} {answer}\n" for metric, answer in script.items() if answer is not None))
+        monkeypatch.setenv("NVML_STUB", str(file))
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(library[built]))
+
+    return install
+
+
+def watched(uuid="GPU-aaaa"):
+    """Readings of a child that watches until the script says that the GPU is lost, and its last words."""
+    watch = telemetry.Watch(uuid, interval_s=0.001)
+    watch._process.wait(timeout=20)
+    return watch.stop()
+
+
+def asked(expression):
+    """The value of an expression over ``nvml`` and ``host`` in a fresh process."""
+    code = f"import json; from profiler import host, nvml; print(json.dumps({expression}))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def test_a_reading_holds_everything_in_its_unit(gpu):
+    gpu(energy=f"1500 {LOST}", processes="7,8")
+    (reading,), note = watched()
+    assert reading == Reading(
+        ns=reading.ns,
+        clock_mhz=1500,
+        memory_clock_mhz=5000,
+        events=0,
+        temperature_c=40,
+        energy_j=1.5,
+        utilisation=0.9,
+        used_bytes=1 << 20,
+        processes=((7, 1 << 28), (8, 1 << 28)),
+    )
+    assert "the GPU is lost" in note
+
+
+def test_a_lost_gpu_keeps_the_readings_before(gpu):
+    gpu(clock=f"1500 1400 1300 {LOST}")
+    readings, note = watched()
+    # The clock is asked first of all for multiprocessors, so each token is one reading.
+    assert [reading.clock_mhz for reading in readings] == [1500, 1400, 1300]
+    assert "Xid" in note
+
+
+def test_a_throttle_in_the_middle_is_named(gpu):
+    gpu(events=f"0 1 0x44 0 {LOST}")
+    readings, note = watched()
+    found = telemetry.summary(readings, os.getpid(), note)
+    assert found["gpu_readings"] == 4
+    assert found["gpu_slowdown"] == "power cap, thermal (hardware)"
+
+
+def test_only_the_timed_part_counts(gpu):
+    gpu(events=f"0x40 0 0 {LOST}")
+    watch = telemetry.Watch("GPU-aaaa", interval_s=0.05)
+    watch._process.wait(timeout=20)
+    watch._file.seek(0)
+    first, second, third = (json.loads(line)["ns"] for line in watch._file.read().splitlines()[:3])
+    found = telemetry.add(Conditions(load=1.0), watch, first + 1, third)
+    assert first < second < third
+    assert (found.gpu_readings, found.gpu_slowdown, found.load) == (2, "", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "field"),
+    [
+        ("clock", "clock_mhz"),
+        ("memory_clock", "memory_clock_mhz"),
+        ("events", "events"),
+        ("temperature", "temperature_c"),
+        ("utilisation", "utilisation"),
+        ("memory", "used_bytes"),
+        ("processes", "processes"),
+    ],
+)
+def test_what_is_not_supported_is_empty_never_zero(metric, field, gpu):
+    """As on a MIG partition."""
+    gpu(energy=f"1 {LOST}", **{metric: None})
+    (reading,), _ = watched()
+    assert getattr(reading, field) is None
+    others = {"clock_mhz", "memory_clock_mhz", "events", "temperature_c", "utilisation", "used_bytes"} - {field}
+    assert all(getattr(reading, other) is not None for other in others)
+
+
+def test_no_process_is_not_the_same_as_not_told(gpu):
+    gpu(energy=f"1 {LOST}", processes="none")
+    (reading,), _ = watched()
+    assert reading.processes == ()
+
+
+def test_an_older_driver_lacks_the_newer_names(gpu):
+    gpu("old", energy=f"1 {LOST}", events="0x20", temperature="77")
+    (reading,), _ = watched()
+    assert (reading.events, reading.temperature_c) == (0x20, 77)
+
+
+@pytest.mark.parametrize("uuid", ["GPU-bbbb", "bbbb"])
+def test_devices_are_told_apart_by_uuid(uuid, gpu):
+    gpu(clock__0="1000", clock__1="2000", energy=f"1 {LOST}")
+    (reading,), _ = watched(uuid)
+    assert reading.clock_mhz == 2000
+
+
+def test_a_partition_has_a_uuid_of_its_own(gpu):
+    gpu(uuids="GPU-aaaa MIG-cccc", clock__1="2000", energy=f"1 {LOST}")
+    (reading,), _ = watched("cccc")
+    assert reading.clock_mhz == 2000
+
+
+def test_an_unknown_uuid_is_said(gpu):
+    gpu()
+    assert watched("GPU-zzzz") == ([], "NVML does not know this GPU: it is hidden from this container, or it is lost")
+
+
+@pytest.mark.parametrize(("code", "words"), [(18, "different versions: reboot"), (9, "kernel driver is not loaded")])
+def test_a_driver_that_does_not_start_is_said(code, words, gpu):
+    gpu(init=f"!{code}")
+    readings, note = watched()
+    assert readings == []
+    assert words in note
+    assert asked("nvml.installed()") == [None, None]
+
+
+def test_no_library():
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        assert "libnvidia-ml.so.1 cannot be loaded" in watched()[1]
+    else:
+        pytest.skip("this machine has an NVIDIA driver")
+
+
+def test_the_host_key_tells_gpus_and_drivers_apart(gpu):
+    gpu()
+    facts = asked("dict(host.facts())")
+    assert (facts["gpu"], facts["driver"]) == ("Tesla_T4; Tesla_T4", "580.65")
+    keys = [asked("host.key()")]
+    gpu(name="L4")
+    keys.append(asked("host.key()"))
+    gpu(driver="590.1")
+    keys.append(asked("host.key()"))
+    assert len(set(keys)) == 3
+
+
+def test_watching_ends_when_told(gpu):
+    gpu()
+    with telemetry.watching("GPU-aaaa") as watch:
+        process = watch._process
+    assert process.returncode == 0
+    assert watch.stop() == ([], None)
+
+
+def test_without_a_gpu_nothing_is_watched():
+    with telemetry.watching(None) as watch:
+        assert watch is None
+    assert telemetry.add(Conditions(), None, 0, 1) == Conditions()
+
+
+def test_power_is_energy_over_time():
+    readings = [Reading(10**9, energy_j=5.0), Reading(2 * 10**9), Reading(3 * 10**9, energy_j=145.0)]
+    assert telemetry.summary(readings, 1)["gpu_power_w"] == 70.0
+    assert telemetry.summary(readings[:2], 1)["gpu_power_w"] is None
+
+
+def test_energy_of_a_forward_is_power_times_its_time():
+    """50 W for a second in which four forwards ran; readings outside do not count."""
+    readings = [Reading(0, energy_j=0.0), *(Reading(10**9 + t * 10**8, energy_j=900 + 5.0 * t) for t in range(11))]
+    assert energy.per_forward(readings, 10**9, 2 * 10**9, 4) == 12.5
+    assert energy.per_forward(readings, 10**9, 10**9 + 1, 4) is None
+
+
+class Idle:
+    """A workload that does nothing."""
+
+    def run(self) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+
+def test_energy_where_nobody_counts_it_is_empty(gpu):
+    gpu(energy=None)
+    assert energy.measure(Idle(), "GPU-aaaa", 0.01) is None
+    assert energy.measure(Idle(), None) is None
+
+
+@pytest.mark.parametrize(
+    ("processes", "foreign"), [(((1, 5),), 0), (((1, 5), (2, None), (3, 5)), 2), (((2, 5),), None), (None, None)]
+)
+def test_foreign_processes(processes, foreign):
+    """Without this process in the list (a container), nothing is said of the others."""
+    assert telemetry.summary([Reading(0, processes=processes)], own=1)["gpu_foreign_processes"] == foreign
+
+
+@given(st.lists(st.integers(0, 0x1FF), max_size=8))
+def test_slowdown_names_each_reason_that_any_reading_had(events):
+    named = telemetry.slowdown(events)
+    for bit, reason in telemetry.SLOWDOWNS.items():
+        assert (reason in named.split(", ")) == any(event & bit for event in events)
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out():
+    line = json.dumps(dict.fromkeys(Reading.__dataclass_fields__) | {"ns": 5})
+    assert telemetry.parse([line, line[:20]]) == ([Reading(5)], None)
+
+
+def test_a_visit_brings_home_what_its_gpu_did(gpu, monkeypatch):
+    """A whole visit, its GPU told by the stub: a slow-down throughout, another process beside ours."""
+    gpu(events="0x40", processes=f"{os.getpid()},4242")
+    monkeypatch.setattr(worker.accelerator, "uuid", lambda _device: "GPU-bbbb")
+    monkeypatch.setattr(energy, "SECONDS", 0.01)
+    case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
+    reply = worker.visit(worker.Task(case, Budget(visit_s=2.0, warmup_s=0.1), None, None))
+    found = reply.outcome.conditions
+    assert found.gpu_readings >= 1
+    assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 1)
+    assert (found.gpu_clock_mhz, found.gpu_temperature_c, found.gpu_note) == (1500, 40, None)
+    assert found.gpu_memory_bytes == 1 << 28
+
+
+CASE = Case("resnet50", "", 1.0, "eager", Placement("cuda:0"))
+MEASURED = Measurement(((10, 10, 10),), 1, (), None, Warmup((10,), steady=True), None, Conditions(), {}, {})
+SLOWED = replace(MEASURED, conditions=Conditions(gpu_slowdown="power cap", gpu_clock_mhz=900.0), device_ns=(3, 4, 5))
+
+
+def record(number, outcome):
+    return Record(CASE, None, None, "host", number, "2026-01-01T00:00:00+00:00", 1.0, outcome)
+
+
+def test_a_slowed_visit_is_tried_again_until_the_rounds_are_used_up():
+    progress = Progress([CASE], Budget(rounds=5, min_rounds=2))
+    outcomes = [SLOWED, MEASURED, SLOWED, MEASURED]
+    finished = []
+    for number, outcome in enumerate(outcomes):
+        progress.add(record(number, outcome))
+        finished.append(progress.finished(CASE))
+    assert finished == [False, False, False, True]
+
+
+def test_a_row_says_that_the_gpu_slowed_itself_down():
+    visits = tuple(record(number, outcome) for number, outcome in enumerate([SLOWED, MEASURED]))
+    (row,) = rows(Run(Path("journal.jsonl"), records=visits))
+    assert "in 1 of 2 visits the GPU slowed itself down (power cap)" in row["reason"]
+    assert (row["gpu_slowdown"], row["gpu_clock_mhz"], row["gpu_power_w"]) == ("power cap", 900.0, None)
+    assert row["device_ms"] == 4e-6
+
+
+def test_a_plan_for_two_gpus_says_what_they_share():
+    two = plan.from_flags(models="resnet50", devices="cuda:0,cuda:1", backends="eager")
+    assert any("share this host's power" in note for note in plan.notes(two))
+    one = plan.from_flags(models="resnet50", devices="cpu,cuda:1", backends="eager")
+    assert not any("power" in note for note in plan.notes(one))

@@ -1,0 +1,76 @@
+"""Every command of the README runs, in its order, in one folder; long ones with a budget of next to nothing."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line[2:]
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+#: What makes a measuring command fast: its numbers are not looked at here. The fake stands for every runtime.
+BRIEF = ["--backend", "fake:duration_ms=0.2", "--visit", "20ms", "--rounds", "2"]
+
+
+def brief(arguments: list[str]) -> list[str]:
+    measures = arguments[:1] == ["run"] and "--dry-run" not in arguments
+    return [*arguments, *BRIEF] if measures else arguments
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 12
+
+
+def test_the_commands_of_the_profiler_run_in_order(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    ours = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("profiler ")]
+    assert ours
+    for arguments in ours:
+        done = subprocess.run(
+            [sys.executable, "-m", "profiler", *brief(arguments)],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert "Warning" not in done.stdout + done.stderr, arguments
+    for name in ("results/quick/cases.csv", "results/quick/latency.png", "results/quick/report.html", "quick.csv"):
+        assert (tmp_path / name).stat().st_size > 0, name
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "tox run" in command])
+def test_the_environments_of_tox_exist(command: str) -> None:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "tox.ini", encoding="utf-8")
+    named = re.search(r"tox run -e (\S+)", command)
+    wanted = [named[1]] if named else [name.strip() for name in config["tox"]["env_list"].split(",")]
+    assert all(f"testenv:{name}" in config for name in wanted)
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "tox run" in COMMANDS
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().endswith("tox run")
+
+
+def test_everything_else_is_an_install_command() -> None:
+    rest = [c for c in COMMANDS if not c.startswith("profiler ") and "tox run" not in c]
+    assert all(c.startswith("python -m pip install ") for c in rest)
+    assert shutil.which("python") or sys.executable
+
+
+def test_pictures_and_links_exist() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert targets
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert missing == []
