@@ -7,6 +7,7 @@ runs, the parent sleeps in the kernel: it must not take a core from what is bein
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,8 +15,9 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -64,7 +66,8 @@ class LocalExecutor:
         child = context.Process(target=main, args=arguments, daemon=True)
         kills = _oom_kills()
         self._child = child
-        child.start()
+        with _main_hidden():
+            child.start()
         results_end.close()
         output_end.close()
         tail = _Tail(output)
@@ -83,6 +86,21 @@ class LocalExecutor:
         """Kill the child that runs now, if any."""
         if self._child is not None:
             _end(self._child)
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep the child from importing the parent's main module again.
+
+    It needs none of it, a test runner or a notebook takes long to import, and a script without a guard would start
+    over. What runs in the child must therefore come from an importable module.
+    """
+    main_module = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main_module
 
 
 def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> R | Failure:

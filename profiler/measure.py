@@ -27,8 +27,11 @@ SAMPLE_NS = 250_000
 #: A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
 #: every change of workload caches and thread pools must be won back.
 BLOCK_NS = 90_000_000
-#: Time in a block after its first forward began that is not recorded: the model wins its caches back.
-SETTLE_NS = 3_000_000
+#: Forwards at the start of a block that are not recorded take about this long: the model wins its caches and its
+#: threads back from the reference, which leaves the larger caches alone.
+SETTLE_NS = 2_000_000
+#: A slower model needs no such forward: what it has to win back is a small part of one.
+SLOW_NS = 15_000_000
 #: Timed calls of the reference in a block; one more before them is not recorded.
 REFERENCE_CALLS = 3
 #: A warm-up sample this much faster than all before it says that warming up is not over.
@@ -78,11 +81,11 @@ class Shape:
 def shape(forward_ns: float) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds.
 
-    A slow model gets no untimed forward, only shorter blocks: winning its caches back is a small part of it.
+    A slow model gets no untimed forward, see :data:`SLOW_NS`.
     """
     forward_ns = max(forward_ns, 1.0)
     calls = max(1, round(SAMPLE_NS / forward_ns + 0.5) if forward_ns < SAMPLE_NS else 1)
-    settle = 0 if forward_ns > 20 * SETTLE_NS else max(1, round(SETTLE_NS / forward_ns))
+    settle = 0 if forward_ns > SLOW_NS else max(1, round(SETTLE_NS / forward_ns))
     samples = min(MAX_BLOCK, max(1, round(BLOCK_NS / (forward_ns * calls))))
     return Shape(calls, settle, samples)
 

@@ -48,7 +48,7 @@ def test_fvcore_for_comparison(benchmark: BenchmarkFixture, name: str) -> None:
 
     def count() -> float:
         counted = analysis.FlopCountAnalysis(module, image)
-        return float(counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+        return float(counted.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False).total())
 
     total = benchmark.pedantic(count, rounds=3)
     assert total == pytest.approx(complexity(arch).flops, rel=0.01)

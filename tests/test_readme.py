@@ -21,13 +21,16 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-#: What makes a measuring command fast: its numbers are not looked at here. The fake stands for every runtime.
-BRIEF = ["--backend", "fake:duration_ms=0.2", "--visit", "20ms", "--rounds", "2"]
+#: What makes a measuring command fast: its numbers are not looked at here.
+BRIEF = ["--visit", "20ms", "--rounds", "1"]
 
 
 def brief(arguments: list[str]) -> list[str]:
-    measures = arguments[:1] == ["run"] and "--dry-run" not in arguments
-    return [*arguments, *BRIEF] if measures else arguments
+    if arguments[:1] != ["run"] or "--dry-run" in arguments:
+        return arguments
+    # One runtime is enough where three, or exports of many networks, would take minutes.
+    many = "quick" in arguments or "--scale" in arguments
+    return [*arguments, *BRIEF, *(["--backend", "eager"] if many else [])]
 
 
 def test_there_are_commands() -> None:
@@ -43,7 +46,9 @@ def test_the_commands_of_the_profiler_run_in_order(tmp_path: Path) -> None:
             [sys.executable, "-m", "profiler", *brief(arguments)],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        # A machine too noisy to measure on is for doctor to say, not for this test.
+        allowed = {0, 1} if arguments[0] == "doctor" else {0}
+        assert done.returncode in allowed, f"{arguments}\n{done.stdout}\n{done.stderr}"
         assert "Warning" not in done.stdout + done.stderr, arguments
     for name in ("results/quick/cases.csv", "results/quick/latency.png", "results/quick/report.html", "quick.csv"):
         assert (tmp_path / name).stat().st_size > 0, name

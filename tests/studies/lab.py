@@ -13,19 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import altair as alt
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from backends import get
 from backends.base import Placement, Session
-from profiler import charts, measure, reference
+from profiler import measure, reference
 from profiler.executors import LocalExecutor
 from profiler.network import load_network
 from profiler.records import Budget, Case, Conditions, Failure, Measurement
 from profiler.run import Calibrations, cache_folder
 from profiler.worker import Limits
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
 
 RESULTS = Path(__file__).parents[2] / "results" / "studies"
 NETWORKS = {"light": "regnety_400mf", "wide": "regnety_4.0gf"}
@@ -117,6 +118,13 @@ def ours(job: Job) -> Measurement:
     )
 
 
+def ready(runtime: str) -> bool:
+    """Return once ``runtime`` is loaded in this process."""
+    import importlib
+
+    return bool(importlib.import_module(runtime).__version__)
+
+
 def call(executor: LocalExecutor, function: Callable[[Any], Any], job: Any) -> Any:
     """Run ``function(job)`` in a fresh process and return its result."""
     return done(executor.call(function, job, 120.0, NO_LIMITS))
@@ -129,6 +137,8 @@ def shorter(job: Job, parts: int) -> Job:
 
 def save(name: str, frame: pd.DataFrame, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> None:
     """Write ``name``.csv and ``name``.png under results/studies/."""
+    from profiler import charts
+
     RESULTS.mkdir(parents=True, exist_ok=True)
     frame.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
     charts.save(charts.styled(chart), RESULTS / f"{name}.png")

@@ -16,44 +16,12 @@ import pandas as pd
 
 from profiler.estimate import case_estimate
 from profiler.executors import LocalExecutor
-from tests.studies import lab
+from tests.studies import lab, ways
 
 REPEATS = 10
 SECONDS = 3.0
 VISITS = 3
 CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
-
-
-def torch_timer(job: lab.Job) -> float:
-    """Return the median that torch.utils.benchmark reports, in ns."""
-    from torch.utils.benchmark import Timer
-
-    with lab.session(job) as (loaded, deadline):
-        timer = Timer(
-            "run(); sync()", globals={"run": loaded.run, "sync": loaded.sync}, num_threads=job.case.placement.threads
-        )
-        loaded.run()
-        loaded.run()
-        left = max(0.1, deadline - time.perf_counter())
-        return float(timer.blocked_autorange(min_run_time=left).median * 1e9)
-
-
-def mean_of_calls(job: lab.Job) -> float:
-    """Return the mean of as many calls as fit, after ten to warm up, in ns: the way of timm's benchmark script."""
-    with lab.session(job) as (loaded, deadline):
-        begin = time.perf_counter()
-        warm = 0
-        while warm < 10 and time.perf_counter() - begin < 0.7:
-            loaded.run()
-            loaded.sync()
-            warm += 1
-        per_call = (time.perf_counter() - begin) / warm
-        calls = max(3, round((deadline - time.perf_counter()) / per_call))
-        start = time.perf_counter_ns()
-        for _ in range(calls):
-            loaded.run()
-        loaded.sync()
-        return (time.perf_counter_ns() - start) / calls
 
 
 def ours(executor: LocalExecutor, job: lab.Job) -> float:
@@ -67,7 +35,7 @@ def measured(executor: LocalExecutor, way: str, job: lab.Job) -> dict[str, Any]:
     if way == "ours":
         ns = ours(executor, job)
     else:
-        ns = lab.call(executor, torch_timer if way == "torch Timer" else mean_of_calls, job)
+        ns = lab.call(executor, ways.torch_timer if way == "torch Timer" else ways.mean_of_calls, job)
     return {"way": way, "ms": ns / 1e6, "wall_s": time.perf_counter() - start}
 
 

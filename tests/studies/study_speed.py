@@ -19,22 +19,14 @@ from tests.studies import lab
 ROOT = Path(__file__).parents[2]
 
 
-def ready(_: None) -> bool:
-    """Return once the runtimes are loaded."""
-    import onnxruntime
-    import torch
-
-    return bool(torch.__version__ and onnxruntime.__version__)
-
-
 def cost(isolation: Isolation, times: int) -> list[float]:
     """Return the wall time of processes that do nothing but have the runtimes loaded, in seconds."""
     executor = LocalExecutor(isolation)
-    lab.call(executor, ready, None)
+    lab.call(executor, lab.ready, "torch")
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
-        lab.call(executor, ready, None)
+        lab.call(executor, lab.ready, "torch")
         seconds.append(time.perf_counter() - start)
     executor.close()
     return seconds

@@ -3,64 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import time
 from statistics import median
-from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from profiler import measure
 from profiler.estimate import visit_estimate
 from profiler.executors import LocalExecutor
-from profiler.records import Budget, Case, Conditions, Measurement
+from profiler.records import Budget, Case
 from profiler.worker import Task, visit
-from tests.studies import lab
+from tests.studies import lab, ways
 
 CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
-TURNS = 4
 PROCESSES = 3
-
-
-def side_by_side(job: lab.Job) -> list[dict[str, float]]:
-    """Return, for each turn in one process, ours, the raw time beside the reference, alone, and a bare loop, in ns."""
-    turns = []
-    with lab.session(job) as (loaded, _):
-        beside = lab.workload(job)
-        warmup = measure.warm_up(loaded, Budget())
-        forward, budget = min(warmup.samples_ns[-2:]), Budget(visit_s=job.seconds, min_samples=3)
-        nominal = job.calibration.nominal_ns if job.calibration else None
-        for _ in range(TURNS):
-            timing = measure.measure(loaded, beside, budget, forward)
-            ours = visit_estimate(
-                Measurement(
-                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
-                    Conditions(), {},
-                )
-            )  # fmt: skip
-            alone = measure.measure(loaded, None, budget, forward)
-            samples = [s / alone.calls_per_sample for block in alone.samples_ns for s in block]
-            turns.append(
-                {
-                    "headline": ours.normalised_ns,
-                    "beside": ours.raw_ns,
-                    "alone": median(samples),
-                    "bare": bare_loop(loaded, job.seconds),
-                }
-            )
-    return turns
-
-
-def bare_loop(loaded: Any, seconds: float) -> float:
-    """Return the median of single forwards in a plain loop, in ns."""
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter_ns()
-        loaded.run()
-        loaded.sync()
-        times.append(time.perf_counter_ns() - start)
-    return median(times)
 
 
 def test_known_durations() -> None:
@@ -90,7 +45,7 @@ def test_a_bare_loop_agrees_and_the_reference_disturbs_nothing() -> None:
     rows = []
     for process, (network, backend, threads) in itertools.product(range(PROCESSES), CELLS):
         job = lab.Job(lab.case(network, backend, threads), 0.6, calibrated[threads])
-        for turn, times in enumerate(lab.call(executor, side_by_side, job)):
+        for turn, times in enumerate(lab.call(executor, ways.side_by_side, job)):
             cell = {"network": network, "backend": backend, "threads": threads, "process": process, "turn": turn}
             rows.append(cell | {name: ns / 1e6 for name, ns in times.items()})
     executor.close()

@@ -1,0 +1,87 @@
+"""Ways to time a model, each run in a fresh process; nothing here imports what a process does not need."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+from profiler import measure
+from profiler.estimate import visit_estimate
+from profiler.records import Budget, Conditions, Measurement
+from tests.studies import lab
+
+TURNS = 4
+
+
+def torch_timer(job: lab.Job) -> float:
+    """Return the median that torch.utils.benchmark reports, in ns."""
+    from torch.utils.benchmark import Timer
+
+    with lab.session(job) as (loaded, deadline):
+        timer = Timer(
+            "run(); sync()", globals={"run": loaded.run, "sync": loaded.sync}, num_threads=job.case.placement.threads
+        )
+        loaded.run()
+        loaded.run()
+        left = max(0.1, deadline - time.perf_counter())
+        return float(timer.blocked_autorange(min_run_time=left).median * 1e9)
+
+
+def mean_of_calls(job: lab.Job) -> float:
+    """Return the mean of as many calls as fit, after ten to warm up, in ns: the way of timm's benchmark script."""
+    with lab.session(job) as (loaded, deadline):
+        begin = time.perf_counter()
+        warm = 0
+        while warm < 10 and time.perf_counter() - begin < 0.7:
+            loaded.run()
+            loaded.sync()
+            warm += 1
+        per_call = (time.perf_counter() - begin) / warm
+        calls = max(3, round((deadline - time.perf_counter()) / per_call))
+        start = time.perf_counter_ns()
+        for _ in range(calls):
+            loaded.run()
+        loaded.sync()
+        return (time.perf_counter_ns() - start) / calls
+
+
+def side_by_side(job: lab.Job) -> list[dict[str, float]]:
+    """Return, for each turn in one process, ours, the raw time beside the reference, alone, and a bare loop, in ns."""
+    turns = []
+    with lab.session(job) as (loaded, _):
+        beside = lab.workload(job)
+        warmup = measure.warm_up(loaded, Budget())
+        forward, budget = min(warmup.samples_ns[-2:]), Budget(visit_s=job.seconds, min_samples=3)
+        nominal = job.calibration.nominal_ns if job.calibration else None
+        for _ in range(TURNS):
+            timing = measure.measure(loaded, beside, budget, forward)
+            ours = visit_estimate(
+                Measurement(
+                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
+                    Conditions(), {},
+                )
+            )  # fmt: skip
+            alone = measure.measure(loaded, None, budget, forward)
+            samples = [s / alone.calls_per_sample for block in alone.samples_ns for s in block]
+            turns.append(
+                {
+                    "headline": ours.normalised_ns,
+                    "beside": ours.raw_ns,
+                    "alone": median(samples),
+                    "bare": bare_loop(loaded, job.seconds),
+                }
+            )
+    return turns
+
+
+def bare_loop(loaded: Any, seconds: float) -> float:
+    """Return the median of single forwards in a plain loop, in ns."""
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter_ns()
+        loaded.run()
+        loaded.sync()
+        times.append(time.perf_counter_ns() - start)
+    return median(times)
