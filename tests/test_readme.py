@@ -30,7 +30,8 @@ def brief(arguments: list[str]) -> list[str]:
         return arguments
     # One runtime is enough where three, or exports of many networks, would take minutes.
     many = "quick" in arguments or "--scale" in arguments
-    return [*arguments, *BRIEF, *(["--backend", "eager"] if many else [])]
+    fewer = ["--factor", "1,2"] if "quick" in arguments else []
+    return [*arguments, *BRIEF, *fewer, *(["--backend", "eager"] if many else [])]
 
 
 def test_there_are_commands() -> None:
