@@ -47,6 +47,9 @@ class Clock(Protocol):
     def advance(self, ns: int) -> None:
         """Let ``ns`` nanoseconds pass."""
 
+    def wait_until(self, ns: int) -> None:
+        """Let time pass until the clock reads ``ns``, if it does not already."""
+
 
 class FakeClock:
     """A clock that moves only when told to; starts at 0 ns."""
@@ -62,6 +65,10 @@ class FakeClock:
         """Let ``ns`` nanoseconds pass at once."""
         self.now += ns
 
+    def wait_until(self, ns: int) -> None:
+        """Let time pass at once until the clock reads ``ns``."""
+        self.now = max(self.now, ns)
+
 
 class WallClock:
     """Real time, spent by spinning: sleeping would overshoot by the scheduler's 50 microseconds or more."""
@@ -72,8 +79,12 @@ class WallClock:
 
     def advance(self, ns: int) -> None:
         """Keep a core busy for ``ns`` nanoseconds."""
-        end = time.perf_counter_ns() + ns
-        while time.perf_counter_ns() < end:
+        self.wait_until(time.perf_counter_ns() + ns)
+
+    def wait_until(self, ns: int) -> None:
+        """Keep a core busy until the clock reads ``ns``."""
+        now = time.perf_counter_ns
+        while now() < ns:
             pass
 
 
@@ -111,19 +122,25 @@ class FakeSession:
 
     def run(self) -> None:
         """Submit one run; on a synchronous device, wait for it."""
+        # Read first, so that what follows is part of the run and not added to it.
+        begin = self._clock()
         if not self._open:
             raise BackendError("the session is closed: load the model again")
         self.runs += 1
         if self._before is not None:
             self._before(self.runs)
         self._last = next(self._durations, self._last)
-        self._free_at = max(self._free_at, self._clock()) + self._last
+        self._free_at = max(self._free_at, begin) + self._last
         if not self._asynchronous:
-            self.sync()
+            self._wait()
 
     def sync(self) -> None:
-        """Let the time pass that the device still needs."""
-        self._clock.advance(max(0, self._free_at - self._clock()))
+        """Let the time pass that the device still needs; a synchronous device has waited in :meth:`run`."""
+        if self._asynchronous:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._clock.wait_until(self._free_at)
 
     def output(self) -> Array:
         """Return the result, the same after every run."""

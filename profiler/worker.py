@@ -205,7 +205,9 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
             warmup = measure.warm_up(session, task.budget)
         before, start_ns = telemetry.snapshot(), time.monotonic_ns()
         with phases("timed"):
-            timing = measure.measure(session, workload, task.budget, _typical(warmup))
+            timing = measure.measure(
+                session, workload, task.budget, _typical(warmup), threads=task.case.placement.threads
+            )
         conditions = telemetry.between(before, telemetry.snapshot())
         conditions = telemetry.add(conditions, watch, start_ns, time.monotonic_ns())
     return Measurement(

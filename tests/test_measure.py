@@ -53,6 +53,11 @@ def test_a_sample_outweighs_the_clock() -> None:
     assert max(abs(time / 50_000 - 1) for time in per_forward) < 1e-3
 
 
+def test_a_slow_model_on_several_threads_gets_an_untimed_forward_and_two_samples() -> None:
+    assert measure.shape(100 * MS, threads=1) == measure.Shape(calls=1, settle=0, samples=1)
+    assert measure.shape(100 * MS, threads=2) == measure.Shape(calls=1, settle=1, samples=2)
+
+
 @given(st.floats(1.0, 1e11))
 def test_shape_bounds(forward_ns: float) -> None:
     block = measure.shape(forward_ns)

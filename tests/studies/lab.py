@@ -111,7 +111,9 @@ def ours(job: Job) -> Measurement:
         warmup = measure.warm_up(loaded, Budget(warmup_s=0.5))
         forward = min(warmup.samples_ns[-2:])
         left = max(0.1, deadline - time.perf_counter() - 0.02)
-        timing = measure.measure(loaded, beside, Budget(visit_s=left, min_samples=1), forward)
+        timing = measure.measure(
+            loaded, beside, Budget(visit_s=left, min_samples=1), forward, threads=job.case.placement.threads
+        )
     nominal = job.calibration.nominal_ns if job.calibration else None
     return Measurement(
         timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None, Conditions(), {}

@@ -54,15 +54,16 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         warmup = measure.warm_up(loaded, Budget())
         forward, budget = min(warmup.samples_ns[-2:]), Budget(visit_s=job.seconds, min_samples=3)
         nominal = job.calibration.nominal_ns if job.calibration else None
+        threads = job.case.placement.threads
         for _ in range(TURNS):
-            timing = measure.measure(loaded, beside, budget, forward)
+            timing = measure.measure(loaded, beside, budget, forward, threads=threads)
             ours = visit_estimate(
                 Measurement(
                     timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
                     Conditions(), {},
                 )
             )  # fmt: skip
-            alone = measure.measure(loaded, None, budget, forward)
+            alone = measure.measure(loaded, None, budget, forward, threads=threads)
             samples = [s / alone.calls_per_sample for block in alone.samples_ns for s in block]
             turns.append(
                 {
