@@ -99,7 +99,10 @@ def format_bytes(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return ``12.3 ms`` for 0.01234; nanoseconds to seconds."""
+    """Return ``12.3 ms`` for 0.01234; minutes from 5 minutes on, hours from 2 hours on."""
+    for unit, size, least in (("h", 3600, 7200), ("min", 60, 300)):
+        if least <= seconds < math.inf:
+            return f"{_three_digits(seconds / size)} {unit}"
     return _format(seconds * 1e9, 1000, ("ns", "us", "ms", "s"))
 
 
