@@ -101,9 +101,9 @@ def _print_outcome(rows: Sequence[table.Row], records: Sequence[Record], seconds
     counts = Counter(str(row["status"]) for row in rows)
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
     models, reference = (part / (spent.wall or 1.0) for part in (spent.samples, spent.reference))
-    number = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
+    total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
     console.print(
-        f"{number}: {parts}. {len(records)} visits in {format_duration(seconds)}; {spent.timed:.0%} of their time "
+        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}; {spent.timed:.0%} of their time "
         f"inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
         highlight=False,
     )
