@@ -34,9 +34,10 @@ from profiler.units import format_flops, parse_bytes, parse_duration, parse_flop
 if TYPE_CHECKING:
     import pandas as pd
 
+    from profiler.display import Display
     from profiler.plan import Plan
     from profiler.records import Measurement, Record
-    from profiler.run import Display, Lab
+    from profiler.run import Lab
 
 Kind = Literal["flops", "latency", "memory"]
 Measure = Callable[[Complexity], float]
@@ -614,6 +615,7 @@ def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
 
     from profiler import host
     from profiler import run as runs
+    from profiler.display import Live
     from profiler.executors import LocalExecutor
     from profiler.records import Budget
     from profiler.worker import Limits
@@ -627,7 +629,7 @@ def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
     try:
         calibrations = runs.Calibrations(executor, runs.cache_folder(), lambda _: Limits())
         lab = runs.Lab(Budget(), executor, lambda _: Limits(), calibrations)
-        with runs.Live(console) as shown:
+        with Live(console) as shown:
             checks = verify(advice, count, folder, lab, random.SystemRandom().randrange(2**31), shown)
     finally:
         executor.close()

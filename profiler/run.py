@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import statistics
 import sys
 import time
 from collections import defaultdict
@@ -19,13 +18,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from backends import cache
 from backends.base import Placement
 from profiler import __version__, host, reference
+from profiler.display import Display, Live
 from profiler.errors import UserError
 from profiler.estimate import case_estimate
 from profiler.executors import Executor, Isolation, LocalExecutor
@@ -295,101 +295,6 @@ def measure_all(
             progress.add(record)
             shown.after(record, progress)
     return True
-
-
-class Display(Protocol):
-    """What the user sees while cases are measured."""
-
-    def before(self, case: Case, number: int, progress: Progress) -> None:
-        """Show what runs now; nothing may be drawn until :meth:`after`: the parent must sleep meanwhile."""
-
-    def after(self, record: Record, progress: Progress) -> None:
-        """Show what came out."""
-
-
-class Quiet:
-    """Shows nothing."""
-
-    def before(self, case: Case, number: int, progress: Progress) -> None:
-        """Show nothing."""
-
-    def after(self, record: Record, progress: Progress) -> None:
-        """Show nothing."""
-
-
-class Live:
-    """One line on a terminal, one line per failure; elsewhere (a log, CI) a line per round."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        # No refresh thread: it would wake the parent ten times a second beside what is being timed.
-        self._bar = Progress(
-            TextColumn("round {task.fields[round]}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]} left"),
-            TextColumn("{task.fields[now]}", style="dim"),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-        )
-        self._console = console
-        self._round = -1
-        self._task = self._bar.add_task("", total=None, round=1, left="?", now="")
-        self._seconds: list[float] = []
-
-    def __enter__(self) -> Live:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
-
-    def before(self, case: Case, number: int, progress: Progress) -> None:
-        """Show what runs now and the time left."""
-        finished = sum(progress.finished(case) for case in progress.cases)
-        left = self._left(progress)
-        if number > self._round and not self._console.is_terminal:
-            todo = f"{len(progress.cases) - finished} of {len(progress.cases)} cases to visit"
-            self._console.print(f"round {number + 1}: {todo}, {left} left", highlight=False)
-        self._round = max(self._round, number)
-        if self._console.is_terminal:
-            self._bar.update(
-                self._task,
-                completed=finished,
-                total=len(progress.cases),
-                round=number + 1,
-                left=left,
-                now=case.label,
-                refresh=True,
-            )
-
-    def after(self, record: Record, progress: Progress) -> None:
-        """Show a failure at once, with its reason."""
-        del progress
-        self._seconds.append(record.wall_s)
-        if isinstance(record.outcome, Failure):
-            from rich.text import Text
-
-            failed = record.outcome
-            text = Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red")
-            self._console.print(text, soft_wrap=True)
-
-    def _left(self, progress: Progress) -> str:
-        """Return the time left, if every unfinished case needs its fewest visits; more visits take more."""
-        from profiler.units import format_duration
-
-        if len(self._seconds) < 3:
-            return "?"
-        missing = sum(
-            max(1, progress.budget.min_rounds - len(progress.visits[case.key]))
-            for case in progress.cases
-            if not progress.finished(case)
-        )
-        return "about " + format_duration(missing * statistics.fmean(self._seconds[-200:]))
 
 
 def command(source: str | None, flags: Mapping[str, object], options: Options) -> int:

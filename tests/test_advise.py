@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from profiler import advise, models, run, store
+from profiler import advise, display, models, run, store
 from profiler.cli import app
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
@@ -191,7 +191,7 @@ class Scripted:
 def verified(tmp_path: Path, found: advise.Advice, executor: Scripted, count: int = 2) -> list[advise.Check]:
     calibrations = run.Calibrations(executor, tmp_path / "cache", lambda _: Limits())
     lab = run.Lab(Budget(min_rounds=3, rounds=3), executor, lambda _: Limits(), calibrations)
-    return advise.verify(found, count, tmp_path / "run", lab, 1, run.Quiet())
+    return advise.verify(found, count, tmp_path / "run", lab, 1, display.Quiet())
 
 
 def linear(counts: Complexity, _rule: str) -> float:

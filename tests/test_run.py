@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from profiler import display, run, store
 from profiler import plan as plans
-from profiler import run, store
 from profiler.models.complexity import Complexity
 from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 from profiler.worker import CalibrationTask, Limits, Reply, Task
@@ -63,7 +63,7 @@ def go(tmp_path: Path, executor: Scripted, budget: Budget, *, resume: bool = Fal
         progress = run.Progress(cases, budget)
         for record in journal.earlier.records:
             progress.add(record)
-        run.measure_all(journal, progress, seed, lab, run.Quiet())
+        run.measure_all(journal, progress, seed, lab, display.Quiet())
     return list(store.read(tmp_path / "run").records)
 
 

@@ -23,7 +23,7 @@ from torch import nn
 import backends
 from backends.base import BackendError, Model, Placement, Trainer
 from backends.fake import FakeClock
-from profiler import loader, plan, run, store, table, training
+from profiler import display, loader, plan, run, store, table, training
 from profiler.errors import UserError
 from profiler.executors import LocalExecutor
 from profiler.records import Budget, Case, Conditions, Epoch, Failure, Measurement, Record, Warmup
@@ -468,7 +468,7 @@ def swept(tmp_path, monkeypatch, executor):
         cases = run._with_batches(plan.expand(made, 1), tmp_path, lab, options, Console(quiet=True))
         with store.Journal.open(tmp_path / "run", run.session_facts(made, cases, 0)) as journal:
             progress = run.Progress(cases, made.budget)
-            assert run.measure_all(journal, progress, 0, lab, run.Quiet(), made.passes)
+            assert run.measure_all(journal, progress, 0, lab, display.Quiet(), made.passes)
         return table.rows(store.read(tmp_path / "run"))
 
     return sweep
