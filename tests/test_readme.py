@@ -35,7 +35,7 @@ def brief(arguments: list[str]) -> list[str]:
 
 
 def test_there_are_commands() -> None:
-    assert len(COMMANDS) >= 12
+    assert len(COMMANDS) >= 15
 
 
 def test_the_commands_of_the_profiler_run_in_order(tmp_path: Path) -> None:
