@@ -117,8 +117,8 @@ def test_loading_cannot_hide_in_memory_that_was_freed_before():
 @pytest.mark.parametrize("at", ["load", "run"])
 def test_a_visit_measures_the_bytes_that_the_fake_touches(at):
     case = replace(CASE, backend=f"fake:duration_ms=0.1,bytes={16 * MIB},at={at}")
-    # As in a run: a fork of this process would copy pages of all that the other tests have left behind.
-    reply = LocalExecutor().call(visit, Task(case, Budget(), None, None, "memory"), 60.0, Limits())
+    # A process of its own: a fork of this one, or of a server that other tests have used, copies pages that they left.
+    reply = LocalExecutor("spawn").call(visit, Task(case, Budget(), None, None, "memory"), 60.0, Limits())
     assert isinstance(reply, Reply)
     assert isinstance(reply.outcome, Memory), reply.outcome
     load, run = reply.outcome.load_bytes["process"], reply.outcome.run_bytes["process"]
