@@ -7,10 +7,11 @@ under results/studies/ before it asserts anything, so that a failed study leaves
 from __future__ import annotations
 
 import contextlib
+import csv
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,16 @@ def call(executor: LocalExecutor, function: Callable[[Any], Any], job: Any) -> A
 def shorter(job: Job, parts: int) -> Job:
     """Return the job of one of ``parts`` visits that share its seconds; 30 ms go to the process itself."""
     return replace(job, seconds=job.seconds / parts - 0.03)
+
+
+def save_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write ``name``.csv under results/studies/."""
+    rows = list(rows)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def save(name: str, frame: pd.DataFrame, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> None:

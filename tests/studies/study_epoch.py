@@ -14,10 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
-import pytest
 
 import backends
 from backends.base import Placement, Trainer
@@ -26,9 +23,9 @@ from profiler.executors import LocalExecutor
 from profiler.network import load_network
 from profiler.records import Budget, Case, Epoch
 from profiler.worker import Limits, Reply, Task, visit
+from tests.studies import lab
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "results" / "studies"
 MODELS = ("regnety_200mf", "regnety_400mf", "regnetz_500mf", "regnetx_400mf", "efficientnet_b0", "resnet50")
 #: Columns of the comparison.
 COMPARED = (
@@ -36,22 +33,6 @@ COMPARED = (
     "latency_ci_high_ms", "forward_ms", "backward_ms", "optimizer_ms", "peak_memory_bytes", "epoch_compute_s",
     "epoch_s", "epoch_measured_s", "epoch_error", "loader_ms", "loader_workers", "status", "reason",
 )  # fmt: skip
-
-
-def save(name: str, rows: Iterable[Mapping[str, object]]) -> None:
-    rows = list(rows)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[LocalExecutor]:
-    local = LocalExecutor()
-    yield local
-    local.close()
 
 
 def case(model: str, batch: int) -> Case:
@@ -89,7 +70,7 @@ def test_the_parts_of_a_step_add_up_to_the_whole(executor: LocalExecutor) -> Non
         # Neighbours in time: what disturbs one step disturbs the other.
         off = statistics.median(sum(times.values()) / ns - 1 for ns, times in pairs)
         rows.append({"model": model, "whole_ns": whole, **parts, "off": round(off, 5)})
-    save("training_parts.csv", rows)
+    lab.save_rows("training_parts", rows)
     assert max(abs(row["off"]) for row in rows) <= 0.02, rows
 
 
@@ -113,7 +94,7 @@ def test_an_epoch_is_predicted_within_five_percent(executor: LocalExecutor) -> N
                     "measured_s": told.measured_s, "loader_ms": told.loader_ns / 1e6, "error": round(told.error, 4),
                 }
             )  # fmt: skip
-    save("epoch.csv", rows)
+    lab.save_rows("epoch", rows)
     assert max(abs(row["error"]) for row in rows) <= 0.05, rows
 
 
@@ -129,7 +110,7 @@ def test_regnety_16gf_beside_efficientnet_b4() -> None:
     assert done.returncode == 0
     with (folder / "cases.csv").open(newline="", encoding="utf-8") as file:
         rows = [{name: row[name] for name in COMPARED} for row in csv.DictReader(file)]
-    save("claim.csv", rows)
+    lab.save_rows("claim", rows)
     assert len(rows) == 4
     assert all(row["latency_ms"] and row["peak_memory_bytes"] for row in rows), rows
     assert all(row["epoch_s"] for row in rows if row["mode"] == "train"), rows

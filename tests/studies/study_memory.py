@@ -7,41 +7,20 @@ activations; and growth with the batch. Each leaves a CSV in results/studies/. N
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from backends.base import Placement
 from profiler import plan, run
 from profiler.executors import LocalExecutor
 from profiler.records import Budget, Case, Memory
 from profiler.worker import Limits, Reply, Task, visit
+from tests.studies import lab
 
-RESULTS = Path(__file__).parents[2] / "results" / "studies"
 MIB = 1 << 20
 BACKENDS = ("eager", "torchscript", "onnxruntime")
-
-
-def save(name: str, rows: Iterable[Mapping[str, object]]) -> None:
-    rows = list(rows)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[LocalExecutor]:
-    local = LocalExecutor()
-    yield local
-    local.close()
 
 
 def task(case: Case) -> Task:
@@ -92,7 +71,7 @@ def test_known_bytes_in_the_child_of_a_large_parent() -> None:
                 truth = size if at == "load" or phase == "run" else 0
                 rows.append({"at": at, "phase": phase, "bytes": truth, "measured": peaks["process"]})
     assert len(held) == 500 * 1000 * 1000
-    save("memory_truth.csv", [row | {"error": int(row["measured"]) - int(row["bytes"])} for row in rows])
+    lab.save_rows("memory_truth", [row | {"error": int(row["measured"]) - int(row["bytes"])} for row in rows])
     assert max(abs(row["measured"] - row["bytes"]) for row in rows) <= MIB, rows
 
 
@@ -104,7 +83,7 @@ def test_every_case_of_quick_repeats_in_fresh_processes(executor: LocalExecutor)
     for case in plan.expand(plan.load("quick"), 1):
         first, second = (peak(watched(executor, case)) for _ in range(2))
         rows.append({"network": case.network, "backend": case.backend, "first": first, "second": second})
-    save("memory_twice.csv", rows)
+    lab.save_rows("memory_twice", rows)
     worst = [row for row in rows if abs(row["first"] - row["second"]) > max(MIB, 0.01 * row["first"])]
     assert not worst, worst
 
@@ -150,9 +129,7 @@ def test_a_peak_holds_parameters_and_activations_and_grows_with_the_batch(execut
                 }
                 for batch, found in zip(batches, peaks, strict=True)
             ]  # fmt: skip
-    save("memory_batch.csv", rows)
+    lab.save_rows("memory_batch", rows)
     assert all(row["params"] + row["live_per_image"] * row["batch"] <= row["peak"] for row in rows), rows
-    # ONNX Runtime's arena grows in proportion. torch takes the heap of the C library: a tensor below 32 MiB comes from
-    # it and leaves holes, a larger one is mapped by itself, so growth has a knee where tensors pass 32 MiB.
-    assert min(row["r"] for row in rows if row["backend"] == "onnxruntime") >= 0.99, rows
-    assert min(row["r"] for row in rows) >= 0.95, rows
+    # Holds in 8 of the 9 cases of the kept table: ResNet-50 in TorchScript gives 0.957, for a reason not yet found.
+    assert min(row["r"] for row in rows) >= 0.99, rows
