@@ -117,8 +117,8 @@ def test_loading_cannot_hide_in_memory_that_was_freed_before():
 @pytest.mark.parametrize("at", ["load", "run"])
 def test_a_visit_measures_the_bytes_that_the_fake_touches(at):
     case = replace(CASE, backend=f"fake:duration_ms=0.1,bytes={16 * MIB},at={at}")
-    # Spawned: a fork does not take over which pages of libraries are mapped and counts those that it touches first. That
-    # was 0.7 MiB most times, and probably the 2.4 MiB seen twice in a whole run of the suite, which did not come back.
+    # Spawned: a fork does not take over which pages of libraries are mapped and counts those that it touches first.
+    # That was 0.7 MiB most times, and probably the 2.4 MiB seen twice in a whole run of the suite and not again.
     reply = LocalExecutor("spawn").call(visit, Task(case, Budget(), None, None, "memory"), 60.0, Limits())
     assert isinstance(reply, Reply)
     assert isinstance(reply.outcome, Memory), reply.outcome
