@@ -263,6 +263,113 @@ def report(
 
 
 @app.command()
+def gate(
+    suite: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="A TOML file with [[pair]] tables; with --against, a plan.")
+    ] = None,
+    baseline: Annotated[
+        Many,
+        typer.Option(
+            "--baseline", metavar="A", help="MODEL [RULE xS] [@BACKEND], or git:REF [MODEL].", show_default=False
+        ),
+    ] = None,
+    candidate: Annotated[Many, typer.Option("--candidate", metavar="B", help="As --baseline.")] = None,
+    max_slowdown: Annotated[
+        Many, typer.Option("--max-slowdown", metavar="5%", help="The slow-down that must be caught [5%], or off.")
+    ] = None,
+    max_memory_growth: Annotated[
+        Many, typer.Option("--max-memory-growth", metavar="10%", help="The growth of peak memory that fails [off].")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FILE", help="Compare a plan, measured now, with a stored run.")
+    ] = None,
+    backend: Annotated[Many, typer.Option("--backend", metavar="B", help="Of sides that name none.")] = None,
+    device: Annotated[Many, typer.Option("--device", metavar="D", help="cpu, cuda:0, ...")] = None,
+    precision: Annotated[Many, typer.Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads [1].")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", metavar="N", help="Images per forward [1].")] = None,
+    time: Annotated[
+        Many, typer.Option("--time", metavar="5min", help="A trial begins no look that would end after this.")
+    ] = None,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test/--no-self-test", help="Compare the baseline with itself first, once per machine."),
+    ] = True,
+    baseline_python: Annotated[
+        Many, typer.Option("--baseline-python", metavar="FILE", help="Interpreter of a git: baseline.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the order within blocks.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="With --against: folder of the run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="With --against: continue an interrupted run.")] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write a markdown table.")] = None,
+    json: Json = False,
+) -> None:
+    """Fail when a candidate is slower than its baseline: 0 pass, 1 regression, 2 error, 3 inconclusive, 4 not comparable."""
+    from profiler.suite import Outputs, command
+
+    flags: dict[str, object] = {
+        "baseline": baseline,
+        "candidate": candidate,
+        "max_slowdown": max_slowdown,
+        "max_memory_growth": max_memory_growth,
+        "backend": backend,
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "batch": batch,
+    }
+    how = {
+        "time": time,
+        "self_test": self_test,
+        "seed": seed,
+        "baseline_python": baseline_python,
+        "against": against,
+        "out": out,
+        "resume": resume,
+    }
+    raise typer.Exit(command(suite, flags, how, Outputs(json, junit, markdown)))
+
+
+baseline_app = typer.Typer(no_args_is_help=True, help="Keep a run as the baseline of later ones.")
+app.add_typer(baseline_app, name="baseline")
+Stored = Annotated[Path, typer.Argument(metavar="[FILE]", help="The baseline.")]
+_BASELINE = Path("results") / "baseline.jsonl"
+
+
+@baseline_app.command()
+def update(
+    run: RunPath,
+    file: Stored = _BASELINE,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop a baseline of another machine.")] = False,
+) -> None:
+    """Store a run's latencies, in place of the same cases."""
+    from profiler.baseline import update as command
+
+    command(run, file, replace=replace)
+
+
+@baseline_app.command()
+def show(file: Stored = _BASELINE, json: Json = False) -> None:
+    """List what a baseline holds."""
+    from profiler.baseline import show as command
+
+    command(file, json)
+
+
+@app.command()
+def history(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the runs are.")],
+    y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="What to follow [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """List the runs of each machine over time, with points of change; advisory."""
+    from profiler.history import run as command
+
+    command(folder, json, y)
+
+
+@app.command()
 def calibrate(
     threads: Annotated[
         str | None, typer.Option("--threads", metavar="N,N", help="Thread counts [1, all cores].")

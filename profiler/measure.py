@@ -155,14 +155,15 @@ def measure(
         if reference is not None:
             references.append(_reference_block(reference, clock))
         while True:
-            samples.append(_sample_block(session, block, clock))
+            samples.append(time_block(session, block, clock))
             if reference is not None:
                 references.append(_reference_block(reference, clock))
             if clock() >= deadline and sum(map(len, samples)) >= budget.min_samples:
                 return Timing(tuple(samples), block.calls, tuple(references))
 
 
-def _sample_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
+def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
+    """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync."""
     for _ in range(block.settle):
         session.run()
     session.sync()

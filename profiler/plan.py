@@ -353,7 +353,7 @@ def _validated(keys: Mapping[str, Any], place: Callable[[str], str]) -> Plan:
     try:
         plan = Plan.model_validate(keys)
     except ValidationError as error:
-        raise UserError("\n".join(_sentences(error, place))) from error
+        raise UserError("\n".join(sentences(error, place, _known_keys))) from error
     contradictions = list(_contradictions(plan))
     if contradictions:
         raise UserError("\n".join(f"{place(key)}: {sentence}" for key, sentence in contradictions))
@@ -387,9 +387,18 @@ def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
             )
 
 
-def _sentences(error: ValidationError, place: Callable[[str], str]) -> list[str]:
-    """One line for each wrong key, in the order of the file."""
-    return list(dict.fromkeys(f"{place(_key(e['loc']))}: {_problem(e)}" for e in error.errors()))
+KnownKeys = Callable[[Sequence[int | str]], list[str]]
+
+
+def sentences(error: ValidationError, place: Callable[[str], str], known: KnownKeys) -> list[str]:
+    """Return one line for each wrong key, in the order of the file.
+
+    Args:
+        error: What pydantic found.
+        place: Says where a key such as ``sweep[0].models[1]`` stands.
+        known: Returns the keys that may stand at a location.
+    """
+    return list(dict.fromkeys(f"{place(_key(e['loc']))}: {_problem(e, known)}" for e in error.errors()))
 
 
 def _key(loc: Sequence[int | str]) -> str:
@@ -397,13 +406,13 @@ def _key(loc: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
 
 
-def _problem(error: ErrorDetails) -> str:
+def _problem(error: ErrorDetails, known: KnownKeys) -> str:
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
-        known = _known_keys(error["loc"])
-        return f"unknown key{_closest(str(error['loc'][-1]), known, 1)}; expected one of {', '.join(known)}"
+        keys = known(error["loc"])
+        return f"unknown key{_closest(str(error['loc'][-1]), keys, 1)}; expected one of {', '.join(keys)}"
     if kind == "literal_error":
         return f"{got!r} is not known; expected {context['expected']}"
     return f"{got!r} is wrong; {error['msg'][:1].lower()}{error['msg'][1:]}"

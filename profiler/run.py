@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -212,6 +212,7 @@ def session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, obj
         "host": {"key": host.key(), **host.facts()},
         "versions": {"latency-profiler": __version__, **host.versions()},
         "argv": sys.argv[1:],
+        "reference": reference.VERSION,
         "seed": seed,
         "plan": to_toml(plan),
         "digest": digest(plan),
@@ -360,8 +361,11 @@ def _with_batches(cases: Sequence[Case], folder: Path, lab: Lab, options: Option
     earlier = read(folder).planned if options.resume and (folder / NAME).is_file() else ()
     limit = parse_bytes(options.memory_limit) if options.memory_limit else None
 
+    # A visit for latency, as short as it can be: it keeps what forwards free, and so takes more than one for memory.
+    brief = replace(lab, budget=replace(lab.budget, visit_s=1e-3, min_samples=1, warmup_s=1e-3))
+
     def probe(case: Case) -> Failure | None:
-        outcome = one_visit(case, 0, lab, "memory").outcome
+        outcome = one_visit(case, 0, brief).outcome
         return outcome if isinstance(outcome, Failure) else None
 
     return batch.resolve(cases, probe, earlier, lambda text: console.print(text, highlight=False), limit)

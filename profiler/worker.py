@@ -36,7 +36,7 @@ from backends.base import (
     Trainer,
     TrainingSession,
 )
-from profiler import energy, host, loader, measure, memory, reference, telemetry, training
+from profiler import energy, heap, host, loader, measure, memory, reference, telemetry, training
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.network import Network, load_network
@@ -114,13 +114,17 @@ class _Phases:
 def visit(task: Task) -> Reply:
     """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, _Phases()
+    policy = heap.return_freed() if task.measures == "memory" else heap.keep_freed()
     backend = backends.get(case.backend)
     reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Reply(Failure("unsupported", reason))
     with phases("build"):
         network = load_network(case, task.cache)
-    return Reply(_outcome(backend, network, task, phases), network.complexity, network.resolution)
+    outcome = _outcome(backend, network, task, phases)
+    if not isinstance(outcome, Failure):
+        outcome = replace(outcome, facts={**outcome.facts, "heap": policy})
+    return Reply(outcome, network.complexity, network.resolution)
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:
@@ -246,6 +250,7 @@ def calibrate(task: CalibrationTask) -> tuple[int, list[int]]:
     reason = devices.unavailable(task.placement.device)
     if reason is not None:
         raise BackendError(reason)
+    heap.keep_freed()
     torch.set_num_threads(task.placement.threads)
     repeats = task.repeats or reference.choose_repeats(task.placement)
     return repeats, reference.sample(task.placement, repeats, task.seconds)

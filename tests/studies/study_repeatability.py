@@ -20,7 +20,7 @@ from tests.studies import lab, ways
 
 REPEATS = 10
 SECONDS = 3.0
-VISITS = 3
+VISITS = 5
 CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
 
 
