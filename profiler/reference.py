@@ -5,8 +5,10 @@ product and a pointwise convolution. Seven candidates were timed beside two netw
 threads, in 200 fresh processes: this mix left the least spread of the ratio, 0.8 to 2.0% on one thread and 1.2 to 5%
 on two, where the plain time spread by 1.9 to 2.9% and 5 to 14%, and the matrix product with small kernels alone by 0.7
 to 2.5% and 2 to 12%. Streams through memory or caches follow nothing but themselves. Elsewhere it is a larger matrix
-product and small kernels. Its nominal time is measured once per machine, device, thread count and precision and kept in the user's cache; a latency is a
-ratio to the reference beside it times that nominal time.
+product and small kernels.
+
+Its nominal time is measured once per machine, device, thread count and precision and kept in the user's cache; a
+latency is a ratio to the reference beside it times that nominal time.
 """
 
 from __future__ import annotations

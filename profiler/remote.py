@@ -105,7 +105,7 @@ class Worker:
     def of_case(cls, code: Code) -> Worker:
         """Start a worker that serves a :class:`~profiler.records.Case`; the first thing to ask is ``load``."""
         here = str(Path(__file__).parents[1])
-        return cls([code.python, "-c", _BOOT, here, str(code.folder)], code.folder, code.name)
+        return cls([code.python, "-P", "-c", _BOOT, here, str(code.folder)], code.folder, code.name)
 
     def ask(self, what: str, timeout_s: float, **details: object) -> dict[str, Any]:
         """Send one request and return the answer; raises WorkerError when there is none in time."""

@@ -1,0 +1,368 @@
+"""What the fixture ``latency_gate`` does in the process of the test: ask, judge, and say it the way pytest does.
+
+A regression is a failed test. What this machine could not tell is shown and passes, and a gate that had nothing to
+judge by is a skipped test that says NOT GATED; with ``--latency-require`` both fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from profiler import estimate, gate, gitref, host, remote, run
+from profiler.decision import Rule
+from profiler.errors import UserError
+from profiler.estimate import CaseEstimate
+from profiler.executors import LocalExecutor
+from profiler.gate import Bias, Contest, Options, Pair, Verdict
+from profiler.pytest_plugin import PROPERTY
+from profiler.records import Budget, Failure, Measurement
+from profiler.reference import Calibration
+from profiler.rerun import NotGatedError, Rerun, Shared, Versions, visit
+from profiler.subjects import Subject
+from profiler.testing import Asked, Live, Model, Side, placement_of
+from profiler.units import format_duration, format_share
+from profiler.verdicts import RULE
+from profiler.worker import Limits
+
+Status = Literal["pass", "regression", "over budget", "inconclusive", "error", "not comparable", "not gated"]
+#: What fails only where it is required to be known.
+_UNKNOWN = ("inconclusive", "not gated")
+
+#: Fresh processes that measure a model for an absolute budget, and the longest that each takes, in seconds.
+VISITS = 5
+VISIT_S = 1.0
+BUDGET_RULE = (
+    f"the latency of {VISITS} fresh processes, normalised by the reference workload, has a 95% interval; "
+    "a model is over its budget when the whole interval is, twice"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a gate has come to.
+
+    Attributes:
+        status: The answer.
+        reason: One sentence.
+        samples_ns: Times per forward of the candidate.
+        facts: For pytest-benchmark's ``extra_info``.
+        title: What was compared.
+        rule: How it was decided, in one sentence.
+        again: What to run next.
+        detail: Traceback or output of what failed.
+    """
+
+    status: Status
+    reason: str
+    samples_ns: tuple[float, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    rule: str = ""
+    again: str = ""
+    detail: str = ""
+
+    @property
+    def line(self) -> str:
+        """The verdict in one line."""
+        return f"{self.status.upper()}: {self.reason}"
+
+    @property
+    def text(self) -> str:
+        """The failure of a test."""
+        parts = [("rule", self.rule), ("next", self.again)]
+        lines = [self.line, self.title, *(f"{name}: {said}" for name, said in parts if said), self.detail]
+        return "\n".join(line for line in lines if line)
+
+
+class Gate:
+    """The fixture's value: call it once, with the model to be judged."""
+
+    def __init__(self, request: pytest.FixtureRequest, benchmark: Any) -> None:
+        self._item: pytest.Item = request.node
+        self._config = request.config
+        self._benchmark = benchmark
+        self._used = False
+        items = request.session.items
+        #: Tests that may raise a false alarm in this run.
+        self._among = max(1, sum("latency_gate" in getattr(item, "fixturenames", ()) for item in items))
+
+    def __call__(
+        self,
+        candidate: Side,
+        *,
+        baseline: Side | None = None,
+        max_slowdown: float | str | None = 0.05,
+        max_memory_growth: float | str | None = None,
+        max_latency: str | None = None,
+    ) -> None:
+        """Fail the test when ``candidate`` is too slow.
+
+        Args:
+            candidate: A model from :mod:`profiler.testing`, or a string that names one.
+            baseline: A model it is compared with, or ``git:REF``: the same model under the code of a revision.
+            max_slowdown: The slow-down that must be caught, as a share: 0.05 or ``5%``; None leaves latency ungated.
+            max_memory_growth: The growth of peak memory that fails, as a share.
+            max_latency: An absolute budget instead of a baseline, as ``12ms``.
+        """
+        __tracebackhide__ = True
+        given = {"baseline": baseline, "max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth}
+        self._conclude(self._outcome(candidate, {**given, "max_latency": max_latency}))
+
+    def _outcome(self, candidate: Side, given: dict[str, Any]) -> Outcome:
+        again = f"python -m pytest {shlex.quote(self._item.nodeid)}"
+        try:
+            self._begin()
+            asked = Asked.read(candidate, **given)
+            if asked.baseline is None:
+                return _absolute(asked, self._rerun(), self._options, again)
+            return self._relative(asked, asked.baseline, again)
+        except NotGatedError as error:
+            return Outcome("not gated", str(error), again=again)
+        except UserError as error:
+            return Outcome("error", str(error))
+
+    def _begin(self) -> None:
+        """Refuse what cannot be judged in this run at all."""
+        self._benchmark._mode = "latency_gate(...)"  # noqa: SLF001 - or it warns that it was not used
+        if self._used:
+            raise UserError("latency_gate was called twice; a test has one gate: parametrise the test")
+        self._used = True
+        if hasattr(self._config, "workerinput") or self._config.getoption("dist", "no") != "no":
+            raise NotGatedError(
+                "pytest-xdist runs tests beside each other, which disturbs times; run the gates with -n 0"
+            )
+        if self._benchmark.disabled:
+            raise NotGatedError("--benchmark-disable; run the gates without it")
+
+    @property
+    def _options(self) -> Options:
+        seed, seconds = self._config.getoption("latency_seed"), self._config.getoption("latency_seconds")
+        return Options(
+            seconds=gate.SECONDS if seconds is None else seconds,
+            self_test=not self._config.getoption("latency_no_self_test"),
+            seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
+        )
+
+    def _rerun(self) -> Rerun:
+        return Rerun.of(self._item)
+
+    def _relative(self, asked: Asked, baseline: Model, again: str) -> Outcome:
+        pair = Pair(_subject(baseline), _subject(asked.candidate), asked.max_slowdown, asked.max_memory_growth)
+        _require(baseline, self._item.path.parent if asked.live else Path.cwd())
+        if asked.live:
+            return _compared(_judge_live(pair, self._rerun(), self._options, self._among), again)
+        return _compared(_judge_named(pair, self._options, self._among), _command(pair))
+
+    def _conclude(self, outcome: Outcome) -> None:
+        __tracebackhide__ = True
+        self._item.user_properties.append((PROPERTY, outcome.line))
+        self._store(outcome)
+        if outcome.status == "pass":
+            return
+        if outcome.status not in _UNKNOWN or self._config.getoption("latency_require"):
+            pytest.fail(outcome.text, pytrace=False)
+        if outcome.status == "not gated":
+            pytest.skip(outcome.line)
+
+    def _store(self, outcome: Outcome) -> None:
+        """Hand the candidate's samples to pytest-benchmark, in seconds."""
+        self._benchmark.extra_info.update(outcome.facts)
+        if not outcome.samples_ns:
+            return
+        stats = self._benchmark._make_stats(1)  # noqa: SLF001 - its public ways all time something themselves
+        for ns in outcome.samples_ns:
+            stats.update(ns / 1e9)
+
+
+def _subject(model: Model) -> Subject:
+    return model.subject if isinstance(model, Live) else model
+
+
+def _require(baseline: Model, folder: Path) -> None:
+    """Raise NotGatedError where there is no baseline to compare with."""
+    if baseline.revision is not None:
+        try:
+            gitref.commit(baseline.revision, folder)
+        except UserError as error:
+            raise NotGatedError(str(error)) from None
+    elif isinstance(baseline, Subject) and _is_missing_file(baseline.case.model):
+        raise NotGatedError(
+            f"the baseline {baseline.case.model} does not exist; keep it beside the test, or name a revision"
+        )
+
+
+def _is_missing_file(model: str) -> bool:
+    return model.endswith(".onnx") and not Path(model).is_file()
+
+
+def _judge_named(pair: Pair, options: Options, among: int) -> Verdict:
+    verdict = gate.judge_one(pair, options, options.seed or 0, among)
+    if verdict.status == "error" and pair.baseline.revision is not None:
+        _require_loadable(pair.baseline, pair.baseline.revision)
+    return verdict
+
+
+def _require_loadable(baseline: Subject, revision: str) -> None:
+    """Raise NotGatedError where an error is one of the baseline's revision."""
+    with gitref.checked_out(revision, Path.cwd()) as code, remote.Worker.of_case(code) as worker:
+        try:
+            worker.ask("load", remote.LOAD_S, case=asdict(baseline.case), cache=str(run.cache_folder()))
+        except remote.WorkerError as error:
+            raise NotGatedError(f"the model cannot be loaded at {code.name}: {error}") from None
+
+
+def _judge_live(pair: Pair, rerun: Rerun, options: Options, among: int) -> Verdict:
+    assert pair.max_slowdown is not None, "a live pair has nothing else to gate"
+    rule = Rule(pair.max_slowdown).shared(among)
+    kept, seed = gate.Biases(run.cache_folder()), options.seed or 0
+    with _contest(pair.baseline.revision, rerun, options.seconds) as contest:
+        test = f"{rerun.file}::{rerun.test}"
+        name = f"{host.key()} {test} {pair.baseline.label} {pair.baseline.case.key} {type(contest).__name__}"
+
+        def bias() -> Bias | Failure | None:
+            return kept.get(name, lambda: gate.measure_bias(contest, seed + 100)) if options.self_test else None
+
+        return gate.judge(pair, contest, rule, bias, seed)
+
+
+@contextlib.contextmanager
+def _contest(revision: str | None, rerun: Rerun, seconds: float) -> Iterator[Contest]:
+    if revision is None:
+        yield Shared(rerun, seconds)
+        return
+    top = gitref.root(rerun.file.parent).resolve()
+    with gitref.checked_out(revision, top) as code:
+        yield Versions(rerun.under(code, top), rerun, seconds)
+
+
+def _compared(verdict: Verdict, again: str) -> Outcome:
+    pair, change = verdict.pair, verdict.change
+    title = f"latency gate: {pair.candidate.label} against {pair.baseline.label}"
+    facts: dict[str, Any] = {"verdict": verdict.status, "baseline": pair.baseline.label, "limit": pair.max_slowdown}
+    if change is not None:
+        facts |= {
+            "ratio": 1 + change.estimate,
+            "interval": [1 + change.low, 1 + change.high],
+            "blocks": sum(len(trial.blocks) for trial in verdict.trials),
+        }
+    if verdict.peaks:
+        facts |= {"peak_memory_bytes": verdict.peaks, "memory_limit": pair.max_memory_growth}
+    samples = tuple(ns for trial in verdict.trials for block in trial.blocks for ns in block.candidate_ns)
+    return Outcome(
+        verdict.status,
+        verdict.reason,
+        samples,
+        facts,
+        title,
+        RULE if verdict.rule else "",
+        again,
+        verdict.detail if not samples else "",
+    )
+
+
+def _command(pair: Pair) -> str:
+    """Return the command line that judges the same pair."""
+    case = pair.candidate.case
+    limits = {"--max-slowdown": pair.max_slowdown, "--max-memory-growth": pair.max_memory_growth}
+    words = ["--baseline", pair.baseline.label, "--candidate", pair.candidate.label]
+    words += [word for name, limit in limits.items() if limit is not None for word in (name, format_share(limit))]
+    words += ["--max-slowdown", "off"] if pair.max_slowdown is None else []
+    placed = {
+        "--device": (case.placement.device, "cpu"),
+        "--threads": (case.placement.threads, 1),
+        "--batch": (case.batch, 1),
+    }
+    words += [word for name, (value, default) in placed.items() if value != default for word in (name, str(value))]
+    return f"profiler gate {shlex.join(words)}"
+
+
+def _absolute(asked: Asked, rerun: Rerun, options: Options, again: str) -> Outcome:
+    limit_ns = (asked.max_latency_s or 0.0) * 1e9
+    budget = Budget(visit_s=min(VISIT_S, options.seconds / VISITS))
+    executor = LocalExecutor()
+    try:
+        visited = _visitor(asked.candidate, rerun, budget, executor)
+        visits = _visits(visited)
+        over = not isinstance(visits, Failure) and _answer(estimate.case_estimate(visits), limit_ns) == "over budget"
+        second = _visits(visited) if over else None
+    finally:
+        executor.close()
+    label = _subject(asked.candidate).label
+    title = f"latency gate: {label} against a budget of {format_duration(limit_ns / 1e9)}"
+    failed = next((one for one in (visits, second) if isinstance(one, Failure)), None)
+    if failed is not None:
+        return Outcome("error", failed.reason, title=title, again=again, detail=failed.detail)
+    return _budgeted([one for one in (visits, second) if isinstance(one, list)], limit_ns, title, again)
+
+
+def _visitor(
+    model: Model, rerun: Rerun, budget: Budget, executor: LocalExecutor
+) -> Callable[[], Measurement | Failure]:
+    """Return what measures ``model`` once, in a fresh process."""
+    calibrations = run.Calibrations(executor, run.cache_folder(), lambda _placement: Limits())
+    if isinstance(model, Subject):
+        lab = run.Lab(budget, executor, lambda _placement: Limits(), calibrations)
+        return lambda: _measurement(run.one_visit(model.case, 0, lab).outcome)
+    simulated = model.backend.partition(":")[0] == "fake"
+    found = None if simulated else calibrations.get(placement_of(model))
+    calibration = found if isinstance(found, Calibration) else None
+    return lambda: visit(rerun, budget, calibration)
+
+
+def _measurement(outcome: object) -> Measurement | Failure:
+    if isinstance(outcome, Measurement | Failure):
+        return outcome
+    return Failure("error", f"no latency was measured: {outcome!r:.100}")
+
+
+def _visits(visited: Callable[[], Measurement | Failure]) -> list[Measurement] | Failure:
+    """Return the measurements of fresh processes, or the first failure."""
+    found: list[Measurement] = []
+    for _ in range(VISITS):
+        outcome = visited()
+        if isinstance(outcome, Failure):
+            return outcome
+        found.append(outcome)
+    return found
+
+
+def _answer(found: CaseEstimate, limit_ns: float) -> Status:
+    if found.ci_low_ns is None or found.ci_high_ns is None:
+        return "inconclusive"
+    if found.ci_high_ns < limit_ns:
+        return "pass"
+    return "over budget" if found.ci_low_ns > limit_ns else "inconclusive"
+
+
+def _budgeted(sets: Sequence[list[Measurement]], limit_ns: float, title: str, again: str) -> Outcome:
+    """Decide by one set of visits, or by two that must agree where the first was over the budget."""
+    estimates = [estimate.case_estimate(visits) for visits in sets]
+    answers = {_answer(found, limit_ns) for found in estimates}
+    status: Status = answers.pop() if len(answers) == 1 else "inconclusive"
+    last = estimates[-1]
+    facts = {
+        "verdict": status,
+        "latency_s": last.latency_ns / 1e9,
+        "interval_s": [bound / 1e9 for bound in (last.ci_low_ns, last.ci_high_ns) if bound is not None],
+        "processes": sum(map(len, sets)),
+        "limit_s": limit_ns / 1e9,
+    }
+    samples = tuple(
+        ns for visits in sets for one in visits for block in estimate.normalised_blocks(one) for ns in block
+    )
+    reason = f"{'; then '.join(map(_interval, estimates))}, of {format_duration(limit_ns / 1e9)} allowed"
+    return Outcome(status, reason, samples, facts, title, BUDGET_RULE, again)
+
+
+def _interval(found: CaseEstimate) -> str:
+    """Say an estimate, as ``12.3 ms [12.1 ms, 12.5 ms] in 5 processes``."""
+    bounds = [format_duration(bound / 1e9) for bound in (found.ci_low_ns, found.ci_high_ns) if bound is not None]
+    return f"{format_duration(found.latency_ns / 1e9)} [{', '.join(bounds)}] in {found.visits} processes"

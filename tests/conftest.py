@@ -1,0 +1,5 @@
+"""Plugins of the whole suite."""
+
+from __future__ import annotations
+
+pytest_plugins = ["pytester"]
