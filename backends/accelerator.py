@@ -24,12 +24,22 @@ _L2_BYTES = 64 << 20
 
 
 def device_ns(
-    submit: Callable[[], object], device: torch.device, calls: int, before: Callable[[], object] | None = None
+    submit: Callable[[], object],
+    device: torch.device,
+    calls: int,
+    before: Callable[[], object] | None = None,
+    stream: torch.Stream | None = None,
 ) -> tuple[int, ...]:
     """Return the time of each of ``calls`` calls of ``submit`` on the device, in nanoseconds.
 
-    Events go into the stream that ``submit`` uses, and are read after everything has finished. What ``before``
-    submits ahead of each call is not timed. Empty on the CPU and on devices whose events keep no time.
+    Events are read after everything has finished. Empty on the CPU and on devices whose events keep no time.
+
+    Args:
+        submit: Submits what is timed.
+        device: Where.
+        calls: How often.
+        before: Submits ahead of each call what is not timed.
+        stream: Where ``submit`` puts its work; None is torch's current stream.
     """
     import torch
 
@@ -37,13 +47,13 @@ def device_ns(
         return ()
     try:
         pairs = [(event(device), event(device)) for _ in range(calls)]
-        stream = torch.accelerator.current_stream(device)
+        used = stream or torch.accelerator.current_stream(device)
         for start, end in pairs:
             if before is not None:
                 before()
-            start.record(stream)
+            start.record(used)
             submit()
-            end.record(stream)
+            end.record(used)
         devices.synchronize(device)
         return tuple(round(start.elapsed_time(end) * 1e6) for start, end in pairs)
     except NotImplementedError:
@@ -58,6 +68,27 @@ def flusher(device: torch.device) -> Callable[[], object]:
     if device.type == "cuda":
         size = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
     return torch.empty(2 * (size or _L2_BYTES), dtype=torch.uint8, device=device).zero_
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[torch.Stream | None]:
+    """Let torch use a stream of its own on ``device`` for the duration of the context; None where nothing has streams.
+
+    It is there to be shared with another runtime. torch's default stream cannot be: its address is 0, which others
+    take for none given, and then use one of theirs.
+    """
+    import torch
+
+    if device.type == "cpu" or not torch.accelerator.is_available():
+        yield None
+        return
+    before = torch.accelerator.current_stream(device)
+    made = getattr(torch.get_device_module(device), "Stream", torch.Stream)(device)
+    torch.accelerator.set_stream(made)
+    try:
+        yield made
+    finally:
+        torch.accelerator.set_stream(before)
 
 
 def event(device: torch.device) -> torch.Event:

@@ -45,6 +45,16 @@ def unavailable(device: str) -> str | None:
     return _cuda(int(index or 0)) if kind == "cuda" else _accelerator(kind, int(index or 0))
 
 
+def untested(device: str) -> str | None:
+    """Return the platform of ``device`` where this project is untested on it; None for the CPU and for CUDA."""
+    import torch
+
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        return "ROCm" if torch.version.hip else None
+    return None if kind == "cpu" else kind.upper()
+
+
 def bfloat16_unavailable(device: str) -> str | None:
     """Return why ``device``, which is available, has no bf16 arithmetic, or None when it has."""
     import torch

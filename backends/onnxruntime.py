@@ -15,17 +15,18 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from backends import cache, devices
+from backends import accelerator, cache, devices
 from backends.base import BackendError, Fact, FallbackError, Model, Placement
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from backends.base import Array
@@ -86,20 +87,21 @@ class OnnxRuntime:
         A model that was brought as ONNX runs as it is. Raises BackendError when it does not take ``example``,
         FallbackError when a node is not on the provider asked for.
         """
-        with (
-            self._prepared(model, example, placement) as prepared,
-            _one_sentence(f"onnxruntime cannot load {model.onnx or 'the exported model'}"),
-        ):
-            session = self._open(prepared.path, prepared.level, placement)
-        facts = self._facts(session, placement)
-        facts |= nodes_by_provider(session, PROVIDERS[placement.device_type])
-        facts |= {"cached": prepared.cached, "cache_note": prepared.note}
-        facts |= {"opset": OPSET if model.onnx is None else None}
-        with _one_sentence("onnxruntime cannot bind input and output"):
-            opened = OrtSession(session, example, placement, facts)
-        del session  # or closing the session would free nothing
-        with closing(opened):
-            yield opened
+        with _stream(placement) as stream:
+            with (
+                self._prepared(model, example, placement) as prepared,
+                _one_sentence(f"onnxruntime cannot load {model.onnx or 'the exported model'}"),
+            ):
+                session = self._open(prepared.path, prepared.level, placement, stream)
+            facts = self._facts(session, placement)
+            facts |= nodes_by_provider(session, PROVIDERS[placement.device_type])
+            facts |= {"cached": prepared.cached, "cache_note": prepared.note}
+            facts |= {"opset": OPSET if model.onnx is None else None}
+            with _one_sentence("onnxruntime cannot bind input and output"):
+                opened = OrtSession(session, example, placement, facts, stream)
+            del session  # or closing the session would free nothing
+            with closing(opened):
+                yield opened
 
     def arena_peak(self, model: Model, example: Array, placement: Placement) -> int | None:
         """Return the most bytes in use at once in the arena over one forward, from a profile of its nodes.
@@ -164,9 +166,9 @@ class OnnxRuntime:
         with _one_sentence(f"onnxruntime cannot load {source.name}"):
             _session(source, options, PROVIDERS["cpu"], {})
 
-    def _open(self, path: Path, level: str, placement: Placement) -> Any:
+    def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
         options = self._options(placement, level)
-        return _session(path, options, PROVIDERS[placement.device_type], self._provider_options(placement))
+        return _session(path, options, PROVIDERS[placement.device_type], self._provider_options(placement, stream))
 
     def _options(self, placement: Placement, level: str) -> Any:
         import onnxruntime as ort
@@ -183,10 +185,13 @@ class OnnxRuntime:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return options
 
-    def _provider_options(self, placement: Placement) -> dict[str, str]:
+    def _provider_options(self, placement: Placement, stream: torch.Stream | None = None) -> dict[str, str]:
+        """Return the provider's options by its own names; ``stream`` is where it shall work and copy."""
         if placement.device_type == "cpu":
             return {}
-        return {
+        address = getattr(stream, "cuda_stream", 0)
+        shared = {"user_compute_stream": str(address), "do_copy_in_default_stream": "1"} if address else {}
+        return shared | {
             "device_id": str(_index(placement)),
             "cudnn_conv_algo_search": "EXHAUSTIVE" if self.cudnn_benchmark else "HEURISTIC",
             "use_tf32": str(int(self.tf32)),
@@ -205,7 +210,9 @@ class OnnxRuntime:
                 " asked: install another onnxruntime"
             )
         provider = session.get_providers()[0]
-        effective = {f"provider_{key}": value for key, value in session.get_provider_options()[provider].items()}
+        told = session.get_provider_options()[provider]
+        # An address differs from process to process; that a stream was given is told by has_user_compute_stream.
+        effective = {f"provider_{key}": value for key, value in told.items() if key != "user_compute_stream"}
         return {
             "onnxruntime": ort.__version__,
             "distribution": _distribution(),
@@ -220,12 +227,24 @@ class OnnxRuntime:
 
 
 class OrtSession:
-    """An ONNX Runtime session with its input and output bound."""
+    """An ONNX Runtime session with its input and output bound.
 
-    def __init__(self, session: Any, example: Array, placement: Placement, facts: Mapping[str, Fact]) -> None:
+    ``stream`` is torch's stream in which it was told to work; the provider's own word, among the ``facts``, says
+    whether it does.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        example: Array,
+        placement: Placement,
+        facts: Mapping[str, Fact],
+        stream: torch.Stream | None = None,
+    ) -> None:
         import onnxruntime as ort
 
         self._facts = facts
+        self._stream = stream if facts.get("provider_has_user_compute_stream") == "1" else None
         self._session: Any = session
         self._options = ort.RunOptions()
         # Submitting and waiting are apart, as in torch: run() does not wait for a GPU, sync() does.
@@ -235,6 +254,7 @@ class OrtSession:
         self._input = ort.OrtValue.ortvalue_from_numpy(taken, placement.device_type, _index(placement))
         self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
         self._outputs = self._bind_outputs(placement)
+        self._binding.synchronize_inputs()  # the upload was not in the stream that reads it
         self._ran = False
 
     def _bind_outputs(self, placement: Placement) -> list[Any]:
@@ -270,6 +290,12 @@ class OrtSession:
         """Block until the device has finished."""
         if self._session is not None:
             self._binding.synchronize_outputs()
+
+    def device_ns(self, calls: int) -> tuple[int, ...]:
+        """Return the time of ``calls`` forwards by events in the stream shared with torch, in ns; empty without one."""
+        if self._stream is None:
+            return ()
+        return accelerator.device_ns(self.run, self._stream.device, calls, stream=self._stream)
 
     def output(self) -> Array:
         """Return the first output of the last run as fp32 on the host, shape (batch, classes)."""
@@ -350,6 +376,15 @@ def _installed(distribution: str) -> bool:
 
 def _distribution() -> str:
     return "onnxruntime-gpu" if _installed("onnxruntime-gpu") else "onnxruntime"
+
+
+def _stream(placement: Placement) -> AbstractContextManager[torch.Stream | None]:
+    """Make torch and the session use one stream, so that torch's events time the forward; none on the CPU."""
+    if placement.device_type == "cpu":
+        return nullcontext()
+    import torch
+
+    return accelerator.own_stream(torch.device(placement.device_type, _index(placement)))
 
 
 def _index(placement: Placement) -> int:

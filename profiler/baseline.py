@@ -30,7 +30,7 @@ from backends import cache
 from backends.base import Placement
 from profiler import host, reference, store
 from profiler import run as runs
-from profiler.decision import ALPHA, Answer, Interval, Rule
+from profiler.decision import ALPHA, Answer, Interval, Rule, weigh
 from profiler.errors import UserError
 from profiler.estimate import (
     PILOT,
@@ -317,10 +317,10 @@ def answer(then: Visits, now: Visits, rule: Rule) -> Answer:
     if min(len(then.measured), len(now.measured)) < LEAST_VISITS:
         return "inconclusive"
     found = contrast(then, now)
-    if found.bounds(ALPHA)[1] < math.log1p(rule.max_slowdown):
+    decided = weigh(found.bounds(rule.alpha)[0], found.bounds(ALPHA)[1], rule)
+    if decided == "pass":
         return "pass"
-    slower = found.bounds(rule.alpha)[0] > math.log1p(rule.tolerated)
-    return "regression" if slower and not _disturbed(then, now) else "inconclusive"
+    return "regression" if decided == "regression" and not _disturbed(then, now) else "inconclusive"
 
 
 def _disturbed(then: Visits, now: Visits) -> bool:
@@ -431,7 +431,7 @@ def _said(found: Answer, then: Visits, now: Visits, rule: Rule) -> str:
     if found == "pass":
         return f"{change}: surely less than {limit}"
     if found == "regression":
-        return f"{change}: surely more than {half}, and not surely less than {limit}"
+        return f"{change}: surely more than {half}, half of the limit"
     if len(then.measured) < LEAST_VISITS:
         return f"{change}: {LEAST_VISITS} at least are needed; store a run with more rounds (--rounds)"
     if len(now.measured) < LEAST_VISITS:

@@ -83,7 +83,7 @@ def run(
     backend: Annotated[
         Many, typer.Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")
     ] = None,
-    device: Annotated[Many, typer.Option("--device", metavar="D,D", help="cpu, cuda:0, ...")] = None,
+    device: Annotated[Many, typer.Option("--device", "--devices", metavar="D,D", help="cpu, cuda:0, ...")] = None,
     precision: Annotated[
         Many,
         typer.Option(

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import backends
 from backends.base import Placement
@@ -23,9 +23,12 @@ from profiler.errors import UserError
 from profiler.executors import Executor, LocalExecutor
 from profiler.records import Budget, Case, Conditions, Failure, Measurement
 from profiler.run import cache_folder
-from profiler.selfcheck import Finding, Status, check_device
+from profiler.selfcheck import Finding, Status, check_device, device_settings
 from profiler.units import format_duration
 from profiler.worker import CalibrationTask, Limits, Reply, Task, calibrate, visit
+
+if TYPE_CHECKING:
+    from profiler.nvml import Settings
 
 #: Reading the clock may cost this share of the shortest sample.
 CLOCK_SHARE = 0.001
@@ -61,9 +64,10 @@ def run(device: str, as_json: bool) -> int:
     executor = LocalExecutor()
     try:
         findings = list(examine(placement, executor))
+        told = _settings(device, executor) if _is_usable_accelerator(device, findings) else None
     finally:
         executor.close()
-    (_print_json if as_json else _print_table)(device, findings)
+    (_print_json if as_json else _print_table)(device, findings, told)
     return 1 if any(finding.status == "fail" for finding in findings) else 0
 
 
@@ -179,10 +183,17 @@ def repeatability(visits: Sequence[Sequence[int]] | Failure) -> Finding:
     return _judged("reference", spread <= SPREAD, said, "too much for steady results: stop other programs")
 
 
-def device_usable(answer: tuple[str, str | None]) -> Finding:
-    """Torch computes on the device; nothing less proves that it is there."""
-    device, reason = answer
-    return Finding("device", "fail", reason) if reason else Finding("device", "pass", f"torch computes on {device}")
+def device_usable(answer: tuple[str, str | None, str | None]) -> Finding:
+    """Torch computes on the device; nothing less proves that it is there.
+
+    Args:
+        answer: Device, why torch cannot use it, and its platform where this project is untested on it.
+    """
+    device, reason, untested = answer
+    if reason:
+        return Finding("device", "fail", reason)
+    label = f"; latency-profiler is untested on {untested}: believe only what passes below" if untested else ""
+    return Finding("device", "pass", f"torch computes on {device}{label}")
 
 
 def backend(name: str, outcome: object) -> Finding:
@@ -217,11 +228,12 @@ def use_threads(count: int) -> tuple[int, int, float]:
     return count, torch.get_num_threads(), (time.process_time() - cpu) / (time.perf_counter() - wall)
 
 
-def device_reason(device: str) -> tuple[str, str | None]:
-    """In a process of its own: return ``device`` and why torch cannot use it, or None."""
+def device_reason(device: str) -> tuple[str, str | None, str | None]:
+    """In a process of its own: return ``device``, why torch cannot use it, and the platform if it is untested."""
     from backends import devices
 
-    return device, devices.malformed(Placement(device)) or devices.unavailable(device)
+    reason = devices.malformed(Placement(device)) or devices.unavailable(device)
+    return device, reason, devices.untested(device)
 
 
 def _rest(seconds: float) -> Conditions:
@@ -252,6 +264,15 @@ def _self_check(device: str, executor: Executor) -> list[Finding]:
     return [Finding("self-check", "fail", answer.reason)] if isinstance(answer, Failure) else answer
 
 
+def _is_usable_accelerator(device: str, findings: Sequence[Finding]) -> bool:
+    return Placement(device).device_type != "cpu" and any(f.check == "device" and f.status == "pass" for f in findings)
+
+
+def _settings(device: str, executor: Executor) -> Settings | str:
+    answer = executor.call(device_settings, device, 120.0, Limits())
+    return answer.reason if isinstance(answer, Failure) else answer
+
+
 def _answered(name: str, answer: T | Failure, check: Callable[[T], Finding]) -> Finding:
     return Finding(name, "fail", answer.reason) if isinstance(answer, Failure) else check(answer)
 
@@ -265,7 +286,31 @@ def _over(amount: float | None, whole: float) -> float | None:
     return None if amount is None else amount / whole
 
 
-def _print_table(device: str, findings: Sequence[Finding]) -> None:
+def settings_rows(gpu: Settings) -> list[tuple[str, str]]:
+    """Return (setting, what it is) for a reader; empty where the driver does not tell."""
+    return [
+        ("power limit", _told(("{:g} W", gpu.power_limit_w), ("default {:g} W", gpu.power_limit_default_w))),
+        ("clock", _told(("at most {} MHz", gpu.max_clock_mhz), ("{} MHz set", gpu.application_clock_mhz))),
+        ("memory clock", _told(("at most {} MHz", gpu.max_memory_clock_mhz))),
+        ("held back by clocks that were set", _switch(gpu.clocks_held, "yes", "no")),
+        ("persistence", _switch(gpu.persistence)),
+        ("compute mode", gpu.compute_mode or ""),
+        ("MIG", _switch(gpu.mig)),
+        ("ECC", _switch(gpu.ecc)),
+        ("PCIe generation", _told(("{}", gpu.pcie_generation), ("at most {}", gpu.pcie_generation_max))),
+        ("PCIe lanes", _told(("{}", gpu.pcie_width), ("at most {}", gpu.pcie_width_max))),
+    ]
+
+
+def _told(*parts: tuple[str, float | None]) -> str:
+    return ", ".join(text.format(value) for text, value in parts if value is not None)
+
+
+def _switch(answer: bool | None, on: str = "on", off: str = "off") -> str:
+    return "" if answer is None else (on if answer else off)
+
+
+def _print_table(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -275,6 +320,13 @@ def _print_table(device: str, findings: Sequence[Finding]) -> None:
         table.add_row(finding.check, _MARKS[finding.status], escape(finding.said))
     console = Console()
     console.print(table)
+    if isinstance(settings, str):
+        console.print(f"settings of {device} are not told: {escape(settings)}", highlight=False)
+    elif settings is not None:
+        listed = Table("setting", "at work", title=f"{device}, told by its driver; nothing here is required")
+        for row in settings_rows(settings):
+            listed.add_row(*row)
+        console.print(listed)
     counts = Counter(finding.status for finding in findings)
     console.print(
         f"{counts['pass']} passed, {counts['fail']} failed, {counts['unverifiable']} cannot be told here",
@@ -282,6 +334,12 @@ def _print_table(device: str, findings: Sequence[Finding]) -> None:
     )
 
 
-def _print_json(device: str, findings: Sequence[Finding]) -> None:
-    described = {"key": host.key(), **host.facts()}
-    print(json.dumps({"device": device, "host": described, "findings": [asdict(f) for f in findings]}, indent=1))
+def _print_json(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
+    answer = {
+        "device": device,
+        "host": {"key": host.key(), **host.facts()},
+        "findings": [asdict(finding) for finding in findings],
+        "settings": None if settings is None or isinstance(settings, str) else asdict(settings),
+        "settings_note": settings if isinstance(settings, str) else None,
+    }
+    print(json.dumps(answer, indent=1))

@@ -324,7 +324,7 @@ def _said(answer: decision.Answer, trial: Trial, rule: Rule) -> str:
     if answer == "regression":
         beyond = decision.change(trial.ratios).low > rule.max_slowdown
         return f"{_change(trial)}: " + (
-            f"more than {limit}" if beyond else f"surely more than {half}, and {limit} is not ruled out"
+            f"more than {limit}" if beyond else f"surely more than {half}, half of the limit"
         )
     passing = decision.passing_limit(trial.ratios)
     would = f"; a limit of {format_share(passing)} would have passed" if passing is not None else ""

@@ -1,8 +1,8 @@
 """Time a session: the only module that reads a clock around a model.
 
-A visit warms up until its samples stop getting faster, then alternates blocks of samples with blocks of a fixed
-reference workload until its time is up. Whatever slows the machine slows both, so the ratio of a sample to its
-neighbouring reference repeats where the sample alone does not.
+A visit warms up until its samples stop getting faster and an accelerator's clock stands still, then alternates blocks
+of samples with blocks of a fixed reference workload until its time is up. Whatever slows the machine slows both, so the
+ratio of a sample to its neighbouring reference repeats where the sample alone does not.
 
 The shape of a block follows from experiments on a shared two-core machine: a reference call between every two
 forwards slows the model itself (caches and thread pools are taken from it), while blocks of several forwards, the
@@ -93,17 +93,29 @@ def shape(forward_ns: float, threads: int = 1) -> Shape:
     return Shape(calls, settle, samples)
 
 
-def warm_up(session: Workload, budget: Budget, clock: Clock = time.perf_counter_ns) -> Warmup:
+def warm_up(
+    session: Workload,
+    budget: Budget,
+    clock: Clock = time.perf_counter_ns,
+    settled: Callable[[], bool] | None = None,
+) -> Warmup:
     """Run until samples stop getting faster, at least three samples, or until the budget for it is spent.
 
     The test is one-sided on minima, because a disturbance can only slow a sample: warm-up is over when the last
     two samples, and as many samples as half of all so far, hold none that beats every earlier one by 2%.
+
+    Args:
+        session: What is warmed up.
+        budget: ``warmup_s`` counts.
+        clock: Monotonic, in nanoseconds.
+        settled: Whether the device's own clock stands still; asked after every sample, and must hold too. None where
+            nobody knows.
     """
     deadline = clock() + round(budget.warmup_s * 1e9)
     samples: list[int] = []
     while True:
         samples.append(_time_one(session, clock))
-        if _is_steady(samples):
+        if (settled is None or settled()) and _is_steady(samples):
             return Warmup(tuple(samples), steady=True)
         if len(samples) >= 2 and clock() + samples[-1] > deadline:
             return Warmup(tuple(samples), steady=False)

@@ -46,6 +46,14 @@ _SENTENCES = {
 }
 
 
+_COMPUTE_MODES = {
+    pynvml.NVML_COMPUTEMODE_DEFAULT: "default",
+    pynvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD: "exclusive thread",
+    pynvml.NVML_COMPUTEMODE_PROHIBITED: "prohibited",
+    pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS: "exclusive process",
+}
+
+
 class NvmlError(Exception):
     """NVML cannot answer at all; the message is a sentence with the remedy."""
 
@@ -58,19 +66,51 @@ class Gpu:
         uuid: As NVML writes it, ``GPU-...`` or ``MIG-...``.
         name: Product name.
         driver: Version of the driver.
-        power_limit_w: Enforced limit, in watts.
         max_clock_mhz: Highest clock of the multiprocessors, in MHz.
-        mig: Whether the GPU is partitioned.
-        ecc: Whether its memory corrects errors.
     """
 
     uuid: str
     name: str | None
     driver: str | None
-    power_limit_w: float | None = None
     max_clock_mhz: int | None = None
-    mig: bool | None = None
-    ecc: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a GPU is set up, as far as latency and power depend on it. None is what the driver does not tell.
+
+    Attributes:
+        power_limit_w: Enforced limit, in watts.
+        power_limit_default_w: The limit that it has when nobody sets one, in watts.
+        max_clock_mhz: Highest clock of the multiprocessors, in MHz.
+        max_memory_clock_mhz: Highest clock of the memory, in MHz.
+        application_clock_mhz: Clock of the multiprocessors that applications are set to get, in MHz.
+        clocks_held: Whether clocks that somebody set (application or locked clocks) hold it back at this moment; NVML
+            tells no locked clocks, only that they do.
+        persistence: Whether the driver stays loaded while nobody uses the GPU.
+        compute_mode: ``default``, ``exclusive process`` or ``prohibited``.
+        mig: Whether the GPU is partitioned.
+        ecc: Whether its memory corrects errors.
+        pcie_generation: Of the link at this moment; an idle link falls back to a lower one.
+        pcie_generation_max: The most that GPU and slot can do.
+        pcie_width: Lanes of the link at this moment.
+        pcie_width_max: The most that GPU and slot can do.
+    """
+
+    power_limit_w: float | None
+    power_limit_default_w: float | None
+    max_clock_mhz: int | None
+    max_memory_clock_mhz: int | None
+    application_clock_mhz: int | None
+    clocks_held: bool | None
+    persistence: bool | None
+    compute_mode: str | None
+    mig: bool | None
+    ecc: bool | None
+    pcie_generation: int | None
+    pcie_generation_max: int | None
+    pcie_width: int | None
+    pcie_width_max: int | None
 
 
 @contextmanager
@@ -106,18 +146,48 @@ def handle(uuid: str) -> Any:
 def identify(uuid: str) -> Gpu:
     """Return what identifies the GPU with ``uuid``; NVML must be open. Raises NvmlError as :func:`handle`."""
     found = handle(uuid)
-    limit = _told(pynvml.nvmlDeviceGetEnforcedPowerLimit, found)
-    mig = _told(pynvml.nvmlDeviceGetMigMode, found)
-    ecc = _told(pynvml.nvmlDeviceGetEccMode, found)
     return Gpu(
         uuid=uuid,
         name=_told(pynvml.nvmlDeviceGetName, found),
         driver=_told(pynvml.nvmlSystemGetDriverVersion),
-        power_limit_w=None if limit is None else limit / 1000,
         max_clock_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, found, pynvml.NVML_CLOCK_SM),
-        mig=None if mig is None else bool(mig[0]),
-        ecc=None if ecc is None else bool(ecc[0]),
     )
+
+
+def settings(found: Any) -> Settings:
+    """Return how a GPU is set up. Raises NvmlError when it is lost."""
+
+    def told(ask: Callable[..., Any], *arguments: object) -> Any:
+        return _told(ask, found, *arguments)
+
+    events = _events(found)
+    return Settings(
+        power_limit_w=_watts(told(pynvml.nvmlDeviceGetEnforcedPowerLimit)),
+        power_limit_default_w=_watts(told(pynvml.nvmlDeviceGetPowerManagementDefaultLimit)),
+        max_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
+        max_memory_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM),
+        application_clock_mhz=told(pynvml.nvmlDeviceGetApplicationsClock, pynvml.NVML_CLOCK_SM),
+        clocks_held=None if events is None else bool(events & pynvml.nvmlClocksEventReasonApplicationsClocksSetting),
+        persistence=_on(told(pynvml.nvmlDeviceGetPersistenceMode)),
+        compute_mode=_COMPUTE_MODES.get(told(pynvml.nvmlDeviceGetComputeMode)),
+        mig=_on(told(pynvml.nvmlDeviceGetMigMode)),
+        ecc=_on(told(pynvml.nvmlDeviceGetEccMode)),
+        pcie_generation=told(pynvml.nvmlDeviceGetCurrPcieLinkGeneration),
+        pcie_generation_max=told(pynvml.nvmlDeviceGetMaxPcieLinkGeneration),
+        pcie_width=told(pynvml.nvmlDeviceGetCurrPcieLinkWidth),
+        pcie_width_max=told(pynvml.nvmlDeviceGetMaxPcieLinkWidth),
+    )
+
+
+def _watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
+
+
+def _on(answer: int | Sequence[int] | None) -> bool | None:
+    """Whether a switch is on; of some switches NVML tells what it is now and what it will be after a reset."""
+    if answer is None:
+        return None
+    return bool(answer if isinstance(answer, int) else answer[0])
 
 
 def installed() -> tuple[str | None, str | None]:
@@ -146,9 +216,7 @@ def read(found: Any) -> Reading:
         ns=time.monotonic_ns(),
         clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_SM),
         memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_MEM),
-        events=_first_told(
-            (pynvml.nvmlDeviceGetCurrentClocksEventReasons, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons), found
-        ),
+        events=_events(found),
         temperature_c=_first_told(
             (pynvml.nvmlDeviceGetTemperatureV, pynvml.nvmlDeviceGetTemperature), found, pynvml.NVML_TEMPERATURE_GPU
         ),
@@ -157,6 +225,13 @@ def read(found: Any) -> Reading:
         used_bytes=None if memory is None else int(memory.used),
         processes=_processes(found),
     )
+
+
+def _events(found: Any) -> int | None:
+    """Bit mask of the reasons for the clocks as they are."""
+    asks = pynvml.nvmlDeviceGetCurrentClocksEventReasons, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    mask: int | None = _first_told(asks, found)
+    return mask
 
 
 def _processes(found: Any) -> tuple[tuple[int, int | None], ...] | None:

@@ -100,7 +100,8 @@ class Warmup:
 
     Attributes:
         samples_ns: Time per forward of each warm-up sample.
-        steady: Whether the drift test passed before the budget for warming up was spent.
+        steady: Whether samples, and an accelerator's clock where its driver tells it, stood still before the budget
+            for warming up was spent.
     """
 
     samples_ns: tuple[int, ...]

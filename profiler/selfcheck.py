@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from profiler.telemetry import Reading
+
+if TYPE_CHECKING:
+    from profiler.nvml import Settings
 
 Status = Literal["pass", "fail", "unverifiable"]
 Clock = Callable[[], int]
@@ -29,6 +32,8 @@ EDGES = (2048, 4096)
 LANES = 128
 #: Seconds of load for the check of energy and utilisation: NVML averages over up to a second.
 LOAD_S = 2.0
+#: Units of work, of some milliseconds each, under which settings are read, and seconds until clocks and link are up.
+BUSY_UNITS, BUSY_S = 100, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ def check_device(device: str) -> list[Finding]:
 
     bench = accelerator.TorchBench(device)
     if bench.uuid is None:
-        return run_checks(bench, None, f"{device} is no NVIDIA GPU, or this torch does not tell its UUID")
+        return run_checks(bench, None, _no_driver(device))
     try:
         with nvml.opened():
             gpu = nvml.identify(bench.uuid)
@@ -134,6 +139,43 @@ def check_device(device: str) -> list[Finding]:
             return run_checks(bench, driver, "")
     except nvml.NvmlError as error:
         return run_checks(bench, None, str(error))
+
+
+def _no_driver(device: str) -> str:
+    return f"{device} is no NVIDIA GPU, or this torch does not tell its UUID"
+
+
+def device_settings(device: str) -> Settings | str:
+    """Return how the driver says that ``device`` is set up, or why it does not say.
+
+    Read while the device works: at rest its link and its clocks fall back, and nothing holds them.
+    Initialises the device: call it in a process of its own.
+    """
+    from backends import accelerator
+    from profiler import nvml
+
+    bench = accelerator.TorchBench(device)
+    uuid = bench.uuid
+    if uuid is None:
+        return _no_driver(device)
+    try:
+        with nvml.opened():
+            found = nvml.handle(uuid)
+            return settings_at_work(bench, lambda: nvml.settings(found))
+    except nvml.NvmlError as error:
+        return str(error)
+
+
+def settings_at_work(
+    bench: Bench, read: Callable[[], Settings], sleep: Callable[[float], None] = time.sleep
+) -> Settings:
+    """Return what ``read`` returns while ``bench`` works."""
+    bench.work(BUSY_UNITS)
+    sleep(BUSY_S)
+    try:
+        return read()
+    finally:
+        bench.sync()
 
 
 def events_scale(bench: Bench) -> Finding:

@@ -27,6 +27,11 @@ T = TypeVar("T")
 #: Seconds between two readings. NVML's own figures change no faster.
 INTERVAL_S = 0.1
 
+#: A clock stands still when its last readings differ by no more than this share: two of the driver's steps of 15 MHz.
+CLOCK_STEADY = 0.02
+#: So many readings: half a second, in which a GPU that starts from idle has long left its idle clock.
+CLOCK_READINGS = 5
+
 #: Clock-event reasons that make a GPU slower than it could be, by bit (NVML API reference, nvmlClocksEventReasons).
 #: Idle clocks, clocks set by the user and sync boost are not among them.
 SLOWDOWNS = {
@@ -225,6 +230,12 @@ def _own_bytes(readings: Sequence[Reading], own: int) -> list[int]:
     return [used for pid, used in pairs if pid == own and used is not None]
 
 
+def stands_still(clocks: Sequence[int]) -> bool:
+    """Return whether the last :data:`CLOCK_READINGS` of ``clocks``, in MHz, lie within :data:`CLOCK_STEADY`."""
+    last = clocks[-CLOCK_READINGS:]
+    return len(last) == CLOCK_READINGS and max(last) <= (1 + CLOCK_STEADY) * min(last)
+
+
 class Watch:
     """A process that reads one GPU until told to stop; readings go to a file, so nothing here ever waits for them."""
 
@@ -236,6 +247,26 @@ class Watch:
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=self._file, stderr=subprocess.DEVNULL, env=environment
         )
+        self._size, self._settled = 0, False
+
+    def settled(self) -> bool:
+        """Return whether the clock of the multiprocessors stands still; also where the driver will never tell it.
+
+        Made to be asked between samples: it costs microseconds, and a little more when there is a new reading.
+        """
+        if not hasattr(os, "pread"):  # Windows: a file that two processes share cannot be read without moving both
+            return True
+        size = os.fstat(self._file.fileno()).st_size
+        if size != self._size:
+            self._size, self._settled = size, self._clock_stands_still(size)
+        return self._settled or self._process.poll() is not None
+
+    def _clock_stands_still(self, size: int) -> bool:
+        # A read that moves the file's offset would move it for the child too, which writes there.
+        lines = os.pread(self._file.fileno(), size, 0).decode().splitlines()
+        readings, _ = parse(lines[-CLOCK_READINGS:])
+        clocks = [reading.clock_mhz for reading in readings if reading.clock_mhz is not None]
+        return stands_still(clocks) if clocks else bool(readings)
 
     def stop(self) -> tuple[list[Reading], str | None]:
         """End the process; return its readings, and why they are missing or end early. Twice gives nothing."""

@@ -206,7 +206,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
     with telemetry.watching(gpu) as watch:
         with phases("warmup"):
             workload = _reference(task)
-            warmup = measure.warm_up(session, task.budget)
+            warmup = measure.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
         before, start_ns = telemetry.snapshot(), time.monotonic_ns()
         with phases("timed"):
             timing = measure.measure(

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import backends
 from backends import accelerator, devices
-from backends.base import Model, Placement, Session
-from profiler import measure, selfcheck
+from backends.base import Fact, Model, Placement, Session
+from backends.onnxruntime import OrtSession
+from profiler import measure, reference, selfcheck
 from profiler.records import Budget
 from profiler.telemetry import Reading
 from tests.simulator import Simulator
@@ -91,6 +92,49 @@ def latency(backend: str, sim: Simulator) -> dict[str, object]:
             "simulated": session.facts()["simulated"],
             "device_name": session.facts()["device_name"],
         }
+
+
+class OnSimulator:
+    """ONNX Runtime's session, whose forwards also work on the simulated device, in a stream of its own choice."""
+
+    def __init__(self, session: object, works_in: torch.Stream) -> None:
+        self._session, self._stream = session, works_in
+        self._a = torch.ones(2, 2, device=works_in.device)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, *_: object) -> None:
+        torchs = torch.accelerator.current_stream(self._stream.device)
+        torch.accelerator.set_stream(self._stream)
+        torch.mm(self._a, self._a)
+        torch.accelerator.set_stream(torchs)
+
+
+def shared_stream(sim: Simulator) -> dict[str, object]:
+    """ONNX Runtime in the stream that torch shares with it, in another one, and where it does not say in which."""
+    device = torch.device(PLACE.device)
+    torchs = torch.accelerator.current_stream(device)
+    sim.cost("aten::mm", FORWARD)
+    told = {"provider_has_user_compute_stream": "1"}
+    with backends.get("onnxruntime").load(MODEL, EXAMPLE, Placement("cpu")) as real:
+        with accelerator.own_stream(device) as stream:
+
+            def session(works_in: torch.Stream, facts: dict[str, Fact]) -> OrtSession:
+                return OrtSession(OnSimulator(real._session, works_in), EXAMPLE, Placement("cpu"), facts, stream)
+
+            workload = reference.Reference(PLACE)
+            inside = {
+                "is_torchs": torch.accelerator.current_stream(device) == stream,
+                "is_the_default": torchs == stream,
+                "device_ns": session(stream, told).device_ns(3),
+                "elsewhere_ns": session(torch.Stream(device), told).device_ns(3),
+                "unconfirmed_ns": session(stream, {}).device_ns(3),
+                "reference_ns": accelerator.device_ns(workload.run, device, 1, stream=stream),
+            }
+        # Another session may have made its own stream torch's since.
+        outside = {"later_ns": session(stream, told).device_ns(3)}
+    return inside | outside | {"is_given_back": torch.accelerator.current_stream(device) == torchs}
 
 
 class Bench(accelerator.TorchBench):
@@ -187,6 +231,7 @@ def main(library: Path) -> dict[str, object]:
     results["forward_ns"] = FORWARD
     results |= {backend: latency(backend, sim) for backend in ("eager", "torchscript")}
     results["cold"] = cold(sim)
+    results["shared_stream"] = shared_stream(sim)
     sim.cost("aten::mm", MS)
     selfcheck.LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
     kinds = (Bench, ForgetsToWait, WrongStream, ReadsEarly, KeepsPeak, Blocks, WrongGraph)

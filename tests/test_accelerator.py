@@ -49,3 +49,10 @@ def test_a_torch_session_offers_device_time():
     with Eager().load(model, np.zeros((1, 3, 2, 2), np.float32), Placement()) as session:
         assert isinstance(session, DeviceTimed)
         assert session.device_ns(3) == ()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_without_an_accelerator_there_is_no_stream_to_share(device, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with accelerator.own_stream(torch.device(device)) as stream:
+        assert stream is None

@@ -1,5 +1,6 @@
 import importlib.util
 import platform
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import backends
 from backends import onnxruntime as adapter
-from backends.base import BackendError, FallbackError, Model, Placement
+from backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from tests.test_backends import tiny
 
 PLACE = Placement()
@@ -273,3 +274,66 @@ def test_the_wheel_here_has_the_provider_that_the_fallback_tests_need():
     import onnxruntime
 
     assert "AzureExecutionProvider" in onnxruntime.get_available_providers()
+
+
+class Stream:
+    """What torch's stream tells of itself; the address 0 is the default one's."""
+
+    def __init__(self, address: int) -> None:
+        self.cuda_stream = address
+
+
+def test_the_session_for_a_gpu_works_in_torchs_stream(tmp_path, monkeypatch):
+    """All the way from the context that makes it to the provider's options."""
+
+    class OpenedError(Exception):
+        pass
+
+    def opened(_path, _options, provider, provider_options):
+        assert provider == "CUDAExecutionProvider"
+        assert provider_options["user_compute_stream"] == "4711"
+        assert provider_options["do_copy_in_default_stream"] == "1"
+        raise OpenedError
+
+    shared = {"cuda:1": Stream(4711)}
+    monkeypatch.setattr(adapter.accelerator, "own_stream", lambda device: nullcontext(shared[str(device)]))
+    monkeypatch.setattr(adapter, "_session", opened)
+    with pytest.raises(OpenedError), load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8), Placement("cuda:1")):
+        pass
+
+
+@pytest.mark.parametrize("stream", [None, Stream(0)])
+def test_a_default_stream_is_not_handed_over(stream):
+    """The provider takes its address for none given, and would work elsewhere than the events."""
+    options = backends.get("onnxruntime")._provider_options(Placement("cuda"), stream)
+    assert not {"user_compute_stream", "do_copy_in_default_stream"} & set(options)
+
+
+class Told:
+    """A session that tells more of its provider than it has."""
+
+    def __init__(self, session, options):
+        self.session, self.options = session, options
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def get_provider_options(self):
+        return {"CPUExecutionProvider": self.options}
+
+
+def test_facts_say_that_a_stream_is_shared_but_not_its_address(tmp_path):
+    """The address is another in every process, and facts that differ set visits apart."""
+    with load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8)) as session:
+        told = Told(session._session, {"has_user_compute_stream": "1", "user_compute_stream": "4711"})
+        facts = backends.get("onnxruntime")._facts(told, PLACE)
+    assert facts["provider_has_user_compute_stream"] == "1"
+    assert "4711" not in facts.values()
+
+
+def test_the_cpu_has_no_time_by_events(tmp_path):
+    with load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8)) as session:
+        assert isinstance(session, DeviceTimed)
+        assert session.device_ns(3) == ()
+        with pytest.raises(BackendError, match="call run"):
+            session.output()  # nothing ran

@@ -8,21 +8,40 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from backends import devices
 from backends.base import Placement
 from profiler import doctor, selfcheck
 from profiler.cli import app
 from profiler.errors import UserError
 from profiler.executors import LocalExecutor
+from profiler.nvml import Settings
 from profiler.records import Conditions, Failure, Measurement, Warmup
 from profiler.selfcheck import Finding
 from profiler.worker import Reply
 
 MS = 1_000_000
 QUIET = Conditions(load=0.05, steal_s=0.0, stall_s=0.01, throttled_s=0.0)
+SETTINGS = Settings(
+    power_limit_w=250.0,
+    power_limit_default_w=400.0,
+    max_clock_mhz=1980,
+    max_memory_clock_mhz=2619,
+    application_clock_mhz=1410,
+    clocks_held=True,
+    persistence=True,
+    compute_mode="default",
+    mig=False,
+    ecc=True,
+    pcie_generation=4,
+    pcie_generation_max=5,
+    pcie_width=16,
+    pcie_width_max=16,
+)
 MEASURED = Measurement(((9 * MS, 8 * MS),), 1, (), None, Warmup((), steady=True), 1e-7, QUIET, {})
 
 
@@ -145,10 +164,11 @@ class Scripted:
     def __init__(self, **answers: object) -> None:
         self.answers = {
             "use_threads": lambda count: (count, count, float(count)),
-            "device_reason": lambda device: (device, None),
+            "device_reason": lambda device: (device, None, None),
             "calibrate": lambda _task: (3, [5 * MS] * 8),
             "visit": lambda _task: Reply(MEASURED),
             "check_device": lambda _device: [Finding("events scale", "pass", "2.0")],
+            "device_settings": lambda _device: SETTINGS,
         } | answers
 
     def call(self, function: Callable[..., object], argument: object, timeout_s: float, limits: object) -> object:
@@ -193,7 +213,7 @@ def test_what_cannot_be_told_fails_nothing(machine, capsys):
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
-        ({"device_reason": ("cpu", "no such device")}, "device"),
+        ({"device_reason": ("cpu", "no such device", None)}, "device"),
         ({"device_reason": Failure("crashed", "killed by signal 11")}, "device"),
         ({"use_threads": Failure("timeout", "no result")}, "threads (1)"),
         ({"calibrate": Failure("oom", "out of memory")}, "reference"),
@@ -207,11 +227,13 @@ def test_one_fault_is_enough_to_fail(broken, check, machine, capsys):
 
 
 def test_a_device_that_does_not_work_is_not_examined_further(machine, capsys):
-    machine(device_reason=("cuda:0", "the driver is missing"))
+    machine(device_reason=("cuda:0", "the driver is missing", None))
     assert doctor.run("cuda:0", as_json=True) == 1
-    checks = found(capsys)
+    answer = json.loads(capsys.readouterr().out)
+    checks = {finding["check"]: finding for finding in answer["findings"]}
     assert checks["device"]["said"] == "the driver is missing"
     assert not {"reference", "events scale", "self-check"} & set(checks)
+    assert answer["settings"] is None
 
 
 def test_an_accelerator_is_checked_by_itself(machine, capsys):
@@ -221,6 +243,73 @@ def test_an_accelerator_is_checked_by_itself(machine, capsys):
     machine(check_device=Failure("crashed", "killed by signal 6"))
     assert doctor.run("cuda:0", as_json=True) == 1
     assert found(capsys)["self-check"]["said"] == "killed by signal 6"
+
+
+@pytest.mark.parametrize(("device", "label"), [("xpu", "XPU"), ("mps", "MPS"), ("cuda:0", "ROCm")])
+def test_an_untested_platform_is_labelled(device, label, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.2" if label == "ROCm" else None)
+    monkeypatch.setattr(devices, "unavailable", lambda _device: None)
+    finding = doctor.device_usable(doctor.device_reason(device))
+    assert finding.status == "pass"
+    assert f"untested on {label}" in finding.said
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_cpu_and_cuda_carry_no_such_label(device, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(devices, "unavailable", lambda _device: None)
+    assert doctor.device_usable(doctor.device_reason(device)).said == f"torch computes on {device}"
+
+
+def test_settings_are_reported_and_fail_nothing(machine, capsys):
+    machine(device_settings=replace(SETTINGS, compute_mode="prohibited", persistence=False))
+    assert doctor.run("cuda:0", as_json=False) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("250 W, default 400 W", "at most 1980 MHz, 1410 MHz set", "prohibited", "4, at most 5"):
+        assert words in printed
+    doctor.run("cuda:0", as_json=True)
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["power_limit_w"], settings["power_limit_default_w"]) == (250.0, 400.0)
+
+
+def test_settings_that_are_not_told_are_empty(machine, capsys):
+    """As on a MIG partition: null in JSON, an empty cell in the table, never 0 or off."""
+    silent = Settings(**dict.fromkeys(Settings.__dataclass_fields__))
+    assert {value for _, value in doctor.settings_rows(silent)} == {""}
+    assert ("PCIe lanes", "at most 16") in doctor.settings_rows(replace(silent, pcie_width_max=16))
+    assert ("ECC", "off") in doctor.settings_rows(replace(silent, ecc=False))
+    machine(device_settings=silent)
+    assert doctor.run("cuda:0", as_json=True) == 0
+    assert set(json.loads(capsys.readouterr().out)["settings"].values()) == {None}
+
+
+@pytest.mark.parametrize("answer", ["no driver [here]", Failure("crashed", "no driver [here]")])
+def test_why_there_are_no_settings_is_said(answer, machine, capsys):
+    machine(device_settings=answer)
+    assert doctor.run("cuda:0", as_json=False) == 0
+    assert "settings of cuda:0 are not told: no driver [here]" in capsys.readouterr().out
+    doctor.run("cuda:0", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["settings"], told["settings_note"]) == (None, "no driver [here]")
+
+
+def test_settings_are_read_while_the_device_works():
+    """At rest the link falls back and no setting holds the clocks."""
+    order = []
+
+    class Working:
+        def work(self, units):
+            order.append("work")
+
+        def sync(self):
+            order.append("sync")
+
+    def read():
+        order.append("read")
+        return SETTINGS
+
+    assert selfcheck.settings_at_work(Working(), read, lambda _seconds: order.append("sleep")) == SETTINGS
+    assert order == ["work", "sleep", "read", "sync"]
 
 
 def test_the_table_counts(machine, capsys):

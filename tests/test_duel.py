@@ -101,7 +101,7 @@ def test_a_hog_in_step_with_the_slots_biases_nothing_in_random_order_and_everyth
 
 def _fixed_block(a: duel.Slot, b: duel.Slot) -> duel.Block:
     first, second, third, fourth = a(), b(), a(), b()
-    return duel.Block(False, (*first, *third), (*second, *fourth))
+    return duel.Block(candidate_first=False, baseline_ns=(*first, *third), candidate_ns=(*second, *fourth))
 
 
 def test_time_that_is_used_up_ends_before_the_next_look() -> None:

@@ -96,7 +96,7 @@ def test_a_change_between_half_the_limit_and_the_limit_says_so() -> None:
     noisy = _trial(0.045, noise=0.012, seed=3, blocks=20)
     verdict = _judged(Scripted([noisy, noisy]))
     assert verdict.status == "regression"
-    assert "surely more than 2.5%, and 5% is not ruled out" in verdict.reason
+    assert "surely more than 2.5%, half of the limit" in verdict.reason
 
 
 def test_noise_is_inconclusive_and_names_the_limit_that_would_have_passed() -> None:

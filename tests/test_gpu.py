@@ -43,12 +43,14 @@ def visited(executor):
 
 def test_doctor_accepts_the_gpu(capsys):
     doctor.run(DEVICE, as_json=True)
-    findings = {found["check"]: found for found in json.loads(capsys.readouterr().out)["findings"]}
+    answer = json.loads(capsys.readouterr().out)
+    findings = {found["check"]: found for found in answer["findings"]}
     # The host may be noisy; what is said of the GPU must hold all the same.
     host = {"noise", "clock resolution", "free disk", "reference"}
     assert not [found for check, found in findings.items() if found["status"] == "fail" and check not in host]
     assert findings["events match the host"]["status"] == "pass"
     assert findings["memory peak"]["status"] == "pass"
+    assert answer["settings_note"] is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -56,7 +58,7 @@ def test_a_visit_measures(backend, visited):
     assert isinstance(visited[backend], Measurement), visited[backend]
 
 
-@pytest.mark.parametrize("backend", ["eager", "torchscript", "eager:cuda_graph=1"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_time_by_events_is_no_more_than_time_by_the_host(backend, visited):
     measured = visited[backend]
     host = statistics.median(ns / measured.calls_per_sample for block in measured.samples_ns for ns in block)
@@ -72,6 +74,7 @@ def test_every_node_of_onnxruntime_is_on_cuda(visited):
     facts = visited["onnxruntime"].facts
     assert facts["provider"] == "CUDAExecutionProvider"
     assert facts.get("nodes_CPUExecutionProvider", 0) == 0
+    assert facts["provider_has_user_compute_stream"] == "1"
 
 
 def test_the_visit_watched_its_gpu(visited):

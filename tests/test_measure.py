@@ -126,6 +126,24 @@ def test_warm_up_gives_up_and_says_so() -> None:
     assert clock.now <= 500 * MS
 
 
+def test_warm_up_goes_on_until_the_devices_clock_stands_still() -> None:
+    clock = Clock()
+    warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock, lambda: clock.now >= 500 * MS)
+    assert warmup == measure.Warmup((10 * MS,) * 50, steady=True)
+
+
+def test_a_devices_clock_that_never_stands_still_is_given_up_and_said() -> None:
+    clock = Clock()
+    warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(warmup_s=0.5), clock, lambda: False)
+    assert warmup == measure.Warmup((10 * MS,) * 50, steady=False)
+
+
+def test_a_devices_clock_that_stands_still_makes_no_drifting_sample_steady() -> None:
+    clock = Clock()
+    getting_faster = (round(100 * MS * 0.9**i) for i in range(1000))
+    assert not measure.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock, lambda: True).steady
+
+
 def test_a_disturbance_in_the_warm_up_is_not_taken_for_warming() -> None:
     clock = Clock()
     times = chain([10 * MS, 80 * MS, 70 * MS], repeat(10 * MS))

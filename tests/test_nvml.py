@@ -5,15 +5,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from backends.base import Placement
 from profiler import energy, plan, telemetry, worker
+from profiler.cli import app
 from profiler.records import Budget, Case, Conditions, Measurement, Record, Warmup
 from profiler.run import Progress
 from profiler.store import Run
@@ -36,7 +39,16 @@ HEALTHY = {
     "utilisation": "90",
     "memory": "1048576",
     "max_clock": "1590",
-    "power_limit": "70000",
+    "max_memory_clock": "5001",
+    "application_clock": "585",
+    "power_limit": "60000",
+    "power_default": "70000",
+    "persistence": "1",
+    "compute_mode": "3",
+    "pcie_generation": "1",
+    "pcie_generation_max": "3",
+    "pcie_width": "8",
+    "pcie_width_max": "16",
     "mig": "0",
     "ecc": "1",
     "processes": "none",
@@ -82,8 +94,13 @@ def watched(uuid="GPU-aaaa"):
 
 
 def asked(expression):
-    """The value of an expression over ``nvml`` and ``host`` in a fresh process."""
-    code = f"import json; from profiler import host, nvml; print(json.dumps({expression}))"
+    """The value of an expression over ``nvml``, ``host`` and ``settings()`` in a fresh process."""
+    code = (
+        "import json; from dataclasses import asdict; from profiler import host, nvml\n"
+        "def settings():\n"
+        "    with nvml.opened(): return asdict(nvml.settings(nvml.handle('GPU-aaaa')))\n"
+        f"print(json.dumps({expression}))"
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
@@ -214,6 +231,141 @@ def test_the_host_key_tells_gpus_and_drivers_apart(gpu):
     assert len(set(keys)) == 3
 
 
+def test_settings_hold_everything_in_its_unit(gpu):
+    gpu(events="0x2")
+    assert asked("settings()") == {
+        "power_limit_w": 60.0,
+        "power_limit_default_w": 70.0,
+        "max_clock_mhz": 1590,
+        "max_memory_clock_mhz": 5001,
+        "application_clock_mhz": 585,
+        "clocks_held": True,
+        "persistence": True,
+        "compute_mode": "exclusive process",
+        "mig": False,
+        "ecc": True,
+        "pcie_generation": 1,
+        "pcie_generation_max": 3,
+        "pcie_width": 8,
+        "pcie_width_max": 16,
+    }
+
+
+@pytest.mark.parametrize("events", ["0", "0x1", "0x4"])
+def test_only_clocks_that_somebody_set_are_called_held(events, gpu):
+    gpu(events=events)
+    assert asked("settings()")["clocks_held"] is False
+
+
+SETTINGS_BY_METRIC = {
+    "power_limit": "power_limit_w",
+    "power_default": "power_limit_default_w",
+    "max_clock": "max_clock_mhz",
+    "max_memory_clock": "max_memory_clock_mhz",
+    "application_clock": "application_clock_mhz",
+    "events": "clocks_held",
+    "persistence": "persistence",
+    "compute_mode": "compute_mode",
+    "mig": "mig",
+    "ecc": "ecc",
+    "pcie_generation": "pcie_generation",
+    "pcie_generation_max": "pcie_generation_max",
+    "pcie_width": "pcie_width",
+    "pcie_width_max": "pcie_width_max",
+}
+
+
+def test_settings_that_are_not_supported_are_empty(gpu):
+    gpu(**dict.fromkeys(SETTINGS_BY_METRIC))
+    assert asked("settings()") == dict.fromkeys(SETTINGS_BY_METRIC.values())
+
+
+def test_one_setting_that_may_not_be_asked_hides_no_other(gpu):
+    gpu(power_default="!4", pcie_width="!3")
+    settings = asked("settings()")
+    assert {name for name, value in settings.items() if value is None} == {"power_limit_default_w", "pcie_width"}
+
+
+@pytest.mark.parametrize(
+    ("clocks", "still"),
+    [
+        ([1500] * telemetry.CLOCK_READINGS, True),
+        ([300, 900, *[1500] * telemetry.CLOCK_READINGS], True),
+        ([*[1500] * telemetry.CLOCK_READINGS, 1400], False),
+        ([1500, 1515, 1530, 1515, 1500], True),
+        ([1500, 1515, 1530, 1545, 1500], False),
+        ([1500] * (telemetry.CLOCK_READINGS - 1), False),
+        ([], False),
+    ],
+)
+def test_a_clock_stands_still_within_two_per_cent(clocks, still):
+    assert telemetry.stands_still(clocks) is still
+
+
+def settles(watch, seconds=20.0):
+    """Whether the watch says so before its deadline, while its child still runs."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and watch._process.poll() is None:
+        if watch.settled():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_a_clock_that_rises_and_then_stands_still_settles(gpu):
+    """Asking moves nothing: all readings are there at the end, in their order."""
+    gpu(clock="300 600 900 1200 1500")
+    watch = telemetry.Watch("GPU-aaaa", interval_s=0.01)
+    assert settles(watch)
+    readings, note = watch.stop()
+    clocks = [reading.clock_mhz for reading in readings]
+    assert clocks[:4] == [300, 600, 900, 1200]
+    assert set(clocks[4:]) == {1500}
+    assert len(clocks) >= 4 + telemetry.CLOCK_READINGS
+    assert note is None
+
+
+def test_a_clock_that_goes_on_moving_does_not_settle(gpu):
+    gpu(clock=" ".join(["1500", "1400"] * 30))
+    watch = telemetry.Watch("GPU-aaaa", interval_s=0.05)
+    assert not settles(watch, 0.8)
+    watch.stop()
+
+
+def test_a_lost_gpu_is_not_waited_for(gpu):
+    gpu(clock=f"300 600 {LOST}")
+    watch = telemetry.Watch("GPU-aaaa", interval_s=0.001)
+    watch._process.wait(timeout=20)
+    assert watch.settled()
+    watch.stop()
+
+
+@pytest.mark.parametrize("uuid", ["GPU-aaaa", "GPU-zzzz"])
+def test_where_nobody_tells_the_clock_nothing_is_waited_for(uuid, gpu):
+    gpu(clock=None)
+    watch = telemetry.Watch(uuid, interval_s=0.01)
+    deadline = time.monotonic() + 20
+    while not watch.settled():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    watch.stop()
+
+
+def test_a_visit_does_not_call_itself_warm_while_the_clock_moves(gpu, monkeypatch):
+    """The fake forward is steady from its first sample: only the clock can keep it warming up."""
+    monkeypatch.setattr(worker.accelerator, "uuid", lambda _device: "GPU-bbbb")
+    monkeypatch.setattr(energy, "SECONDS", 0.01)
+    case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
+
+    def is_steady(seconds, clock):
+        gpu(clock=clock)
+        task = worker.Task(case, Budget(visit_s=0.01, warmup_s=seconds), None, None)
+        return worker.visit(task).outcome.warmup.steady
+
+    assert not is_steady(0.7, " ".join(["1500", "1000"] * 30))
+    assert is_steady(20.0, "300 1500")
+
+
 def test_watching_ends_when_told(gpu):
     gpu()
     with telemetry.watching("GPU-aaaa") as watch:
@@ -323,3 +475,12 @@ def test_a_plan_for_two_gpus_says_what_they_share():
     assert any("share this host's power" in note for note in plan.notes(two))
     one = plan.from_flags(models="resnet50", devices="cpu,cuda:1", backends="eager")
     assert not any("power" in note for note in plan.notes(one))
+
+
+@pytest.mark.parametrize("flag", ["--device", "--devices"])
+def test_both_spellings_take_several_gpus_and_say_once_what_they_share(flag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = ["run", "--model", "resnet50", "--backend", "eager", flag, "cuda:0,cuda:1", "--dry-run"]
+    done = CliRunner().invoke(app, told)
+    assert done.exit_code == 0, done.output
+    assert " ".join(done.output.split()).count("cuda:0, cuda:1 are visited one at a time") == 1

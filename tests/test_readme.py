@@ -26,6 +26,8 @@ BRIEF = ["--visit", "20ms", "--rounds", "1"]
 
 
 def brief(arguments: list[str]) -> list[str]:
+    if arguments[:1] == ["gate"]:
+        return [*arguments, "--no-self-test"]
     if arguments[:1] != ["run"] or "--dry-run" in arguments:
         return arguments
     # One runtime is enough where three, or exports of many networks, would take minutes.
@@ -80,3 +82,28 @@ def test_pictures_and_links_exist() -> None:
     assert targets
     missing = [target for target in targets if not (ROOT / target).exists()]
     assert missing == []
+
+
+def test_the_suite_of_the_gate_is_read(tmp_path: Path) -> None:
+    from profiler import suite
+
+    [text] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    file = tmp_path / "gate.toml"
+    file.write_text(text, encoding="utf-8")
+    pairs = suite.load(file)
+    assert [pair.label for pair in pairs] == [
+        "old.onnx @onnxruntime -> new.onnx @onnxruntime",
+        "git:origin/main detector.model:build @eager -> detector.model:build @eager",
+    ]
+    assert [(pair.max_slowdown, pair.max_memory_growth) for pair in pairs] == [(0.05, None), (0.03, 0.10)]
+
+
+def test_the_tests_of_the_fixture_are_collected(tmp_path: Path) -> None:
+    [text] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    file = tmp_path / "test_latency.py"
+    file.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--setup-plan", "-q", str(file)],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.count("latency_gate") >= 3, done.stdout + done.stderr

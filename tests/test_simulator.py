@@ -65,6 +65,26 @@ def test_flushing_the_cache_is_not_timed(results):
     assert found["busy_ns"] == 3 * 11 * results["forward_ns"]
 
 
+def test_events_time_onnxruntime_in_the_stream_that_it_shares_with_torch(results):
+    found = results["shared_stream"]
+    assert found["is_torchs"] is True
+    assert found["is_the_default"] is False
+    assert found["device_ns"] == pytest.approx([results["forward_ns"]] * 3, rel=0.05)
+    assert found["later_ns"] == pytest.approx([results["forward_ns"]] * 3, rel=0.05)
+    assert found["is_given_back"] is True
+
+
+def test_the_reference_runs_in_the_shared_stream(results):
+    """It holds one matrix product, which takes as long as a forward here."""
+    assert results["shared_stream"]["reference_ns"] == pytest.approx([results["forward_ns"]], rel=0.1)
+
+
+def test_a_runtime_that_works_in_another_stream_is_far_off(results):
+    """What the tests above are worth; so without the provider's word for the stream there is no time by events."""
+    assert max(results["shared_stream"]["elsewhere_ns"]) < 0.05 * results["forward_ns"]
+    assert results["shared_stream"]["unconfirmed_ns"] == []
+
+
 @pytest.mark.parametrize("backend", ["eager", "torchscript"])
 def test_rows_say_that_they_are_simulated(backend, results):
     assert results[backend]["simulated"] is True

@@ -104,10 +104,20 @@ int nvmlDeviceGetClockInfo(Device d, unsigned kind, unsigned *mhz) {
     return small(kind == 1 ? "clock" : kind == 2 ? "memory_clock" : "other_clock", d, mhz);
 }
 int nvmlDeviceGetMaxClockInfo(Device d, unsigned kind, unsigned *mhz) {
-    return kind == 1 ? small("max_clock", d, mhz) : UNSUPPORTED;
+    return kind == 1 ? small("max_clock", d, mhz) : kind == 2 ? small("max_memory_clock", d, mhz) : UNSUPPORTED;
+}
+int nvmlDeviceGetApplicationsClock(Device d, unsigned kind, unsigned *mhz) {
+    return kind == 1 ? small("application_clock", d, mhz) : UNSUPPORTED;
 }
 int nvmlDeviceGetTotalEnergyConsumption(Device d, unsigned long long *mj) { return number("energy", d, mj); }
 int nvmlDeviceGetEnforcedPowerLimit(Device d, unsigned *mw) { return small("power_limit", d, mw); }
+int nvmlDeviceGetPowerManagementDefaultLimit(Device d, unsigned *mw) { return small("power_default", d, mw); }
+int nvmlDeviceGetPersistenceMode(Device d, unsigned *mode) { return small("persistence", d, mode); }
+int nvmlDeviceGetComputeMode(Device d, unsigned *mode) { return small("compute_mode", d, mode); }
+int nvmlDeviceGetCurrPcieLinkGeneration(Device d, unsigned *value) { return small("pcie_generation", d, value); }
+int nvmlDeviceGetMaxPcieLinkGeneration(Device d, unsigned *value) { return small("pcie_generation_max", d, value); }
+int nvmlDeviceGetCurrPcieLinkWidth(Device d, unsigned *value) { return small("pcie_width", d, value); }
+int nvmlDeviceGetMaxPcieLinkWidth(Device d, unsigned *value) { return small("pcie_width_max", d, value); }
 int nvmlDeviceGetPowerUsage(Device d, unsigned *mw) { return small("power", d, mw); }
 int nvmlDeviceGetUtilizationRates(Device d, Utilisation *u) { u->memory = 0; return small("utilisation", d, &u->gpu); }
 

@@ -6,7 +6,7 @@ import time
 from statistics import median
 from typing import Any
 
-from profiler import measure
+from profiler import heap, measure
 from profiler.estimate import visit_estimate
 from profiler.records import Budget, Conditions, Measurement
 from tests.studies import lab
@@ -48,6 +48,7 @@ def mean_of_calls(job: lab.Job) -> float:
 
 def side_by_side(job: lab.Job) -> list[dict[str, float]]:
     """Return, for each turn in one process, ours, the raw time beside the reference, alone, and a bare loop, in ns."""
+    heap.keep_freed()
     turns = []
     with lab.session(job) as (loaded, _):
         beside = lab.workload(job)
