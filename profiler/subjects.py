@@ -64,7 +64,7 @@ def parse(text: str) -> Spec:
         raise UserError(f"{text!r} names no model; {EXAMPLES}")
     if len(words) not in (0, 1, 3) or (len(words) == 3 and not _is_scaling(words[2])):
         raise UserError(f"{text!r} is not a model; {EXAMPLES}")
-    model, scaling, factor = (words + ["", "", ""])[:3]
+    model, scaling, factor = [*words, "", "", ""][:3]
     return Spec(model or None, scaling, factor, backend, revision)
 
 

@@ -13,8 +13,8 @@ from profiler.gate import Judged, exit_code
 from profiler.units import format_duration, format_share
 
 RULE = (
-    "Wilcoxon's exact signed-rank test on interleaved blocks at 0.0025, looked at after 10, 20, 40 and 80; a regression "
-    "is surely more than half of the limit, and more than three quarters where surely less than the limit; seen twice"
+    "Wilcoxon's exact signed-rank test on interleaved blocks at 0.0025, looked at after 10, 20, 40 and 80; a "
+    "regression is surely more than half of the limit, and more than three quarters where surely less than all; twice"
 )
 _NEXT = {
     "regression": "profile both sides in detail: profiler run --model A,B; the limit is --max-slowdown",
