@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RUNS = 3
 
 _STATUS = Path("/proc/self/status")
+_SMAPS = Path("/proc/self/smaps")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 #: Resets the high-water mark of the resident set (Linux Documentation/filesystems/proc.rst, ``clear_refs``).
 _RESET_PEAK = "5"
@@ -58,7 +59,8 @@ class ProcessPeak:
     """The resident set of this process, as the kernel counts it.
 
     A forked process starts with the pages of its parent in its resident set, and a page that it then writes replaces
-    one that it shared. So the parent's memory is part of the level and cancels.
+    one that it shared. So the parent's memory is part of the level and cancels. Pages of libraries that are touched for
+    the first time, or again after the kernel had taken them back, are no memory of the model's: they do not count.
     """
 
     source = "process"
@@ -67,6 +69,7 @@ class ProcessPeak:
         # What looking costs, in pages of code and buffers, belongs to the level.
         self.reset()
         _status("VmHWM")
+        self._libraries = of_libraries()
         self._level = resident()
 
     def reset(self) -> None:
@@ -74,8 +77,9 @@ class ProcessPeak:
         _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
 
     def peak(self) -> int | None:
-        """Return the high-water mark above the level, in bytes."""
-        return max(0, _status("VmHWM") - self._level)
+        """Return the high-water mark above the level, in bytes, less what libraries have taken since."""
+        mark = _status("VmHWM")
+        return max(0, mark - self._level - max(0, of_libraries() - self._libraries))
 
 
 class AllocatorPeak:
@@ -190,6 +194,24 @@ def settle() -> None:
 def resident() -> int:
     """Return the bytes of this process that are in memory now."""
     return _status("VmRSS")
+
+
+def of_libraries() -> int:
+    """Return the bytes of shared libraries that are in this process's memory now."""
+    with _SMAPS.open(encoding="utf-8", errors="replace") as lines:
+        return parse_smaps(lines)
+
+
+def parse_smaps(lines: Iterable[str]) -> int:
+    """Return the resident bytes of mappings of shared libraries in /proc/self/smaps (man 5 proc_pid_smaps)."""
+    total, library = 0, False
+    for line in lines:
+        name, _, rest = line.partition(" ")
+        if not name.endswith(":"):
+            library = ".so" in rest.rpartition("/")[2]
+        elif library and name == "Rss:":
+            total += int(rest.split()[0]) * 1024
+    return total
 
 
 def _status(field: str) -> int:

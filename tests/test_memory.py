@@ -128,6 +128,24 @@ def test_a_visit_measures_the_bytes_that_the_fake_touches(at):
     assert (reply.outcome.arena_bytes, reply.resolution) == (None, 224)
 
 
+def test_pages_of_libraries_are_told_from_those_of_data():
+    text = """7f00-7f10 r-xp 00000000 08:01 42   /usr/lib/libtorch.so.2
+Size:   100 kB
+Rss:     64 kB
+Pss:     32 kB
+7f10-7f20 r--p 00000000 08:01 43   /data/my.model/weights.bin
+Rss:    512 kB
+7f20-7f30 rw-p 00000000 00:00 0
+Rss:    256 kB
+7f30-7f40 r-xp 00000000 08:01 44   /usr/lib/python/_speed.cpython-311-x86_64-linux-gnu.so
+Rss:     16 kB
+7f40-7f50 rw-p 00000000 00:00 0   [heap]
+Rss:    128 kB
+"""
+    assert memory.parse_smaps(text.splitlines(keepends=True)) == (64 + 16) * 1024
+    assert MIB < memory.of_libraries() < memory.resident()
+
+
 def test_the_level_of_a_process_and_its_status_file():
     text = "Name:\tpython\nVmHWM:\t  123456 kB\nVmRSS:\t    1000 kB\n"
     assert memory.parse_status(text, "VmHWM") == 123456 * 1024
