@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -16,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from backends.base import Placement
-from profiler import gate, verdicts
+from profiler import gate, host, verdicts
 from profiler.cli import app
 from profiler.decision import LOOKS, Rule
 from profiler.duel import Block, Trial
@@ -279,6 +280,26 @@ def test_exit_3_when_it_cannot_tell() -> None:
     assert undecided.stdout.startswith("INCONCLUSIVE")
 
 
+def test_exit_4_when_the_stored_run_is_of_another_machine(tmp_path: Path) -> None:
+    plan, stored = tmp_path / "plan.toml", tmp_path / "stored"
+    plan.write_text(
+        'models = ["regnety_200mf"]\nbackends = ["fake:duration_ms=1"]\nthreads = 1\n'
+        '[budget]\nvisit_s = "20ms"\nrounds = 3\nmin_rounds = 3\n',
+        encoding="utf-8",
+    )
+    measured = [sys.executable, "-m", "profiler", "run", str(plan), "--out", str(stored)]
+    subprocess.run(measured, check=True, capture_output=True)
+    same = _run(str(plan), "--against", str(stored), "--max-slowdown", "50%", "--out", str(tmp_path / "now"))
+    assert same.returncode == 0, same.stdout + same.stderr
+    journal = stored / "journal.jsonl"
+    key = host.key()
+    text = journal.read_text(encoding="utf-8").replace(key, "0" * len(key))
+    journal.write_text(re.sub(r'"cpu": ?"[^"]*"', '"cpu": "another"', text), encoding="utf-8")
+    other = _run(str(plan), "--against", str(stored), "--out", str(tmp_path / "again"))
+    assert other.returncode == 4, other.stdout + other.stderr
+    assert "cpu is" in other.stdout
+
+
 def test_json_holds_the_raw_blocks_the_machine_and_the_rule() -> None:
     done = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1.2", "--no-self-test", "--json")
     whole = json.loads(done.stdout)
@@ -361,8 +382,6 @@ def test_a_wrong_suite_names_the_key(text: str, sentence: str, tmp_path: Path) -
     suite.write_text(text, encoding="utf-8")
     result = CliRunner().invoke(app, ["gate", str(suite)])
     assert isinstance(result.exception, UserError)
-    import re
-
     assert re.search(sentence, str(result.exception))
     assert str(suite) in str(result.exception)
 
