@@ -17,12 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import backends
-from backends.base import Fact, Session
+from backends.base import BackendError, Fact, Model, Placement, Session
 from profiler import heap, measure
 from profiler.decision import Rule, decide
 from profiler.records import Budget, Case
+
+if TYPE_CHECKING:
+    from backends.base import Array
 
 #: A slot lasts at least this long and holds at least this many samples.
 SLOT_NS = 20_000_000
@@ -116,8 +120,7 @@ def slot_shape(forward_ns: float, settle: int) -> measure.Shape:
 def prepared(session: measure.Workload, settle: int, clock: measure.Clock = time.perf_counter_ns) -> Slot:
     """Warm up a session and return its slot."""
     warmup = measure.warm_up(session, Budget(warmup_s=WARMUP_S), clock)
-    forward = min(warmup.samples_ns[len(warmup.samples_ns) // 2 :])
-    shape = slot_shape(forward, settle)
+    shape = slot_shape(warmup.typical_ns, settle)
     return lambda: [ns / shape.calls for ns in measure.time_block(session, shape, clock)]
 
 
@@ -172,12 +175,27 @@ def loaded(case: Case, cache: Path | None) -> Iterator[Session]:
     """Load ``case`` and run it once."""
     from profiler.network import load_network
 
-    backend = backends.get(case.backend)
-    reason = backend.unavailable(case.placement)
+    def build() -> tuple[Model, Array]:
+        network = load_network(case, cache)
+        return network.model, network.example
+
+    with opened(case.backend, case.placement, build) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def opened(name: str, placement: Placement, build: Callable[[], tuple[Model, Array]]) -> Iterator[Session]:
+    """Load what ``build`` returns, a model and its example, and run it once.
+
+    Raises:
+        BackendError: The backend ``name`` cannot serve ``placement`` here; nothing was built.
+    """
+    backend = backends.get(name)
+    reason = backend.unavailable(placement)
     if reason is not None:
-        raise backends.base.BackendError(reason)
-    network = load_network(case, cache)
-    with backend.load(network.model, network.example, case.placement) as session:
+        raise BackendError(reason)
+    model, example = build()
+    with backend.load(model, example, placement) as session:
         session.run()
         session.sync()
         yield session

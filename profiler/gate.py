@@ -8,25 +8,24 @@ that this machine cannot tell from the difference between two processes of the s
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import random
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from profiler import decision, duel, gitref, host, remote, run
+from profiler import decision, duel, gitref, host, kept, remote, run
 from profiler.decision import Interval, Rule
 from profiler.duel import Trial
 from profiler.errors import UserError
-from profiler.records import Budget, Failure
+from profiler.records import Budget, Failure, Memory
 from profiler.subjects import Subject
 from profiler.units import format_bytes, format_share
-from profiler.worker import Limits
+from profiler.worker import Limits, Task, visit
 
 if TYPE_CHECKING:
     from profiler.executors import Executor
@@ -45,6 +44,8 @@ SELF_TESTS = 5
 BIAS_SURE = 15.09
 #: A trial begins no further look that would end after this, in seconds.
 SECONDS = 300.0
+#: Peaks of the same model in two fresh processes differ by less than this (tests/studies/study_memory.py), in bytes.
+MEMORY_NOISE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,6 @@ class Together:
 
     def peak_bytes(self, side: str) -> dict[str, int] | Failure:
         """See :class:`Contest`."""
-        from profiler.records import Memory
-        from profiler.worker import Task, visit
-
         subject: Subject = getattr(self.pair, side)
         task = Task(subject.case, Budget(), None, self.cache, "memory")
         reply = self.executor.call(visit, task, remote.LOAD_S, Limits())
@@ -337,7 +335,7 @@ def _with_memory(verdict: Verdict, contest: Contest, allowed: float) -> Verdict:
     for side in ("baseline", "candidate"):
         found = contest.peak_bytes(side)
         if isinstance(found, Failure):
-            return _replaced(verdict, "error", f"memory of the {side}: {found.reason}", {}, found.detail)
+            return replace(verdict, status="error", reason=f"memory of the {side}: {found.reason}", detail=found.detail)
         # The device's allocator is what the model asked for; the process is all there is on the CPU.
         peaks[side] = found.get("allocated") or found["process"]
     growth = peaks["candidate"] / peaks["baseline"] - 1
@@ -348,15 +346,7 @@ def _with_memory(verdict: Verdict, contest: Contest, allowed: float) -> Verdict:
     failed = growth > allowed and peaks["candidate"] - peaks["baseline"] > MEMORY_NOISE
     status = "regression" if failed else verdict.status
     reason = said if verdict.rule is None else f"{verdict.reason}; {said}"
-    return _replaced(verdict, status, reason, peaks, verdict.detail)
-
-
-#: Peaks of the same model in two fresh processes differ by less than this (tests/studies/study_memory.py), in bytes.
-MEMORY_NOISE = 1 << 20
-
-
-def _replaced(verdict: Verdict, status: Status, reason: str, peaks: dict[str, int], detail: str) -> Verdict:
-    return Verdict(verdict.pair, status, reason, verdict.rule, verdict.trials, verdict.bias, peaks, detail)
+    return replace(verdict, status=status, reason=reason, peaks=peaks)
 
 
 def measure_bias(contest: Contest, seed: int) -> Bias | Failure:
@@ -381,29 +371,16 @@ class Biases:
 
     def get(self, name: str, measured: Callable[[], Bias | Failure]) -> Bias | Failure:
         """Return the bias kept under ``name``; measure and keep it where there is none."""
-        kept = self._load()
+        known = kept.load(self._file)
         with contextlib.suppress(KeyError, TypeError):
-            return Bias(tuple(kept[name]["estimates"]), tuple(kept[name]["errors"]))
+            return Bias(tuple(known[name]["estimates"]), tuple(known[name]["errors"]))
         bias = measured()
         if isinstance(bias, Bias):
-            self._keep(kept | {name: {"estimates": bias.estimates, "errors": bias.errors}})
+            try:
+                kept.keep(self._file, name, asdict(bias))
+            except OSError as error:
+                print(f"the self-test could not be kept ({error}); it is made again next time", file=sys.stderr)
         return bias
-
-    def _load(self) -> dict[str, dict[str, list[float]]]:
-        try:
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return kept if isinstance(kept, dict) else {}
-
-    def _keep(self, biases: dict[str, object]) -> None:
-        temporary = self._file.with_name(f".{self._file.name}.{random.getrandbits(32):08x}")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(biases, indent=1), encoding="utf-8")
-            temporary.replace(self._file)
-        except OSError as error:
-            print(f"the self-test could not be kept ({error}); it is made again next time", file=sys.stderr)
 
 
 def exit_code(verdicts: Iterable[Judged]) -> int:
@@ -465,20 +442,25 @@ def judge_one(pair: Pair, options: Options, seed: int, among: int = 1) -> Verdic
 
 
 def _judged(pair: Pair, pairs: int, executor: Executor, options: Options, seed: int) -> Verdict:
-    rule = Rule(pair.max_slowdown).shared(pairs) if pair.max_slowdown is not None else None
-    kept = Biases(run.cache_folder())
     try:
         with _contest(pair, executor, options) as contest:
-            name = f"{host.key()} {pair.baseline.case.key} {pair.baseline.revision or ''} {type(contest).__name__}"
-
-            def bias() -> Bias | Failure | None:
-                if not options.self_test:
-                    return None
-                return kept.get(name, lambda: measure_bias(contest, seed + 100))
-
-            return judge(pair, contest, rule, bias, seed)
+            name = f"{pair.baseline.case.key} {pair.baseline.revision or ''}"
+            return settle(pair, contest, name, options, seed, pairs)
     except UserError as error:
-        return Verdict(pair, "error", str(error), rule)
+        return Verdict(pair, "error", str(error))
+
+
+def settle(pair: Pair, contest: Contest, name: str, options: Options, seed: int, among: int) -> Verdict:
+    """Judge one of ``among`` pairs, by the bias that is kept for its baseline's ``name`` on this machine."""
+    rule = Rule(pair.max_slowdown).shared(among) if pair.max_slowdown is not None else None
+
+    def bias() -> Bias | Failure | None:
+        if not options.self_test:
+            return None
+        whose = f"{host.key()} {name} {type(contest).__name__}"
+        return Biases(run.cache_folder()).get(whose, lambda: measure_bias(contest, seed + 100))
+
+    return judge(pair, contest, rule, bias, seed)
 
 
 @contextlib.contextmanager

@@ -107,6 +107,11 @@ class Warmup:
     samples_ns: tuple[int, ...]
     steady: bool
 
+    @property
+    def typical_ns(self) -> int:
+        """A rough time of one forward, in ns: the fastest of the later half."""
+        return min(self.samples_ns[len(self.samples_ns) // 2 :])
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:

@@ -13,22 +13,23 @@ latency is a ratio to the reference beside it times that nominal time.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.base import Placement
+from profiler import kept
 
 if TYPE_CHECKING:
     import torch
 
 #: Bumped when the workload changes: a nominal time holds for one version of it.
 VERSION = 3
+#: Where calibrations are kept, in the user's cache.
+FILE = "calibration.json"
 #: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
 TARGET_NS = 4_000_000
 
@@ -165,23 +166,11 @@ def identity(host: str, placement: Placement) -> str:
 def stored(folder: Path, name: str) -> Calibration | None:
     """Return the calibration kept under ``name``, or None when there is none or it cannot be read."""
     try:
-        return Calibration(**_load(folder)[name])
+        return Calibration(**kept.load(folder / FILE)[name])
     except (KeyError, TypeError):
         return None
 
 
 def store(folder: Path, name: str, calibration: Calibration) -> None:
-    """Keep a calibration; another process sees the old file or the new one, never half of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = _load(folder) | {name: asdict(calibration)}
-    temporary = folder / f".calibration.{os.getpid()}"
-    temporary.write_text(json.dumps(kept, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(folder / "calibration.json")
-
-
-def _load(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        kept = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
+    """Keep a calibration under ``name`` in ``folder``."""
+    kept.keep(folder / FILE, name, asdict(calibration))

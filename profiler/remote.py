@@ -238,7 +238,7 @@ def main(read: int, write: int) -> None:
         if request is not None:
             _serve_case(line, request)
     except BrokenPipeError:
-        pass
+        pass  # the parent is gone, and nobody is left to tell
     except BaseException as error:  # noqa: BLE001 - whatever it is, the verdict must say it
         with contextlib.suppress(OSError):
             line.answer(failure=asdict(failure(error)))

@@ -25,9 +25,8 @@ from typing import Any, TypeVar
 import pydantic
 import pytest
 
-import backends
-from backends.base import BackendError, Placement, Session
 from backends.base import Model as Loadable
+from backends.base import Placement, Session
 from profiler import duel, measure, reference, remote
 from profiler.decision import Rule
 from profiler.duel import Trial
@@ -247,14 +246,10 @@ def opened(model: Model) -> Iterator[Session]:
         with duel.loaded(model.case, cache_folder()) as session:
             yield session
         return
-    backend = backends.get(model.backend)
-    reason = backend.unavailable(model.placement)
-    if reason is not None:
-        raise BackendError(reason)
-    with backend.load(Loadable(None, lambda: model.module), model.array(), model.placement) as session:
-        session.run()
-        session.sync()
-        yield session
+    with duel.opened(
+        model.backend, model.placement, lambda: (Loadable(None, lambda: model.module), model.array())
+    ) as live:
+        yield live
 
 
 def foreign(top: Path) -> str | None:
@@ -377,8 +372,7 @@ def _again(model: Model) -> Model:
 def _measured(session: Session, placement: Placement, budget: Budget, calibration: Calibration | None) -> Measurement:
     workload = reference.Reference(placement, calibration.repeats) if calibration else None
     warmup = measure.warm_up(session, budget)
-    typical = min(warmup.samples_ns[len(warmup.samples_ns) // 2 :])
-    timing = measure.measure(session, workload, budget, typical, threads=placement.threads)
+    timing = measure.measure(session, workload, budget, warmup.typical_ns, threads=placement.threads)
     return Measurement(
         samples_ns=timing.samples_ns,
         calls_per_sample=timing.calls_per_sample,

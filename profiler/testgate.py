@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import pytest
 
-from profiler import estimate, gate, gitref, host, remote, run
-from profiler.decision import Rule
+from profiler import estimate, gate, gitref, remote, run
 from profiler.errors import UserError
 from profiler.estimate import CaseEstimate
 from profiler.executors import LocalExecutor
-from profiler.gate import Bias, Contest, Options, Pair, Verdict
+from profiler.gate import Contest, Options, Pair, Verdict
 from profiler.pytest_plugin import PROPERTY
 from profiler.records import Budget, Failure, Measurement
 from profiler.reference import Calibration
@@ -220,17 +219,9 @@ def _require_loadable(baseline: Subject, revision: str) -> None:
 
 
 def _judge_live(pair: Pair, rerun: Rerun, options: Options, among: int) -> Verdict:
-    assert pair.max_slowdown is not None, "a live pair has nothing else to gate"
-    rule = Rule(pair.max_slowdown).shared(among)
-    kept, seed = gate.Biases(run.cache_folder()), options.seed or 0
     with _contest(pair.baseline.revision, rerun, options.seconds) as contest:
-        test = f"{rerun.file}::{rerun.test}"
-        name = f"{host.key()} {test} {pair.baseline.label} {pair.baseline.case.key} {type(contest).__name__}"
-
-        def bias() -> Bias | Failure | None:
-            return kept.get(name, lambda: gate.measure_bias(contest, seed + 100)) if options.self_test else None
-
-        return gate.judge(pair, contest, rule, bias, seed)
+        name = f"{rerun.file}::{rerun.test} {pair.baseline.label} {pair.baseline.case.key}"
+        return gate.settle(pair, contest, name, options, options.seed or 0, among)
 
 
 @contextlib.contextmanager

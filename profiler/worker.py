@@ -40,7 +40,7 @@ from profiler import energy, heap, host, loader, measure, memory, reference, tel
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.network import Network, load_network
-from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Outcome, Pass, Warmup
+from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Outcome, Pass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,7 +210,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         before, start_ns = telemetry.snapshot(), time.monotonic_ns()
         with phases("timed"):
             timing = measure.measure(
-                session, workload, task.budget, _typical(warmup), threads=task.case.placement.threads
+                session, workload, task.budget, warmup.typical_ns, threads=task.case.placement.threads
             )
         conditions = telemetry.between(before, telemetry.snapshot())
         conditions = telemetry.add(conditions, watch, start_ns, time.monotonic_ns())
@@ -227,11 +227,6 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         device_ns=session.device_ns(DEVICE_CALLS) if isinstance(session, DeviceTimed) else (),
         energy_j=energy.measure(session, gpu),
     )
-
-
-def _typical(warmup: Warmup) -> float:
-    """Return a rough time of one forward: the fastest of the later half of the warm-up."""
-    return min(warmup.samples_ns[len(warmup.samples_ns) // 2 :])
 
 
 def _reference(task: Task) -> reference.Reference | None:

@@ -60,17 +60,19 @@ def case(network: str, backend: str, threads: int) -> Case:
 
 
 @contextlib.contextmanager
-def hog(period_s: float | None) -> Iterator[None]:
-    """Keep a core busy for half of every period, in a process of its own; None for a quiet machine."""
-    if period_s is None:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", _HOG, str(period_s)])
+def beside(program: str, *arguments: str) -> Iterator[None]:
+    """Run a Python program in a process of its own meanwhile."""
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments])
     try:
         yield
     finally:
         process.kill()
         process.wait()
+
+
+def hog(period_s: float | None) -> contextlib.AbstractContextManager[None]:
+    """Keep a core busy for half of every period, in a process of its own; None for a quiet machine."""
+    return contextlib.nullcontext() if period_s is None else beside(_HOG, str(period_s))
 
 
 def calibrations(executor: LocalExecutor, threads: tuple[int, ...] = (1, 2)) -> dict[int, reference.Calibration]:
@@ -111,10 +113,9 @@ def ours(job: Job) -> Measurement:
     with session(job) as (loaded, deadline):
         beside = workload(job)
         warmup = measure.warm_up(loaded, Budget(warmup_s=0.5))
-        forward = min(warmup.samples_ns[-2:])
         left = max(0.1, deadline - time.perf_counter() - 0.02)
         timing = measure.measure(
-            loaded, beside, Budget(visit_s=left, min_samples=1), forward, threads=job.case.placement.threads
+            loaded, beside, Budget(visit_s=left, min_samples=1), warmup.typical_ns, threads=job.case.placement.threads
         )
     nominal = job.calibration.nominal_ns if job.calibration else None
     return Measurement(

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -173,27 +171,7 @@ def test_two_processes() -> None:
     assert found.sum() >= 0.9 * len(slow)
 
 
-@contextlib.contextmanager
-def memory_hog() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", _MEMORY_HOG])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def midway() -> Iterator[None]:
-    """A hog that comes and goes, so that it starts or ends in the midst of most gates."""
-    process = subprocess.Popen([sys.executable, "-c", _COMES_AND_GOES])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
+#: Keeps a core busy for a while now and then, so that it starts or ends in the midst of most gates.
 _COMES_AND_GOES = """
 import random, time
 while True:
@@ -206,8 +184,8 @@ while True:
 HOGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "half a core, 0.1 s": lambda: lab.hog(0.1),
     "half a core, 1 s": lambda: lab.hog(1.0),
-    "memory": memory_hog,
-    "starts midway": midway,
+    "memory": lambda: lab.beside(_MEMORY_HOG),
+    "starts midway": lambda: lab.beside(_COMES_AND_GOES),
 }
 
 

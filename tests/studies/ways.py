@@ -53,7 +53,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
     with lab.session(job) as (loaded, _):
         beside = lab.workload(job)
         warmup = measure.warm_up(loaded, Budget())
-        forward, budget = min(warmup.samples_ns[-2:]), Budget(visit_s=job.seconds, min_samples=3)
+        forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=3)
         nominal = job.calibration.nominal_ns if job.calibration else None
         threads = job.case.placement.threads
         for _ in range(TURNS):
