@@ -11,7 +11,7 @@ import pandas as pd
 from profiler.estimate import visit_estimate
 from profiler.executors import LocalExecutor
 from profiler.records import Budget, Case
-from profiler.worker import CalibrationTask, Task, calibrate, visit
+from profiler.worker import Task, visit
 from tests.studies import lab, ways
 
 CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
@@ -39,27 +39,18 @@ def test_known_durations() -> None:
     assert (frame["bias"].abs() <= frame["allowed"]).all()
 
 
-def nominal_now(executor: LocalExecutor, threads: int, repeats: int) -> float:
-    """Return what the reference takes in a fresh process now, in ns."""
-    task = CalibrationTask(lab.Placement(threads=threads), repeats, 0.5)
-    return median(lab.call(executor, calibrate, task)[1])
-
-
 def test_a_bare_loop_agrees_and_the_reference_disturbs_nothing(executor: LocalExecutor) -> None:
-    """The nominal time is taken beside each cell: a machine that has slowed since its calibration is no bias.
+    """The nominal time is taken again in each turn: a machine that has slowed since its calibration is no bias.
 
     What the headline corrects for is a column of its own, ``slower_since``.
     """
     calibrated = lab.calibrations(executor)
     rows = []
     for process, (network, backend, threads) in itertools.product(range(PROCESSES), CELLS):
-        kept = calibrated[threads]
-        job = lab.Job(lab.case(network, backend, threads), 0.6, kept)
-        before = nominal_now(executor, threads, kept.repeats)
-        turns = lab.call(executor, ways.side_by_side, job)
-        slower = (before + nominal_now(executor, threads, kept.repeats)) / 2 / kept.nominal_ns
-        for turn, times in enumerate(turns):
+        job = lab.Job(lab.case(network, backend, threads), 0.6, calibrated[threads])
+        for turn, times in enumerate(lab.call(executor, ways.side_by_side, job)):
             where = {"network": network, "backend": backend, "threads": threads, "process": process, "turn": turn}
+            slower = times.pop("nominal") / calibrated[threads].nominal_ns
             rows.append(where | {name: ns / 1e6 for name, ns in times.items()} | {"slower_since": slower})
     frame = pd.DataFrame(rows)
     frame["headline"] *= frame["slower_since"]

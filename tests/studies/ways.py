@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
-from profiler import heap, measure
+from profiler import heap, measure, reference
 from profiler.estimate import visit_estimate
 from profiler.records import Budget, Conditions, Measurement
 from tests.studies import lab
 
-TURNS = 4
+TURNS = 3
 
 
 def torch_timer(job: lab.Job) -> float:
@@ -47,7 +47,7 @@ def mean_of_calls(job: lab.Job) -> float:
 
 
 def side_by_side(job: lab.Job) -> list[dict[str, float]]:
-    """Return, for each turn in one process, ours, the raw time beside the reference, alone, and a bare loop, in ns."""
+    """Return, for each turn in one process, ns of ours, raw beside the reference, alone, a bare loop, nominal."""
     heap.keep_freed()
     turns = []
     with lab.session(job) as (loaded, _):
@@ -57,6 +57,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         nominal = job.calibration.nominal_ns if job.calibration else None
         threads = job.case.placement.threads
         for _ in range(TURNS):
+            nominals = [_nominal(job)]
             timing = measure.measure(loaded, beside, budget, forward, threads=threads)
             ours = visit_estimate(
                 Measurement(
@@ -66,15 +67,24 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
             )  # fmt: skip
             alone = measure.measure(loaded, None, budget, forward, threads=threads)
             samples = [s / alone.calls_per_sample for block in alone.samples_ns for s in block]
+            bare = bare_loop(loaded, job.seconds)
+            nominals.append(_nominal(job))
             turns.append(
                 {
                     "headline": ours.normalised_ns,
                     "beside": ours.raw_ns,
                     "alone": median(samples),
-                    "bare": bare_loop(loaded, job.seconds),
+                    "bare": bare,
+                    "nominal": fmean(nominals),
                 }
             )
     return turns
+
+
+def _nominal(job: lab.Job) -> float:
+    """Return what a call of the reference takes now, in ns, as a calibration finds it."""
+    assert job.calibration is not None
+    return median(reference.sample(job.case.placement, job.calibration.repeats, 0.25))
 
 
 def bare_loop(loaded: Any, seconds: float) -> float:
