@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
+from profiler.batches import NEAR_BEST, SECONDS, curves
 from profiler.errors import UserError
 from profiler.fit import (
     PROXIES,
@@ -209,33 +210,32 @@ def _side(one: Fit, varying: Sequence[str]) -> str:
 
 
 def against_batch(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
-    """Time per image against the batch, a line per network and a panel per backend and placement.
+    """Throughput and latency against the batch, a line per network, two panels per backend and placement.
 
-    None where no network was measured at several batches.
+    The knee of each line is ringed. None where no network was measured at several batches.
     """
-    parts = [
-        _points(frame, one).assign(batch=float(one.group["batch"]), side=_side(one, _apart_from_batch(one)))
-        for one in pooled
-        if one.n and one.group.get("batch")
-    ]
-    points = pd.concat(parts) if parts else pd.DataFrame({"batch": []})
-    if points["batch"].nunique() < 2:
+    points = curves(frame, pooled)
+    if points.empty:
         return None
-    points["per_image"] = points["y"] / points["batch"]
-    title = f"{_y_title(pooled[0])} per image"
-    tooltip = [alt.Tooltip("network:N"), alt.Tooltip("batch:Q"), alt.Tooltip("per_image:Q", title=title, format=".4~g")]
+    points["scaling"] = points["scaling"].replace("", UNSCALED)
+    titles = {
+        "throughput": "images/s" if pooled[0].unit in SECONDS else f"batch / {pooled[0].y}",
+        "latency": f"{_y_title(pooled[0])} of the batch",
+    }
+    colour = _colour(points)
+    tooltip = [alt.Tooltip("network:N"), alt.Tooltip("batch:Q")]
+    tooltip += [alt.Tooltip(f"{name}:Q", title=title, format=".4~g") for name, title in titles.items()]
     x = alt.X("batch:Q", title="batch", scale=alt.Scale(type="log", base=2, nice=False, padding=12))
-    y = alt.Y("per_image:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12))
     panels = []
-    for side, rows in points.groupby("side", sort=False):
-        line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8)
-        drawn = line.encode(x, y, _colour(rows), alt.Detail("network:N"), tooltip=tooltip)
-        panels.append(drawn.properties(width=PANEL, height=PANEL * 0.8, title=str(side)))
-    return alt.concat(*panels, columns=3, spacing=26)
-
-
-def _apart_from_batch(one: Fit) -> list[str]:
-    return [key for key in one.group if key != "batch"]
+    for where, rows in points.groupby("where", sort=False):
+        for name, title in titles.items():
+            y = alt.Y(f"{name}:Q", title=title, scale=alt.Scale(type="log", nice=False, padding=12))
+            line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8)
+            ring = alt.Chart(rows[rows["knee"]]).mark_point(size=140, strokeWidth=1.6, opacity=1)
+            layers = [mark.encode(x, y, colour, alt.Detail("network:N"), tooltip=tooltip) for mark in (line, ring)]
+            told = alt.TitleParams(str(where), subtitle=f"ringed: {NEAR_BEST:.0%} of the best throughput is reached")
+            panels.append(alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=told))
+    return alt.concat(*panels, columns=2, spacing=26)
 
 
 def costs(frame: pd.DataFrame, fits: Sequence[Fit]) -> alt.ConcatChart | None:

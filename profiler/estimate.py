@@ -179,7 +179,8 @@ def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
 def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEstimate:
     """What all visits of one case say.
 
-    Visits in which no block was quiet count only where fewer than two others are left.
+    Visits in which no block was quiet count only where there is no other: under a hog they have read from a quarter of
+    the latency to three times it. A single quiet visit gives no interval.
 
     Args:
         visits: In the order in which they were made.
@@ -194,7 +195,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
     level = quiet_level(visits)
     estimates = [visit_estimate(visit, level) for visit in visits]
     quiet = [e for e in estimates if e.quiet_samples]
-    used = quiet if len(quiet) >= 2 else estimates
+    used = quiet or estimates
     centre, half = sequential_interval([math.log(e.normalised_ns) for e in used], pilot)
     samples = [_quiet_samples(visit, level) for visit in visits]
     effective = math.fsum(effective_samples(part) for part in samples if part)

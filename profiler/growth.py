@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from profiler.errors import UserError
 from profiler.fit import Fit, measured, network_names, plain, rows_of
 from profiler.models.scaling import parse_rule
-from profiler.regression import Coefficient, coefficient
+from profiler.regression import CONFIDENCE, Coefficient, Interval, coefficient
 
 LEAST_STEPS = 3
+#: Compound scaling (Tan and Le 2019): what the other rules are held against.
+CONTROL = "dwr"
 
 
 def theory(rule: str) -> float | None:
@@ -59,8 +62,8 @@ def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
         one: A pooled fit.
 
     Returns:
-        Columns network, model, scaling, s (flops), acts and cost, each over that of the base network; bases
-        themselves have scaling ``""``. Networks whose base was not measured are not in it.
+        Columns network, model, scaling, factor (as asked for), and s (flops), acts and cost, each over that of the
+        base network; bases themselves have scaling ``""``. Networks whose base was not measured are not in it.
     """
     rows = rows_of(frame, one.group)
     rows = rows[measured(rows)]
@@ -69,6 +72,7 @@ def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
             "network": network_names(rows),
             "model": [plain(v) for v in rows["model"]],
             "scaling": [plain(v) for v in rows["scaling"]] if "scaling" in rows else "",
+            "factor": pd.to_numeric(rows["factor"], errors="coerce") if "factor" in rows else np.nan,
             **{
                 name: pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float)
                 for name, column in (("s", "flops"), ("acts", "acts"), ("cost", one.y))
@@ -105,3 +109,57 @@ def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
     terms = np.column_stack([own, log_s])
     acts, cost = (coefficient(terms, np.log(both[c].to_numpy(dtype=np.float64))) for c in ("acts", "cost"))
     return Growth(rule, theory(rule), acts, cost, len(scaled))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a rule costs beside compound scaling of the same bases by the same factors, at equal flops.
+
+    Attributes:
+        rule: As in the table.
+        acts: Geometric mean over bases of the ratio of activations per multiply-add.
+        cost: The same of the measured column; below 1 the rule is the cheaper.
+        interval: 95% of ``cost``, from the spread between bases; None with a single one.
+        bases: Base networks.
+        pairs: Scaled networks with a counterpart.
+    """
+
+    rule: str
+    acts: float
+    cost: float
+    interval: Interval | None
+    bases: int
+    pairs: int
+
+
+def paces(relative: pd.DataFrame) -> list[Pace]:
+    """Every rule beside compound scaling, cheapest first; empty where that was not measured.
+
+    Rounded widths and depths leave the flops of a pair some percent apart, so that costs are compared per multiply-add.
+
+    Args:
+        relative: From :func:`steps`.
+    """
+    scaled = relative[(relative["scaling"] != "") & relative["factor"].notna()].drop_duplicates(
+        ["model", "scaling", "factor"]
+    )
+    control = scaled[scaled["scaling"] == CONTROL].set_index(["model", "factor"])
+    found = []
+    for rule in dict.fromkeys(scaled["scaling"]):
+        own = scaled[scaled["scaling"] == rule].set_index(["model", "factor"])
+        own, other = own.align(control, join="inner", axis=0)
+        if rule == CONTROL or own.empty:
+            continue
+        logs = {c: np.log((own[c] / own["s"]) / (other[c] / other["s"])) for c in ("acts", "cost")}
+        by_base = {c: each.groupby("model").mean().to_numpy(dtype=float) for c, each in logs.items()}
+        acts, cost = (float(np.exp(each.mean())) for each in (by_base["acts"], by_base["cost"]))
+        found.append(Pace(rule, acts, cost, _interval(by_base["cost"]), len(by_base["cost"]), len(own)))
+    return sorted(found, key=lambda each: each.cost)
+
+
+def _interval(logs: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Interval | None:
+    """Student's interval of a geometric mean, given logarithms; None of a single one."""
+    if len(logs) < 2:
+        return None
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(logs) - 1)) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))

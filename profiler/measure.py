@@ -12,6 +12,7 @@ first of each block untimed, leave it alone.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ REFERENCE_CALLS = 3
 STEADY = 0.02
 #: The most samples a block has.
 MAX_BLOCK = 64
+#: A block that has taken this many times as long as it should ends at once: something disturbs it, and the reference
+#: must see that. A hog once fitted, half a second of it, between two undisturbed references.
+OVERDUE = 2
 
 
 class ClockError(Exception):
@@ -160,6 +164,7 @@ def measure(
         threads: Of the model and the reference, on the host.
     """
     block = shape(forward_ns, threads)
+    limit_ns = round(OVERDUE * max(BLOCK_NS, block.samples * block.calls * forward_ns))
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
     with _no_garbage_collection():
@@ -167,27 +172,38 @@ def measure(
         if reference is not None:
             references.append(_reference_block(reference, clock))
         while True:
-            samples.append(time_block(session, block, clock))
+            samples.append(time_block(session, block, clock, limit_ns))
             if reference is not None:
                 references.append(_reference_block(reference, clock))
             if clock() >= deadline and sum(map(len, samples)) >= budget.min_samples:
                 return Timing(tuple(samples), block.calls, tuple(references))
 
 
-def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
-    """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync."""
+def time_block(session: Workload, block: Shape, clock: Clock, limit_ns: int | None = None) -> tuple[int, ...]:
+    """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync.
+
+    Args:
+        session: The model.
+        block: How many of what.
+        clock: Monotonic, in nanoseconds.
+        limit_ns: No further sample is begun when those so far add up to more; None sets no limit.
+    """
     for _ in range(block.settle):
         session.run()
     session.sync()
     times = []
     calls = range(block.calls)
     run, sync = session.run, session.sync
+    left = math.inf if limit_ns is None else limit_ns
     for _ in range(block.samples):
         start = clock()
         for _ in calls:
             run()
         sync()
         times.append(_elapsed(start, clock()))
+        left -= times[-1]
+        if left < 0:
+            break
     return tuple(times)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from profiler import charts, store
+from profiler.batches import NEAR_BEST, SECONDS, curves
 from profiler.compare import source_names
 from profiler.errors import UserError
 from profiler.fit import (
@@ -36,7 +37,7 @@ from profiler.fit import (
     rows_of,
     two_term_sentence,
 )
-from profiler.growth import growth, steps
+from profiler.growth import CONTROL, growth, paces, steps
 from profiler.predict import cost_models, costs_of
 from profiler.table import read_table
 
@@ -60,7 +61,11 @@ COLUMNS = (
     ("parity", "parity", 1.0, 2),
 )
 #: Charts over all groups, and their headings.
-ACROSS = {"side-by-side": "Side by side", "batch": "Latency against batch", "costs": "Memory and other costs"}
+ACROSS = {
+    "side-by-side": "Side by side",
+    "batch": "Throughput and latency against batch",
+    "costs": "Memory and other costs",
+}
 CONDITIONS = (
     ("involuntary_switches", "involuntary switches"),
     ("steal_s", "steal (s)"),
@@ -158,7 +163,11 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
             _group_section(frame, one, fits, margins, (drawn.get(f"latency-{k}"), drawn.get(f"behind-{k}")))
             for k, one in enumerate(pooled, start=1)
         ),
-        *(_section(title, _figure(drawn[name])) for name, title in ACROSS.items() if name in drawn),
+        *(
+            _section(title, _figure(drawn[name]) + (_knees(frame, pooled) if name == "batch" else ""))
+            for name, title in ACROSS.items()
+            if name in drawn
+        ),
         _section("Cases without a sound number", _failures(frame)),
         _section("Conditions", _conditions(frame, pooled)),
         _section("All cases", _cases(frame, pooled[0].y)),
@@ -232,9 +241,10 @@ def _figure(chart: charts.Chart) -> str:
 
 def _growth_table(frame: pd.DataFrame, one: Fit) -> str:
     """Exponents of s for each rule, beside those of theory; empty where nothing was scaled."""
-    found = growth(steps(frame, one))
+    relative = steps(frame, one)
+    found = growth(relative)
     if not found:
-        return ""
+        return _pace_table(relative, one)
     cost = prose(one.y)
     numbers = ("theory, acts", "acts", cost, f"95% of {cost}", "scaled networks")
     rows = []
@@ -246,7 +256,45 @@ def _growth_table(frame: pd.DataFrame, one: Fit) -> str:
         "<p class=note>Powers of s, the growth of flops over the base network's. Theory is that of one "
         "convolution; stems, heads and rounded widths and depths make a network differ.</p>"
     )
-    return _table(("scaled by",), rows, numbers=numbers) + note
+    return _table(("scaled by",), rows, numbers=numbers) + note + _pace_table(relative, one)
+
+
+def _pace_table(relative: pd.DataFrame, one: Fit) -> str:
+    """Every rule beside compound scaling at equal flops; empty where that was not measured."""
+    cost = prose(one.y)
+    rows = []
+    for each in paces(relative):
+        cells = (f"{each.acts:.3f}", f"{each.cost:.3f}", _pair(each.interval, ".3f"), str(each.bases), str(each.pairs))
+        rows.append(f"<tr>{_texts((each.rule,))}{_tds(cells)}</tr>")
+    if not rows:
+        return ""
+    note = (
+        f"<p class=note>Times that of compound scaling ({CONTROL}) of the same base by the same factor, per "
+        "multiply-add. The interval is over base networks.</p>"
+    )
+    return _table(("scaled by",), rows, numbers=("acts", cost, f"95% of {cost}", "bases", "networks")) + note
+
+
+def _knees(frame: pd.DataFrame, pooled: Sequence[Fit]) -> str:
+    """The knee of each network's curve, beside the batches with the lowest latency and the best throughput."""
+    unit = "images/s" if pooled[0].unit in SECONDS else "throughput"
+    cost = f"{prose(pooled[0].y)} ({pooled[0].unit})" if pooled[0].unit else prose(pooled[0].y)
+    rows = []
+    for (where, network), curve in curves(frame, pooled).groupby(["where", "network"], sort=False):
+        smallest, knee = curve.iloc[0], curve[curve["knee"]].iloc[0]
+        best = curve.sort_values("throughput").iloc[-1]
+        cells = [
+            text
+            for point in (smallest, knee, best)
+            for text in (f"{point['batch']:g}", f"{point['throughput']:.4g}", f"{point['latency']:.4g}")
+        ]
+        rows.append(f"<tr>{_texts((str(network), str(where)))}{_tds(cells)}</tr>")
+    heads = [f"{which}: {what}" for which in ("smallest", "knee", "best") for what in ("batch", unit, cost)]
+    note = (
+        f"<p class=note>The knee is the smallest measured batch with at least {NEAR_BEST:.0%} of the best throughput "
+        "measured: beyond it a larger batch buys little but waiting.</p>"
+    )
+    return _table(("network", "where"), rows, numbers=heads) + note
 
 
 def _fit_table(fits: Sequence[Fit]) -> str:

@@ -391,7 +391,8 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
     width, asked = estimate.relative_half_width, format_share(budget.precision)
     used = f"after {rounds} of {budget.rounds} rounds"
     if width is None:
-        return f"one visit gives no interval, ±{asked} was asked for, {used}"
+        one = "one visit" if estimate.visits == 1 else f"one undisturbed visit of {estimate.visits}"
+        return f"{one} gives no interval, ±{asked} was asked for, {used}"
     if width > budget.precision:
         return f"the 95% interval is ±{format_share(width)}, ±{asked} was asked for, {used}"
     if estimate.visits < budget.min_rounds:

@@ -223,14 +223,22 @@ def test_of_many_networks_forty_are_shown() -> None:
     assert len(spec["concat"][0]["encoding"]["y"]["sort"]) == 40
 
 
-def test_latency_per_image_against_batch() -> None:
+def test_throughput_and_latency_against_batch_with_the_knee_ringed() -> None:
     frame = pd.concat([table(("eager",), batch=b) for b in (1, 4, 16)])
     chart = charts.against_batch(frame, pooled_of(frame))
     assert chart is not None
     spec = chart.to_dict()
-    (rows,) = spec["datasets"].values()
-    assert {row["batch"] for row in rows} == {1, 4, 16}
-    assert all(row["per_image"] == pytest.approx(row["y"] / row["batch"]) for row in rows)
+    throughput, latency = spec["concat"]
+    assert [panel["layer"][0]["encoding"]["y"]["title"] for panel in (throughput, latency)] == [
+        "images/s",
+        "latency (ms) of the batch",
+    ]
+    lines, rings = (spec["datasets"][layer["data"]["name"]] for layer in throughput["layer"])
+    assert {row["batch"] for row in lines} == {1, 4, 16}
+    # Latency does not depend on the batch here, so that the largest has the best throughput and is the knee.
+    assert {row["batch"] for row in rings} == {16}
+    assert len(rings) == len({row["network"] for row in lines})
+    assert all(row["throughput"] == pytest.approx(1000 * row["batch"] / row["latency"]) for row in lines)
     one = table(("eager",), batch=4)
     assert charts.against_batch(one, pooled_of(one)) is None
 

@@ -193,6 +193,16 @@ def test_a_visit_without_a_quiet_block_has_no_say_where_others_have():
     assert (e.visits, e.quiet_visits, e.marked_samples) == (3, 2, 4)
 
 
+def test_a_single_undisturbed_visit_is_believed_but_gives_no_interval():
+    quiet = visit([(10,)] * 4, [(100,)] * 5, nominal=100.0)
+    hogged = visit([(90,)] * 4, [(200,)] * 5, nominal=100.0)
+    e = case_estimate([hogged, quiet, hogged])
+    assert e.latency_ns == pytest.approx(10)
+    assert e.ci_low_ns is None
+    assert e.relative_half_width is None
+    assert e.quiet_visits == 1
+
+
 def test_an_evenly_slow_machine_is_not_taken_for_a_disturbed_one():
     slow = visit([(20,)] * 4, [(200,)] * 5, nominal=100.0)
     e = case_estimate([slow, slow])

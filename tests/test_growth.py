@@ -5,7 +5,7 @@ import pytest
 
 from profiler import models
 from profiler.fit import Fit, fit
-from profiler.growth import growth, steps, theory
+from profiler.growth import growth, paces, steps, theory
 
 FACTORS = (0.5, 2.0, 4.0, 8.0)
 
@@ -93,3 +93,42 @@ def test_few_steps_give_no_exponent() -> None:
 def test_a_table_without_scalings_has_no_growth() -> None:
     frame = table(("w",)).drop(columns=["scaling", "factor"]).drop_duplicates("model")
     assert growth(steps(frame, pooled(table(("w",))))) == []
+
+
+BASES = ("regnety_4.0gf", "regnety_400mf", "efficientnet_b0")
+
+
+def test_a_machine_that_pays_for_flops_alone_prefers_no_rule() -> None:
+    frame = table(("w", "dwr", "d"), BASES)
+    frame["latency_ms"] = frame["flops"] / 1e6
+    found = paces(steps(frame, pooled(frame)))
+    assert {each.rule for each in found} == {"w", "d"}
+    for each in found:
+        assert each.cost == pytest.approx(1)
+        assert each.interval == pytest.approx((1, 1))
+        assert (each.bases, each.pairs) == (3, 12)
+
+
+def test_a_machine_that_pays_for_activations_prefers_width() -> None:
+    frame = table(("d", "dWr", "w", "dwr"), BASES)
+    frame["latency_ms"] = frame["acts"] / 1e6
+    found = paces(steps(frame, pooled(frame)))
+    assert {found[0].rule, found[1].rule} == {"w", "dWr"}
+    assert found[2].rule == "d"
+    assert found[0].cost < found[1].cost < 1 < found[2].cost
+    for each in found:
+        assert each.cost == pytest.approx(each.acts)
+        assert each.interval is not None
+        assert each.interval[0] < each.cost < each.interval[1]
+
+
+def test_one_base_has_a_ratio_without_an_interval() -> None:
+    frame = table(("w", "dwr"))
+    (found,) = paces(steps(frame, pooled(frame)))
+    assert found.interval is None
+    assert found.pairs == len(FACTORS)
+
+
+def test_without_compound_scaling_there_is_nothing_to_compare_with() -> None:
+    frame = table(("w", "d"))
+    assert paces(steps(frame, pooled(frame))) == []

@@ -90,6 +90,16 @@ def test_a_visit_ends_when_its_time_is_up() -> None:
     assert timing.reference_ns == ()
 
 
+def test_a_block_that_a_disturbance_stretches_ends_early_so_that_the_reference_sees_it() -> None:
+    clock = Clock()
+    # 30 ms forwards, three to a block and one before them; 130 ms each from the second block on.
+    session = Scripted(clock, chain(repeat(30 * MS, 4), repeat(130 * MS)))
+    reference = Scripted(clock, repeat(4 * MS))
+    timing = measure.measure(session, reference, Budget(visit_s=0.5), 30 * MS, clock, threads=2)
+    assert [len(block) for block in timing.samples_ns] == [3, 2]
+    assert len(timing.reference_ns) == 3
+
+
 def test_a_slow_model_gets_its_fewest_samples_however_long_they_take() -> None:
     clock = Clock()
     budget = Budget(visit_s=1.0, min_samples=5)

@@ -195,7 +195,7 @@ def test_growth_stands_beside_theory() -> None:
 
 def test_backends_batches_and_memory_have_charts_where_there_are_several() -> None:
     text = scaled_page().text
-    for title in ("Side by side", "Latency against batch", "Memory and other costs"):
+    for title in ("Side by side", "Throughput and latency against batch", "Memory and other costs"):
         assert title in text
         assert title not in usual().text
 
