@@ -136,13 +136,13 @@ def paces(relative: pd.DataFrame) -> list[Pace]:
     """Every rule beside compound scaling, cheapest first; empty where that was not measured.
 
     Rounded widths and depths leave the flops of a pair some percent apart, so that costs are compared per multiply-add.
+    Only networks scaled up count: a rule that adds few activations on the way up takes few away on the way down.
 
     Args:
         relative: From :func:`steps`.
     """
-    scaled = relative[(relative["scaling"] != "") & relative["factor"].notna()].drop_duplicates(
-        ["model", "scaling", "factor"]
-    )
+    scaled = relative[(relative["scaling"] != "") & (relative["factor"] > 1)]
+    scaled = scaled.drop_duplicates(["model", "scaling", "factor"])
     control = scaled[scaled["scaling"] == CONTROL].set_index(["model", "factor"])
     found = []
     for rule in dict.fromkeys(scaled["scaling"]):

@@ -269,8 +269,8 @@ def _pace_table(relative: pd.DataFrame, one: Fit) -> str:
     if not rows:
         return ""
     note = (
-        f"<p class=note>Times that of compound scaling ({CONTROL}) of the same base by the same factor, per "
-        "multiply-add. The interval is over base networks.</p>"
+        f"<p class=note>Times that of compound scaling ({CONTROL}) of the same base by the same factor above 1, "
+        "per multiply-add. The interval is over base networks.</p>"
     )
     return _table(("scaled by",), rows, numbers=("acts", cost, f"95% of {cost}", "bases", "networks")) + note
 
