@@ -339,10 +339,10 @@ def latency_column(frame: pd.DataFrame, asked: str | None) -> str:
 
 
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
-    """The columns that are needed, numbers as floats, texts without holes; plus ``network``, ``why`` and ``spread``.
+    """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
 
-    ``why`` says why a row cannot be used and is empty where it can; ``spread`` is the relative standard deviation of
-    its measured y, 0 where nothing tells.
+    Those are ``network``; ``why``, which says why a row cannot be used and is empty where it can; ``spread``, the
+    relative standard deviation of its measured y, 0 where nothing tells; and ``layers``, NaN where the table has none.
 
     Raises:
         UserError: No rows, a missing column, or text where a number belongs.
@@ -360,6 +360,7 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     use = measured(table)
     for column in (*PROXIES, y):
         checked[column] = _numbers(table, column, use)
+    checked["layers"] = pd.to_numeric(table["layers"], errors="coerce").astype(float) if "layers" in table else np.nan
     checked["why"] = _reasons(table, checked, use, y)
     checked["spread"] = _spread(table, y)
     return checked
@@ -553,7 +554,7 @@ def _weights(acts: Floats, flops: Floats, y: Floats, spread: Floats) -> Floats |
     """Weights for relative errors by how surely each y was measured; None where nothing tells."""
     if not spread.any():
         return None
-    t0, per_acts, per_flops = non_negative_fit(acts, flops, y)
+    t0, per_acts, per_flops = non_negative_fit(np.column_stack([acts, flops]), y)
     return precision_weights(spread, (t0 + per_acts * acts + per_flops * flops) / y - 1)
 
 
@@ -565,14 +566,15 @@ def _two_term(
     families: NDArray[np.int64],
     weights: Floats | None,
 ) -> TwoTerm:
-    t0, per_acts, per_flops = (float(v) for v in non_negative_fit(acts, flops, y, weights))
+    counts = np.column_stack([acts, flops])
+    t0, per_acts, per_flops = (float(v) for v in non_negative_fit(counts, y, weights))
     return TwoTerm(
         t0=t0,
         per_acts=per_acts,
         per_flops=per_flops,
         mape=mape(t0 + per_acts * acts + per_flops * flops, y),
-        loo_mape=held_out_mape(acts, flops, y, networks, weights),
-        lofo_mape=held_out_mape(acts, flops, y, families, weights),
+        loo_mape=held_out_mape(counts, y, networks, weights),
+        lofo_mape=held_out_mape(counts, y, families, weights),
         weighted=weights is not None,
     )
 

@@ -1,8 +1,9 @@
 """``profiler predict``: what an unmeasured network will cost, and how far that may be off.
 
-The model is the two-term one of :mod:`profiler.fit`. Its interval comes from what it said of networks it had not
-seen: each measured network is predicted by a fit to the others, and the relative errors of those predictions are
-what a new network must expect.
+The model is the two-term one of :mod:`profiler.fit`, with a third term per layer where that foretells networks left
+out better: every layer costs a launch, and a deeper network has more of them than its flops tell. Its interval comes
+from what it said of networks it had not seen: each measured network is predicted by a fit to the others, and the
+relative errors of those predictions are what a new network must expect.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ LEVEL = 0.90
 LEAST_NETWORKS = 4
 #: A family has a fit of its own from here on, if that fit does better on networks left out.
 LEAST_OF_FAMILY = 6
+#: Layers are a term from so many networks on.
+LEAST_FOR_LAYERS = 8
+LAYERED = ("acts", "flops", "layers")
 #: Columns of our own tables that are predicted beside the latency; the others are parts of these.
 OWN_COSTS = ("peak_memory_bytes", "epoch_s")
 #: What such columns are called in tables of others.
@@ -61,14 +65,14 @@ Facts: TypeAlias = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """``y = t0 + a · first + b · second``, no term negative, of one group of rows.
+    """``y = t0 + a · first + b · second + ...``, no term negative, of one group of rows.
 
     Attributes:
         group: Values of the grouping columns.
         y: Column that is predicted.
-        columns: The two counts of :class:`~profiler.models.complexity.Complexity` that it is predicted from.
-        coefficients: t0, a and b, in units of y, and of y per single count.
-        counts: Shape (n, 2), the counts it was fitted to.
+        columns: The counts of :class:`~profiler.models.complexity.Complexity` that it is predicted from.
+        coefficients: t0 and one per column, in units of y, and of y per single count.
+        counts: Shape (n, k), the counts it was fitted to.
         errors: Shape (n,), log of measured over predicted for networks (or families) left out of the fit.
         typical: Mean relative error of those predictions, as a fraction.
         basis: What it rests on, in words.
@@ -76,8 +80,8 @@ class CostModel:
 
     group: dict[str, str]
     y: str
-    columns: tuple[str, str]
-    coefficients: tuple[float, float, float]
+    columns: tuple[str, ...]
+    coefficients: tuple[float, ...]
     counts: Floats
     errors: Floats
     typical: float
@@ -85,9 +89,9 @@ class CostModel:
 
     def value(self, network: Complexity) -> float:
         """The prediction, in units of y."""
-        t0, a, b = self.coefficients
-        first, second = (getattr(network, column) for column in self.columns)
-        return float(t0 + a * first + b * second)
+        t0, *slopes = self.coefficients
+        counts = (getattr(network, column) for column in self.columns)
+        return float(t0 + sum(slope * count for slope, count in zip(slopes, counts, strict=True)))
 
     @property
     def margin(self) -> float:
@@ -102,7 +106,7 @@ class CostModel:
     def beyond(self, network: Complexity) -> str | None:
         """How a network lies outside of what was measured, in words; None where it lies inside.
 
-        Inside is the convex hull of the logarithms of the two counts.
+        Inside is the convex hull of the logarithms of the first two counts; each must lie within its range.
         """
         point = np.array([getattr(network, column) for column in self.columns], dtype=np.float64)
         low, high = self.counts.min(axis=0), self.counts.max(axis=0)
@@ -110,9 +114,9 @@ class CostModel:
             if not least <= value <= most:
                 side, limit = ("below the least", least) if value < least else ("above the most", most)
                 return f"its {column}, {format_count(value)}, are {side} measured, {format_count(limit)}"
-        if inside_hull(np.log(self.counts), np.log(point)):
+        if inside_hull(np.log(self.counts[:, :2]), np.log(point[:2])):
             return None
-        return f"no measured networks surround its combination of {' and '.join(self.columns)}"
+        return f"no measured networks surround its combination of {' and '.join(self.columns[:2])}"
 
 
 def margin_of(errors: Floats) -> float:
@@ -195,30 +199,41 @@ def _strange(used: pd.DataFrame, family: str | None) -> str | None:
 
 
 def _fitted(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None) -> CostModel:
-    columns = ("acts", "params") if unit_of(y) in MEMORY_UNITS else ("acts", "flops")
+    """The model with the least error on what was left out of its fit; without layers where it is the same."""
+    if unit_of(y) in MEMORY_UNITS:
+        return _fitted_to(("acts", "params"), used, group, y, strange)
+    plain_model = _fitted_to(("acts", "flops"), used, group, y, strange)
+    if used["network"].nunique() < LEAST_FOR_LAYERS or not (used["layers"] > 0).all():
+        return plain_model
+    return min(plain_model, _fitted_to(LAYERED, used, group, y, strange), key=lambda model: model.typical)
+
+
+def _fitted_to(
+    columns: tuple[str, ...], used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None
+) -> CostModel:
     counts = used[list(columns)].to_numpy(dtype=np.float64)
     target = used[y].to_numpy(dtype=np.float64)
-    first, second = counts.T
     spread = used["spread"].to_numpy(dtype=np.float64)
-    t0, a, b = non_negative_fit(first, second, target)
-    weights = precision_weights(spread, (t0 + a * first + b * second) / target - 1)
+    t0, *slopes = non_negative_fit(counts, target)
+    weights = precision_weights(spread, (t0 + counts @ np.array(slopes)) / target - 1)
     by_family = strange is not None and used["family"].nunique() > 1
     parts = pd.factorize(used["family" if by_family else "network"])[0].astype(np.int64)
-    predicted = held_out(first, second, target, parts, weights)
+    predicted = held_out(counts, target, parts, weights)
     if predicted is None:  # one family makes up nearly all rows
         by_family, parts = False, pd.factorize(used["network"])[0].astype(np.int64)
-        predicted = held_out(first, second, target, parts, weights)
+        predicted = held_out(counts, target, parts, weights)
     assert predicted is not None, "four networks leave three to fit"
-    t0, a, b = (float(v) for v in non_negative_fit(first, second, target, weights))
+    coefficients = tuple(float(v) for v in non_negative_fit(counts, target, weights))
     typical = mape(predicted, target)
     basis = _basis(used, columns, typical, strange, by_family=by_family)
-    return CostModel(group, y, columns, (t0, a, b), counts, np.log(target / predicted), typical, basis)
+    return CostModel(group, y, columns, coefficients, counts, np.log(target / predicted), typical, basis)
 
 
 def _basis(used: pd.DataFrame, columns: Sequence[str], typical: float, strange: str | None, *, by_family: bool) -> str:
     families = sorted(set(used["family"]) - {""})
     whose = f" of {', '.join(families)}" if families else ""
-    names = " and ".join(PROXIES[column].name for column in columns)
+    *first, last = (PROXIES[column].name if column in PROXIES else column for column in columns)
+    names = f"{', '.join(first)} and {last}"
     left = "a family left out" if by_family else "a network left out"
     text = f"{used['network'].nunique()} networks{whose}, by {names}; error on {left} {typical:.1%}"
     if strange is None:

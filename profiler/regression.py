@@ -178,19 +178,18 @@ def bca_interval(estimate: float, draws: Floats, jackknife: Floats) -> Interval:
     return (float(low), float(high))
 
 
-def non_negative_fit(acts: Floats, flops: Floats, y: Floats, weights: Floats | None = None) -> Floats:
-    """Coefficients (t0, per acts, per flops), none negative, that minimise ``sum(w · ((fit - y) / y)²)``.
+def non_negative_fit(counts: Floats, y: Floats, weights: Floats | None = None) -> Floats:
+    """Coefficients (t0, then one per count), none negative, that minimise ``sum(w · ((fit - y) / y)²)``.
 
     Relative errors, because the noise of a latency is in proportion to it and a small network matters as much
     as a large one; with absolute errors the largest networks alone would set all three terms.
 
     Args:
-        acts: Shape (n,).
-        flops: Shape (n,); any two columns will do.
+        counts: Shape (n, k), such as activations and flops.
         y: Shape (n,), positive.
         weights: Shape (n,), positive; None weighs all alike.
     """
-    terms = np.column_stack([np.ones_like(y), acts, flops])
+    terms = np.column_stack([np.ones_like(y), counts])
     scale = terms.max(axis=0)
     scale[scale <= 0] = 1
     root = np.ones_like(y) if weights is None else np.sqrt(weights)
@@ -203,14 +202,11 @@ def mape(predicted: Floats, y: Floats) -> float:
     return float(np.mean(np.abs(predicted - y) / y))
 
 
-def held_out(
-    acts: Floats, flops: Floats, y: Floats, parts: NDArray[np.int64], weights: Floats | None = None
-) -> Floats | None:
+def held_out(counts: Floats, y: Floats, parts: NDArray[np.int64], weights: Floats | None = None) -> Floats | None:
     """What :func:`non_negative_fit` says of each part when fitted to the others.
 
     Args:
-        acts: Shape (n,).
-        flops: Shape (n,).
+        counts: Shape (n, k).
         y: Shape (n,), positive.
         parts: Shape (n,), the number of the part of each row.
         weights: Shape (n,), positive; None weighs all alike.
@@ -227,14 +223,12 @@ def held_out(
         if np.sum(~out) < LEAST_NETWORKS:
             return None
         kept = None if weights is None else weights[~out]
-        t0, per_acts, per_flops = non_negative_fit(acts[~out], flops[~out], y[~out], kept)
-        predicted[out] = t0 + per_acts * acts[out] + per_flops * flops[out]
+        t0, *slopes = non_negative_fit(counts[~out], y[~out], kept)
+        predicted[out] = t0 + counts[out] @ np.array(slopes)
     return predicted
 
 
-def held_out_mape(
-    acts: Floats, flops: Floats, y: Floats, parts: NDArray[np.int64], weights: Floats | None = None
-) -> float | None:
+def held_out_mape(counts: Floats, y: Floats, parts: NDArray[np.int64], weights: Floats | None = None) -> float | None:
     """Mean relative error of :func:`held_out`, as a fraction, or None."""
-    predicted = held_out(acts, flops, y, parts, weights)
+    predicted = held_out(counts, y, parts, weights)
     return None if predicted is None else mape(predicted, y)

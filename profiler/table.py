@@ -100,6 +100,7 @@ COLUMNS = (
     "batch_asked",
     "memory_format",
     "target_flops",
+    "layers",
     "case",
     "backend_version",
     "torch_version",
@@ -175,10 +176,12 @@ def _of_case(case: Case) -> Row:
 def _of_network(case: Case, visits: Sequence[Record]) -> Row:
     """Counts as the visits recorded them, else computed: they are known before anything is measured."""
     arch = _arch(case)
-    counted = next((r.complexity for r in visits if r.complexity), models.complexity(arch) if arch else None)
+    exact = models.complexity(arch) if arch else None
+    counted = next((r.complexity for r in visits if r.complexity), exact)
+    layers = counted.layers or (exact.layers if exact else None) if counted else None
     resolution = next((r.resolution for r in visits if r.resolution), arch.resolution if arch else None)
     counts: Row = {"flops": counted.flops, "params": counted.params, "acts": counted.acts} if counted else {}
-    return counts | {"family": arch.family if arch else None, "resolution": resolution}
+    return counts | {"layers": layers or None} | {"family": arch.family if arch else None, "resolution": resolution}
 
 
 def _arch(case: Case) -> Arch | None:

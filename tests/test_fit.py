@@ -212,14 +212,14 @@ def test_two_terms_predict_families_of_the_published_table_unseen() -> None:
 def test_two_terms_are_found_exactly_without_noise(t0: float, per_acts: float, per_flops: float) -> None:
     frame = networks()
     acts, flops = (frame["acts"] / 1e6).to_numpy(), (frame["flops"] / 1e9).to_numpy()
-    found = module.non_negative_fit(acts, flops, t0 + per_acts * acts + per_flops * flops)
+    found = module.non_negative_fit(np.column_stack([acts, flops]), t0 + per_acts * acts + per_flops * flops)
     assert found == pytest.approx([t0, per_acts, per_flops], rel=1e-6, abs=1e-6)
 
 
 def test_no_term_is_negative() -> None:
     frame = networks()
     acts, flops = (frame["acts"] / 1e6).to_numpy(), (frame["flops"] / 1e9).to_numpy()
-    found = module.non_negative_fit(acts, flops, np.maximum(0.1, 50 - 0.4 * acts))
+    found = module.non_negative_fit(np.column_stack([acts, flops]), np.maximum(0.1, 50 - 0.4 * acts))
     assert (found >= 0).all()
 
 
@@ -232,7 +232,7 @@ def test_a_held_out_network_does_not_predict_itself() -> None:
     errors = []
     for i in range(len(y)):
         rest = np.arange(len(y)) != i
-        t0, a, f = module.non_negative_fit(acts[rest], flops[rest], y[rest])
+        t0, a, f = module.non_negative_fit(np.column_stack([acts[rest], flops[rest]]), y[rest])
         errors.append(abs(t0 + a * acts[i] + f * flops[i] - y[i]) / y[i])
     assert model is not None
     assert model.loo_mape == pytest.approx(np.mean(errors))
@@ -275,7 +275,7 @@ def test_a_weighted_line_is_that_of_statsmodels() -> None:
     line, alike = one.line("acts"), pooled(frame).line("acts")
     x, y = (frame["acts"] / 1e6).to_numpy(), frame["latency_ms"].to_numpy()
     spread = np.log(frame["latency_ci_high_ms"] / frame["latency_ci_low_ms"]).to_numpy() / 3.92
-    t0, a, f = module.non_negative_fit(x, (frame["flops"] / 1e9).to_numpy(), y)
+    t0, a, f = module.non_negative_fit(np.column_stack([x, frame["flops"] / 1e9]), y)
     weights = module.precision_weights(spread, (t0 + a * x + f * frame["flops"].to_numpy() / 1e9) / y - 1) / y**2
     theirs = sm.WLS(y, sm.add_constant(x), weights=weights).fit(cov_type="HC3")
     assert line is not None

@@ -30,14 +30,18 @@ def images(arch: Arch, batch: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("name", names())
 def test_module_counts_to_the_closed_form(name: str) -> None:
     arch = get(name)
-    assert count(skeleton(arch), arch.resolution) == complexity(arch)
+    counted = count(skeleton(arch), arch.resolution)
+    assert counted == complexity(arch)
+    assert counted.layers == complexity(arch).layers
 
 
 @given(st.sampled_from(SMALL), st.sampled_from(RULES), st.floats(-2, 0.5).map(lambda power: 10**power))
 @settings(deadline=None, max_examples=40)
 def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: float) -> None:
     arch = scale(get(name), rule, factor)
-    assert count(skeleton(arch), arch.resolution) == complexity(arch)
+    counted = count(skeleton(arch), arch.resolution)
+    assert counted == complexity(arch)
+    assert counted.layers == complexity(arch).layers
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -63,6 +63,33 @@ def test_an_unmeasured_network_is_predicted_from_the_law_of_the_others() -> None
     assert (one.y, one.unit) == ("latency_ms", "ms")
 
 
+def layered(per_layer: float) -> pd.DataFrame:
+    """The same networks with a cost per layer on top, in ms."""
+    frame = table()
+    archs = [models.resolve(*given) for given in zip(frame["model"], frame["scaling"], frame["factor"], strict=True)]
+    frame["layers"] = [models.complexity(arch).layers for arch in archs]
+    return frame.assign(latency_ms=frame["latency_ms"] + per_layer * frame["layers"])
+
+
+def test_what_each_layer_costs_is_found_where_the_table_counts_layers() -> None:
+    frame = layered(0.2)
+    arch = models.resolve("regnety_400mf", "d", 2.5)
+    counts = models.complexity(arch)
+    true = 1 + 2 * counts.acts / 1e6 + 10 * counts.flops / 1e9 + 0.2 * counts.layers
+    with_layers, without = (only(each, "regnety_400mf", "d", 2.5) for each in (frame, frame.drop(columns="layers")))
+    assert "activations, flops and layers" in with_layers.basis
+    assert with_layers.value == pytest.approx(true, rel=0.05)
+    assert abs(with_layers.value - true) < abs(without.value - true)
+
+
+def test_layers_are_no_term_where_they_are_unknown_or_foretell_nothing() -> None:
+    frame = layered(0.2)
+    frame.loc[frame["model"] == "resnet50", "layers"] = None
+    assert "by activations and flops;" in only(frame, "resnet50", "dWr", 1.5).basis
+    few = layered(0.2).head(6)
+    assert "by activations and flops;" in only(few, "efficientnet_b0", "dWr", 1.5).basis
+
+
 def test_a_measured_network_stands_beside_its_prediction() -> None:
     frame = table()
     one = only(frame, "resnet50", "d", 2.0)
@@ -79,9 +106,9 @@ def test_prediction_intervals_hold_new_networks() -> None:
         flops = acts * np.exp(rng.normal(-1, 0.5, 41))
         # Every other network is three times as noisy.
         y = (1 + 2 * acts + 5 * flops) * np.exp(np.where(rng.random(41) < 0.5, 0.03, 0.1) * rng.normal(size=41))
-        unseen = held_out(acts[:40], flops[:40], y[:40], each)
+        unseen = held_out(np.column_stack([acts, flops])[:40], y[:40], each)
         assert unseen is not None
-        t0, a, b = non_negative_fit(acts[:40], flops[:40], y[:40])
+        t0, a, b = non_negative_fit(np.column_stack([acts, flops])[:40], y[:40])
         error = math.log(y[40] / (t0 + a * acts[40] + b * flops[40]))
         hits += abs(error) <= predict.margin_of(np.log(y[:40] / unseen))
     assert 0.86 <= hits / times <= 0.96  # 90 to 93%, less and more about three standard errors

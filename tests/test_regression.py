@@ -61,8 +61,8 @@ def test_good_measurements_pull_the_two_term_model() -> None:
     y = 1 + 2 * acts + flops
     y[2] *= 1.5
     weights = np.array([1, 1, 1e-6, 1, 1, 1])
-    assert regression.non_negative_fit(acts, flops, y, weights) == pytest.approx([1, 2, 1], rel=1e-3)
-    assert regression.non_negative_fit(acts, flops, y) != pytest.approx([1, 2, 1], rel=1e-2)
+    assert regression.non_negative_fit(np.column_stack([acts, flops]), y, weights) == pytest.approx([1, 2, 1], rel=1e-3)
+    assert regression.non_negative_fit(np.column_stack([acts, flops]), y) != pytest.approx([1, 2, 1], rel=1e-2)
 
 
 def test_weighted_slope_intervals_hold_the_slope() -> None:

@@ -70,6 +70,7 @@ def count(module: nn.Module, example: Tensor | int) -> Complexity:
         flops=sum(flops for flops, _ in costs) // batch,
         params=sum(parameter.numel() for parameter in module.parameters()),
         acts=sum(acts for _, acts in costs) // batch,
+        layers=sum(flops > 0 for flops, _ in costs),  # pooling has acts alone
     )
 
 

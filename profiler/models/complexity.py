@@ -11,7 +11,7 @@ Dollar, Singh and Girshick, *Fast and Accurate Model Scaling*, https://arxiv.org
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from profiler.models.arch import Arch, Block, blocks
 
@@ -26,21 +26,24 @@ class Complexity:
         flops: Multiply-adds.
         params: Learned numbers.
         acts: Output elements of convolutions and linear layers.
+        layers: How many of those there are; 0 in records made before they were counted. Each costs a launch.
     """
 
     flops: int
     params: int
     acts: int
+    layers: int = field(default=0, compare=False)
 
 
 def complexity(arch: Arch) -> Complexity:
     """Count ``arch`` at its resolution; takes well under a millisecond whatever the depth."""
-    flops = params = acts = 0
+    flops = params = acts = layers = 0
     for (layer_flops, layer_params, layer_acts), times in _costs(arch):
         flops += times * layer_flops
         params += times * layer_params
         acts += times * layer_acts
-    return Complexity(flops, params, acts)
+        layers += times * (layer_params > 0)
+    return Complexity(flops, params, acts, layers)
 
 
 def _costs(arch: Arch) -> Iterator[tuple[Cost, int]]:
