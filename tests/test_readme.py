@@ -47,7 +47,7 @@ def test_the_commands_of_the_profiler_run_in_order(tmp_path: Path) -> None:
     for arguments in ours:
         done = subprocess.run(
             [sys.executable, "-m", "profiler", *brief(arguments)],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         # A machine too noisy to measure on is for doctor to say, not for this test.
         allowed = {0, 1} if arguments[0] == "doctor" else {0}
