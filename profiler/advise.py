@@ -23,7 +23,8 @@ from rich.markup import escape
 from profiler import models
 from profiler.compare import geometric_mean
 from profiler.errors import UserError
-from profiler.fit import GROUP_KEYS, group_label, latency_column, plain, plain_table, rows_of, unit_of
+from profiler.fit import GROUP_KEYS, SECONDS, group_label, latency_column, plain, plain_table, rows_of, unit_of
+from profiler.growth import CONTROL
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
 from profiler.predict import CostModel, chosen_rows, cost_models, costs_of, exact_counts
@@ -44,13 +45,11 @@ Measure = Callable[[Complexity], float]
 
 #: The paper's rules, in the order in which they are told.
 MARKED = ("dWr", "dwr", "w")
-CONTROL = "dwr"
 TOLERANCE = 0.02
 #: Factors around the one that meets the target, and how far apart: rounding moves flops by up to a quarter.
 STEPS, STEP = 36, 1.012
 LARGEST_FACTOR, SMALLEST_FACTOR = 1024.0, 1 / 256
 MIB = 1024**2
-SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "h": 3600.0}
 BYTES = {"bytes": 1, "MB": 10**6, "MiB": MIB}
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from profiler.batches import NEAR_BEST, SECONDS, curves
 from profiler.errors import UserError
 from profiler.fit import (
     PROXIES,
+    SECONDS,
     Fit,
     Line,
     TwoTerm,
@@ -29,6 +29,7 @@ from profiler.fit import (
     scale_of,
 )
 from profiler.growth import steps, theory
+from profiler.throughput import NEAR_BEST, curves
 
 # Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
 UNSCALED = "unscaled"

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from profiler import charts, store
-from profiler.batches import NEAR_BEST, SECONDS, curves
 from profiler.compare import source_names
 from profiler.errors import UserError
 from profiler.fit import (
     PROXIES,
+    SECONDS,
     Fit,
     fit,
     group_label,
@@ -40,6 +40,7 @@ from profiler.fit import (
 from profiler.growth import CONTROL, growth, paces, steps
 from profiler.predict import cost_models, costs_of
 from profiler.table import read_table
+from profiler.throughput import NEAR_BEST, curves
 
 SIMULATED = "Simulated: no number on this page was measured on hardware."
 DISTURBED = 1.10

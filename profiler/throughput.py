@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from profiler.fit import Fit, group_label, measured, network_names, plain, rows_of
+from profiler.fit import SECONDS, Fit, group_label, measured, network_names, plain, rows_of
 
 #: The knee is the smallest measured batch with at least this share of the best throughput measured.
 NEAR_BEST = 0.9
-#: Seconds in a unit of latency.
-SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def curves(frame: pd.DataFrame, pooled: Sequence[Fit]) -> pd.DataFrame:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler import report
-from profiler.batches import NEAR_BEST, curves
 from profiler.fit import fit
+from profiler.throughput import NEAR_BEST, curves
 
 
 def table(latencies: dict[int, float], backend: str = "eager") -> pd.DataFrame:
@@ -40,6 +40,9 @@ def test_a_network_that_gains_nothing_has_its_knee_at_once() -> None:
 def test_throughput_is_in_images_per_second() -> None:
     found = curve(table({1: 10.0, 4: 20.0}))
     assert found["throughput"].tolist() == pytest.approx([100.0, 200.0])
+    frame = table({1: 10.0, 4: 20.0}).rename(columns={"latency_ms": "latency_us"})
+    found = curves(frame, [one for one in fit(frame, "latency_us") if one.family is None])
+    assert found["throughput"].tolist() == pytest.approx([100e3, 200e3])
 
 
 @given(st.dictionaries(st.sampled_from([1, 2, 4, 8, 16, 32]), st.floats(0.1, 1e4), min_size=2))
