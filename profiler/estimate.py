@@ -35,6 +35,10 @@ TRIM_FROM = 6
 # A block of the reference slower than this, relative to quiet ones, says that its neighbours are disturbed.
 QUIET = 1.10
 
+# Where quiet blocks of the reference take so many times their nominal time, or so many times less, no block counts as
+# quiet: with both cores taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
+FAR = 1.5
+
 # From here on a visit counts as disturbed: shares of the wall time of its timed part, and switches in a
 # second. Steal and stall count all cores and the whole machine, so that small values are nobody's fault.
 STEAL_SHARE = 0.01
@@ -48,9 +52,10 @@ class VisitEstimate:
     """Time of one forward in one visit, in nanoseconds.
 
     Attributes:
-        normalised_ns: With the machine's disturbance divided out; the raw median when there was no reference.
+        normalised_ns: With the machine's disturbance divided out; the raw median without a reference, or where none of
+            its blocks was quiet: a ratio to a disturbed reference errs in both directions, by several times.
         raw_ns: The plain median.
-        quiet_samples: Samples behind ``normalised_ns``; 0 when no block was quiet, and then all samples are.
+        quiet_samples: Samples behind ``normalised_ns``; 0 when no block was quiet.
     """
 
     normalised_ns: float
@@ -69,6 +74,7 @@ class CaseEstimate:
         relative_half_width: Distance to the upper end, the farther one, relative to the headline.
         raw_ns: Median of the visits' raw medians.
         disturbance: Raw over normalised time; 1.0 on a machine as quiet as at its calibration.
+        level: What the reference took in its quiet blocks, over its nominal time; 1.0 without a reference.
         p10_ns: 10th percentile of the normalised samples. None unless :func:`supports` it, as the next two.
         p90_ns: 90th percentile.
         p99_ns: 99th percentile.
@@ -86,6 +92,7 @@ class CaseEstimate:
     relative_half_width: float | None
     raw_ns: float
     disturbance: float
+    level: float
     p10_ns: float | None
     p90_ns: float | None
     p99_ns: float | None
@@ -114,7 +121,7 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
     blocks = normalised_blocks(visit)
     kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
     return VisitEstimate(
-        normalised_ns=median(kept or list(itertools.chain.from_iterable(blocks))),
+        normalised_ns=median(kept or raw),
         raw_ns=median(raw),
         quiet_samples=len(kept),
     )
@@ -168,19 +175,23 @@ def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
 
     Only the reference decides, never the samples themselves, so that a slow model is not mistaken for a slow machine.
     The ratio divides out what slows model and reference alike; a competitor for a core slows a model that waits for
-    its slowest thread at every layer far more than it slows the reference, and no ratio mends that.
+    its slowest thread at every layer far more than it slows the reference, and no ratio mends that. Where even the
+    level lies far from the nominal time no block is quiet, see :data:`FAR`.
     """
     slowness = reference_slowness(visit)
     if not slowness:
         return [True] * len(visit.samples_ns)
+    if not 1 / FAR <= level <= FAR:
+        return [False] * len(visit.samples_ns)
     return [max(pair) <= QUIET * level for pair in itertools.pairwise(slowness)]
 
 
 def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEstimate:
     """What all visits of one case say.
 
-    Visits in which no block was quiet count only where there is no other: under a hog they have read from a quarter of
-    the latency to three times it. A single quiet visit gives no interval.
+    Visits in which no block was quiet count only where there is no other, and then by their raw medians: an upper bound
+    of what a quiet machine would show, where a ratio to a disturbed reference may be anything. A single quiet visit
+    gives no interval.
 
     Args:
         visits: In the order in which they were made.
@@ -209,6 +220,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
         relative_half_width=None if half is None else math.expm1(half),
         raw_ns=median(e.raw_ns for e in estimates),
         disturbance=median(e.raw_ns / e.normalised_ns for e in estimates),
+        level=level,
         p10_ns=p10,
         p90_ns=p90,
         p99_ns=p99,

@@ -57,6 +57,8 @@ PROXIES = {
     "flops": Proxy("flops", 1e9, "GF"),
     "params": Proxy("parameters", 1e6, "M params"),
 }
+#: Further counts, of our own tables alone.
+MORE = ("layers", "unaligned_flops")
 GROUP_KEYS = ("run", "host", "backend", "device", "precision", "memory_format", "threads", "batch", "mode")
 SHOWN_WHEN_SEVERAL = ("run", "host", "memory_format")
 MEASURED = ("ok", "unstable")
@@ -342,7 +344,8 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
 
     Those are ``network``; ``why``, which says why a row cannot be used and is empty where it can; ``spread``, the
-    relative standard deviation of its measured y, 0 where nothing tells; and ``layers``, NaN where the table has none.
+    relative standard deviation of its measured y, 0 where nothing tells; and the columns of
+    :data:`MORE`, NaN where the table has none.
 
     Raises:
         UserError: No rows, a missing column, or text where a number belongs.
@@ -360,7 +363,8 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     use = measured(table)
     for column in (*PROXIES, y):
         checked[column] = _numbers(table, column, use)
-    checked["layers"] = pd.to_numeric(table["layers"], errors="coerce").astype(float) if "layers" in table else np.nan
+    for column in MORE:
+        checked[column] = pd.to_numeric(table[column], errors="coerce").astype(float) if column in table else np.nan
     checked["why"] = _reasons(table, checked, use, y)
     checked["spread"] = _spread(table, y)
     return checked

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 from profiler.records import Budget, Warmup
@@ -60,11 +61,16 @@ class Workload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Raw times of one visit; the fields are those of :class:`~profiler.records.Measurement`."""
+    """Raw times of one visit; the fields are those of :class:`~profiler.records.Measurement`.
+
+    Attributes:
+        waited_ns: Of the visit's time, what was spent on waiting for the reference to be quiet.
+    """
 
     samples_ns: tuple[tuple[int, ...], ...]
     calls_per_sample: int
     reference_ns: tuple[tuple[int, ...], ...]
+    waited_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +158,13 @@ def measure(
     clock: Clock = time.perf_counter_ns,
     *,
     threads: int = 1,
+    quiet_ns: float | None = None,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
+
+    A block that begins beside a disturbed reference will not count, so a visit waits with it until the reference is
+    quiet; and one that has seen no undisturbed block when its time is up goes on, to twice its time at most. Only the
+    reference is asked, never the samples.
 
     Args:
         session: The model, warm.
@@ -162,21 +173,33 @@ def measure(
         forward_ns: Rough time of one forward; decides the shape of a block, never the result.
         clock: Monotonic, in nanoseconds.
         threads: Of the model and the reference, on the host.
+        quiet_ns: What a call of the reference takes at most when nothing disturbs it; None where nobody knows, and then
+            a visit neither waits nor goes on.
     """
     block = shape(forward_ns, threads)
     limit_ns = round(OVERDUE * max(BLOCK_NS, block.samples * block.calls * forward_ns))
+    calm_ns = math.inf if reference is None or quiet_ns is None else quiet_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
+    waited_ns = 0
     with _no_garbage_collection():
-        deadline = clock() + round(budget.visit_s * 1e9)
+        visit_ns = round(budget.visit_s * 1e9)
+        deadline = clock() + visit_ns
+        end = deadline if math.isinf(calm_ns) else deadline + visit_ns
         if reference is not None:
             references.append(_reference_block(reference, clock))
         while True:
+            begin = clock()
+            while reference is not None and median(references[-1]) > calm_ns and clock() < deadline:
+                references[-1] = _reference_block(reference, clock)
+            waited_ns += clock() - begin
+            if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
+                return Timing(tuple(samples), block.calls, tuple(references), waited_ns)
             samples.append(time_block(session, block, clock, limit_ns))
             if reference is not None:
                 references.append(_reference_block(reference, clock))
-            if clock() >= deadline and sum(map(len, samples)) >= budget.min_samples:
-                return Timing(tuple(samples), block.calls, tuple(references))
+                if all(median(one) <= calm_ns for one in references[-2:]):
+                    end = deadline
 
 
 def time_block(session: Workload, block: Shape, clock: Clock, limit_ns: int | None = None) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """``profiler predict``: what an unmeasured network will cost, and how far that may be off.
 
-The model is the two-term one of :mod:`profiler.fit`, with a third term per layer where that foretells networks left
-out better: every layer costs a launch, and a deeper network has more of them than its flops tell. Its interval comes
+The model is the two-term one of :mod:`profiler.fit`, with a term per layer, and another for the flops of unaligned
+group widths, where those foretell networks left out better: every layer costs a launch, and a deeper network has more
+of them than its flops tell; and a runtime may be several times as slow where groups cut its vectors. Its interval comes
 from what it said of networks it had not seen: each measured network is predicted by a fit to the others, and the
 relative errors of those predictions are what a new network must expect.
 """
@@ -50,9 +51,12 @@ LEVEL = 0.90
 LEAST_NETWORKS = 4
 #: A family has a fit of its own from here on, if that fit does better on networks left out.
 LEAST_OF_FAMILY = 6
-#: Layers are a term from so many networks on.
-LEAST_FOR_LAYERS = 8
-LAYERED = ("acts", "flops", "layers")
+#: More than two terms are tried from so many networks on.
+LEAST_FOR_MORE = 8
+#: Terms of a time, the simplest first; of memory.
+TIMED = (("acts", "flops"), ("acts", "flops", "layers"), ("acts", "flops", "layers", "unaligned_flops"))
+HELD = ("acts", "params")
+NAMES = {column: proxy.name for column, proxy in PROXIES.items()} | {"unaligned_flops": "flops of unaligned groups"}
 #: Columns of our own tables that are predicted beside the latency; the others are parts of these.
 OWN_COSTS = ("peak_memory_bytes", "epoch_s")
 #: What such columns are called in tables of others.
@@ -113,7 +117,8 @@ class CostModel:
         for column, value, least, most in zip(self.columns, point, low, high, strict=True):
             if not least <= value <= most:
                 side, limit = ("below the least", least) if value < least else ("above the most", most)
-                return f"its {column}, {format_count(value)}, are {side} measured, {format_count(limit)}"
+                name = NAMES.get(column, column)
+                return f"its {name}, {format_count(value)}, are {side} measured, {format_count(limit)}"
         if inside_hull(np.log(self.counts[:, :2]), np.log(point[:2])):
             return None
         return f"no measured networks surround its combination of {' and '.join(self.columns[:2])}"
@@ -199,13 +204,14 @@ def _strange(used: pd.DataFrame, family: str | None) -> str | None:
 
 
 def _fitted(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None) -> CostModel:
-    """The model with the least error on what was left out of its fit; without layers where it is the same."""
+    """The model with the least error on what was left out of its fit; the simplest where several have it."""
     if unit_of(y) in MEMORY_UNITS:
-        return _fitted_to(("acts", "params"), used, group, y, strange)
-    plain_model = _fitted_to(("acts", "flops"), used, group, y, strange)
-    if used["network"].nunique() < LEAST_FOR_LAYERS or not (used["layers"] > 0).all():
-        return plain_model
-    return min(plain_model, _fitted_to(LAYERED, used, group, y, strange), key=lambda model: model.typical)
+        return _fitted_to(HELD, used, group, y, strange)
+    enough = used["network"].nunique() >= LEAST_FOR_MORE
+    tried = [
+        columns for columns in TIMED if columns == TIMED[0] or (enough and used[[*columns]].notna().all(axis=None))
+    ]
+    return min((_fitted_to(columns, used, group, y, strange) for columns in tried), key=lambda model: model.typical)
 
 
 def _fitted_to(
@@ -232,7 +238,7 @@ def _fitted_to(
 def _basis(used: pd.DataFrame, columns: Sequence[str], typical: float, strange: str | None, *, by_family: bool) -> str:
     families = sorted(set(used["family"]) - {""})
     whose = f" of {', '.join(families)}" if families else ""
-    *first, last = (PROXIES[column].name if column in PROXIES else column for column in columns)
+    *first, last = (NAMES.get(column, column) for column in columns)
     names = f"{', '.join(first)} and {last}"
     left = "a family left out" if by_family else "a network left out"
     text = f"{used['network'].nunique()} networks{whose}, by {names}; error on {left} {typical:.1%}"

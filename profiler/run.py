@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,9 +27,9 @@ from backends.base import Placement
 from profiler import __version__, host, reference
 from profiler.display import Display, Live
 from profiler.errors import UserError
-from profiler.estimate import case_estimate
+from profiler.estimate import case_estimate, quiet_level
 from profiler.executors import Executor, Isolation, LocalExecutor
-from profiler.records import Budget, Case, Failure, Measurement, Pass, Record
+from profiler.records import Budget, Case, Failure, Measurement, Outcome, Pass, Record
 from profiler.store import Journal
 from profiler.summary import finish
 from profiler.training import Feed
@@ -48,6 +48,8 @@ CACHE_BYTES = 10 << 30
 #: Fresh processes that measure the nominal time of a reference, and seconds each.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5
+#: Visits that say what the reference takes on the machine as it is now.
+LATEST = 20
 
 
 def cache_folder() -> Path:
@@ -188,6 +190,22 @@ class Calibrations:
             )
 
 
+class Levels:
+    """What the reference takes while nothing disturbs it, over its nominal time, as the latest visits show it."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Placement, deque[Measurement]] = defaultdict(lambda: deque(maxlen=LATEST))
+
+    def add(self, case: Case, outcome: Outcome) -> None:
+        """Take note of a visit."""
+        if isinstance(outcome, Measurement):
+            self._latest[case.placement].append(outcome)
+
+    def get(self, placement: Placement) -> float:
+        """Return the level for ``placement``; 1.0 where nothing was measured yet."""
+        return quiet_level(self._latest[placement])
+
+
 @dataclass(frozen=True, slots=True)
 class Lab:
     """What every visit of a run shares."""
@@ -197,6 +215,7 @@ class Lab:
     limits: LimitsFor
     calibrations: Calibrations
     feed: Feed = field(default_factory=Feed)
+    levels: Levels = field(default_factory=Levels)
 
 
 def now() -> str:
@@ -257,9 +276,11 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     calibration = lab.calibrations.get(case.placement) if timed else None
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
-    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed)
+    level = lab.levels.get(case.placement)
+    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, level)
     answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
     reply = Reply(answer) if isinstance(answer, Failure) else answer
+    lab.levels.add(case, reply.outcome)
     return Record(
         case=case,
         complexity=reply.complexity,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import statistics
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from profiler import memory, models, training
 from profiler.errors import UserError
-from profiler.estimate import CaseEstimate, case_estimate, visit_estimate
+from profiler.estimate import FAR, CaseEstimate, case_estimate, visit_estimate
 from profiler.models.arch import Arch
 from profiler.plan import is_brought
 from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Record
@@ -62,6 +63,7 @@ COLUMNS = (
     "quiet_visits",
     "effective_samples",
     "marked_samples",
+    "waited_s",
     "involuntary_switches",
     "steal_s",
     "stall_s",
@@ -101,6 +103,7 @@ COLUMNS = (
     "memory_format",
     "target_flops",
     "layers",
+    "unaligned_flops",
     "case",
     "backend_version",
     "torch_version",
@@ -178,10 +181,13 @@ def _of_network(case: Case, visits: Sequence[Record]) -> Row:
     arch = _arch(case)
     exact = models.complexity(arch) if arch else None
     counted = next((r.complexity for r in visits if r.complexity), exact)
-    layers = counted.layers or (exact.layers if exact else None) if counted else None
     resolution = next((r.resolution for r in visits if r.resolution), arch.resolution if arch else None)
     counts: Row = {"flops": counted.flops, "params": counted.params, "acts": counted.acts} if counted else {}
-    return counts | {"layers": layers or None} | {"family": arch.family if arch else None, "resolution": resolution}
+    # Records that are older than one of these counts lack it.
+    newest = [each for each in (counted, exact) if each]
+    counts["layers"] = next((each.layers for each in newest if each.layers), None)
+    counts["unaligned_flops"] = next((n for n in (each.unaligned_flops for each in newest) if n is not None), None)
+    return counts | {"family": arch.family if arch else None, "resolution": resolution}
 
 
 def _arch(case: Case) -> Arch | None:
@@ -237,6 +243,7 @@ def _of_conditions(good: Sequence[Measurement]) -> Row:
     for name in _SUMS:
         told = [v for v in (getattr(m.conditions, name) for m in good) if v is not None]
         row[name] = sum(told) if told else None
+    row["waited_s"] = math.fsum(m.phases_s.get("waited", 0.0) for m in good) if good else None
     return row | _of_device(good)
 
 
@@ -393,6 +400,17 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
     """Why the latency is not as certain as was asked for; empty when it is."""
     width, asked = estimate.relative_half_width, format_share(budget.precision)
     used = f"after {rounds} of {budget.rounds} rounds"
+    if not 1 / FAR <= estimate.level <= FAR:
+        return (
+            f"the reference took {estimate.level:.2g} times its nominal time at its best: something else has cores, "
+            "or the machine has changed since its calibration (profiler calibrate); the latency is as read, not "
+            "normalised"
+        )
+    if not estimate.quiet_visits:
+        return (
+            f"no block of {estimate.visits} visits was undisturbed; the latency is as read, not normalised; run it "
+            "again when the machine is quieter"
+        )
     if width is None:
         one = "one visit" if estimate.visits == 1 else f"one undisturbed visit of {estimate.visits}"
         return f"{one} gives no interval, ±{asked} was asked for, {used}"

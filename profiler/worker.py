@@ -38,6 +38,7 @@ from backends.base import (
 )
 from profiler import energy, heap, host, loader, measure, memory, reference, telemetry, training
 from profiler.errors import UserError
+from profiler.estimate import QUIET
 from profiler.models.complexity import Complexity
 from profiler.network import Network, load_network
 from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Outcome, Pass
@@ -68,7 +69,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One visit: a case, how long to measure, and the reference to interleave (None goes without)."""
+    """One visit: a case, how long to measure, and the reference to interleave (None goes without).
+
+    ``level`` is what the reference takes on the machine as it is now while nothing disturbs it, over its nominal time;
+    None where nobody knows.
+    """
 
     case: Case
     budget: Budget
@@ -76,6 +81,14 @@ class Task:
     cache: Path | None
     measures: Pass = "latency"
     feed: training.Feed = field(default_factory=training.Feed)
+    level: float | None = None
+
+    @property
+    def quiet_ns(self) -> float | None:
+        """What a call of the reference takes at most while nothing disturbs it; None where nobody knows."""
+        if self.calibration is None or self.level is None:
+            return None
+        return QUIET * self.level * self.calibration.nominal_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +223,14 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         before, start_ns = telemetry.snapshot(), time.monotonic_ns()
         with phases("timed"):
             timing = measure.measure(
-                session, workload, task.budget, warmup.typical_ns, threads=task.case.placement.threads
+                session,
+                workload,
+                task.budget,
+                warmup.typical_ns,
+                threads=task.case.placement.threads,
+                quiet_ns=task.quiet_ns,
             )
+        phases.seconds["waited"] = round(timing.waited_ns / 1e9, 6)
         conditions = telemetry.between(before, telemetry.snapshot())
         conditions = telemetry.add(conditions, watch, start_ns, time.monotonic_ns())
     return Measurement(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, repeat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise, repeat
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,53 @@ def test_a_block_that_a_disturbance_stretches_ends_early_so_that_the_reference_s
     timing = measure.measure(session, reference, Budget(visit_s=0.5), 30 * MS, clock, threads=2)
     assert [len(block) for block in timing.samples_ns] == [3, 2]
     assert len(timing.reference_ns) == 3
+
+
+def hogged(clock: Clock, busy: Callable[[int], bool]) -> tuple[Scripted, Scripted]:
+    """A model of 10 ms and a reference of 4 ms, each three times as slow while ``busy`` holds."""
+
+    def times(usual: int) -> Iterator[int]:
+        while True:
+            yield usual * (3 if busy(clock.now) else 1)
+
+    return Scripted(clock, times(10 * MS)), Scripted(clock, times(4 * MS))
+
+
+def quiet_pairs(timing: measure.Timing, quiet_ns: float) -> int:
+    levels = [median(block) for block in timing.reference_ns]
+    assert len(levels) == len(timing.samples_ns) + 1
+    return sum(max(pair) <= quiet_ns for pair in pairwise(levels))
+
+
+def test_a_visit_waits_for_the_reference_to_be_quiet() -> None:
+    """Half of every second is hogged: blocks begin in the other half, all but those that the hog surprises."""
+    found = {}
+    for quiet_ns in (None, 4.4 * MS):
+        clock = Clock()
+        session, reference = hogged(clock, lambda now: now // (500 * MS) % 2 == 0)
+        timing = measure.measure(session, reference, Budget(visit_s=2.0), 10 * MS, clock, quiet_ns=quiet_ns)
+        found[quiet_ns] = quiet_pairs(timing, 4.4 * MS) / len(timing.samples_ns), timing.waited_ns / MS
+        assert clock.now <= 2400 * MS
+    assert found[None][0] <= 0.5 < 0.6 <= found[4.4 * MS][0]
+    assert found[None][1] == 0
+    assert 500 < found[4.4 * MS][1] < 1100
+
+
+def test_a_visit_that_saw_no_undisturbed_block_goes_on_until_it_has() -> None:
+    clock = Clock()
+    session, reference = hogged(clock, lambda now: now < 1400 * MS)
+    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, quiet_ns=4.4 * MS)
+    assert 1400 * MS < clock.now < 1800 * MS
+    assert quiet_pairs(timing, 4.4 * MS) == 1
+
+
+def test_on_a_machine_that_is_never_quiet_a_visit_takes_twice_its_time_and_no_more() -> None:
+    clock = Clock()
+    session, reference = hogged(clock, lambda _: True)
+    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, quiet_ns=4.4 * MS)
+    assert 2000 * MS <= clock.now <= 2500 * MS
+    assert 900 * MS <= timing.waited_ns <= 1000 * MS
+    assert sum(map(len, timing.samples_ns)) >= 5
 
 
 def test_a_slow_model_gets_its_fewest_samples_however_long_they_take() -> None:

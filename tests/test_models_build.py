@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import torch
@@ -31,8 +33,7 @@ def images(arch: Arch, batch: int = 1) -> torch.Tensor:
 def test_module_counts_to_the_closed_form(name: str) -> None:
     arch = get(name)
     counted = count(skeleton(arch), arch.resolution)
-    assert counted == complexity(arch)
-    assert counted.layers == complexity(arch).layers
+    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and unaligned flops out
 
 
 @given(st.sampled_from(SMALL), st.sampled_from(RULES), st.floats(-2, 0.5).map(lambda power: 10**power))
@@ -40,8 +41,7 @@ def test_module_counts_to_the_closed_form(name: str) -> None:
 def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: float) -> None:
     arch = scale(get(name), rule, factor)
     counted = count(skeleton(arch), arch.resolution)
-    assert counted == complexity(arch)
-    assert counted.layers == complexity(arch).layers
+    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and unaligned flops out
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -93,7 +93,7 @@ def test_every_case_appears_once_in_plan_order(tmp_path):
 
 
 def test_a_measured_case(tmp_path):
-    r = row(tmp_path, measured(10.0, slower=1.5), measured(10.2, slower=1.5, parity=2e-6))
+    r = row(tmp_path, measured(10.0, slower=1.4), measured(10.2, slower=1.4, parity=2e-6))
     assert (r["model"], r["family"], r["scaling"], r["factor"], r["resolution"]) == (
         "regnety_400mf",
         "regnety",
@@ -104,8 +104,8 @@ def test_a_measured_case(tmp_path):
     counted = models.complexity(models.get("regnety_400mf"))
     assert Complexity(r["flops"], r["params"], r["acts"]) == counted
     assert r["latency_ms"] == pytest.approx(math.sqrt(10.0 * 10.2))
-    assert r["latency_raw_ms"] == pytest.approx(1.5 * 10.1)
-    assert r["disturbance"] == pytest.approx(1.5)
+    assert r["latency_raw_ms"] == pytest.approx(1.4 * 10.1)
+    assert r["disturbance"] == pytest.approx(1.4)
     assert r["throughput_per_s"] == pytest.approx(4 / (r["latency_ms"] / 1e3))
     assert r["latency_ci_low_ms"] < 10.0
     assert r["latency_ci_high_ms"] > 10.2
@@ -162,6 +162,15 @@ def test_conditions_add_up_and_stay_empty_where_unknown(tmp_path):
 def test_status(tmp_path, outcomes, status, reason):
     r = row(tmp_path, *outcomes)
     assert (r["status"], r["reason"]) == (status, reason)
+
+
+def test_a_headline_that_nothing_could_normalise_says_so(tmp_path):
+    far = row(tmp_path / "far", measured(10, slower=3.0), measured(10, slower=3.0))
+    assert (far["status"], far["latency_ms"]) == ("unstable", pytest.approx(30))
+    assert far["reason"].startswith("the reference took 3 times its nominal time at its best: something else has")
+    restless = row(tmp_path / "restless", *[measured(10, reference_ns=((1_000_000,), (3_000_000,)))] * 2)
+    assert (restless["status"], restless["latency_ms"]) == ("unstable", pytest.approx(10))
+    assert restless["reason"].startswith("no block of 2 visits was undisturbed; the latency is as read")
 
 
 def test_a_narrow_interval_of_too_few_visits_is_not_ok(tmp_path):

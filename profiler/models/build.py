@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from profiler.models.arch import Arch
-from profiler.models.complexity import Complexity
+from profiler.models.complexity import Complexity, is_unaligned
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+#: flops and output elements of a layer, and whether its groups are unaligned.
+Cost = tuple[int, int, bool]
 
 
 def build(arch: Arch, seed: int = 0) -> nn.Module:
@@ -62,15 +65,16 @@ def count(module: nn.Module, example: Tensor | int) -> Complexity:
     if isinstance(example, int):
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         example = torch.zeros(1, 3, example, example, device=device)
-    costs: list[tuple[int, int]] = []
+    costs: list[Cost] = []
     with _evaluating(module), _watching(module, costs), torch.no_grad():
         module(example)
     batch = example.shape[0]
     return Complexity(
-        flops=sum(flops for flops, _ in costs) // batch,
+        flops=sum(flops for flops, _, _ in costs) // batch,
         params=sum(parameter.numel() for parameter in module.parameters()),
-        acts=sum(acts for _, acts in costs) // batch,
-        layers=sum(flops > 0 for flops, _ in costs),  # pooling has acts alone
+        acts=sum(acts for _, acts, _ in costs) // batch,
+        layers=sum(flops > 0 for flops, _, _ in costs),  # pooling has acts alone
+        unaligned_flops=sum(flops for flops, _, unaligned in costs if unaligned) // batch,
     )
 
 
@@ -86,11 +90,12 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(module: nn.Module, costs: list[tuple[int, int]]) -> Iterator[None]:
-    """Append (flops, acts) to ``costs`` for every layer that runs, as often as it runs."""
+def _watching(module: nn.Module, costs: list[Cost]) -> Iterator[None]:
+    """Append to ``costs`` for every layer that runs, as often as it runs."""
 
     def watch(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
-        costs.append((_flops(layer, output), output.numel()))
+        unaligned = is_unaligned(getattr(layer, "out_channels", 1), getattr(layer, "groups", 1))
+        costs.append((_flops(layer, output), output.numel(), unaligned))
 
     handles = [part.register_forward_hook(watch) for part in module.modules() if _counts(part)]
     try:

@@ -15,7 +15,12 @@ from dataclasses import dataclass, field
 
 from profiler.models.arch import Arch, Block, blocks
 
-Cost = tuple[int, int, int]
+#: flops, params, acts, and of the flops those of an unaligned group width.
+Cost = tuple[int, int, int, int]
+
+#: A grouped convolution is unaligned when its group width is no multiple of this: runtimes keep channels in blocks of
+#: 16 floats, a vector of AVX-512, and fall back to slower kernels where groups cut blocks.
+ALIGNED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +32,33 @@ class Complexity:
         params: Learned numbers.
         acts: Output elements of convolutions and linear layers.
         layers: How many of those there are; 0 in records made before they were counted. Each costs a launch.
+        unaligned_flops: Of the flops, those of grouped convolutions whose group width is no multiple of
+            :data:`ALIGNED`, depthwise ones left out; None in records made before they were counted.
     """
 
     flops: int
     params: int
     acts: int
     layers: int = field(default=0, compare=False)
+    unaligned_flops: int | None = field(default=None, compare=False)
 
 
 def complexity(arch: Arch) -> Complexity:
     """Count ``arch`` at its resolution; takes well under a millisecond whatever the depth."""
-    flops = params = acts = layers = 0
-    for (layer_flops, layer_params, layer_acts), times in _costs(arch):
+    flops = params = acts = layers = unaligned = 0
+    for (layer_flops, layer_params, layer_acts, layer_unaligned), times in _costs(arch):
         flops += times * layer_flops
         params += times * layer_params
         acts += times * layer_acts
         layers += times * (layer_params > 0)
-    return Complexity(flops, params, acts, layers)
+        unaligned += times * layer_unaligned
+    return Complexity(flops, params, acts, layers, unaligned)
+
+
+def is_unaligned(width: int, groups: int) -> bool:
+    """Whether a convolution with so many output channels is counted in :attr:`Complexity.unaligned_flops`."""
+    group_width = width // groups
+    return groups > 1 and group_width > 1 and group_width % ALIGNED > 0
 
 
 def _costs(arch: Arch) -> Iterator[tuple[Cost, int]]:
@@ -53,7 +68,7 @@ def _costs(arch: Arch) -> Iterator[tuple[Cost, int]]:
     yield _conv_bn(3, w, arch.stem.kernel, side), 1
     if arch.stem.pool:
         side = _strided(side, 2)
-        yield (0, 0, w * side * side), 1
+        yield (0, 0, w * side * side, 0), 1
     for block, times in blocks(arch):
         for cost in _block_costs(block, side):
             yield cost, times
@@ -87,10 +102,11 @@ def _conv_bn(w_in: int, w_out: int, kernel: int, side: int, groups: int = 1) -> 
     """A convolution without bias and its batch norm, with an output of ``side`` x ``side`` pixels."""
     weights = kernel * kernel * w_in * w_out // groups
     pixels = side * side
-    return weights * pixels, weights + 2 * w_out, w_out * pixels
+    flops = weights * pixels
+    return flops, weights + 2 * w_out, w_out * pixels, flops * is_unaligned(w_out, groups)
 
 
 def _biased(w_in: int, w_out: int) -> Cost:
     """A linear layer, or a 1x1 convolution of one pixel, with bias."""
     weights = w_in * w_out + w_out
-    return weights, weights, w_out
+    return weights, weights, w_out, 0

@@ -23,7 +23,7 @@ from profiler.executors import LocalExecutor
 from profiler.network import load_network
 from profiler.records import Budget, Case, Conditions, Failure, Measurement
 from profiler.run import Calibrations, cache_folder
-from profiler.worker import Limits
+from profiler.worker import Limits, Task
 
 if TYPE_CHECKING:
     import altair as alt
@@ -47,11 +47,12 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One measurement in a fresh process: what, for how many seconds in all, with which reference."""
+    """One measurement in a fresh process: what, for how many seconds in all, with which reference at which level."""
 
     case: Case
     seconds: float
     calibration: reference.Calibration | None = None
+    level: float | None = None
 
 
 def case(network: str, backend: str, threads: int) -> Case:
@@ -115,7 +116,12 @@ def ours(job: Job) -> Measurement:
         warmup = measure.warm_up(loaded, Budget(warmup_s=0.5))
         left = max(0.1, deadline - time.perf_counter() - 0.02)
         timing = measure.measure(
-            loaded, beside, Budget(visit_s=left, min_samples=1), warmup.typical_ns, threads=job.case.placement.threads
+            loaded,
+            beside,
+            Budget(visit_s=left, min_samples=1),
+            warmup.typical_ns,
+            threads=job.case.placement.threads,
+            quiet_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).quiet_ns,
         )
     nominal = job.calibration.nominal_ns if job.calibration else None
     return Measurement(
