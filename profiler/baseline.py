@@ -35,10 +35,9 @@ from profiler.errors import UserError
 from profiler.estimate import (
     PILOT,
     QUIET,
-    TRIM,
-    TRIM_FROM,
     case_estimate,
     quiet_level,
+    trimmed,
     trimmed_interval,
     visit_estimate,
 )
@@ -112,7 +111,7 @@ class Visits:
 
         logs = self.logs
         count = len(logs)
-        freedom = count - 1 - 2 * (math.floor(TRIM * count) if count >= TRIM_FROM else 0)
+        freedom = count - 1 - 2 * trimmed(count)
         centre, half = trimmed_interval(logs)
         error = (half or 0.0) / float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
         if not 2 <= self.pilot < count:

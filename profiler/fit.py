@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from profiler.errors import UserError
+from profiler.models.complexity import CHANNEL_BLOCK
 from profiler.regression import (
     CONFIDENCE,
     LEAST_NETWORKS,
@@ -58,7 +59,9 @@ PROXIES = {
     "params": Proxy("parameters", 1e6, "M params"),
 }
 #: Further counts, of our own tables alone.
-MORE = ("layers", "unaligned_flops")
+MORE = ("layers", "padding_flops")
+#: They are terms from so many networks on.
+LEAST_FOR_MORE = 8
 GROUP_KEYS = ("run", "host", "backend", "device", "precision", "memory_format", "threads", "batch", "mode")
 SHOWN_WHEN_SEVERAL = ("run", "host", "memory_format")
 MEASURED = ("ok", "unstable")
@@ -163,6 +166,28 @@ class TwoTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class FourTerm:
+    """The two-term model with a term per layer and one for the flops of padding, none of them negative.
+
+    Every layer costs a launch, and narrow groups waste arithmetic where channels are kept in blocks; see
+    :func:`profiler.models.complexity.padding`. Fields that :class:`TwoTerm` has mean the same.
+
+    Attributes:
+        per_layer: Units of y per convolution or linear layer.
+        per_padding: Units of y per GF of padding.
+    """
+
+    t0: float
+    per_acts: float
+    per_flops: float
+    per_layer: float
+    per_padding: float
+    mape: float
+    loo_mape: float | None
+    lofo_mape: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outlier:
     """A network that the two-term model gets wrong by far more than the others.
 
@@ -207,6 +232,7 @@ class Fit:
         left_out: Rows of the group that were not used.
         reason: Why there are no numbers at all; None where there are some.
         outliers: Networks far off the two-term model, the farthest first; see :func:`_outliers`.
+        four_term: None where y is no time, the table lacks a count, or networks are too few for so many terms.
     """
 
     group: dict[str, str]
@@ -221,6 +247,7 @@ class Fit:
     left_out: tuple[LeftOut, ...]
     reason: str | None
     outliers: tuple[Outlier, ...] = ()
+    four_term: FourTerm | None = None
 
     @property
     def label(self) -> str:
@@ -449,17 +476,20 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     families = pd.factorize(used["family"])[0].astype(np.int64)
     weights: Floats | None = None
     two_term: TwoTerm | None = None
+    four_term: FourTerm | None = None
     outliers: tuple[Outlier, ...] = ()
     if {"acts", "flops"} <= fitted.keys():
         acts, flops = (columns[p] / scale_of(p, columns[p])[0] for p in ("acts", "flops"))
         weights = _weights(acts, flops, target, used["spread"].to_numpy(dtype=np.float64))
         two_term = _two_term(acts, flops, target, networks, families, weights)
+        if n >= LEAST_FOR_MORE and unit_of(y) in SECONDS and used[[*MORE]].notna().all(axis=None):
+            four_term = _four_term(used, acts, flops, target, networks, families, weights)
         outliers = _outliers(two_term, acts, flops, target, list(used["network"]))
     ours = weights / target**2 if weighted and weights is not None else None
     lines = tuple(_line(p, x, target, networks, families, draws.get(p), ours) for p, x in fitted.items())
     reason = reason or (None if lines else "; ".join(unfit.values()))
     winner = _winner(lines, draws)
-    return Fit(group, family, y, unit_of(y), n, lines, unfit, winner, two_term, left_out, reason, outliers)
+    return Fit(group, family, y, unit_of(y), n, lines, unfit, winner, two_term, left_out, reason, outliers, four_term)
 
 
 def _no_fit(n: int, target: Floats, rows: int, y: str) -> str | None:
@@ -583,6 +613,31 @@ def _two_term(
     )
 
 
+def _four_term(
+    used: pd.DataFrame,
+    acts: Floats,
+    flops: Floats,
+    y: Floats,
+    networks: NDArray[np.int64],
+    families: NDArray[np.int64],
+    weights: Floats | None,
+) -> FourTerm:
+    padding = used["padding_flops"].to_numpy(dtype=np.float64) / PROXIES["flops"].scale
+    counts = np.column_stack([acts, flops, used["layers"].to_numpy(dtype=np.float64), padding])
+    t0, *slopes = (float(v) for v in non_negative_fit(counts, y, weights))
+    per_acts, per_flops, per_layer, per_padding = slopes
+    return FourTerm(
+        t0=t0,
+        per_acts=per_acts,
+        per_flops=per_flops,
+        per_layer=per_layer,
+        per_padding=per_padding,
+        mape=mape(t0 + counts @ np.array(slopes), y),
+        loo_mape=held_out_mape(counts, y, networks, weights),
+        lofo_mape=held_out_mape(counts, y, families, weights),
+    )
+
+
 def _outliers(model: TwoTerm, acts: Floats, flops: Floats, y: Floats, networks: Sequence[str]) -> tuple[Outlier, ...]:
     """Networks whose log residual is more than 3.5 robust standard deviations, and 10%, from the median.
 
@@ -636,8 +691,24 @@ def two_term_sentence(one: Fit) -> str | None:
     units = [line.x_unit if line else "" for line in (acts, flops)]
     unit = f" {one.unit}" if one.unit else ""
     text = f"{one.y} ≈ {m.t0:.3g}{unit} + {m.per_acts:.3g} per {units[0]} + {m.per_flops:.3g} per {units[1]}"
+    return f"{text}; error {_errors(m)}."
+
+
+def _errors(m: TwoTerm | FourTerm) -> str:
     errors = [("fitted", m.mape), ("network left out", m.loo_mape), ("family left out", m.lofo_mape)]
-    return f"{text}; error {', '.join(f'{name} {e:.1%}' for name, e in errors if e is not None)}."
+    return ", ".join(f"{name} {e:.1%}" for name, e in errors if e is not None)
+
+
+def four_term_sentence(one: Fit) -> str | None:
+    """What a layer and the padding of narrow groups cost, and how much better that foretells."""
+    m = one.four_term
+    if m is None:
+        return None
+    return (
+        f"With {m.per_layer:.3g} {one.unit} per layer and {m.per_padding:.3g} per GF that padding groups to "
+        f"{CHANNEL_BLOCK} channels would add, beside {m.per_acts:.3g} per M acts and {m.per_flops:.3g} per GF: "
+        f"error {_errors(m)}."
+    )
 
 
 class Rates(NamedTuple):
@@ -739,8 +810,8 @@ def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) ->
         console.print(escape(pooled.label), style="bold", soft_wrap=True)
         if pooled.lines:
             console.print(_lines_table(pooled))
-        texts = [sentence(pooled), two_term_sentence(pooled), rates_sentence(pooled), outliers_sentence(pooled)]
-        for text in (*texts, *_footnotes(pooled)):
+        told = (sentence, two_term_sentence, four_term_sentence, rates_sentence, outliers_sentence)
+        for text in (*(tell(pooled) for tell in told), *_footnotes(pooled)):
             if text:
                 console.print(escape(text), highlight=False)
         if not brief:

@@ -25,6 +25,7 @@ from profiler.fit import (
     SECONDS,
     Fit,
     fit,
+    four_term_sentence,
     group_label,
     grouping,
     latency_column,
@@ -328,13 +329,14 @@ def _two_term(one: Fit, margin: float | None) -> str:
     text = two_term_sentence(one)
     if text is None:
         return ""
-    told = [f"Both together, no term negative: {text}", rates_sentence(one), outliers_sentence(one)]
+    told = [f"Both together, no term negative: {text}"]
+    told += filter(None, (four_term_sentence(one), rates_sentence(one), outliers_sentence(one)))
     if margin is not None:
         ratio = np.exp(margin)
         told.append(
             f"Of new networks like these, nine in ten lie between {1 / ratio:.2f} and {ratio:.2f} times the prediction."
         )
-    return "".join(f"<p>{escape(each)}</p>" for each in told if each)
+    return "".join(f"<p>{escape(each)}</p>" for each in told)
 
 
 def _margins(frame: pd.DataFrame, y: str) -> dict[str, float]:

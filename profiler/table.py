@@ -103,7 +103,7 @@ COLUMNS = (
     "memory_format",
     "target_flops",
     "layers",
-    "unaligned_flops",
+    "padding_flops",
     "case",
     "backend_version",
     "torch_version",
@@ -186,7 +186,7 @@ def _of_network(case: Case, visits: Sequence[Record]) -> Row:
     # Records that are older than one of these counts lack it.
     newest = [each for each in (counted, exact) if each]
     counts["layers"] = next((each.layers for each in newest if each.layers), None)
-    counts["unaligned_flops"] = next((n for n in (each.unaligned_flops for each in newest) if n is not None), None)
+    counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
     return counts | {"family": arch.family if arch else None, "resolution": resolution}
 
 

@@ -33,7 +33,7 @@ def images(arch: Arch, batch: int = 1) -> torch.Tensor:
 def test_module_counts_to_the_closed_form(name: str) -> None:
     arch = get(name)
     counted = count(skeleton(arch), arch.resolution)
-    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and unaligned flops out
+    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and flops of padding out
 
 
 @given(st.sampled_from(SMALL), st.sampled_from(RULES), st.floats(-2, 0.5).map(lambda power: 10**power))
@@ -41,7 +41,7 @@ def test_module_counts_to_the_closed_form(name: str) -> None:
 def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: float) -> None:
     arch = scale(get(name), rule, factor)
     counted = count(skeleton(arch), arch.resolution)
-    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and unaligned flops out
+    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and flops of padding out
 
 
 @pytest.mark.parametrize("name", SMALL)

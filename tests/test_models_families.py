@@ -10,6 +10,7 @@ import pytest
 
 from profiler.errors import UserError
 from profiler.models import Complexity, blocks, complexity, get, names
+from profiler.models.complexity import padding
 
 # Flops, params and acts of the model zoo at https://github.com/facebookresearch/pycls; RegNetZ as published
 # with https://arxiv.org/abs/2103.06877.
@@ -140,3 +141,14 @@ def test_blocks_chain_and_add_up(name: str) -> None:
 def test_data_does_not_import_torch() -> None:
     program = "import sys, profiler.models; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("group_width", "times"), [(4, 3), (8, 1), (24, 1 / 3), (16, 0), (48, 0)])
+def test_padding_is_what_whole_blocks_of_channels_would_add(group_width: int, times: float) -> None:
+    assert padding(96_000, group_width * 10, 10) == pytest.approx(times * 96_000)
+
+
+def test_neither_depthwise_nor_dense_convolutions_are_padded() -> None:
+    assert padding(96_000, 40, 40) == padding(96_000, 40, 1) == 0
+    assert complexity(get("efficientnet_b0")).padding_flops == 0
+    assert complexity(get("resnet50")).padding_flops == 0

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from profiler.models.arch import Arch
-from profiler.models.complexity import Complexity, is_unaligned
+from profiler.models.complexity import Complexity, padding
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: flops and output elements of a layer, and whether its groups are unaligned.
-Cost = tuple[int, int, bool]
+#: flops, output elements and flops of padding of a layer.
+Cost = tuple[int, int, int]
 
 
 def build(arch: Arch, seed: int = 0) -> nn.Module:
@@ -74,7 +74,7 @@ def count(module: nn.Module, example: Tensor | int) -> Complexity:
         params=sum(parameter.numel() for parameter in module.parameters()),
         acts=sum(acts for _, acts, _ in costs) // batch,
         layers=sum(flops > 0 for flops, _, _ in costs),  # pooling has acts alone
-        unaligned_flops=sum(flops for flops, _, unaligned in costs if unaligned) // batch,
+        padding_flops=sum(padded for _, _, padded in costs) // batch,
     )
 
 
@@ -94,8 +94,9 @@ def _watching(module: nn.Module, costs: list[Cost]) -> Iterator[None]:
     """Append to ``costs`` for every layer that runs, as often as it runs."""
 
     def watch(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
-        unaligned = is_unaligned(getattr(layer, "out_channels", 1), getattr(layer, "groups", 1))
-        costs.append((_flops(layer, output), output.numel(), unaligned))
+        flops = _flops(layer, output)
+        padded = padding(flops, getattr(layer, "out_channels", 1), getattr(layer, "groups", 1))
+        costs.append((flops, output.numel(), padded))
 
     handles = [part.register_forward_hook(watch) for part in module.modules() if _counts(part)]
     try:

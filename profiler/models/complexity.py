@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 
 from profiler.models.arch import Arch, Block, blocks
 
-#: flops, params, acts, and of the flops those of an unaligned group width.
+#: flops, params, acts, flops of padding.
 Cost = tuple[int, int, int, int]
 
-#: A grouped convolution is unaligned when its group width is no multiple of this: runtimes keep channels in blocks of
-#: 16 floats, a vector of AVX-512, and fall back to slower kernels where groups cut blocks.
-ALIGNED = 16
+#: Runtimes keep channels in blocks of so many floats, a vector of AVX-512; a narrower group leaves a part of one idle.
+CHANNEL_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +31,38 @@ class Complexity:
         params: Learned numbers.
         acts: Output elements of convolutions and linear layers.
         layers: How many of those there are; 0 in records made before they were counted. Each costs a launch.
-        unaligned_flops: Of the flops, those of grouped convolutions whose group width is no multiple of
-            :data:`ALIGNED`, depthwise ones left out; None in records made before they were counted.
+        padding_flops: Multiply-adds that come on top where group widths are padded to whole blocks of channels, see
+            :func:`padding`; None in records made before they were counted.
     """
 
     flops: int
     params: int
     acts: int
     layers: int = field(default=0, compare=False)
-    unaligned_flops: int | None = field(default=None, compare=False)
+    padding_flops: int | None = field(default=None, compare=False)
 
 
 def complexity(arch: Arch) -> Complexity:
     """Count ``arch`` at its resolution; takes well under a millisecond whatever the depth."""
-    flops = params = acts = layers = unaligned = 0
-    for (layer_flops, layer_params, layer_acts, layer_unaligned), times in _costs(arch):
+    flops = params = acts = layers = padded = 0
+    for (layer_flops, layer_params, layer_acts, layer_padding), times in _costs(arch):
         flops += times * layer_flops
         params += times * layer_params
         acts += times * layer_acts
         layers += times * (layer_params > 0)
-        unaligned += times * layer_unaligned
-    return Complexity(flops, params, acts, layers, unaligned)
+        padded += times * layer_padding
+    return Complexity(flops, params, acts, layers, padded)
 
 
-def is_unaligned(width: int, groups: int) -> bool:
-    """Whether a convolution with so many output channels is counted in :attr:`Complexity.unaligned_flops`."""
+def padding(flops: int, width: int, groups: int) -> int:
+    """Multiply-adds that a grouped convolution adds when its group width is padded to a multiple of 16.
+
+    A quarter of the width costs four times the arithmetic. Depthwise convolutions have kernels of their own and none.
+    """
     group_width = width // groups
-    return groups > 1 and group_width > 1 and group_width % ALIGNED > 0
+    if groups == 1 or group_width == 1:
+        return 0
+    return flops // group_width * (-group_width % CHANNEL_BLOCK)
 
 
 def _costs(arch: Arch) -> Iterator[tuple[Cost, int]]:
@@ -103,7 +107,7 @@ def _conv_bn(w_in: int, w_out: int, kernel: int, side: int, groups: int = 1) -> 
     weights = kernel * kernel * w_in * w_out // groups
     pixels = side * side
     flops = weights * pixels
-    return flops, weights + 2 * w_out, w_out * pixels, flops * is_unaligned(w_out, groups)
+    return flops, weights + 2 * w_out, w_out * pixels, padding(flops, w_out, groups)
 
 
 def _biased(w_in: int, w_out: int) -> Cost:
