@@ -43,6 +43,8 @@ MAX_BLOCK = 64
 #: A block that has taken this many times as long as it should ends at once: something disturbs it, and the reference
 #: must see that. A hog once fitted, half a second of it, between two undisturbed references.
 OVERDUE = 2
+#: A visit that saw no undisturbed block goes on for as long again, and for this long at least.
+PATIENCE_NS = 1_000_000_000
 
 
 class ClockError(Exception):
@@ -163,8 +165,9 @@ def measure(
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
     A block that begins beside a disturbed reference will not count, so a visit waits with it until the reference is
-    quiet; and one that has seen no undisturbed block when its time is up goes on, to twice its time at most. Only the
-    reference is asked, never the samples.
+    quiet; and one that has seen no undisturbed block when its time is up goes on, for :data:`PATIENCE_NS` or its own
+    time again, whichever is more, and waits no longer in the second half of that. Only the reference is asked, never
+    the samples.
 
     Args:
         session: The model, warm.
@@ -184,13 +187,14 @@ def measure(
     waited_ns = 0
     with _no_garbage_collection():
         visit_ns = round(budget.visit_s * 1e9)
+        patience_ns = 0 if math.isinf(calm_ns) else max(visit_ns, PATIENCE_NS)
         deadline = clock() + visit_ns
-        end = deadline if math.isinf(calm_ns) else deadline + visit_ns
+        end, wait = deadline + patience_ns, deadline + patience_ns // 2
         if reference is not None:
             references.append(_reference_block(reference, clock))
         while True:
             begin = clock()
-            while reference is not None and median(references[-1]) > calm_ns and clock() < deadline:
+            while reference is not None and median(references[-1]) > calm_ns and clock() < wait:
                 references[-1] = _reference_block(reference, clock)
             waited_ns += clock() - begin
             if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
@@ -199,7 +203,7 @@ def measure(
             if reference is not None:
                 references.append(_reference_block(reference, clock))
                 if all(median(one) <= calm_ns for one in references[-2:]):
-                    end = deadline
+                    end = wait = deadline
 
 
 def time_block(session: Workload, block: Shape, clock: Clock, limit_ns: int | None = None) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ def test_a_bare_loop_agrees_and_the_reference_disturbs_nothing(executor: LocalEx
     calibrated = lab.calibrations(executor)
     rows = []
     for process, (network, backend, threads) in itertools.product(range(PROCESSES), CELLS):
-        job = lab.Job(lab.case(network, backend, threads), 0.6, calibrated[threads])
+        job = lab.Job(lab.case(network, backend, threads), 0.3, calibrated[threads])
         for turn, times in enumerate(lab.call(executor, ways.side_by_side, job)):
             where = {"network": network, "backend": backend, "threads": threads, "process": process, "turn": turn}
             slower = times.pop("nominal") / calibrated[threads].nominal_ns

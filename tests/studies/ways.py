@@ -11,7 +11,7 @@ from profiler.estimate import visit_estimate
 from profiler.records import Budget, Conditions, Measurement
 from tests.studies import lab
 
-TURNS = 3
+TURNS = 6
 
 
 def torch_timer(job: lab.Job) -> float:
