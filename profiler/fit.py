@@ -60,8 +60,9 @@ PROXIES = {
 }
 #: Further counts, of our own tables alone.
 MORE = ("layers", "padding_flops")
-#: They are terms from so many networks on.
-LEAST_FOR_MORE = 8
+ALL_TERMS = (*PROXIES, *MORE)
+#: More than two terms are fitted to so many networks at least.
+LEAST_FOR_MORE = 12
 GROUP_KEYS = ("run", "host", "backend", "device", "precision", "memory_format", "threads", "batch", "mode")
 SHOWN_WHEN_SEVERAL = ("run", "host", "memory_format")
 MEASURED = ("ok", "unstable")
@@ -166,13 +167,14 @@ class TwoTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class FourTerm:
-    """The two-term model with a term per layer and one for the flops of padding, none of them negative.
+class FullModel:
+    """The two-term model with terms for parameters, layers and padding beside them, none of them negative.
 
-    Every layer costs a launch, and narrow groups waste arithmetic where channels are kept in blocks; see
-    :func:`profiler.models.complexity.padding`. Fields that :class:`TwoTerm` has mean the same.
+    Weights must be read, every layer costs a launch, and narrow groups waste arithmetic where channels are kept in
+    blocks; see :func:`profiler.models.complexity.padding`. Fields that :class:`TwoTerm` has mean the same.
 
     Attributes:
+        per_params: Units of y per million parameters.
         per_layer: Units of y per convolution or linear layer.
         per_padding: Units of y per GF of padding.
     """
@@ -180,6 +182,7 @@ class FourTerm:
     t0: float
     per_acts: float
     per_flops: float
+    per_params: float
     per_layer: float
     per_padding: float
     mape: float
@@ -232,7 +235,7 @@ class Fit:
         left_out: Rows of the group that were not used.
         reason: Why there are no numbers at all; None where there are some.
         outliers: Networks far off the two-term model, the farthest first; see :func:`_outliers`.
-        four_term: None where y is no time, the table lacks a count, or networks are too few for so many terms.
+        full: None where y is no time, the table lacks a count, or networks are too few for so many terms.
     """
 
     group: dict[str, str]
@@ -247,7 +250,7 @@ class Fit:
     left_out: tuple[LeftOut, ...]
     reason: str | None
     outliers: tuple[Outlier, ...] = ()
-    four_term: FourTerm | None = None
+    full: FullModel | None = None
 
     @property
     def label(self) -> str:
@@ -476,20 +479,20 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     families = pd.factorize(used["family"])[0].astype(np.int64)
     weights: Floats | None = None
     two_term: TwoTerm | None = None
-    four_term: FourTerm | None = None
+    full: FullModel | None = None
     outliers: tuple[Outlier, ...] = ()
     if {"acts", "flops"} <= fitted.keys():
         acts, flops = (columns[p] / scale_of(p, columns[p])[0] for p in ("acts", "flops"))
         weights = _weights(acts, flops, target, used["spread"].to_numpy(dtype=np.float64))
         two_term = _two_term(acts, flops, target, networks, families, weights)
         if n >= LEAST_FOR_MORE and unit_of(y) in SECONDS and used[[*MORE]].notna().all(axis=None):
-            four_term = _four_term(used, acts, flops, target, networks, families, weights)
+            full = _full(used, target, networks, families, weights)
         outliers = _outliers(two_term, acts, flops, target, list(used["network"]))
     ours = weights / target**2 if weighted and weights is not None else None
     lines = tuple(_line(p, x, target, networks, families, draws.get(p), ours) for p, x in fitted.items())
     reason = reason or (None if lines else "; ".join(unfit.values()))
     winner = _winner(lines, draws)
-    return Fit(group, family, y, unit_of(y), n, lines, unfit, winner, two_term, left_out, reason, outliers, four_term)
+    return Fit(group, family, y, unit_of(y), n, lines, unfit, winner, two_term, left_out, reason, outliers, full)
 
 
 def _no_fit(n: int, target: Floats, rows: int, y: str) -> str | None:
@@ -613,23 +616,18 @@ def _two_term(
     )
 
 
-def _four_term(
-    used: pd.DataFrame,
-    acts: Floats,
-    flops: Floats,
-    y: Floats,
-    networks: NDArray[np.int64],
-    families: NDArray[np.int64],
-    weights: Floats | None,
-) -> FourTerm:
-    padding = used["padding_flops"].to_numpy(dtype=np.float64) / PROXIES["flops"].scale
-    counts = np.column_stack([acts, flops, used["layers"].to_numpy(dtype=np.float64), padding])
+def _full(
+    used: pd.DataFrame, y: Floats, networks: NDArray[np.int64], families: NDArray[np.int64], weights: Floats | None
+) -> FullModel:
+    units = {p: proxy.scale for p, proxy in PROXIES.items()} | {"padding_flops": PROXIES["flops"].scale}
+    counts = np.column_stack([used[c].to_numpy(dtype=np.float64) / units.get(c, 1.0) for c in ALL_TERMS])
     t0, *slopes = (float(v) for v in non_negative_fit(counts, y, weights))
-    per_acts, per_flops, per_layer, per_padding = slopes
-    return FourTerm(
+    per_acts, per_flops, per_params, per_layer, per_padding = slopes
+    return FullModel(
         t0=t0,
         per_acts=per_acts,
         per_flops=per_flops,
+        per_params=per_params,
         per_layer=per_layer,
         per_padding=per_padding,
         mape=mape(t0 + counts @ np.array(slopes), y),
@@ -694,21 +692,25 @@ def two_term_sentence(one: Fit) -> str | None:
     return f"{text}; error {_errors(m)}."
 
 
-def _errors(m: TwoTerm | FourTerm) -> str:
+def _errors(m: TwoTerm | FullModel) -> str:
     errors = [("fitted", m.mape), ("network left out", m.loo_mape), ("family left out", m.lofo_mape)]
     return ", ".join(f"{name} {e:.1%}" for name, e in errors if e is not None)
 
 
-def four_term_sentence(one: Fit) -> str | None:
-    """What a layer and the padding of narrow groups cost, and how much better that foretells."""
-    m = one.four_term
+def full_sentence(one: Fit) -> str | None:
+    """What everything costs that is counted, and how much better that foretells."""
+    m = one.full
     if m is None:
         return None
-    return (
-        f"With {m.per_layer:.3g} {one.unit} per layer and {m.per_padding:.3g} per GF that padding groups to "
-        f"{CHANNEL_BLOCK} channels would add, beside {m.per_acts:.3g} per M acts and {m.per_flops:.3g} per GF: "
-        f"error {_errors(m)}."
-    )
+    terms = [
+        (m.per_acts, "M acts"),
+        (m.per_flops, "GF"),
+        (m.per_params, "M params"),
+        (m.per_layer, "layer"),
+        (m.per_padding, f"GF that padding groups to {CHANNEL_BLOCK} channels would add"),
+    ]
+    told = " + ".join(f"{slope:.3g} per {what}" for slope, what in terms if slope > 0)
+    return f"With all that is counted: {m.t0:.3g} {one.unit} + {told}; error {_errors(m)}."
 
 
 class Rates(NamedTuple):
@@ -810,7 +812,7 @@ def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) ->
         console.print(escape(pooled.label), style="bold", soft_wrap=True)
         if pooled.lines:
             console.print(_lines_table(pooled))
-        told = (sentence, two_term_sentence, four_term_sentence, rates_sentence, outliers_sentence)
+        told = (sentence, two_term_sentence, full_sentence, rates_sentence, outliers_sentence)
         for text in (*(tell(pooled) for tell in told), *_footnotes(pooled)):
             if text:
                 console.print(escape(text), highlight=False)

@@ -1,8 +1,8 @@
 """``profiler predict``: what an unmeasured network will cost, and how far that may be off.
 
-The model is the two-term one of :mod:`profiler.fit`, with a term per layer, and another for the flops of padding,
-where those foretell networks left out better: every layer costs a launch, and a deeper network has more of them than
-its flops tell; and a runtime that works on blocks of channels wastes arithmetic on narrow groups. Its interval comes
+The model is the two-term one of :mod:`profiler.fit`, with more terms where those foretell networks left out better:
+every layer costs a launch, weights must be read, and a runtime that works on blocks of channels wastes arithmetic on
+narrow groups. Its interval comes
 from what it said of networks it had not seen: each measured network is predicted by a fit to the others, and the
 relative errors of those predictions are what a new network must expect.
 """
@@ -27,6 +27,7 @@ from profiler import models
 from profiler.complexity import select
 from profiler.errors import UserError
 from profiler.fit import (
+    ALL_TERMS,
     GROUP_KEYS,
     LEAST_FOR_MORE,
     PROXIES,
@@ -53,7 +54,7 @@ LEAST_NETWORKS = 4
 #: A family has a fit of its own from here on, if that fit does better on networks left out.
 LEAST_OF_FAMILY = 6
 #: Terms of a time, the simplest first; of memory.
-TIMED = (("acts", "flops"), ("acts", "flops", "layers"), ("acts", "flops", "layers", "padding_flops"))
+TIMED = (("acts", "flops"), ("acts", "flops", "layers"), ALL_TERMS)
 HELD = ("acts", "params")
 NAMES = {column: proxy.name for column, proxy in PROXIES.items()} | {"padding_flops": "flops of padding"}
 #: Columns of our own tables that are predicted beside the latency; the others are parts of these.

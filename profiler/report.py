@@ -25,7 +25,7 @@ from profiler.fit import (
     SECONDS,
     Fit,
     fit,
-    four_term_sentence,
+    full_sentence,
     group_label,
     grouping,
     latency_column,
@@ -330,7 +330,7 @@ def _two_term(one: Fit, margin: float | None) -> str:
     if text is None:
         return ""
     told = [f"Both together, no term negative: {text}"]
-    told += filter(None, (four_term_sentence(one), rates_sentence(one), outliers_sentence(one)))
+    told += filter(None, (full_sentence(one), rates_sentence(one), outliers_sentence(one)))
     if margin is not None:
         ratio = np.exp(margin)
         told.append(

@@ -15,7 +15,7 @@ from scipy import stats
 
 from profiler import fit as module
 from profiler.errors import UserError
-from profiler.fit import fit, four_term_sentence
+from profiler.fit import fit, full_sentence
 
 ZOO = Path(__file__).parent / "data" / "pycls_v100.csv"
 
@@ -258,18 +258,18 @@ def measured_unevenly(seed: int = 2) -> pd.DataFrame:
     return frame
 
 
-def test_a_layer_and_padding_have_costs_of_their_own() -> None:
+def test_parameters_layers_and_padding_have_costs_of_their_own() -> None:
     rng = np.random.default_rng(5)
-    layers, padding = rng.integers(20, 300, 40), rng.uniform(0, 2e9, 40)
-    frame = networks(n=40, noise=0.02, layers=layers, padding_flops=padding)
-    frame["latency_ms"] += 0.03 * layers + 12 * padding / 1e9
-    model, simpler = pooled(frame).four_term, pooled(frame).two_term
+    layers, padding = rng.integers(20, 300, 60), rng.uniform(0, 2e9, 60)
+    frame = networks(n=60, noise=0.02, layers=layers, padding_flops=padding)
+    frame["latency_ms"] += 0.4 * frame["params"] / 1e6 + 0.03 * layers + 12 * padding / 1e9
+    model, simpler = pooled(frame).full, pooled(frame).two_term
     assert model is not None
     assert simpler is not None
-    found = (model.per_acts, model.per_flops, model.per_layer, model.per_padding)
-    assert found == pytest.approx((0.5, 2, 0.03, 12), rel=0.1)
+    found = (model.per_acts, model.per_flops, model.per_params, model.per_layer, model.per_padding)
+    assert found == pytest.approx((0.5, 2, 0.4, 0.03, 12), rel=0.1)
     assert max(model.mape, model.loo_mape or 1) < 0.03 < simpler.mape
-    assert "0.03" in (four_term_sentence(pooled(frame)) or "")
+    assert "per M params" in (full_sentence(pooled(frame)) or "")
 
 
 def test_without_those_counts_there_are_no_such_terms() -> None:
@@ -282,7 +282,7 @@ def test_without_those_counts_there_are_no_such_terms() -> None:
         (few, "latency_ms"),
         (bytes_of, "peak_memory_bytes"),
     ):
-        assert pooled(frame, y).four_term is None
+        assert pooled(frame, y).full is None
 
 
 def test_intervals_of_measurement_weigh_the_two_term_model() -> None:

@@ -94,7 +94,7 @@ def test_a_runtime_that_pads_narrow_groups_is_seen_through() -> None:
     true = 1 + 2 * counted.acts / 1e6 + 10 * counted.flops / 1e9 + 10 * counted.padding_flops / 1e9
     without = frame.drop(columns="padding_flops")
     knowing, unknowing = (only(each, "regnetz_500mf", "w", 2.5) for each in (frame, without))
-    assert "layers and flops of padding" in knowing.basis
+    assert "parameters, layers and flops of padding" in knowing.basis
     assert knowing.value == pytest.approx(true, rel=0.05)
     assert knowing.interval[1] / knowing.interval[0] < unknowing.interval[1] / unknowing.interval[0]
 
