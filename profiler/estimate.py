@@ -28,7 +28,7 @@ CONFIDENCE = 0.95
 PILOT = 5
 
 # Share of the visits trimmed on each side, one at least, from so many visits on: with five, a trimmed interval that
-# claims 95% covers 92.7%. With a fifth, one of twelve visits of a drifting machine did.
+# claims 95% covers 92.7%. With a fifth, so did intervals over twelve visits of a drifting machine.
 TRIM = 0.1
 TRIM_FROM = 6
 

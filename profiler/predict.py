@@ -2,9 +2,8 @@
 
 The model is the two-term one of :mod:`profiler.fit`, with more terms where those foretell networks left out better:
 every layer costs a launch, weights must be read, and a runtime that works on blocks of channels wastes arithmetic on
-narrow groups. Its interval comes
-from what it said of networks it had not seen: each measured network is predicted by a fit to the others, and the
-relative errors of those predictions are what a new network must expect.
+narrow groups. Its interval comes from what it said of networks it had not seen: each measured network is predicted by a
+fit to the others, and the relative errors of those predictions are what a new network must expect.
 """
 
 from __future__ import annotations
