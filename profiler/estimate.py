@@ -35,6 +35,10 @@ TRIM_FROM = 6
 # A block of the reference slower than this, relative to quiet ones, says that its neighbours are disturbed.
 QUIET = 1.10
 
+# Share of a block's time that its threads may wait for a core, all together. On two cores that nothing else wanted it
+# was below 0.02 in 99 of 100 blocks; beside a competitor, 0.3 and more.
+CROWDED = 0.05
+
 # Where quiet blocks of the reference take so many times their nominal time, or so many times less, no block counts as
 # quiet: with both cores taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
 FAR = 1.5
@@ -52,8 +56,8 @@ class VisitEstimate:
     """Time of one forward in one visit, in nanoseconds.
 
     Attributes:
-        normalised_ns: With the machine's disturbance divided out; the raw median without a reference, or where none of
-            its blocks was quiet: a ratio to a disturbed reference errs in both directions, by several times.
+        normalised_ns: With the machine's disturbance divided out, over quiet blocks where there are any; the raw median
+            without a reference, or where its level is far from its nominal time, see :data:`FAR`.
         raw_ns: The plain median.
         quiet_samples: Samples behind ``normalised_ns``; 0 when no block was quiet.
     """
@@ -117,11 +121,13 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
     raw = [sample / visit.calls_per_sample for block in visit.samples_ns for sample in block]
     if not raw:
         raise ValueError("a measurement needs at least one sample")
-    quiet = quiet_blocks(visit, quiet_level([visit]) if level is None else level)
+    level = quiet_level([visit]) if level is None else level
+    quiet = quiet_blocks(visit, level)
     blocks = normalised_blocks(visit)
     kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
+    others = list(itertools.chain.from_iterable(blocks)) if near(level) else raw
     return VisitEstimate(
-        normalised_ns=median(kept or raw),
+        normalised_ns=median(kept or others),
         raw_ns=median(raw),
         quiet_samples=len(kept),
     )
@@ -170,28 +176,43 @@ def quiet_level(visits: Sequence[Measurement]) -> float:
     return slowness[len(slowness) // 10] if slowness else 1.0
 
 
-def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
-    """Whether each block of samples lies between two reference blocks that were not disturbed.
+def near(level: float) -> bool:
+    """Whether a level of the reference is near enough to its nominal time for a ratio to mean anything."""
+    return 1 / FAR <= level <= FAR
 
-    Only the reference decides, never the samples themselves, so that a slow model is not mistaken for a slow machine.
-    The ratio divides out what slows model and reference alike; a competitor for a core slows a model that waits for
-    its slowest thread at every layer far more than it slows the reference, and no ratio mends that. Where even the
-    level lies far from the nominal time no block is quiet, see :data:`FAR`.
+
+def crowded(core_wait_ns: int, samples_ns: Sequence[int]) -> bool:
+    """Whether threads waited for a core for more than :data:`CROWDED` of the time of a block of samples."""
+    return core_wait_ns > CROWDED * sum(samples_ns)
+
+
+def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
+    """Whether each block of samples had its cores, and lies between two reference blocks that were not disturbed.
+
+    Reference and scheduler decide, never the samples themselves, so that a slow model is not mistaken for a slow
+    machine. The ratio divides out what slows model and reference alike; a competitor for a core slows a model that
+    waits for its slowest thread at every layer far more than it slows the reference, and no ratio mends that. It can
+    come and go between two blocks of the reference: a forward of 36 ms on two threads then takes half a second, all of
+    it beside half a second of a competitor. Where even the level lies far from the nominal time no block is quiet, see
+    :data:`FAR`.
     """
+    had_cores = [True] * len(visit.samples_ns)
+    if visit.core_wait_ns:
+        had_cores = [not crowded(*block) for block in zip(visit.core_wait_ns, visit.samples_ns, strict=True)]
     slowness = reference_slowness(visit)
     if not slowness:
-        return [True] * len(visit.samples_ns)
-    if not 1 / FAR <= level <= FAR:
+        return had_cores
+    if not near(level):
         return [False] * len(visit.samples_ns)
-    return [max(pair) <= QUIET * level for pair in itertools.pairwise(slowness)]
+    return [
+        had and max(pair) <= QUIET * level for had, pair in zip(had_cores, itertools.pairwise(slowness), strict=True)
+    ]
 
 
 def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEstimate:
     """What all visits of one case say.
 
-    Visits in which no block was quiet count only where there is no other, and then by their raw medians: an upper bound
-    of what a quiet machine would show, where a ratio to a disturbed reference may be anything. A single quiet visit
-    gives no interval.
+    Visits in which no block was quiet count only where there is no other. A single quiet visit gives no interval.
 
     Args:
         visits: In the order in which they were made.

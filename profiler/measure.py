@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
+from profiler.estimate import crowded
 from profiler.records import Budget, Warmup
 
 Clock = Callable[[], int]
@@ -72,6 +73,7 @@ class Timing:
     samples_ns: tuple[tuple[int, ...], ...]
     calls_per_sample: int
     reference_ns: tuple[tuple[int, ...], ...]
+    core_wait_ns: tuple[int, ...] = ()
     waited_ns: int = 0
 
 
@@ -161,13 +163,14 @@ def measure(
     *,
     threads: int = 1,
     quiet_ns: float | None = None,
+    core_wait: Clock | None = None,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
     A block that begins beside a disturbed reference will not count, so a visit waits with it until the reference is
     quiet; and one that has seen no undisturbed block when its time is up goes on, for :data:`PATIENCE_NS` or its own
-    time again, whichever is more, and waits no longer in the second half of that. Only the reference is asked, never
-    the samples.
+    time again, whichever is more, and waits no longer in the second half of that. The reference is asked, and the
+    scheduler, never the samples.
 
     Args:
         session: The model, warm.
@@ -178,12 +181,15 @@ def measure(
         threads: Of the model and the reference, on the host.
         quiet_ns: What a call of the reference takes at most when nothing disturbs it; None where nobody knows, and then
             a visit neither waits nor goes on.
+        core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
+            samples of each block. None where the system does not tell.
     """
     block = shape(forward_ns, threads)
     limit_ns = round(OVERDUE * max(BLOCK_NS, block.samples * block.calls * forward_ns))
     calm_ns = math.inf if reference is None or quiet_ns is None else quiet_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
+    waits: list[int] = []
     waited_ns = 0
     with _no_garbage_collection():
         visit_ns = round(budget.visit_s * 1e9)
@@ -198,30 +204,37 @@ def measure(
                 references[-1] = _reference_block(reference, clock)
             waited_ns += clock() - begin
             if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
-                return Timing(tuple(samples), block.calls, tuple(references), waited_ns)
-            samples.append(time_block(session, block, clock, limit_ns))
+                return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
+            _settle(session, block)
+            before = core_wait() if core_wait is not None else 0
+            samples.append(_samples(session, block, clock, limit_ns))
+            if core_wait is not None:
+                waits.append(max(0, core_wait() - before))
             if reference is not None:
                 references.append(_reference_block(reference, clock))
-                if all(median(one) <= calm_ns for one in references[-2:]):
+                had_cores = not (waits and crowded(waits[-1], samples[-1]))
+                if had_cores and all(median(one) <= calm_ns for one in references[-2:]):
                     end = wait = deadline
 
 
-def time_block(session: Workload, block: Shape, clock: Clock, limit_ns: int | None = None) -> tuple[int, ...]:
-    """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync.
+def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
+    """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync."""
+    _settle(session, block)
+    return _samples(session, block, clock, math.inf)
 
-    Args:
-        session: The model.
-        block: How many of what.
-        clock: Monotonic, in nanoseconds.
-        limit_ns: No further sample is begun when those so far add up to more; None sets no limit.
-    """
+
+def _settle(session: Workload, block: Shape) -> None:
     for _ in range(block.settle):
         session.run()
     session.sync()
+
+
+def _samples(session: Workload, block: Shape, clock: Clock, limit_ns: float) -> tuple[int, ...]:
+    """Time the samples of a block, and begin no further one when those so far add up to more than ``limit_ns``."""
     times = []
     calls = range(block.calls)
     run, sync = session.run, session.sync
-    left = math.inf if limit_ns is None else limit_ns
+    left = limit_ns
     for _ in range(block.samples):
         start = clock()
         for _ in calls:

@@ -178,6 +178,8 @@ class Measurement:
             empty where the backend or the device has no events.
         parts_ns: Times of the parts of a few training steps after the timed ones, by part; empty for inference.
         energy_j: Energy of the GPU per forward or step, from its counter, in a pass after the timed one.
+        core_wait_ns: How long threads of the visit were ready to run but had no core, in all, during each block of
+            samples; empty where the system does not tell, or where there are more threads than cores.
     """
 
     samples_ns: tuple[tuple[int, ...], ...]
@@ -192,6 +194,7 @@ class Measurement:
     device_ns: tuple[int, ...] = ()
     parts_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
     energy_j: float | None = None
+    core_wait_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ import pytest
 
 from backends.base import Model as Loadable
 from backends.base import Placement, Session
-from profiler import duel, measure, reference, remote
+from profiler import duel, measure, reference, remote, telemetry
 from profiler.decision import Rule
 from profiler.duel import Trial
 from profiler.errors import UserError
@@ -372,7 +372,10 @@ def _again(model: Model) -> Model:
 def _measured(session: Session, placement: Placement, budget: Budget, calibration: Calibration | None) -> Measurement:
     workload = reference.Reference(placement, calibration.repeats) if calibration else None
     warmup = measure.warm_up(session, budget)
-    timing = measure.measure(session, workload, budget, warmup.typical_ns, threads=placement.threads)
+    threads = placement.threads
+    timing = measure.measure(
+        session, workload, budget, warmup.typical_ns, threads=threads, core_wait=telemetry.core_wait(threads)
+    )
     return Measurement(
         samples_ns=timing.samples_ns,
         calls_per_sample=timing.calls_per_sample,
@@ -382,4 +385,5 @@ def _measured(session: Session, placement: Placement, budget: Budget, calibratio
         parity=None,
         conditions=Conditions(),
         facts=dict(session.facts()),
+        core_wait_ns=timing.core_wait_ns,
     )

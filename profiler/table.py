@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from profiler import memory, models, training
 from profiler.errors import UserError
-from profiler.estimate import FAR, CaseEstimate, case_estimate, visit_estimate
+from profiler.estimate import CaseEstimate, case_estimate, near, visit_estimate
 from profiler.models.arch import Arch
 from profiler.plan import is_brought
 from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Record
@@ -400,7 +400,7 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
     """Why the latency is not as certain as was asked for; empty when it is."""
     width, asked = estimate.relative_half_width, format_share(budget.precision)
     used = f"after {rounds} of {budget.rounds} rounds"
-    if not 1 / FAR <= estimate.level <= FAR:
+    if not near(estimate.level):
         return (
             f"the reference took {estimate.level:.2g} times its nominal time at its best: something else has cores, "
             "or the machine has changed since its calibration (profiler calibrate); the latency is as read, not "
@@ -408,8 +408,8 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
         )
     if not estimate.quiet_visits:
         return (
-            f"no block of {estimate.visits} visits was undisturbed; the latency is as read, not normalised; run it "
-            "again when the machine is quieter"
+            f"no block of {estimate.visits} visits was undisturbed, and the latency may be far off; run it again when "
+            "the machine is quieter"
         )
     if width is None:
         one = "one visit" if estimate.visits == 1 else f"one undisturbed visit of {estimate.visits}"

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from profiler import host
 from profiler.records import Conditions
 
 T = TypeVar("T")
@@ -84,6 +85,24 @@ def between(first: Snapshot, last: Snapshot) -> Conditions:
         frequency_mhz=_try(_frequency_mhz),
         load=None if others is None else round(others, 3),
     )
+
+
+def core_wait(threads: int) -> Callable[[], int] | None:
+    """Return what reads how long this process's threads have been ready to run without a core, in ns, all together.
+
+    Linux counts it for each thread (Documentation/scheduler/sched-stats.rst, the second number of
+    /proc/PID/task/TID/schedstat); a reading costs about 15 µs a thread. None elsewhere, and where ``threads`` are more
+    than the cores, so that they wait for each other.
+    """
+    return _core_wait_ns if threads <= host.usable_cores() and _try(_core_wait_ns) is not None else None
+
+
+def _core_wait_ns() -> int:
+    total = 0
+    for thread in os.scandir("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            total += int(Path(thread.path, "schedstat").read_text(encoding="ascii").split()[1])
+    return total
 
 
 def _minus(last: float | None, first: float | None) -> float | None:

@@ -229,6 +229,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
                 warmup.typical_ns,
                 threads=task.case.placement.threads,
                 quiet_ns=task.quiet_ns,
+                core_wait=telemetry.core_wait(task.case.placement.threads),
             )
         phases.seconds["waited"] = round(timing.waited_ns / 1e9, 6)
         conditions = telemetry.between(before, telemetry.snapshot())
@@ -245,6 +246,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         phases_s=phases.seconds,
         device_ns=session.device_ns(DEVICE_CALLS) if isinstance(session, DeviceTimed) else (),
         energy_j=energy.measure(session, gpu),
+        core_wait_ns=timing.core_wait_ns,
     )
 
 

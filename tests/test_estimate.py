@@ -27,7 +27,9 @@ from profiler.estimate import (
 from profiler.records import Conditions, Measurement, Warmup
 
 
-def visit(samples, reference=(), *, nominal=None, calls=1, conditions=None, steady=True, phases=None) -> Measurement:
+def visit(
+    samples, reference=(), *, nominal=None, calls=1, conditions=None, steady=True, phases=None, core_wait=()
+) -> Measurement:
     return Measurement(
         samples_ns=tuple(map(tuple, samples)),
         calls_per_sample=calls,
@@ -38,6 +40,7 @@ def visit(samples, reference=(), *, nominal=None, calls=1, conditions=None, stea
         conditions=conditions or Conditions(),
         facts={},
         phases_s=phases or {},
+        core_wait_ns=tuple(core_wait),
     )
 
 
@@ -227,10 +230,24 @@ def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slow
     assert (e.quiet_visits, e.marked_samples) == (0, 8)
 
 
-def test_without_an_undisturbed_block_the_raw_median_stands():
+def test_without_an_undisturbed_block_the_ratio_to_what_there_was_stands():
     restless = visit([(30,), (30,)], [(100,), (300,), (100,)], nominal=100.0)
     e = case_estimate([restless, restless])
-    assert (e.latency_ns, e.quiet_visits) == (pytest.approx(30), 0)
+    assert (e.latency_ns, e.quiet_visits) == (pytest.approx(15), 0)
+
+
+def test_a_block_that_had_no_core_is_left_out_though_the_reference_saw_nothing():
+    """A competitor that comes and goes within one long forward: 36 ms have read as 553, beside a quiet reference."""
+    v = visit([(36, 36), (550,), (36, 36)], [(4,)] * 4, nominal=4.0, core_wait=(1, 300, 2))
+    assert quiet_blocks(v, 1.0) == [True, False, True]
+    e = case_estimate([v, v])
+    assert e.latency_ns == pytest.approx(36)
+    assert (e.quiet_visits, e.marked_samples) == (2, 2)
+
+
+def test_cores_count_without_a_reference_too():
+    v = visit([(36, 36), (550,), (36, 36)], core_wait=(1, 300, 2))
+    assert quiet_blocks(v, 1.0) == [True, False, True]
 
 
 def test_a_slow_sample_is_never_a_reason_to_leave_it_out():

@@ -140,6 +140,45 @@ def test_a_visit_that_saw_no_undisturbed_block_goes_on_until_it_has() -> None:
     assert quiet_pairs(timing, 4.4 * MS) == 1
 
 
+def test_a_visit_goes_on_until_a_block_has_its_cores() -> None:
+    """The reference is quiet all along, and the model's threads wait for a core until 1.4 s have passed."""
+    clock = Clock()
+    session, reference = Scripted(clock, repeat(10 * MS)), Scripted(clock, repeat(4 * MS))
+
+    def core_wait() -> int:
+        return min(clock.now, 1400 * MS) // 2
+
+    timing = measure.measure(
+        session, reference, Budget(visit_s=1.0), 10 * MS, clock, quiet_ns=4.4 * MS, core_wait=core_wait
+    )
+    assert 1400 * MS < clock.now < 1700 * MS
+    assert len(timing.core_wait_ns) == len(timing.samples_ns)
+    crowded = [wait > 0.05 * sum(block) for wait, block in zip(timing.core_wait_ns, timing.samples_ns, strict=True)]
+    assert crowded == [True] * (len(crowded) - 1) + [False]
+
+
+def test_only_waiting_during_the_samples_is_the_blocks() -> None:
+    """Untimed forwards and the reference may wait for cores as long as they like."""
+    clock = Clock()
+    session, reference = Scripted(clock, repeat(10 * MS)), Scripted(clock, repeat(4 * MS))
+    timing = measure.measure(
+        session,
+        reference,
+        Budget(visit_s=0.5),
+        10 * MS,
+        clock,
+        core_wait=lambda: MS * (session.calls + 9 * reference.calls),
+    )
+    assert list(timing.core_wait_ns) == [MS * len(block) for block in timing.samples_ns]
+
+
+def test_a_thread_that_has_ended_takes_its_count_with_it() -> None:
+    clock, readings = Clock(), iter([5 * MS, 3 * MS])
+    session = Scripted(clock, repeat(10 * MS))
+    timing = measure.measure(session, None, Budget(visit_s=0.05), 10 * MS, clock, core_wait=lambda: next(readings))
+    assert timing.core_wait_ns == (0,)
+
+
 @pytest.mark.parametrize(("visit_s", "end", "waited"), [(2.0, 4000 * MS, 3000 * MS), (0.1, 1100 * MS, 600 * MS)])
 def test_on_a_machine_that_is_never_quiet_a_visit_goes_on_for_so_long(visit_s: float, end: int, waited: int) -> None:
     clock = Clock()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends import get
 from backends.base import Placement, Session
-from profiler import heap, measure, reference
+from profiler import heap, measure, reference, telemetry
 from profiler.executors import LocalExecutor
 from profiler.network import load_network
 from profiler.records import Budget, Case, Conditions, Failure, Measurement
@@ -122,11 +122,13 @@ def ours(job: Job) -> Measurement:
             warmup.typical_ns,
             threads=job.case.placement.threads,
             quiet_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).quiet_ns,
+            core_wait=telemetry.core_wait(job.case.placement.threads),
         )
     nominal = job.calibration.nominal_ns if job.calibration else None
     return Measurement(
-        timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None, Conditions(), {}
-    )
+        timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None, Conditions(), {},
+        core_wait_ns=timing.core_wait_ns,
+    )  # fmt: skip
 
 
 def ready(runtime: str) -> bool:

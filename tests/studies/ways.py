@@ -6,7 +6,7 @@ import time
 from statistics import fmean, median
 from typing import Any
 
-from profiler import heap, measure, reference
+from profiler import heap, measure, reference, telemetry
 from profiler.estimate import visit_estimate
 from profiler.records import Budget, Conditions, Measurement
 from tests.studies import lab
@@ -58,11 +58,12 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         threads = job.case.placement.threads
         for _ in range(TURNS):
             nominals = [_nominal(job)]
-            timing = measure.measure(loaded, beside, budget, forward, threads=threads)
+            core_wait = telemetry.core_wait(threads)
+            timing = measure.measure(loaded, beside, budget, forward, threads=threads, core_wait=core_wait)
             ours = visit_estimate(
                 Measurement(
                     timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
-                    Conditions(), {},
+                    Conditions(), {}, core_wait_ns=timing.core_wait_ns,
                 )
             )  # fmt: skip
             alone = measure.measure(loaded, None, budget, forward, threads=threads)
