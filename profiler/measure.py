@@ -30,9 +30,12 @@ SAMPLE_NS = 250_000
 #: A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
 #: every change of workload caches and thread pools must be won back.
 BLOCK_NS = 90_000_000
-#: Forwards at the start of a block that are not recorded take about this long: the model wins its caches and its
-#: threads back from the reference, which leaves the larger caches alone.
+#: Forwards at the start of a block that are not recorded take about this long: the model wins its caches back from the
+#: reference.
 SETTLE_NS = 2_000_000
+#: On several threads they take this long, as idle threads of the reference spin for some milliseconds, and may do so on
+#: the cores of another pool: of a network of 4.5 ms in ONNX Runtime the second forward read 12% slow, the third 3%.
+SPIN_NS = 10_000_000
 #: A slower model needs no such forward: what it has to win back is a small part of one.
 SLOW_NS = 15_000_000
 #: Timed calls of the reference in a block; one more before them is not recorded.
@@ -95,14 +98,15 @@ class Shape:
 def shape(forward_ns: float, threads: int = 1) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds.
 
-    On one thread a slow model gets no untimed forward, see :data:`SLOW_NS`. On several it does, and then at least two
-    samples: idle threads of the reference spin for milliseconds, and may do so on the cores of another pool (without
-    it, a forward of 47 ms in ONNX Runtime read 4.5% slow).
+    On one thread a slow model gets no untimed forward, see :data:`SLOW_NS`. On several it does, see :data:`SPIN_NS`,
+    and then at least two samples (without it, a forward of 47 ms in ONNX Runtime read 4.5% slow).
     """
     forward_ns = max(forward_ns, 1.0)
     calls = max(1, round(SAMPLE_NS / forward_ns + 0.5) if forward_ns < SAMPLE_NS else 1)
-    settle = 0 if forward_ns > SLOW_NS and threads == 1 else max(1, round(SETTLE_NS / forward_ns))
-    fewest = 1 if threads == 1 else 2
+    if threads == 1:
+        settle, fewest = 0 if forward_ns > SLOW_NS else max(1, round(SETTLE_NS / forward_ns)), 1
+    else:
+        settle, fewest = math.ceil(SPIN_NS / forward_ns), 2
     samples = min(MAX_BLOCK, max(fewest, round(BLOCK_NS / (forward_ns * calls))))
     return Shape(calls, settle, samples)
 
