@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from backends.base import Placement
+from profiler import reference
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_reference_draws_none_of_the_models_random_numbers(threads: int) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    reference.Reference(Placement(threads=threads)).run()
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_half_precision_is_referred_to_single_on_a_cpu() -> None:
+    """CPUs without half-precision arithmetic emulate it, and the emulation would be all of the reference."""
+    dtypes = set()
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                dtypes.add(out.dtype)
+            return out
+
+    workload = reference.Reference(Placement(precision="bf16"))
+    with Watch():
+        workload.run()
+    assert dtypes == {torch.float32}
+
+
+def test_a_call_is_as_many_units_as_come_nearest_to_its_target() -> None:
+    now = 0
+
+    def clock() -> int:
+        nonlocal now
+        now += 700_000
+        return now
+
+    assert reference.choose_repeats(Placement(), clock) == round(reference.TARGET_NS / 700_000)
