@@ -36,7 +36,7 @@ TRIM_FROM = 6
 QUIET = 1.10
 
 # Share of a block's time that its threads may wait for a core, all together. On two cores that nothing else wanted it
-# was below 0.03 in nine of ten blocks and 0.06 in 99 of 100; beside a competitor, 0.3 and more.
+# was below 0.03 in nine of ten blocks and 0.06 in 99 of 100; beside a competitor, 0.4 and more.
 CROWDED = 0.05
 
 # Where quiet blocks of the reference take so many times their nominal time, or so many times less, no block counts as
