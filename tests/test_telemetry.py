@@ -9,13 +9,14 @@ import pytest
 
 from profiler import host, telemetry
 
-#: Spins on one core for half a second, beside a competitor on the same core or alone; prints the share it waited.
+#: Spins on one core for half a second, beside competitors on the same core or alone; prints the share it waited. Three of
+#: them, so that a stranger on that core, while it should be alone, makes no difference.
 _PROGRAM = """
 import os, subprocess, sys, time
 from profiler import telemetry
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 read = telemetry.core_wait(1)
-rival = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if sys.argv[1] == "shared" else None
+rivals = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(sys.argv[1]))]
 try:
     time.sleep(0.3)
     start, before = time.perf_counter_ns(), read()
@@ -23,7 +24,7 @@ try:
         pass
     print((read() - before) / (time.perf_counter_ns() - start))
 finally:
-    if rival is not None:
+    for rival in rivals:
         rival.kill()
 """
 
@@ -31,11 +32,11 @@ finally:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counted by Linux alone")
 def test_time_without_a_core_is_counted() -> None:
     share = {}
-    for how in ("shared", "alone"):
-        done = subprocess.run([sys.executable, "-c", _PROGRAM, how], capture_output=True, text=True, check=True)
-        share[how] = float(done.stdout)
-    assert 0.2 < share["shared"] < 0.9
-    assert share["alone"] < share["shared"]
+    for rivals in (3, 0):
+        done = subprocess.run([sys.executable, "-c", _PROGRAM, str(rivals)], capture_output=True, text=True, check=True)
+        share[rivals] = float(done.stdout)
+    assert 0.2 < share[3] < 0.9
+    assert share[0] < share[3]
 
 
 def test_threads_that_crowd_their_own_cores_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
