@@ -9,8 +9,8 @@ import pytest
 
 from profiler import host, telemetry
 
-#: Spins on one core for half a second, beside competitors on the same core or alone; prints the share it waited. Three of
-#: them, so that a stranger on that core, while it should be alone, makes no difference.
+#: Spins on one core for half a second, beside competitors on the same core or alone; prints the share it waited. Three
+#: of them, so that a stranger on that core, while it should be alone, makes no difference.
 _PROGRAM = """
 import os, subprocess, sys, time
 from profiler import telemetry
