@@ -25,16 +25,19 @@ from typing import TYPE_CHECKING
 
 from backends.base import Placement
 from profiler import kept
+from profiler.measure import reference_block, reference_settle
 
 if TYPE_CHECKING:
     import torch
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
-VERSION = 5
+VERSION = 6
 #: Where calibrations are kept, in the user's cache.
 FILE = "calibration.json"
 #: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
 TARGET_NS = 4_000_000
+#: Before a calibration takes times.
+WARM_UP_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,7 @@ class _Chain:
             x = self._relu(self._conv2d(x, weight))
 
 
-class _StandIn:
+class StandIn:
     """What stands in for a model while the reference is calibrated: convolutions, and 16 MiB read and written."""
 
     def __init__(self, placement: Placement) -> None:
@@ -223,27 +226,24 @@ def choose_repeats(placement: Placement, clock: Callable[[], int] = time.perf_co
 
 
 def sample(placement: Placement, repeats: int, seconds: float) -> list[int]:
-    """Return times in nanoseconds of single calls over ``seconds``, after warming up, taken as a visit takes them.
+    """Return times in nanoseconds of single calls over ``seconds``, after warming up, taken as a visit takes them."""
+    reference, model = Reference(placement, repeats), StandIn(placement)
+    sample_beside(model, reference, placement.threads, WARM_UP_S)
+    return sample_beside(model, reference, placement.threads, seconds)
 
-    In a visit the reference finds caches and threads as a model left them, and is 0.4 to 1.6% slower than in a loop of
-    its own; a nominal time from such a loop would make every headline too small by that. So something stands in for
-    the model here, and the first call after it is not counted.
+
+def sample_beside(model: StandIn, reference: Reference, threads: int, seconds: float) -> list[int]:
+    """Return times in nanoseconds of single calls of ``reference`` over ``seconds``, in blocks after ``model``.
+
+    In a visit the reference finds caches and threads as a model left them, and is slower than in a loop of its own; a
+    nominal time from such a loop would make every headline too small by that. So something stands in for the model
+    here, and the calls before the timed ones are as many as in a visit.
     """
-    reference, model = Reference(placement, repeats), _StandIn(placement)
     times: list[int] = []
-    warm = time.perf_counter_ns() + 200_000_000
-    deadline = warm + round(seconds * 1e9)
-    while time.perf_counter_ns() < deadline:
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
         model.run()
-        reference.run()
-        reference.sync()
-        for _ in range(3):
-            start = time.perf_counter_ns()
-            reference.run()
-            reference.sync()
-            now = time.perf_counter_ns()
-            if start > warm:
-                times.append(now - start)
+        times += reference_block(reference, time.perf_counter_ns, reference_settle(threads))
     return times
 
 

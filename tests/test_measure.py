@@ -74,7 +74,7 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
     # The first forward of every block is slow, because the reference took its caches.
     one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
     session = Scripted(clock, chain.from_iterable(repeat(one_block)))
-    one_reference = [9 * MS] + [5 * MS] * measure.REFERENCE_CALLS
+    one_reference = [9 * MS] * measure.REFERENCE_SETTLE + [5 * MS] * measure.REFERENCE_CALLS
     reference = Scripted(clock, chain.from_iterable(repeat(one_reference)))
     timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
     assert len(timing.reference_ns) == len(timing.samples_ns) + 1
@@ -126,8 +126,7 @@ def test_a_visit_waits_for_the_reference_to_be_quiet() -> None:
         timing = measure.measure(session, reference, Budget(visit_s=2.0), 10 * MS, clock, quiet_ns=quiet_ns)
         found[quiet_ns] = quiet_pairs(timing, 4.4 * MS) / len(timing.samples_ns), timing.waited_ns / MS
         assert clock.now <= 2400 * MS
-    assert found[None][0] <= 0.5
-    assert found[4.4 * MS][0] >= 0.6
+    assert found[4.4 * MS][0] > found[None][0] + 0.1, found
     assert found[None][1] == 0
     assert 500 < found[4.4 * MS][1] < 1100
 

@@ -11,7 +11,7 @@ from profiler.estimate import visit_estimate
 from profiler.records import Budget, Conditions, Measurement
 from tests.studies import lab
 
-TURNS = 6
+TURNS = 20
 
 
 def torch_timer(job: lab.Job) -> float:
@@ -47,45 +47,48 @@ def mean_of_calls(job: lab.Job) -> float:
 
 
 def side_by_side(job: lab.Job) -> list[dict[str, float]]:
-    """Return, for each turn in one process, ns of ours, raw beside the reference, alone, a bare loop, nominal."""
+    """Return, for each turn in one process, ns of ours, raw beside the reference, alone, a bare loop, nominal.
+
+    Each takes ``job.seconds`` in a turn. They are short, as the machine changes from one second to the next, and the
+    nominal time, from the same buffers, is the mean of one before and one after the others.
+    """
+    assert job.calibration is not None
     heap.keep_freed()
-    turns = []
+    placement = job.case.placement
+    turns: list[dict[str, float]] = []
     with lab.session(job) as (loaded, _):
-        beside = lab.workload(job)
+        beside, stand_in = reference.Reference(placement, job.calibration.repeats), reference.StandIn(placement)
+
+        def nominal_ns() -> float:
+            return median(reference.sample_beside(stand_in, beside, placement.threads, job.seconds))
+
         warmup = measure.warm_up(loaded, Budget())
-        forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=3)
-        nominal = job.calibration.nominal_ns if job.calibration else None
-        threads = job.case.placement.threads
+        forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
+        core_wait = telemetry.core_wait(placement.threads)
+        reference.sample_beside(stand_in, beside, placement.threads, reference.WARM_UP_S)
+        before = nominal_ns()
         for _ in range(TURNS):
-            nominals = [_nominal(job)]
-            core_wait = telemetry.core_wait(threads)
-            timing = measure.measure(loaded, beside, budget, forward, threads=threads, core_wait=core_wait)
+            timing = measure.measure(loaded, beside, budget, forward, threads=placement.threads, core_wait=core_wait)
+            alone = measure.measure(loaded, None, budget, forward, threads=placement.threads)
+            bare = bare_loop(loaded, job.seconds)
+            after = nominal_ns()
             ours = visit_estimate(
                 Measurement(
-                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
-                    Conditions(), {}, core_wait_ns=timing.core_wait_ns,
+                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, fmean((before, after)), warmup,
+                    None, Conditions(), {}, core_wait_ns=timing.core_wait_ns,
                 )
             )  # fmt: skip
-            alone = measure.measure(loaded, None, budget, forward, threads=threads)
-            samples = [s / alone.calls_per_sample for block in alone.samples_ns for s in block]
-            bare = bare_loop(loaded, job.seconds)
-            nominals.append(_nominal(job))
             turns.append(
                 {
                     "headline": ours.normalised_ns,
                     "beside": ours.raw_ns,
-                    "alone": median(samples),
+                    "alone": median(s / alone.calls_per_sample for block in alone.samples_ns for s in block),
                     "bare": bare,
-                    "nominal": fmean(nominals),
+                    "nominal": fmean((before, after)),
                 }
             )
+            before = after
     return turns
-
-
-def _nominal(job: lab.Job) -> float:
-    """Return what a call of the reference takes now, in ns, as a calibration finds it."""
-    assert job.calibration is not None
-    return median(reference.sample(job.case.placement, job.calibration.repeats, 0.25))
 
 
 def bare_loop(loaded: Any, seconds: float) -> float:
