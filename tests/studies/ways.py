@@ -52,12 +52,12 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
     Each takes ``job.seconds`` in a turn. They are short, as the machine changes from one second to the next, and the
     nominal time, from the same buffers, is the mean of one before and one after the others.
     """
-    assert job.calibration is not None
     heap.keep_freed()
     placement = job.case.placement
     turns: list[dict[str, float]] = []
     with lab.session(job) as (loaded, _):
-        beside, stand_in = reference.Reference(placement, job.calibration.repeats), reference.StandIn(placement)
+        beside, stand_in = lab.workload(job), reference.StandIn(placement)
+        assert beside is not None
 
         def nominal_ns() -> float:
             return median(reference.sample_beside(stand_in, beside, placement.threads, job.seconds))
@@ -68,14 +68,16 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         reference.sample_beside(stand_in, beside, placement.threads, reference.WARM_UP_S)
         before = nominal_ns()
         for _ in range(TURNS):
-            timing = measure.measure(loaded, beside, budget, forward, threads=placement.threads, core_wait=core_wait)
             alone = measure.measure(loaded, None, budget, forward, threads=placement.threads)
             bare = bare_loop(loaded, job.seconds)
+            # Last, so that its first reference finds what a model left, as in a visit.
+            timing = measure.measure(loaded, beside, budget, forward, threads=placement.threads, core_wait=core_wait)
             after = nominal_ns()
+            nominal = fmean((before, after))
             ours = visit_estimate(
                 Measurement(
-                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, fmean((before, after)), warmup,
-                    None, Conditions(), {}, core_wait_ns=timing.core_wait_ns,
+                    timing.samples_ns, timing.calls_per_sample, timing.reference_ns, nominal, warmup, None,
+                    Conditions(), {}, core_wait_ns=timing.core_wait_ns,
                 )
             )  # fmt: skip
             turns.append(
@@ -84,7 +86,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
                     "beside": ours.raw_ns,
                     "alone": median(s / alone.calls_per_sample for block in alone.samples_ns for s in block),
                     "bare": bare,
-                    "nominal": fmean((before, after)),
+                    "nominal": nominal,
                 }
             )
             before = after
