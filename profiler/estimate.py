@@ -123,7 +123,7 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
         raise ValueError("a measurement needs at least one sample")
     level = quiet_level([visit]) if level is None else level
     quiet = quiet_blocks(visit, level)
-    blocks = normalised_blocks(visit)
+    blocks = normalised_blocks(visit, FAR * level)
     kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
     others = list(itertools.chain.from_iterable(blocks)) if near(level) else raw
     return VisitEstimate(
@@ -133,17 +133,18 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
     )
 
 
-def normalised_blocks(visit: Measurement) -> list[list[float]]:
+def normalised_blocks(visit: Measurement, cap: float = math.inf) -> list[list[float]]:
     """Time per forward of each sample, in nanoseconds, as it would be with the reference at its nominal time.
 
     A sample is divided by the mean of the medians of the two reference blocks around its own block. Without a
-    reference, or without its nominal time, the samples are returned as they are.
+    reference, or without its nominal time, the samples are returned as they are. A reference slower than ``cap`` times
+    its nominal time counts as that slow: beside a competitor it can suffer seven times as much as the model.
 
     Raises:
         ValueError: There is not exactly one reference block more than there are blocks of samples.
     """
     slowness = reference_slowness(visit)
-    scales = [1 / fmean(pair) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
+    scales = [1 / min(cap, fmean(pair)) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
     return [
         [sample * scale / visit.calls_per_sample for sample in block]
         for block, scale in zip(visit.samples_ns, scales, strict=True)

@@ -45,6 +45,8 @@ REFERENCE_CALLS = 3
 REFERENCE_SETTLE = 4
 #: On several threads it also shares cores with the spinning threads of another pool.
 REFERENCE_SETTLE_THREADS = 6
+#: They end when they have taken this long: beside a competitor a call on several threads can take fifty times its time.
+REFERENCE_SETTLE_NS = 50_000_000
 #: A warm-up sample this much faster than all before it says that warming up is not over.
 STEADY = 0.02
 #: The most samples a block has.
@@ -232,10 +234,12 @@ def reference_settle(threads: int) -> int:
 
 
 def reference_block(reference: Workload, clock: Clock, settle: int) -> tuple[int, ...]:
-    """Return the times in ns of :data:`REFERENCE_CALLS` calls of the reference, after ``settle`` untimed ones."""
-    for _ in range(settle):
+    """Return the times in ns of :data:`REFERENCE_CALLS` calls of the reference, after up to ``settle`` untimed ones."""
+    enough = clock() + REFERENCE_SETTLE_NS
+    while settle and clock() < enough:
         reference.run()
-    reference.sync()
+        reference.sync()
+        settle -= 1
     return tuple(_time_one(reference, clock) for _ in range(REFERENCE_CALLS))
 
 

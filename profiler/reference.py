@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
-VERSION = 6
+VERSION = 7
 #: Where calibrations are kept, in the user's cache.
 FILE = "calibration.json"
 #: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
@@ -91,8 +91,8 @@ def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         edge = round(192 * threads ** (1 / 3) / 16) * 16
-        products = _products(torch.rand(edge, edge), torch.rand(edge, edge), 5)
-        return _Chain(threads), _Network(max(1, threads // 2)), _small_kernels(torch.rand(4096), 700), products
+        products = _products(torch.rand(edge, edge), torch.rand(edge, edge), 15)
+        return _Chain(threads), _Network(threads), _small_kernels(torch.rand(4096), 700), products
 
 
 def _on_device(device: torch.device, precision: str) -> tuple[Callable[[], None], ...]:
@@ -128,17 +128,20 @@ def _small_kernels(values: torch.Tensor, launches: int) -> Callable[[], None]:
 
 
 class _Network:
-    """Six inverted residuals with squeeze-excite, 16 and 32 channels wide, on few pixels: most of it is dispatch."""
+    """Inverted residuals with squeeze-excite, 16 and 32 channels wide, on few pixels: most of it is dispatch.
 
-    def __init__(self, images: int) -> None:
+    Three of either width, two on two threads, one on one thread.
+    """
+
+    def __init__(self, threads: int) -> None:
         import torch
         from torch import nn
 
-        self._image = torch.rand(images, 3, 48, 48)
+        self._image = torch.rand(max(1, threads // 2), 3, 48, 48)
         self._layers: list[Callable[[torch.Tensor], torch.Tensor]] = []
         for inputs, width in ((3, 16), (16, 32)):
             self._layers.append(nn.Conv2d(inputs, width, 3, stride=2, padding=1))
-            self._layers += [_InvertedResidual(width) for _ in range(3)]
+            self._layers += [_InvertedResidual(width) for _ in range(min(3, threads))]
 
     def __call__(self) -> None:
         x = self._image
@@ -167,15 +170,18 @@ class _InvertedResidual:
 
 
 class _Chain:
-    """Pointwise convolutions, each with a MiB of weights of its own: what a network's late layers wait for."""
+    """Pointwise convolutions, each with a MiB of weights of its own: what a network's late layers wait for.
 
-    def __init__(self, images: int) -> None:
+    Three for each thread, eight at most, on as many images as threads.
+    """
+
+    def __init__(self, threads: int) -> None:
         import torch
         from torch.nn import functional
 
         self._conv2d, self._relu = functional.conv2d, torch.relu_
-        self._weights = list(torch.rand(8, 512, 512, 1, 1) / 256)
-        self._x = torch.rand(images, 512, 6, 6)
+        self._weights = list(torch.rand(min(8, 3 * threads), 512, 512, 1, 1) / 256)
+        self._x = torch.rand(threads, 512, 6, 6)
 
     def __call__(self) -> None:
         x = self._x

@@ -220,6 +220,13 @@ def test_an_evenly_slow_machine_is_not_taken_for_a_disturbed_one(slower):
     assert (e.quiet_visits, e.marked_samples) == (2, 0)
 
 
+def test_a_reference_that_suffers_far_more_than_the_model_does_not_shrink_it():
+    """The first reference was quiet, so that the level is near; a competitor came, and no block is quiet."""
+    v = visit([(20,), (30,)], reference=[(10,), (80,), (80,)], nominal=10.0)
+    assert visit_estimate(v, level=1.0).quiet_samples == 0
+    assert visit_estimate(v, level=1.0).normalised_ns == pytest.approx(25 / 1.5)
+
+
 @pytest.mark.parametrize("slower", [0.5, 1.6, 20])
 def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slower):
     """With every core taken all along, the reference says nothing of the model: 6 ms have read as 0.3."""

@@ -83,6 +83,13 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
     assert session.calls == len(timing.samples_ns) * (block.settle + block.samples)
 
 
+def test_beside_a_competitor_the_reference_does_not_settle_for_longer_than_it_must() -> None:
+    clock = Clock()
+    reference = Scripted(clock, repeat(200 * MS))
+    assert measure.reference_block(reference, clock, 6) == (200 * MS,) * measure.REFERENCE_CALLS
+    assert reference.calls == 1 + measure.REFERENCE_CALLS
+
+
 def test_a_visit_ends_when_its_time_is_up() -> None:
     clock = Clock()
     timing = measure.measure(Scripted(clock, repeat(10 * MS)), None, Budget(visit_s=1.0), 10 * MS, clock)
