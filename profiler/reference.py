@@ -91,8 +91,12 @@ def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         edge = round(192 * threads ** (1 / 3) / 16) * 16
-        products = _products(torch.rand(edge, edge), torch.rand(edge, edge), 15)
-        return _Chain(threads), _Network(threads), _small_kernels(torch.rand(4096), 700), products
+        # Chain and network follow the shared cache two to four times as much as a model does on one thread, and no more
+        # than a light one on two.
+        layers, residuals, count = (3, 1, 15) if threads == 1 else (8, 3, 10)
+        products = _products(torch.rand(edge, edge), torch.rand(edge, edge), count)
+        chain, network = _Chain(layers, threads), _Network(residuals, max(1, threads // 2))
+        return chain, network, _small_kernels(torch.rand(4096), 700), products
 
 
 def _on_device(device: torch.device, precision: str) -> tuple[Callable[[], None], ...]:
@@ -128,20 +132,17 @@ def _small_kernels(values: torch.Tensor, launches: int) -> Callable[[], None]:
 
 
 class _Network:
-    """Inverted residuals with squeeze-excite, 16 and 32 channels wide, on few pixels: most of it is dispatch.
+    """Inverted residuals with squeeze-excite, 16 and 32 channels wide, on few pixels: most of it is dispatch."""
 
-    Three of either width, two on two threads, one on one thread.
-    """
-
-    def __init__(self, threads: int) -> None:
+    def __init__(self, residuals: int, images: int) -> None:
         import torch
         from torch import nn
 
-        self._image = torch.rand(max(1, threads // 2), 3, 48, 48)
+        self._image = torch.rand(images, 3, 48, 48)
         self._layers: list[Callable[[torch.Tensor], torch.Tensor]] = []
         for inputs, width in ((3, 16), (16, 32)):
             self._layers.append(nn.Conv2d(inputs, width, 3, stride=2, padding=1))
-            self._layers += [_InvertedResidual(width) for _ in range(min(3, threads))]
+            self._layers += [_InvertedResidual(width) for _ in range(residuals)]
 
     def __call__(self) -> None:
         x = self._image
@@ -170,18 +171,15 @@ class _InvertedResidual:
 
 
 class _Chain:
-    """Pointwise convolutions, each with a MiB of weights of its own: what a network's late layers wait for.
+    """Pointwise convolutions, each with a MiB of weights of its own: what a network's late layers wait for."""
 
-    Three for each thread, eight at most, on as many images as threads.
-    """
-
-    def __init__(self, threads: int) -> None:
+    def __init__(self, layers: int, images: int) -> None:
         import torch
         from torch.nn import functional
 
         self._conv2d, self._relu = functional.conv2d, torch.relu_
-        self._weights = list(torch.rand(min(8, 3 * threads), 512, 512, 1, 1) / 256)
-        self._x = torch.rand(threads, 512, 6, 6)
+        self._weights = list(torch.rand(layers, 512, 512, 1, 1) / 256)
+        self._x = torch.rand(images, 512, 6, 6)
 
     def __call__(self) -> None:
         x = self._x

@@ -220,13 +220,6 @@ def test_an_evenly_slow_machine_is_not_taken_for_a_disturbed_one(slower):
     assert (e.quiet_visits, e.marked_samples) == (2, 0)
 
 
-def test_a_reference_that_suffers_far_more_than_the_model_does_not_shrink_it():
-    """The first reference was quiet, so that the level is near; a competitor came, and no block is quiet."""
-    v = visit([(20,), (30,)], reference=[(10,), (80,), (80,)], nominal=10.0)
-    assert visit_estimate(v, level=1.0).quiet_samples == 0
-    assert visit_estimate(v, level=1.0).normalised_ns == pytest.approx(25 / 1.5)
-
-
 @pytest.mark.parametrize("slower", [0.5, 1.6, 20])
 def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slower):
     """With every core taken all along, the reference says nothing of the model: 6 ms have read as 0.3."""
@@ -237,10 +230,12 @@ def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slow
     assert (e.quiet_visits, e.marked_samples) == (0, 8)
 
 
-def test_without_an_undisturbed_block_the_ratio_to_what_there_was_stands():
-    restless = visit([(30,), (30,)], [(100,), (300,), (100,)], nominal=100.0)
+@pytest.mark.parametrize(("disturbed", "slower"), [(160, 1.3), (300, 1.5), (3000, 1.5)])
+def test_without_an_undisturbed_block_the_ratio_to_what_there_was_stands(disturbed, slower):
+    """Up to 1.5 times the level: beside a competitor the reference can suffer far more than the model."""
+    restless = visit([(30,), (30,)], [(100,), (disturbed,), (100,)], nominal=100.0)
     e = case_estimate([restless, restless])
-    assert (e.latency_ns, e.quiet_visits) == (pytest.approx(15), 0)
+    assert (e.latency_ns, e.quiet_visits) == (pytest.approx(30 / slower), 0)
 
 
 def test_a_block_that_had_no_core_is_left_out_though_the_reference_saw_nothing():
