@@ -1,14 +1,15 @@
 """The fixed workload that is interleaved with every measurement, and its nominal time on this machine.
 
-On a CPU it is a chain of pointwise convolutions whose weights no second-level cache holds (four tenths of the time on
-one thread), a small network run layer by layer, small kernels, and matrix products. Eighteen candidates were timed
-beside two networks, in two runtimes, on one and two threads, in 2300 fresh processes over an hour in which the machine
-kept changing. A light network reads its weights from the cache that all cores share, and slows by 10% when others use
-that too, which neither matrix products nor small kernels notice, nor gathers and matrix-vector products over as many
-bytes: the chain does. By the times of its parts, in half of those processes, the mix leaves a spread of the ratio of
-0.9 to 2.0% on one thread and 2.0 to 4.6% on two, where the one before it, of small kernels, matrix products and
-convolutions, left 0.6 to 3.4% and 2.6 to 5.7%, and the plain time spread by 1.1 to 3.9% and 5.6 to 15%. A network that
-mostly multiplies follows the former one better. Elsewhere it is a larger matrix product and small kernels.
+On a CPU it is a chain of pointwise convolutions whose weights no second-level cache holds, a small network run layer by
+layer, small kernels, and matrix products. Eighteen candidates were timed beside two networks, in two runtimes, on one
+and two threads, in 2300 fresh processes over an hour in which the machine kept changing. A light network reads its
+weights from the cache that all cores share, and slows by 10% when others use that too, which neither matrix products
+nor small kernels notice, nor gathers and matrix-vector products over as many bytes: the chain does. The shares of the
+parts are from 500 more processes, with the reference settled as a visit lets it. On one thread the chain alone then
+follows that cache more than any network does, a tenth or a fifth of the time is enough of it, and the mix leaves a
+spread of the mean of four visits of 0.4 to 1.4%, where the plain time spread by 1.2 to 2.7%. On two threads light
+networks follow the chain and those that mostly multiply the products, and the mix stands between them. Elsewhere it is
+a larger matrix product and small kernels.
 
 Its nominal time is measured once per machine, device, thread count and precision and kept in the user's cache; a
 latency is a ratio to the reference beside it times that nominal time.
