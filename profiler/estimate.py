@@ -56,8 +56,9 @@ class VisitEstimate:
     """Time of one forward in one visit, in nanoseconds.
 
     Attributes:
-        normalised_ns: With the machine's disturbance divided out, over quiet blocks where there are any; the raw median
-            without a reference, or where its level is far from its nominal time, see :data:`FAR`.
+        normalised_ns: With the machine's disturbance divided out, over quiet blocks where there are any, else over
+            those that had their cores, else over all; the raw median without a reference, or where its level is far
+            from its nominal time, see :data:`FAR`.
         raw_ns: The plain median.
         quiet_samples: Samples behind ``normalised_ns``; 0 when no block was quiet.
     """
@@ -125,12 +126,25 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
     quiet = quiet_blocks(visit, level)
     blocks = normalised_blocks(visit, FAR * level)
     kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
-    others = list(itertools.chain.from_iterable(blocks)) if near(level) else raw
+    others = (_with_cores(visit, level) or list(itertools.chain.from_iterable(blocks))) if near(level) else raw
     return VisitEstimate(
         normalised_ns=median(kept or others),
         raw_ns=median(raw),
         quiet_samples=len(kept),
     )
+
+
+def _with_cores(visit: Measurement, level: float) -> list[float]:
+    """Times per forward of the blocks that had their cores, though the references beside them had not.
+
+    They are divided by the level: 28 ms beside references that take twice and eight times theirs are still 28 ms.
+    """
+    return [
+        sample / visit.calls_per_sample / level
+        for block, wait in zip(visit.samples_ns, visit.core_wait_ns, strict=bool(visit.core_wait_ns))
+        if not crowded(wait, block)
+        for sample in block
+    ]
 
 
 def normalised_blocks(visit: Measurement, cap: float = math.inf) -> list[list[float]]:

@@ -238,6 +238,12 @@ def test_without_an_undisturbed_block_the_ratio_to_what_there_was_stands(disturb
     assert (e.latency_ns, e.quiet_visits) == (pytest.approx(30 / slower), 0)
 
 
+def test_a_block_that_had_its_cores_is_not_divided_by_a_reference_that_had_none():
+    v = visit([(28,), (40,)], [(11,), (80,), (80,)], nominal=10.0, core_wait=(0, 20))
+    e = visit_estimate(v, level=1.1)
+    assert (e.normalised_ns, e.quiet_samples) == (pytest.approx(28 / 1.1), 0)
+
+
 def test_a_block_that_had_no_core_is_left_out_though_the_reference_saw_nothing():
     """A competitor that comes and goes within one long forward: 36 ms have read as 553, beside a quiet reference."""
     v = visit([(36, 36), (550,), (36, 36)], [(4,)] * 4, nominal=4.0, core_wait=(1, 300, 2))
