@@ -40,10 +40,10 @@ SPIN_NS = 10_000_000
 SLOW_NS = 15_000_000
 #: Timed calls of the reference in a block.
 REFERENCE_CALLS = 3
-#: Calls before them that are not recorded: the reference wins its caches back from the model. After one such call it
-#: was 3 to 7% slower than where it ended, by what the model had left, after four by 0.5% at most.
+#: Calls before them that are not recorded: the reference wins its caches back from the model. On one thread the call
+#: after one of them was 7 to 12% slower than where it ended, by what the model had left, that after four 1.5% at most.
 REFERENCE_SETTLE = 4
-#: On several threads it also shares cores with the spinning threads of another pool.
+#: On several threads it also shares cores with the spinning threads of another pool: 2.5% after four, 1% after six.
 REFERENCE_SETTLE_THREADS = 6
 #: They end when they have taken this long: beside a competitor a call on several threads can take fifty times its time.
 REFERENCE_SETTLE_NS = 50_000_000
