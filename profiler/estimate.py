@@ -135,16 +135,28 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
 
 
 def _with_cores(visit: Measurement, level: float) -> list[float]:
-    """Times per forward of the blocks that had their cores, though the references beside them had not.
+    """Times per forward of the blocks that had their cores, though the references beside them were disturbed.
 
-    They are divided by the level: 28 ms beside references that take twice and eight times theirs are still 28 ms.
+    A reference beside a competitor counts as if it were quiet: 28 ms beside references that take twice and eight times
+    theirs are still 28 ms.
     """
+    if not visit.core_wait_ns:
+        return []
+    slowness = [slow if slow <= FAR * level else level for slow in reference_slowness(visit)]
+    beside = [fmean(pair) for pair in itertools.pairwise(slowness)] or [level] * len(visit.samples_ns)
     return [
-        sample / visit.calls_per_sample / level
-        for block, wait in zip(visit.samples_ns, visit.core_wait_ns, strict=bool(visit.core_wait_ns))
-        if not crowded(wait, block)
+        sample / visit.calls_per_sample / slow
+        for block, had, slow in zip(visit.samples_ns, _had_cores(visit), beside, strict=True)
+        if had
         for sample in block
     ]
+
+
+def _had_cores(visit: Measurement) -> list[bool]:
+    """Whether the threads of each block had their cores; taken for granted where the system does not tell."""
+    if not visit.core_wait_ns:
+        return [True] * len(visit.samples_ns)
+    return [not crowded(*block) for block in zip(visit.core_wait_ns, visit.samples_ns, strict=True)]
 
 
 def normalised_blocks(visit: Measurement, cap: float = math.inf) -> list[list[float]]:
@@ -211,9 +223,7 @@ def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
     it beside half a second of a competitor. Where even the level lies far from the nominal time no block is quiet, see
     :data:`FAR`.
     """
-    had_cores = [True] * len(visit.samples_ns)
-    if visit.core_wait_ns:
-        had_cores = [not crowded(*block) for block in zip(visit.core_wait_ns, visit.samples_ns, strict=True)]
+    had_cores = _had_cores(visit)
     slowness = reference_slowness(visit)
     if not slowness:
         return had_cores

@@ -54,7 +54,7 @@ MAX_BLOCK = 64
 #: A block that has taken this many times as long as it should ends at once: something disturbs it, and the reference
 #: must see that. A hog once fitted, half a second of it, between two undisturbed references.
 OVERDUE = 2
-#: A visit that saw no undisturbed block goes on for as long again, and for this long at least.
+#: A visit whose blocks all had a competitor for their cores goes on for as long again, and for this long at least.
 PATIENCE_NS = 1_000_000_000
 
 
@@ -77,7 +77,7 @@ class Timing:
     """Raw times of one visit; the fields are those of :class:`~profiler.records.Measurement`.
 
     Attributes:
-        waited_ns: Of the visit's time, what was spent on waiting for the reference to be quiet.
+        waited_ns: Of the visit's time, what was spent on waiting for the reference to have its cores.
     """
 
     samples_ns: tuple[tuple[int, ...], ...]
@@ -173,15 +173,16 @@ def measure(
     clock: Clock = time.perf_counter_ns,
     *,
     threads: int = 1,
-    quiet_ns: float | None = None,
+    alone_ns: float | None = None,
     core_wait: Clock | None = None,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
-    A block that begins beside a disturbed reference will not count, so a visit waits with it until the reference is
-    quiet; and one that has seen no undisturbed block when its time is up goes on, for :data:`PATIENCE_NS` or its own
-    time again, whichever is more, and waits no longer in the second half of that. The reference is asked, and the
-    scheduler, never the samples.
+    A block that begins beside a competitor for the cores will not count, so a visit waits with it until the reference
+    has them to itself; and one that has seen no such block when its time is up goes on, for :data:`PATIENCE_NS` or its
+    own time again, whichever is more, and waits no longer in the second half of that. The reference is asked, and the
+    scheduler, never the samples. What slows the reference less than a competitor lasts for many seconds, as when the
+    host moves two cores apart, and is left to a later visit.
 
     Args:
         session: The model, warm.
@@ -190,28 +191,28 @@ def measure(
         forward_ns: Rough time of one forward; decides the shape of a block, never the result.
         clock: Monotonic, in nanoseconds.
         threads: Of the model and the reference, on the host.
-        quiet_ns: What a call of the reference takes at most when nothing disturbs it; None where nobody knows, and then
-            a visit neither waits nor goes on.
+        alone_ns: What a call of the reference takes at most while nothing competes for its cores; None where nobody
+            knows, and then a visit neither waits nor goes on.
         core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
             samples of each block. None where the system does not tell.
     """
     block, settle = shape(forward_ns, threads), reference_settle(threads)
     limit_ns = round(OVERDUE * max(BLOCK_NS, block.samples * block.calls * forward_ns))
-    calm_ns = math.inf if reference is None or quiet_ns is None else quiet_ns
+    alone = math.inf if reference is None or alone_ns is None else alone_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
     waits: list[int] = []
     waited_ns = 0
     with _no_garbage_collection():
         visit_ns = round(budget.visit_s * 1e9)
-        patience_ns = 0 if math.isinf(calm_ns) else max(visit_ns, PATIENCE_NS)
+        patience_ns = 0 if math.isinf(alone) else max(visit_ns, PATIENCE_NS)
         deadline = clock() + visit_ns
         end, wait = deadline + patience_ns, deadline + patience_ns // 2
         if reference is not None:
             references.append(reference_block(reference, clock, settle))
         while True:
             begin = clock()
-            while reference is not None and median(references[-1]) > calm_ns and clock() < wait:
+            while reference is not None and median(references[-1]) > alone and clock() < wait:
                 references[-1] = reference_block(reference, clock, 0)
             waited_ns += clock() - begin
             if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
@@ -224,7 +225,7 @@ def measure(
             if reference is not None:
                 references.append(reference_block(reference, clock, settle))
                 had_cores = not (waits and crowded(waits[-1], samples[-1]))
-                if had_cores and all(median(one) <= calm_ns for one in references[-2:]):
+                if had_cores and all(median(one) <= alone for one in references[-2:]):
                     end = wait = deadline
 
 

@@ -38,7 +38,7 @@ from backends.base import (
 )
 from profiler import energy, heap, host, loader, measure, memory, reference, telemetry, training
 from profiler.errors import UserError
-from profiler.estimate import QUIET
+from profiler.estimate import FAR
 from profiler.models.complexity import Complexity
 from profiler.network import Network, load_network
 from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Outcome, Pass
@@ -84,11 +84,11 @@ class Task:
     level: float | None = None
 
     @property
-    def quiet_ns(self) -> float | None:
-        """What a call of the reference takes at most while nothing disturbs it; None where nobody knows."""
+    def alone_ns(self) -> float | None:
+        """What a call of the reference takes at most while nothing competes for its cores; None where nobody knows."""
         if self.calibration is None or self.level is None:
             return None
-        return QUIET * self.level * self.calibration.nominal_ns
+        return FAR * self.level * self.calibration.nominal_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
                 task.budget,
                 warmup.typical_ns,
                 threads=task.case.placement.threads,
-                quiet_ns=task.quiet_ns,
+                alone_ns=task.alone_ns,
                 core_wait=telemetry.core_wait(task.case.placement.threads),
             )
         phases.seconds["waited"] = round(timing.waited_ns / 1e9, 6)

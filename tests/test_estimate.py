@@ -244,6 +244,13 @@ def test_a_block_that_had_its_cores_is_not_divided_by_a_reference_that_had_none(
     assert (e.normalised_ns, e.quiet_samples) == (pytest.approx(28 / 1.1), 0)
 
 
+def test_a_machine_that_is_slower_without_a_competitor_is_divided_out_where_nothing_was_undisturbed():
+    """As when the host moves two cores apart, so that what one has written is farther from the other."""
+    v = visit([(30,), (36,)], [(12,), (12,), (13,)], nominal=10.0, core_wait=(0, 20))
+    e = visit_estimate(v, level=1.0)
+    assert (e.normalised_ns, e.quiet_samples) == (pytest.approx(30 / 1.2), 0)
+
+
 def test_a_block_that_had_no_core_is_left_out_though_the_reference_saw_nothing():
     """A competitor that comes and goes within one long forward: 36 ms have read as 553, beside a quiet reference."""
     v = visit([(36, 36), (550,), (36, 36)], [(4,)] * 4, nominal=4.0, core_wait=(1, 300, 2))

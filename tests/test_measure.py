@@ -124,25 +124,33 @@ def quiet_pairs(timing: measure.Timing, quiet_ns: float) -> int:
     return sum(max(pair) <= quiet_ns for pair in pairwise(levels))
 
 
-def test_a_visit_waits_for_the_reference_to_be_quiet() -> None:
+def test_a_visit_waits_for_the_reference_to_have_its_cores() -> None:
     """Half of every second is hogged: blocks begin in the other half, all but those that the hog surprises."""
     found = {}
-    for quiet_ns in (None, 4.4 * MS):
+    for alone_ns in (None, 6.0 * MS):
         clock = Clock()
         session, reference = hogged(clock, lambda now: now // (500 * MS) % 2 == 0)
-        timing = measure.measure(session, reference, Budget(visit_s=2.0), 10 * MS, clock, quiet_ns=quiet_ns)
-        found[quiet_ns] = quiet_pairs(timing, 4.4 * MS) / len(timing.samples_ns), timing.waited_ns / MS
+        timing = measure.measure(session, reference, Budget(visit_s=2.0), 10 * MS, clock, alone_ns=alone_ns)
+        found[alone_ns] = quiet_pairs(timing, 4.4 * MS) / len(timing.samples_ns), timing.waited_ns / MS
         assert clock.now <= 2400 * MS
     assert found[None][0] <= 0.55
-    assert found[4.4 * MS][0] >= 0.6
+    assert found[6.0 * MS][0] >= 0.6
     assert found[None][1] == 0
-    assert 500 < found[4.4 * MS][1] < 1100
+    assert 500 < found[6.0 * MS][1] < 1100
 
 
-def test_a_visit_that_saw_no_undisturbed_block_goes_on_until_it_has() -> None:
+def test_a_visit_neither_waits_nor_goes_on_for_what_slows_the_reference_less_than_a_competitor() -> None:
+    clock = Clock()
+    session, reference = Scripted(clock, repeat(12 * MS)), Scripted(clock, repeat(5 * MS))
+    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS)
+    assert timing.waited_ns == 0
+    assert 1000 * MS <= clock.now < 1200 * MS
+
+
+def test_a_visit_whose_blocks_had_a_competitor_goes_on_until_one_has_none() -> None:
     clock = Clock()
     session, reference = hogged(clock, lambda now: now < 1400 * MS)
-    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, quiet_ns=4.4 * MS)
+    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS)
     assert 1400 * MS < clock.now < 1800 * MS
     assert quiet_pairs(timing, 4.4 * MS) == 1
 
@@ -156,7 +164,7 @@ def test_a_visit_goes_on_until_a_block_has_its_cores() -> None:
         return min(clock.now, 1400 * MS) // 2
 
     timing = measure.measure(
-        session, reference, Budget(visit_s=1.0), 10 * MS, clock, quiet_ns=4.4 * MS, core_wait=core_wait
+        session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS, core_wait=core_wait
     )
     assert 1400 * MS < clock.now < 1700 * MS
     assert len(timing.core_wait_ns) == len(timing.samples_ns)
@@ -190,7 +198,7 @@ def test_a_thread_that_has_ended_takes_its_count_with_it() -> None:
 def test_on_a_machine_that_is_never_quiet_a_visit_goes_on_for_so_long(visit_s: float, end: int, waited: int) -> None:
     clock = Clock()
     session, reference = hogged(clock, lambda _: True)
-    timing = measure.measure(session, reference, Budget(visit_s=visit_s), 10 * MS, clock, quiet_ns=4.4 * MS)
+    timing = measure.measure(session, reference, Budget(visit_s=visit_s), 10 * MS, clock, alone_ns=6.0 * MS)
     assert end <= clock.now <= end + 400 * MS
     assert waited - 100 * MS <= timing.waited_ns <= waited + 50 * MS
     assert sum(map(len, timing.samples_ns)) >= 5

@@ -121,7 +121,7 @@ def ours(job: Job) -> Measurement:
             Budget(visit_s=left, min_samples=1),
             warmup.typical_ns,
             threads=job.case.placement.threads,
-            quiet_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).quiet_ns,
+            alone_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).alone_ns,
             core_wait=telemetry.core_wait(job.case.placement.threads),
         )
     nominal = job.calibration.nominal_ns if job.calibration else None

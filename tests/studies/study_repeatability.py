@@ -1,10 +1,11 @@
 """How much the same measurement differs when it is repeated: ours, torch's Timer, and a mean of N calls.
 
-Ten repeats in each cell, the three ways in random order within each repeat, about three seconds of wall time each,
-every one from fresh processes. The machine is quiet, or a hog keeps one core busy for half of every second. Ours is as
-many visits of a quarter of that time as fit, two at least, and knows the level of the reference from earlier visits, as
-a run does; it keeps the memory that forwards free, as every visit does (:mod:`profiler.heap`). The others run as they
-would without us.
+Ten repeats, about three seconds of wall time for each way in each cell, every one from fresh processes, all in random
+order. The machine is quiet, or a hog keeps one core busy for half of every second. Ours is measured as a run measures:
+rounds in which every cell is visited once, for a quarter of its time, two at least; so a repeat takes as long as the
+other ways in all cells, and visits lie seconds apart. It knows the level of the reference from earlier visits, as a run
+does, and keeps the memory that forwards free, as every visit does (:mod:`profiler.heap`). The others run as they would
+without us.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import altair as alt
@@ -27,42 +28,66 @@ from tests.studies import lab, ways
 REPEATS = 10
 SECONDS = 3.0
 VISITS = 4
-CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
+Cell = tuple[str, str, int]
+CELLS: tuple[Cell, ...] = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
+OTHERS = {"torch Timer": ways.torch_timer, "mean of calls": ways.mean_of_calls}
 
 
-def ours(executor: LocalExecutor, job: lab.Job, levels: Levels) -> float:
-    """Return our headline from several short visits in the same time, in ns."""
-    end = time.perf_counter() + SECONDS
-    visits: list[Measurement] = []
-    while len(visits) < 2 or end - time.perf_counter() > SECONDS / VISITS / 2:
-        part = replace(lab.shorter(job, VISITS), level=levels.get(job.case.placement))
-        visits.append(lab.call(executor, lab.ours, part))
-        levels.add(job.case, visits[-1])
-    return case_estimate(visits).latency_ns
+@dataclass
+class Ours:
+    """Our visits of one cell in one repeat."""
+
+    job: lab.Job
+    visits: list[Measurement] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    def add(self, executor: LocalExecutor, levels: Levels) -> None:
+        """Visit once more, unless the time of the cell is used up."""
+        if len(self.visits) >= 2 and SECONDS - self.wall_s < SECONDS / VISITS / 2:
+            return
+        start = time.perf_counter()
+        part = replace(lab.shorter(self.job, VISITS), level=levels.get(self.job.case.placement))
+        self.visits.append(lab.call(executor, lab.ours, part))
+        levels.add(self.job.case, self.visits[-1])
+        self.wall_s += time.perf_counter() - start
 
 
-def measured(executor: LocalExecutor, way: str, job: lab.Job, levels: Levels) -> dict[str, Any]:
-    start = time.perf_counter()
-    if way == "ours":
-        ns = ours(executor, job, levels)
-    else:
-        ns = lab.call(executor, ways.torch_timer if way == "torch Timer" else ways.mean_of_calls, job)
-    return {"way": way, "ms": ns / 1e6, "wall_s": time.perf_counter() - start}
+def one_repeat(
+    executor: LocalExecutor, jobs: dict[Cell, lab.Job], levels: Levels, draw: random.Random
+) -> list[dict[str, Any]]:
+    """Measure every cell in every way; the other ways, once each, fall between our visits at random."""
+    mine = {cell: Ours(job) for cell, job in jobs.items()}
+    theirs = [(cell, way) for cell in CELLS for way in OTHERS]
+    draw.shuffle(theirs)
+    rows: list[dict[str, Any]] = []
+    for turn in range(VISITS):
+        todo: list[tuple[Cell, str]] = [(cell, "ours") for cell in CELLS] + theirs[turn::VISITS]
+        draw.shuffle(todo)
+        for cell, way in todo:
+            if way == "ours":
+                mine[cell].add(executor, levels)
+                continue
+            start = time.perf_counter()
+            ns = lab.call(executor, OTHERS[way], jobs[cell])
+            rows.append({"cell": cell, "way": way, "ms": ns / 1e6, "wall_s": time.perf_counter() - start})
+    for cell, part in mine.items():
+        ns = case_estimate(part.visits).latency_ns
+        rows.append({"cell": cell, "way": "ours", "ms": ns / 1e6, "wall_s": part.wall_s})
+    return rows
 
 
 def collect(executor: LocalExecutor) -> pd.DataFrame:
     calibrated = lab.calibrations(executor)
+    jobs = {cell: lab.Job(lab.case(*cell), SECONDS, calibrated[cell[2]]) for cell in CELLS}
     draw = random.Random(0)
     levels = Levels()
     rows = []
     for load, period in (("quiet", None), ("hog", 1.0)):
         with lab.hog(period):
-            for repeat, (network, backend, threads) in itertools.product(range(REPEATS), CELLS):
-                job = lab.Job(lab.case(network, backend, threads), SECONDS, calibrated[threads])
-                order = ["ours", "torch Timer", "mean of calls"]
-                draw.shuffle(order)
-                cell = {"load": load, "network": network, "backend": backend, "threads": threads, "repeat": repeat}
-                rows += [cell | measured(executor, way, job, levels) for way in order]
+            for repeat in range(REPEATS):
+                for row in one_repeat(executor, jobs, levels, draw):
+                    cell = dict(zip(("network", "backend", "threads"), row.pop("cell"), strict=True))
+                    rows.append({"load": load, **cell, "repeat": repeat, **row})
     return pd.DataFrame(rows)
 
 
