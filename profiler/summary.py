@@ -5,14 +5,15 @@ Everything here derives from the journal, so it can be made again at any time (`
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler import store, table
 from profiler.errors import UserError
+from profiler.estimate import near, quiet_level
 from profiler.records import Measurement, Record
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Statuses of rows that have a latency.
 MEASURED = ("ok", "unstable")
+#: So far may the reference at its best be from its nominal time before it is said: on one thread it was within 3%.
+OFF = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,28 @@ def share(records: Sequence[Record]) -> Share:
     samples = sum(sum(block) for outcome in good for block in outcome.samples_ns)
     reference = sum(sum(block) for outcome in good for block in outcome.reference_ns)
     return Share(sum(record.wall_s for record in records), samples / 1e9, reference / 1e9)
+
+
+def recalibrate(records: Sequence[Record]) -> Iterator[str]:
+    """Say where the reference, at its best over all visits, is :data:`OFF` its nominal time, and what that means."""
+    found: defaultdict[tuple[str, str, int], list[Measurement]] = defaultdict(list)
+    for record in records:
+        if isinstance(record.outcome, Measurement):
+            p = record.case.placement
+            found[p.device, p.precision, p.threads].append(record.outcome)
+    for (device, precision, threads), visits in found.items():
+        level = quiet_level(visits)
+        if abs(level - 1) <= OFF or not near(level):  # what is not near is said in every row
+            continue
+        where = f"{device} · {precision} · {threads} thread{'s' if threads != 1 else ''}"
+        if level < 1:
+            what = f"a slower machine, and latency_ms is longer than a clock shows by about {1 / level - 1:.0%}"
+        else:
+            what = "a faster machine, as which latency_ms counts; latency_raw_ms is as read"
+        yield (
+            f"{where}: the reference takes {level:.2f} times its nominal time at its best: it was calibrated on {what} "
+            "(profiler calibrate)"
+        )
 
 
 def finish(folder: Path, seconds: float, console: Console) -> None:
@@ -107,6 +132,8 @@ def _print_outcome(rows: Sequence[table.Row], records: Sequence[Record], seconds
         f"inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
         highlight=False,
     )
+    for sentence in recalibrate(records):
+        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in MEASURED)
     for (status, reason), number in reasons.most_common():
         console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
