@@ -36,8 +36,11 @@ SETTLE_NS = 2_000_000
 #: On several threads they take this long, as idle threads of the reference spin for some milliseconds, and may do so on
 #: the cores of another pool: of a network of 4.5 ms in ONNX Runtime the second forward read 12% slow, the third 3%.
 SPIN_NS = 10_000_000
-#: A slower model needs no such forward: what it has to win back is a small part of one.
+#: A slower model gets no such forward, which would be long, but three samples at least: of a network of 47 ms the first
+#: read 1.6% slow, which was half of that in the median of blocks of two, and is none of it in that of three.
 SLOW_NS = 15_000_000
+#: From here on that part is too small to matter, and one sample makes a block.
+VERY_SLOW_NS = 100_000_000
 #: Timed calls of the reference in a block.
 REFERENCE_CALLS = 3
 #: Calls before them that are not recorded: the reference wins its caches back from the model. On one thread the call
@@ -105,13 +108,14 @@ class Shape:
 def shape(forward_ns: float, threads: int = 1) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds.
 
-    On one thread a slow model gets no untimed forward, see :data:`SLOW_NS`. On several it does, see :data:`SPIN_NS`,
-    and then at least two samples (without it, a forward of 47 ms in ONNX Runtime read 4.5% slow).
+    On one thread a slow model gets no untimed forward but three samples, see :data:`SLOW_NS`. On several it does get
+    one, see :data:`SPIN_NS`, and at least two samples (without it, a forward of 47 ms in ONNX Runtime read 4.5% slow).
     """
     forward_ns = max(forward_ns, 1.0)
     calls = max(1, round(SAMPLE_NS / forward_ns + 0.5) if forward_ns < SAMPLE_NS else 1)
     if threads == 1:
-        settle, fewest = 0 if forward_ns > SLOW_NS else max(1, round(SETTLE_NS / forward_ns)), 1
+        settle = 0 if forward_ns > SLOW_NS else max(1, round(SETTLE_NS / forward_ns))
+        fewest = 1 if forward_ns > VERY_SLOW_NS else 3
     else:
         settle, fewest = math.ceil(SPIN_NS / forward_ns), 2
     samples = min(MAX_BLOCK, max(fewest, round(BLOCK_NS / (forward_ns * calls))))

@@ -54,8 +54,12 @@ def test_a_sample_outweighs_the_clock() -> None:
     assert max(abs(time / 50_000 - 1) for time in per_forward) < 1e-3
 
 
+def test_the_first_forward_of_a_block_of_a_slow_model_is_not_its_median() -> None:
+    assert measure.shape(47 * MS, threads=1) == measure.Shape(calls=1, settle=0, samples=3)
+
+
 def test_a_slow_model_on_several_threads_gets_an_untimed_forward_and_two_samples() -> None:
-    assert measure.shape(100 * MS, threads=1) == measure.Shape(calls=1, settle=0, samples=1)
+    assert measure.shape(150 * MS, threads=1) == measure.Shape(calls=1, settle=0, samples=1)
     assert measure.shape(100 * MS, threads=2) == measure.Shape(calls=1, settle=1, samples=2)
 
 
