@@ -39,6 +39,7 @@ QUIET = 1.10
 # was below 0.03 in nine of ten blocks and 0.06 in 99 of 100; beside a competitor, 0.4 and more.
 CROWDED = 0.05
 
+# A reference this many times slower than its level has a competitor for its cores; what else was seen slows it by 1.25.
 # Where quiet blocks of the reference take so many times their nominal time, or so many times less, no block counts as
 # quiet: with both cores taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
 FAR = 1.5

@@ -3,11 +3,11 @@
 On a CPU it has three parts: a chain of pointwise convolutions over the same few weights, such a chain that goes on
 through 48 MiB of weights and finds them in no cache, and matrix products. Each kind of work that a network does follows
 something else: matrix products the clock, the short chain the cache that all cores share and how far apart two cores
-are, the long one memory. Their shares are from three experiments, of 500 to 900 fresh processes each, with the parts
-timed apart beside five networks in two runtimes on one and two threads: by these shares the time of a visit over the
-reference spread by 1.2% on one thread and 2.0% on two with the cores together, where the plain time spread by 2.2% and
-2.9%. A small network run layer by layer, once a part, follows the caches three to eight times as much as any model, and
-with small kernels the mix was no better. Elsewhere it is a larger matrix product and small kernels.
+are, the long one memory too. Their shares are from three experiments, of 360 to 900 fresh processes each, with the
+parts timed apart beside five networks in two runtimes on one and two threads: by these shares the time of a visit over
+the reference spread by 1.2% on one thread and 2.0% on two with the cores together, where the plain time spread by 2.2%
+and 2.8%. A small network run layer by layer, once a part, follows the caches twice to ten times as much as any model,
+and with small kernels the mix was no better. Elsewhere it is a larger matrix product and small kernels.
 
 Its nominal time is measured once per machine, device, thread count and precision and kept in the user's cache; a
 latency is a ratio to the reference beside it times that nominal time.

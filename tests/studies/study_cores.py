@@ -104,9 +104,9 @@ def test_cores_that_are_apart() -> None:
     level = together["reference"].quantile(0.1)
     frame["reference over quiet"] = frame["reference"] / level
     plot = alt.Chart(frame).mark_point(filled=True, size=45).encode(
-        x=alt.X("reference over quiet:Q", scale=alt.Scale(zero=False)),
+        x=alt.X("reference over quiet:Q", scale=alt.Scale(zero=False), title="reference over its time when quiet"),
         y=alt.Y("slower:Q", scale=alt.Scale(zero=False), title="time over that with cores together"),
-        color=alt.Color("network in:N", title=None),
+        color=alt.Color("network in:N", title=None, legend=alt.Legend(columns=2)),
         shape=alt.Shape("cores:N"),
     )  # fmt: skip
     lab.save("cores", frame, plot.properties(width=420, height=320))
