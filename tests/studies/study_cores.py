@@ -8,7 +8,6 @@ two such measurements, show what it costs, and whether the reference knows.
 
 from __future__ import annotations
 
-import itertools
 import random
 import subprocess
 import sys
@@ -26,7 +25,11 @@ from tests.studies import lab
 
 SECONDS = 360.0
 VISIT_S = 0.8
-NETWORKS = ("regnety_400mf", "regnetx_800mf", "efficientnet_b0", "regnety_4.0gf", "resnet50")
+CASES = [
+    Case(network, "", 1.0, backend, lab.Placement(threads=2))
+    for network in ("regnety_400mf", "regnetx_800mf", "efficientnet_b0", "regnety_4.0gf", "resnet50")
+    for backend in ("eager", "onnxruntime")
+]
 #: Apart, a byte takes so many times as long as together, at least.
 APART = 1.6
 
@@ -60,21 +63,18 @@ def hand_over() -> float:
 
 def collect(executor: LocalExecutor) -> pd.DataFrame:
     calibration = lab.calibrations(executor, (2,))[2]
-    cells = list(itertools.product(NETWORKS, ("eager", "onnxruntime")))
     draw = random.Random(0)
     rows = []
     start, before = time.perf_counter(), hand_over()
     while (now := time.perf_counter() - start) < SECONDS:
-        draw.shuffle(cells)
-        for network, backend in cells:
-            case = Case(network, "", 1.0, backend, lab.Placement(threads=2))
+        for case in draw.sample(CASES, len(CASES)):
             visit = lab.call(executor, lab.ours, lab.Job(case, VISIT_S, calibration))
             after = hand_over()
             found = visit_estimate(visit)
             rows.append(
                 {
-                    "network": network,
-                    "backend": backend,
+                    "network": case.model,
+                    "backend": case.backend,
                     "s": now,
                     "before_us": before,
                     "after_us": after,
@@ -89,8 +89,8 @@ def collect(executor: LocalExecutor) -> pd.DataFrame:
 
 def test_cores_that_are_apart() -> None:
     executor = LocalExecutor()
-    for network, backend in itertools.product(NETWORKS, ("eager", "onnxruntime")):  # export before anything is timed
-        lab.call(executor, lab.ours, lab.Job(Case(network, "", 1.0, backend, lab.Placement(threads=2)), 0.5))
+    for case in CASES:  # export before anything is timed
+        lab.call(executor, lab.ours, lab.Job(case, 0.5))
     frame = collect(executor)
     executor.close()
     near = frame[["before_us", "after_us"]].stack().quantile(0.05)
