@@ -133,7 +133,7 @@ def _print_outcome(rows: Sequence[table.Row], records: Sequence[Record], seconds
         highlight=False,
     )
     for sentence in recalibrate(records):
-        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(sentence, style="yellow", markup=False, highlight=False)
     reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in MEASURED)
     for (status, reason), number in reasons.most_common():
         console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
