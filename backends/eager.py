@@ -79,7 +79,8 @@ def _replayed(module: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], to
         said = str(error).strip().splitlines()[0].rstrip(".")
         raise BackendError(f"the model cannot be captured as a CUDA graph ({said}): leave cuda_graph out") from error
 
-    def call(_: torch.Tensor) -> torch.Tensor:
+    def call(_: torch.Tensor, _weights: nn.Module = module) -> torch.Tensor:
+        # A graph holds addresses, not tensors: without its module it would read memory that has been given away.
         replay()
         return output
 

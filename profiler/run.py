@@ -277,7 +277,7 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
     level = lab.levels.get(case.placement)
-    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, level)
+    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, level, energy=number == 0)
     answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
     reply = Reply(answer) if isinstance(answer, Failure) else answer
     lab.levels.add(case, reply.outcome)

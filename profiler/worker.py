@@ -12,6 +12,7 @@ import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import sys
 import threading
@@ -72,7 +73,7 @@ class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
     ``level`` is what the reference takes on the machine as it is now while nothing disturbs it, over its nominal time;
-    None where nobody knows.
+    None where nobody knows. ``energy`` adds the pass that counts energy, which takes seconds.
     """
 
     case: Case
@@ -82,6 +83,7 @@ class Task:
     measures: Pass = "latency"
     feed: training.Feed = field(default_factory=training.Feed)
     level: float | None = None
+    energy: bool = True
 
     @property
     def alone_ns(self) -> float | None:
@@ -129,7 +131,8 @@ def visit(task: Task) -> Reply:
     case, phases = task.case, _Phases()
     policy = heap.return_freed() if task.measures == "memory" else heap.keep_freed()
     backend = backends.get(case.backend)
-    reason = backend.unavailable(case.placement) or _not_here(backend, task)
+    with phases("device"):
+        reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Reply(Failure("unsupported", reason))
     with phases("build"):
@@ -234,6 +237,10 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         phases.seconds["waited"] = round(timing.waited_ns / 1e9, 6)
         conditions = telemetry.between(before, telemetry.snapshot())
         conditions = telemetry.add(conditions, watch, start_ns, time.monotonic_ns())
+    with phases("events"):
+        device_ns = session.device_ns(DEVICE_CALLS) if isinstance(session, DeviceTimed) else ()
+    with phases("energy"):
+        joules = energy.measure(session, gpu) if task.energy else None
     return Measurement(
         samples_ns=timing.samples_ns,
         calls_per_sample=timing.calls_per_sample,
@@ -244,8 +251,8 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         conditions=conditions,
         facts=dict(session.facts()),
         phases_s=phases.seconds,
-        device_ns=session.device_ns(DEVICE_CALLS) if isinstance(session, DeviceTimed) else (),
-        energy_j=energy.measure(session, gpu),
+        device_ns=device_ns,
+        energy_j=joules,
         core_wait_ns=timing.core_wait_ns,
     )
 
@@ -410,10 +417,18 @@ _OOM = (
 )
 
 
+#: Where torch's advice to its own developers begins, which it appends to every error of CUDA.
+_ADVICE = re.compile(r"\n(?:Search for `cuda|CUDA kernel errors might be).*", re.DOTALL)
+
+
+def _without_advice(text: str) -> str:
+    return _ADVICE.sub("", text)
+
+
 def failure(error: BaseException) -> Failure:
     """Return the row for an exception: its kind, one sentence, and the traceback."""
     detail = "".join(traceback.format_exception(error))[-4000:]
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_without_advice(str(error)).split()) or type(error).__name__
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _OOM):
         return Failure(
             "oom",

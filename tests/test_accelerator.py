@@ -1,5 +1,9 @@
 """What the CPU answers where an accelerator would; the accelerator's own answers are in test_simulator and test_gpu."""
 
+import gc
+import weakref
+
+import numpy as np
 import pytest
 import torch
 
@@ -43,8 +47,6 @@ def test_the_cpu_is_not_simulated():
 
 
 def test_a_torch_session_offers_device_time():
-    import numpy as np
-
     model = Model(key=None, module=torch.nn.Flatten)
     with Eager().load(model, np.zeros((1, 3, 2, 2), np.float32), Placement()) as session:
         assert isinstance(session, DeviceTimed)
@@ -56,3 +58,22 @@ def test_without_an_accelerator_there_is_no_stream_to_share(device, monkeypatch)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with accelerator.own_stream(torch.device(device)) as stream:
         assert stream is None
+
+
+def test_a_captured_graph_keeps_the_weights_it_reads(monkeypatch):
+    """It holds addresses alone: on a real GPU it read memory that had been given away with its module."""
+    monkeypatch.setattr(accelerator, "captured", lambda call, _device: (lambda: None, call()))
+    built = []
+
+    def module():
+        made = torch.nn.Flatten()
+        built.append(weakref.ref(made))
+        return made
+
+    example = np.zeros((1, 3, 2, 2), np.float32)
+    with Eager(cuda_graph=True).load(Model(key=None, module=module), example, Placement()) as session:
+        gc.collect()
+        assert built[0]() is not None
+        session.run()
+    gc.collect()
+    assert built[0]() is None

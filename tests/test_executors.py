@@ -16,7 +16,7 @@ import pytest
 
 from profiler.executors import LocalExecutor
 from profiler.records import Failure
-from profiler.worker import Limits
+from profiler.worker import Limits, failure
 
 NO_LIMITS = Limits()
 
@@ -168,3 +168,13 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     assert all(wait_until_gone(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_failure_leaves_out_what_torch_advises_its_own_developers():
+    said = (
+        "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in the docs for"
+        " more information.\nCUDA kernel errors might be asynchronously reported\nCompile with `TORCH_USE_CUDA_DSA`\n"
+    )
+    made = failure(RuntimeError(said))
+    assert made.reason == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert "TORCH_USE_CUDA_DSA" in made.detail

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from backends.base import Placement
 from profiler import energy, plan, telemetry, worker
 from profiler.cli import app
-from profiler.records import Budget, Case, Conditions, Measurement, Record, Warmup
-from profiler.run import Progress
+from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.run import Lab, Progress, one_visit
 from profiler.store import Run
 from profiler.table import rows
 from profiler.telemetry import Reading
@@ -441,6 +441,29 @@ def test_a_visit_brings_home_what_its_gpu_did(gpu, monkeypatch):
     assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 1)
     assert (found.gpu_clock_mhz, found.gpu_temperature_c, found.gpu_note) == (1500, 40, None)
     assert found.gpu_memory_bytes == 1 << 28
+
+
+def test_energy_takes_seconds_and_is_counted_in_the_first_round_alone():
+    asked = []
+
+    class Asks:
+        def call(self, _function, task, _timeout_s, _limits):
+            asked.append(task.energy)
+            return Failure("error", "only asked")
+
+    lab = Lab(Budget(), Asks(), lambda _: None, None)
+    for number in range(3):
+        one_visit(Case("resnet50", "", 1.0, "fake", Placement()), number, lab)
+    assert asked == [True, False, False]
+
+
+def test_a_visit_that_shall_not_count_energy_does_not(gpu, monkeypatch):
+    gpu(energy="1000 2000")
+    monkeypatch.setattr(worker.accelerator, "uuid", lambda _device: "GPU-bbbb")
+    monkeypatch.setattr(energy, "measure", None)
+    case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
+    task = worker.Task(case, Budget(visit_s=0.01, warmup_s=0.1), None, None, energy=False)
+    assert worker.visit(task).outcome.energy_j is None
 
 
 CASE = Case("resnet50", "", 1.0, "eager", Placement("cuda:0"))
