@@ -1,8 +1,8 @@
 """What a GPU's time follows from one fresh process to the next, and what beside it follows the same.
 
-Parts that a reference could be made of are timed apart, beside four models, in fresh processes: on a quiet machine, with
-a program that keeps the GPU busy half of the time, and with programs that want every core of the host. A part is worth
-having in the reference where model over part spreads less than the model alone.
+Parts that a reference could be made of are timed apart, beside four models, in fresh processes: on a quiet machine,
+with a program that keeps the GPU busy half of the time, and with programs that want every core of the host. A part is
+worth having in the reference where model over part spreads less than the model alone.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
         alt.Chart(table)
         .mark_point(filled=True, size=60)
         .encode(
-            x=alt.X("cv:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format=".1%"), title="spread over processes (CV)"),
+            x=alt.X(
+                "cv:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format=".1%"), title="spread over processes (CV)"
+            ),
             y=alt.Y("over:N", title="model over", sort=None),
             color=alt.Color("model:N", title=None),
         )
