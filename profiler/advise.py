@@ -441,7 +441,7 @@ def verify(advice: Advice, count: int, folder: Path, lab: Lab, seed: int, shown:
     chosen = with_controls(advice, count)
     plan = plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.predictors.place)
     cases = plans.expand(plan, 1)
-    progress = runs.Progress(cases, lab.budget)
+    progress = runs.Progress(cases, lab.budget, levels=lab.levels)
     with store.Journal.open(folder, runs.session_facts(plan, cases, seed)) as journal:
         runs.measure_all(journal, progress, seed, lab, shown)
     table.write_csv(table.rows(store.read(folder)), folder / "cases.csv")

@@ -558,7 +558,7 @@ class _Bench:
         seed = self.plan.seed if self.plan.seed is not None else random.SystemRandom().randrange(2**31)
         kept = {name: asdict(made) for name, made in self.known.items()}
         facts = runs.session_facts(self.plan, cases, seed) | {"calibrations": kept}
-        progress = runs.Progress(cases, self.plan.budget)
+        progress = runs.Progress(cases, self.plan.budget, levels=self.lab.levels)
         with store.Journal.open(folder, facts, resume=self.resume) as journal, Live(Console(stderr=True)) as shown:
             for record in journal.earlier.records:
                 progress.add(record)

@@ -8,8 +8,10 @@ as one in ten or twenty does, has no weight, with an interval that stays honest 
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
@@ -19,6 +21,8 @@ from profiler.records import Conditions, Measurement
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from backends.base import Placement
 
     Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -40,9 +44,16 @@ QUIET = 1.10
 CROWDED = 0.05
 
 # A reference this many times slower than its level has a competitor for its cores; what else was seen slows it by 1.25.
-# Where quiet blocks of the reference take so many times their nominal time, or so many times less, no block counts as
-# quiet: with both cores taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
+# Where quiet blocks of the reference take so many times their nominal time no block counts as quiet: with both cores
+# taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
 FAR = 1.5
+
+# A reference that is faster than its nominal time by more than chance was calibrated on a disturbed machine.
+FASTER = 0.92
+
+# Blocks of the reference that say what it takes on the machine as it is now, and that say it of a whole run.
+LATEST = 120
+ENOUGH = 30
 
 # From here on a visit counts as disturbed: shares of the wall time of its timed part, and switches in a
 # second. Steal and stall count all cores and the whole machine, so that small values are nobody's fault.
@@ -110,12 +121,13 @@ class CaseEstimate:
     marked_samples: int
 
 
-def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstimate:
+def visit_estimate(visit: Measurement, level: float | None = None, target: float = 1.0) -> VisitEstimate:
     """Time of one forward in one visit.
 
     Args:
         visit: The raw data.
         level: What a quiet reference takes, relative to its nominal time; of this visit alone when left out.
+        target: What it takes on the machine for which the time is told, see :func:`nominal_level`.
 
     Raises:
         ValueError: The visit has no samples, or blocks of samples and reference do not alternate.
@@ -125,9 +137,9 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
         raise ValueError("a measurement needs at least one sample")
     level = quiet_level([visit]) if level is None else level
     quiet = quiet_blocks(visit, level)
-    blocks = normalised_blocks(visit, FAR * level)
+    blocks = normalised_blocks(visit, FAR * level, target)
     kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
-    others = (_with_cores(visit, level) or list(itertools.chain.from_iterable(blocks))) if near(level) else raw
+    others = (_with_cores(visit, level, target) or list(itertools.chain.from_iterable(blocks))) if near(level) else raw
     return VisitEstimate(
         normalised_ns=median(kept or others),
         raw_ns=median(raw),
@@ -135,7 +147,7 @@ def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstim
     )
 
 
-def _with_cores(visit: Measurement, level: float) -> list[float]:
+def _with_cores(visit: Measurement, level: float, target: float) -> list[float]:
     """Times per forward of the blocks that had their cores, though the references beside them were disturbed.
 
     A reference beside a competitor counts as if it were quiet: 28 ms beside references that take twice and eight times
@@ -146,7 +158,7 @@ def _with_cores(visit: Measurement, level: float) -> list[float]:
     slowness = [slow if slow <= FAR * level else level for slow in reference_slowness(visit)]
     beside = [fmean(pair) for pair in itertools.pairwise(slowness)] or [level] * len(visit.samples_ns)
     return [
-        sample / visit.calls_per_sample / slow
+        sample / visit.calls_per_sample / slow * target
         for block, had, slow in zip(visit.samples_ns, _had_cores(visit), beside, strict=True)
         if had
         for sample in block
@@ -160,8 +172,8 @@ def _had_cores(visit: Measurement) -> list[bool]:
     return [not crowded(*block) for block in zip(visit.core_wait_ns, visit.samples_ns, strict=True)]
 
 
-def normalised_blocks(visit: Measurement, cap: float = math.inf) -> list[list[float]]:
-    """Time per forward of each sample, in nanoseconds, as it would be with the reference at its nominal time.
+def normalised_blocks(visit: Measurement, cap: float = math.inf, target: float = 1.0) -> list[list[float]]:
+    """Time per forward of each sample, in nanoseconds, as with the reference at ``target`` times its nominal time.
 
     A sample is divided by the mean of the medians of the two reference blocks around its own block. Without a
     reference, or without its nominal time, the samples are returned as they are. A reference slower than ``cap`` times
@@ -171,7 +183,7 @@ def normalised_blocks(visit: Measurement, cap: float = math.inf) -> list[list[fl
         ValueError: There is not exactly one reference block more than there are blocks of samples.
     """
     slowness = reference_slowness(visit)
-    scales = [1 / min(cap, fmean(pair)) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
+    scales = [target / min(cap, fmean(pair)) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
     return [
         [sample * scale / visit.calls_per_sample for sample in block]
         for block, scale in zip(visit.samples_ns, scales, strict=True)
@@ -197,16 +209,70 @@ def reference_slowness(visit: Measurement) -> list[float]:
 def quiet_level(visits: Sequence[Measurement]) -> float:
     """What the reference takes while nothing disturbs it, relative to its nominal time.
 
-    The 10th percentile of its blocks in all visits: at least a tenth of them are quiet, or the machine is evenly slow,
-    which the ratio to the reference divides out.
+    The median of its blocks that are within :data:`QUIET` of their 10th percentile: at least a tenth of all blocks are
+    quiet, or the machine is evenly slow, which the ratio to the reference divides out.
     """
-    slowness = sorted(slow for visit in visits for slow in reference_slowness(visit))
-    return slowness[len(slowness) // 10] if slowness else 1.0
+    return level_of(sorted(slow for visit in visits for slow in reference_slowness(visit)))
+
+
+def level_of(slowness: Sequence[float]) -> float:
+    """:func:`quiet_level` of ascending times of the reference, in any unit; 1.0 of none."""
+    if not slowness:
+        return 1.0
+    quiet = bisect.bisect_right(slowness, QUIET * slowness[len(slowness) // 10])
+    return median(slowness[:quiet])
 
 
 def near(level: float) -> bool:
     """Whether a level of the reference is near enough to its nominal time for a ratio to mean anything."""
-    return 1 / FAR <= level <= FAR
+    return level <= FAR
+
+
+def nominal_level(level: float) -> float:
+    """What the reference takes on a quiet machine over its nominal time, when it takes ``level`` here at its best.
+
+    That is 1 by definition, unless it was calibrated on a machine that was disturbed, and is faster here.
+    """
+    return level if level < FASTER else 1.0
+
+
+class Levels:
+    """What the reference takes while nothing disturbs it, over its nominal time, as the visits of a run show it.
+
+    Beside one case it tells of the machine for all others: a case that was always visited while the machine was slow
+    is known by that.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[tuple[object, ...], list[float]] = {}
+        self._latest: dict[tuple[object, ...], deque[float]] = {}
+
+    def add(self, placement: Placement, visit: Measurement) -> None:
+        """Take note of a visit."""
+        key = _level_key(placement, visit.nominal_ns)
+        slowness = reference_slowness(visit)
+        known, latest = self._all.setdefault(key, []), self._latest.setdefault(key, deque(maxlen=LATEST))
+        latest.extend(slowness)
+        for slow in slowness:
+            bisect.insort(known, slow)
+
+    def latest(self, placement: Placement, nominal_ns: float | None) -> float:
+        """Return the level of the latest :data:`LATEST` blocks of the reference; 1.0 where there are none."""
+        return level_of(sorted(self._latest.get(_level_key(placement, nominal_ns), ())))
+
+    def overall(self, placement: Placement, nominal_ns: float | None) -> float | None:
+        """Return the level over all visits; None below :data:`ENOUGH` blocks of the reference."""
+        known = self._all.get(_level_key(placement, nominal_ns), [])
+        return level_of(known) if len(known) >= ENOUGH else None
+
+    def of(self, placement: Placement, visits: Sequence[Measurement]) -> float | None:
+        """Return the level by which ``visits`` are judged; None where they are not of one calibration, or too few."""
+        nominals = {visit.nominal_ns for visit in visits}
+        return self.overall(placement, nominals.pop()) if len(nominals) == 1 else None
+
+
+def _level_key(placement: Placement, nominal_ns: float | None) -> tuple[object, ...]:
+    return placement.device, placement.precision, placement.threads, nominal_ns
 
 
 def crowded(core_wait_ns: int, samples_ns: Sequence[int]) -> bool:
@@ -235,7 +301,7 @@ def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
     ]
 
 
-def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEstimate:
+def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: float | None = None) -> CaseEstimate:
     """What all visits of one case say.
 
     Visits in which no block was quiet count only where there is no other. A single quiet visit gives no interval.
@@ -244,18 +310,20 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
         visits: In the order in which they were made.
         pilot: How many visits were made before their spread first decided whether to go on, see
             :func:`sequential_interval`.
+        level: What a quiet reference takes, relative to its nominal time; of these visits alone when left out.
 
     Raises:
         ValueError: There is no visit, or one of them is malformed.
     """
     if not visits:
         raise ValueError("an estimate needs at least one visit")
-    level = quiet_level(visits)
-    estimates = [visit_estimate(visit, level) for visit in visits]
+    level = quiet_level(visits) if level is None else level
+    target = nominal_level(level)
+    estimates = [visit_estimate(visit, level, target) for visit in visits]
     quiet = [e for e in estimates if e.quiet_samples]
     used = quiet or estimates
     centre, half = sequential_interval([math.log(e.normalised_ns) for e in used], pilot)
-    samples = [_quiet_samples(visit, level) for visit in visits]
+    samples = [_quiet_samples(visit, level, target) for visit in visits]
     effective = math.fsum(effective_samples(part) for part in samples if part)
     single = all(visit.calls_per_sample == 1 for visit in visits)
     p10, p90, p99 = percentiles(list(itertools.chain.from_iterable(samples)), effective if single else 0.0)
@@ -280,8 +348,8 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
     )
 
 
-def _quiet_samples(visit: Measurement, level: float) -> list[float]:
-    blocks = zip(normalised_blocks(visit), quiet_blocks(visit, level), strict=True)
+def _quiet_samples(visit: Measurement, level: float, target: float) -> list[float]:
+    blocks = zip(normalised_blocks(visit, target=target), quiet_blocks(visit, level), strict=True)
     return [sample for block, quiet in blocks if quiet for sample in block]
 
 

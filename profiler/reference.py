@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING
 
 from backends.base import Placement
 from profiler import kept
+from profiler.estimate import level_of
 from profiler.measure import reference_block, reference_settle
 
 if TYPE_CHECKING:
     import torch
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
-VERSION = 8
+VERSION = 9
 #: Where calibrations are kept, in the user's cache.
 FILE = "calibration.json"
 #: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
@@ -218,12 +219,13 @@ def sample_beside(model: StandIn, reference: Reference, threads: int, seconds: f
 def nominal(visits: list[list[int]]) -> tuple[float, float]:
     """Return (nominal time in ns, relative spread) from times taken in several fresh processes.
 
-    The median over processes of their medians: a minority of them may be disturbed without moving the result, and on
-    a quiet machine, where the median is what a plain loop sees, so is the latency that the nominal time gives.
+    The median of the times near the shortest, see :func:`profiler.estimate.quiet_level`: most of the processes may be
+    disturbed without moving the result, and on a quiet machine, where the median is what a plain loop sees, so is the
+    latency that the nominal time gives.
     """
     levels = [statistics.median(times) for times in visits]
-    centre = statistics.median(levels)
-    return centre, (statistics.stdev(levels) / centre if len(levels) > 1 else 0.0)
+    centre = level_of(sorted(itertools.chain.from_iterable(visits)))
+    return centre, (statistics.stdev(levels) / statistics.median(levels) if len(levels) > 1 else 0.0)
 
 
 def identity(host: str, placement: Placement) -> str:

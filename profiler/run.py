@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,14 +27,14 @@ from backends.base import Placement
 from profiler import __version__, host, reference
 from profiler.display import Display, Live
 from profiler.errors import UserError
-from profiler.estimate import case_estimate, quiet_level
+from profiler.estimate import QUIET, Levels, case_estimate, nominal_level
 from profiler.executors import Executor, Isolation, LocalExecutor
-from profiler.records import Budget, Case, Failure, Measurement, Outcome, Pass, Record
+from profiler.records import Budget, Case, Failure, Measurement, Pass, Record
 from profiler.store import Journal
 from profiler.summary import finish
 from profiler.training import Feed
 from profiler.units import parse_bytes
-from profiler.worker import CalibrationTask, Limits, Reply, Task, calibrate, visit
+from profiler.worker import CalibrationTask, Limits, PutOff, Reply, Task, calibrate, visit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +48,10 @@ CACHE_BYTES = 10 << 30
 #: Fresh processes that measure the nominal time of a reference, and seconds each.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5
-#: Visits that say what the reference takes on the machine as it is now.
-LATEST = 20
+#: So often in a round a visit may find the machine disturbed and be put off until the others have been made.
+PUT_OFF = 3
+#: Of the time of all visits, what may go into attempts that were put off.
+PUT_OFF_SHARE = 0.15
 
 
 def cache_folder() -> Path:
@@ -90,6 +92,7 @@ class Progress:
     cases: Sequence[Case]
     budget: Budget
     visits: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    levels: Levels = field(default_factory=Levels)
     passes: set[tuple[str, Pass]] = field(default_factory=set)
     _finished: set[str] = field(default_factory=set)
 
@@ -137,7 +140,8 @@ class Progress:
         # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
         if sum(not measured.conditions.gpu_slowdown for measured in good) < self.budget.min_rounds:
             return False
-        width = case_estimate(good, self.budget.min_rounds).relative_half_width
+        level = self.levels.of(case.placement, good)
+        width = case_estimate(good, self.budget.min_rounds, level).relative_half_width
         return width is not None and width <= self.budget.precision
 
     def round_order(self, number: int, seed: int) -> list[Case]:
@@ -180,6 +184,14 @@ class Calibrations:
         centre, spread = reference.nominal(visits)
         return reference.Calibration(repeats or 1, centre, spread, len(visits), now())
 
+    def correct(self, placement: Placement, levels: Levels) -> None:
+        """Keep a shorter nominal time where visits found the reference faster than its calibration did."""
+        name = reference.identity(host.key(), placement)
+        made = self._known.get(name)
+        level = levels.overall(placement, made.nominal_ns) if made else None
+        if made is not None and level is not None and nominal_level(level) < 1:
+            self._keep(name, replace(made, nominal_ns=made.nominal_ns * level, created=now()))
+
     def _keep(self, name: str, made: reference.Calibration) -> None:
         try:
             reference.store(self._folder, name, made)
@@ -190,20 +202,21 @@ class Calibrations:
             )
 
 
-class Levels:
-    """What the reference takes while nothing disturbs it, over its nominal time, as the latest visits show it."""
+@dataclass
+class Spent:
+    """Wall time of a run's visits, and of the attempts among them that were put off, in seconds."""
 
-    def __init__(self) -> None:
-        self._latest: dict[Placement, deque[Measurement]] = defaultdict(lambda: deque(maxlen=LATEST))
+    all_s: float = 0.0
+    put_off_s: float = 0.0
 
-    def add(self, case: Case, outcome: Outcome) -> None:
-        """Take note of a visit."""
-        if isinstance(outcome, Measurement):
-            self._latest[case.placement].append(outcome)
+    def add(self, wall_s: float, *, put_off: bool) -> None:
+        """Count an attempt."""
+        self.all_s += wall_s
+        self.put_off_s += wall_s * put_off
 
-    def get(self, placement: Placement) -> float:
-        """Return the level for ``placement``; 1.0 where nothing was measured yet."""
-        return quiet_level(self._latest[placement])
+    def may_put_off(self) -> bool:
+        """Whether :data:`PUT_OFF_SHARE` is not used up."""
+        return self.put_off_s <= PUT_OFF_SHARE * self.all_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +229,7 @@ class Lab:
     calibrations: Calibrations
     feed: Feed = field(default_factory=Feed)
     levels: Levels = field(default_factory=Levels)
+    spent: Spent = field(default_factory=Spent)
 
 
 def now() -> str:
@@ -270,17 +284,35 @@ class Options:
 
 def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> Record:
     """Visit ``case`` once and return its record, whatever happens."""
+    record = _visit(case, number, lab, measures)
+    assert isinstance(record, Record)  # it was not asked whether it would rather be put off
+    return record
+
+
+def _visit(case: Case, number: int, lab: Lab, measures: Pass, *, may_put_off: bool = False) -> Record | PutOff:
     started, begin = now(), time.monotonic()
     simulated = case.backend.partition(":")[0] == "fake"
     timed = measures == "latency" and not simulated
     calibration = lab.calibrations.get(case.placement) if timed else None
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
-    level = lab.levels.get(case.placement)
-    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, level, energy=number == 0)
+    nominal_ns = calibration.nominal_ns if calibration else None
+    usual = lab.levels.overall(case.placement, nominal_ns) if may_put_off else None
+    task = Task(
+        case,
+        lab.budget,
+        calibration,
+        cache_folder(),
+        measures,
+        lab.feed,
+        lab.levels.latest(case.placement, nominal_ns),
+        energy=number == 0,
+        put_off_from=None if usual is None else QUIET * usual,
+    )
     answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
+    if isinstance(answer, PutOff):
+        return answer
     reply = Reply(answer) if isinstance(answer, Failure) else answer
-    lab.levels.add(case, reply.outcome)
     return Record(
         case=case,
         complexity=reply.complexity,
@@ -294,28 +326,74 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     )
 
 
+@dataclass
+class Round:
+    """The visits of one round: each case once, in order; one that finds the machine disturbed goes to the end.
+
+    A machine is slow for seconds to a minute at a time, when its host moves cores apart or a neighbour works on the
+    other half of a core. What a visit then brings does not count where there is better, so it is given up within a
+    fifth of a second for one that lies later. Each case at most :data:`PUT_OFF` times, and all together for at most
+    :data:`PUT_OFF_SHARE` of the run, so that a machine that stays slow costs little.
+    """
+
+    waiting: deque[Case]
+    lab: Lab
+    number: int
+    tries: Counter[str] = field(default_factory=Counter)
+    lost_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def next(self) -> Record | None:
+        """Visit the first case that waits; return its record, or None when it was put off."""
+        case = self.waiting.popleft()
+        begin = time.monotonic()
+        may = self.tries[case.key] < PUT_OFF and self.lab.spent.may_put_off()
+        made = _visit(case, self.number, self.lab, "latency", may_put_off=may)
+        wall_s = time.monotonic() - begin
+        self.lab.spent.add(wall_s, put_off=isinstance(made, PutOff))
+        if isinstance(made, PutOff):
+            self.tries[case.key] += 1
+            self.lost_s[case.key] += wall_s
+            self.waiting.append(case)
+            return None
+        return _with_lost(made, self.lost_s.pop(case.key, 0.0))
+
+
+def _with_lost(record: Record, lost_s: float) -> Record:
+    """Add the time of earlier attempts to what a visit waited."""
+    if not lost_s or not isinstance(record.outcome, Measurement):
+        return record
+    phases = record.outcome.phases_s
+    waited = {"waited": round(phases.get("waited", 0.0) + lost_s, 6)}
+    outcome = replace(record.outcome, phases_s={**phases, **waited})
+    return replace(record, outcome=outcome, wall_s=round(record.wall_s + lost_s, 6))
+
+
 def measure_all(
     journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display, passes: Sequence[Pass] = ()
 ) -> bool:
     """Visit until every case is finished, then make the visits of ``passes``; return False when the user stopped it."""
+
+    def note(record: Record) -> None:
+        journal.append(record)
+        progress.add(record)
+        if isinstance(record.outcome, Measurement):
+            lab.levels.add(record.case.placement, record.outcome)
+        shown.after(record, progress)
+
     with Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
-            for case in progress.round_order(number, seed):
+            this = Round(deque(progress.round_order(number, seed)), lab, number)
+            while this.waiting:
                 if interrupt.asked:
                     return False
-                shown.before(case, number, progress)
-                record = one_visit(case, number, lab)
-                journal.append(record)
-                progress.add(record)
-                shown.after(record, progress)
+                shown.before(this.waiting[0], number, progress)
+                if (record := this.next()) is not None:
+                    note(record)
         for case, measures in progress.missing(passes):
             if interrupt.asked:
                 return False
             shown.before(case, 0, progress)
-            record = one_visit(case, 0, lab, measures)
-            journal.append(record)
-            progress.add(record)
-            shown.after(record, progress)
+            note(one_visit(case, 0, lab, measures))
     return True
 
 
@@ -356,13 +434,17 @@ def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, option
         lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits), plan.feed)
         cases = _with_batches(cases, folder, lab, options, console)
         with Journal.open(folder, session_facts(plan, cases, seed), resume=options.resume) as journal:
-            progress = Progress(cases, plan.budget)
             for notice in journal.earlier.notices:
                 console.print(notice, markup=False)
+            progress = Progress(cases, plan.budget, levels=lab.levels)
             for record in journal.earlier.records:
+                if isinstance(record.outcome, Measurement):
+                    lab.levels.add(record.case.placement, record.outcome)
                 progress.add(record)
             with Live(console) as shown:
                 complete = measure_all(journal, progress, _order_seed(journal, seed), lab, shown, plan.passes)
+            for placement in {case.placement for case in cases}:
+                lab.calibrations.correct(placement, lab.levels)
     finally:
         executor.close()
     finish(folder, time.monotonic() - begin, Console())

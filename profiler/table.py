@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from profiler import memory, models, training
 from profiler.errors import UserError
-from profiler.estimate import CaseEstimate, case_estimate, near, visit_estimate
+from profiler.estimate import CaseEstimate, Levels, case_estimate, near, visit_estimate
 from profiler.models.arch import Arch
 from profiler.plan import is_brought
 from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Record
@@ -131,7 +131,11 @@ def rows(run: Run) -> list[Row]:
     measured = run.by_case
     cases = {case.key: case for case in run.planned}
     cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
-    return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
+    levels = Levels()
+    for record in run.records:
+        if isinstance(record.outcome, Measurement):
+            levels.add(record.case.placement, record.outcome)
+    return [_row(case, measured.get(key, ()), run.sessions, levels) for key, case in cases.items()]
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -141,11 +145,12 @@ def frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows(run), columns=list(COLUMNS))
 
 
-def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
+def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session], levels: Levels) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
+    level = levels.of(case.placement, good)
+    estimate = case_estimate(good, _budget(sessions).min_rounds, level) if good else None
     row: Row = dict.fromkeys(COLUMNS)
     row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
     row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)

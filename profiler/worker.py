@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import backends
@@ -73,7 +74,8 @@ class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
     ``level`` is what the reference takes on the machine as it is now while nothing disturbs it, over its nominal time;
-    None where nobody knows. ``energy`` adds the pass that counts energy, which takes seconds.
+    None where nobody knows. ``energy`` adds the pass that counts energy, which takes seconds. ``put_off_from`` is how
+    much slower than its nominal time the reference must be for the visit to be put off; None never does.
     """
 
     case: Case
@@ -84,6 +86,7 @@ class Task:
     feed: training.Feed = field(default_factory=training.Feed)
     level: float | None = None
     energy: bool = True
+    put_off_from: float | None = None
 
     @property
     def alone_ns(self) -> float | None:
@@ -100,6 +103,17 @@ class Reply:
     outcome: Outcome
     complexity: Complexity | None = None
     resolution: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """The machine was disturbed when the visit began, and nothing was measured.
+
+    Attributes:
+        slowness: What the reference took, over its nominal time.
+    """
+
+    slowness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +140,8 @@ class _Phases:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 6)
 
 
-def visit(task: Task) -> Reply:
-    """Take the measurement that ``task`` asks for, of one case."""
+def visit(task: Task) -> Reply | PutOff:
+    """Take the measurement that ``task`` asks for, of one case, unless the machine is too disturbed for it now."""
     case, phases = task.case, _Phases()
     policy = heap.return_freed() if task.measures == "memory" else heap.keep_freed()
     backend = backends.get(case.backend)
@@ -135,12 +149,29 @@ def visit(task: Task) -> Reply:
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Reply(Failure("unsupported", reason))
+    with phases("look"):
+        slow = slowness(task)
+    if task.put_off_from is not None and slow is not None and slow > task.put_off_from:
+        return PutOff(slow)
     with phases("build"):
         network = load_network(case, task.cache)
     outcome = _outcome(backend, network, task, phases)
     if not isinstance(outcome, Failure):
         outcome = replace(outcome, facts={**outcome.facts, "heap": policy})
     return Reply(outcome, network.complexity, network.resolution)
+
+
+def slowness(task: Task) -> float | None:
+    """Return how slow the reference is now, over its nominal time; None where the visit is not to be put off.
+
+    Only on a CPU: opening a GPU in a fresh process takes longer than what would be saved.
+    """
+    if task.calibration is None or task.put_off_from is None or task.case.placement.device_type != "cpu":
+        return None
+    workload = _reference(task)
+    assert workload is not None
+    settle = measure.reference_settle(task.case.placement.threads)
+    return median(measure.reference_block(workload, time.perf_counter_ns, settle)) / task.calibration.nominal_ns
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:

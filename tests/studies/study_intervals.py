@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.estimate import quiet_level, sequential_interval, trimmed_interval, visit_estimate
+from profiler.estimate import Levels, quiet_level, sequential_interval, trimmed_interval, visit_estimate
 from profiler.executors import LocalExecutor
 from profiler.records import Budget
-from profiler.run import Levels
 from tests.studies import lab
 
 VISITS = 60
@@ -30,10 +29,12 @@ TRACES = (("light", "onnxruntime", 1), ("light", "eager", 2))
 def record(executor: LocalExecutor, job: lab.Job, period: float | None) -> list[float]:
     """Return the logarithms of the visits' normalised times."""
     levels, visits = Levels(), []
+    nominal_ns = job.calibration.nominal_ns if job.calibration else None
     with lab.hog(period):
         for _ in range(VISITS):
-            visits.append(lab.call(executor, lab.ours, replace(job, level=levels.get(job.case.placement))))
-            levels.add(job.case, visits[-1])
+            level = levels.latest(job.case.placement, nominal_ns)
+            visits.append(lab.call(executor, lab.ours, replace(job, level=level)))
+            levels.add(job.case.placement, visits[-1])
     level = quiet_level(visits)
     estimates = [visit_estimate(visit, level) for visit in visits]
     quiet = [e for e in estimates if e.quiet_samples]

@@ -3,9 +3,9 @@
 Ten repeats, about three seconds of wall time for each way in each cell, every one from fresh processes, all in random
 order. The machine is quiet, or a hog keeps one core busy for half of every second. Ours is measured as a run measures:
 rounds in which every cell is visited once, for a sixth of its time, two at least; so a repeat takes as long as the
-other ways in all cells, and visits lie seconds apart. It knows the level of the reference from earlier visits, as a run
-does, and keeps the memory that forwards free, as every visit does (:mod:`profiler.heap`). The others run as they would
-without us.
+other ways in all cells, and visits lie seconds apart. Each repeat is a run of its own: it learns the level of the
+reference from its own visits, puts visits off by it, and keeps the memory that forwards free, as every visit does
+(:mod:`profiler.heap`). The others run as they would without us.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from profiler.estimate import case_estimate
+from profiler.estimate import QUIET, Levels, case_estimate
 from profiler.executors import LocalExecutor
 from profiler.records import Measurement
-from profiler.run import Levels
+from profiler.run import PUT_OFF, Spent
+from profiler.worker import PutOff
 from tests.studies import lab, ways
 
 REPEATS = 10
@@ -39,41 +41,62 @@ class Ours:
     """Our visits of one cell in one repeat."""
 
     job: lab.Job
+    levels: Levels
+    spent: Spent
     visits: list[Measurement] = field(default_factory=list)
     wall_s: float = 0.0
+    tries: int = 0
 
-    def add(self, executor: LocalExecutor, levels: Levels) -> None:
-        """Visit once more, unless the time of the cell is used up."""
+    def attempt(self, executor: LocalExecutor) -> bool:
+        """Visit once more, unless the time of the cell is used up; return False when it was put off."""
         if len(self.visits) >= 2 and SECONDS - self.wall_s < SECONDS / VISITS / 2:
-            return
+            return True
         start = time.perf_counter()
-        part = replace(lab.shorter(self.job, VISITS), level=levels.get(self.job.case.placement))
-        self.visits.append(lab.call(executor, lab.ours, part))
-        levels.add(self.job.case, self.visits[-1])
-        self.wall_s += time.perf_counter() - start
+        place, nominal_ns = self.job.case.placement, self.job.calibration.nominal_ns if self.job.calibration else None
+        usual = self.levels.overall(place, nominal_ns)
+        may = usual is not None and self.tries < PUT_OFF and self.spent.may_put_off()
+        part = replace(
+            lab.shorter(self.job, VISITS),
+            level=self.levels.latest(place, nominal_ns),
+            put_off_from=QUIET * usual if may and usual is not None else None,
+        )
+        found = lab.call(executor, lab.ours_or_later, part)
+        taken = time.perf_counter() - start
+        self.wall_s += taken
+        self.spent.add(taken, put_off=isinstance(found, PutOff))
+        self.tries = self.tries + 1 if isinstance(found, PutOff) else 0
+        if isinstance(found, Measurement):
+            self.visits.append(found)
+            self.levels.add(place, found)
+        return not isinstance(found, PutOff)
+
+    def latency_ns(self) -> float:
+        """Return the headline of the repeat."""
+        return case_estimate(self.visits, level=self.levels.of(self.job.case.placement, self.visits)).latency_ns
 
 
-def one_repeat(
-    executor: LocalExecutor, jobs: dict[Cell, lab.Job], levels: Levels, draw: random.Random
-) -> list[dict[str, Any]]:
+def one_repeat(executor: LocalExecutor, jobs: dict[Cell, lab.Job], draw: random.Random) -> list[dict[str, Any]]:
     """Measure every cell in every way; the other ways, once each, fall between our visits at random."""
-    mine = {cell: Ours(job) for cell, job in jobs.items()}
+    levels, spent = Levels(), Spent()
+    mine = {cell: Ours(job, levels, spent) for cell, job in jobs.items()}
     theirs = [(cell, way) for cell in CELLS for way in OTHERS]
     draw.shuffle(theirs)
     rows: list[dict[str, Any]] = []
     for turn in range(VISITS):
-        todo: list[tuple[Cell, str]] = [(cell, "ours") for cell in CELLS] + theirs[turn::VISITS]
-        draw.shuffle(todo)
-        for cell, way in todo:
+        drawn: list[tuple[Cell, str]] = [(cell, "ours") for cell in CELLS] + theirs[turn::VISITS]
+        draw.shuffle(drawn)
+        todo = deque(drawn)
+        while todo:
+            cell, way = todo.popleft()
             if way == "ours":
-                mine[cell].add(executor, levels)
+                if not mine[cell].attempt(executor):
+                    todo.append((cell, way))
                 continue
             start = time.perf_counter()
             ns = lab.call(executor, OTHERS[way], jobs[cell])
             rows.append({"cell": cell, "way": way, "ms": ns / 1e6, "wall_s": time.perf_counter() - start})
     for cell, part in mine.items():
-        ns = case_estimate(part.visits).latency_ns
-        rows.append({"cell": cell, "way": "ours", "ms": ns / 1e6, "wall_s": part.wall_s})
+        rows.append({"cell": cell, "way": "ours", "ms": part.latency_ns() / 1e6, "wall_s": part.wall_s})
     return rows
 
 
@@ -81,12 +104,11 @@ def collect(executor: LocalExecutor) -> pd.DataFrame:
     calibrated = lab.calibrations(executor)
     jobs = {cell: lab.Job(lab.case(*cell), SECONDS, calibrated[cell[2]]) for cell in CELLS}
     draw = random.Random(0)
-    levels = Levels()
     rows = []
     for load, period in (("quiet", None), ("hog", 1.0)):
         with lab.hog(period):
             for repeat in range(REPEATS):
-                for row in one_repeat(executor, jobs, levels, draw):
+                for row in one_repeat(executor, jobs, draw):
                     cell = dict(zip(("network", "backend", "threads"), row.pop("cell"), strict=True))
                     rows.append({"load": load, **cell, "repeat": repeat, **row})
     return pd.DataFrame(rows)
