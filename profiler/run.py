@@ -34,7 +34,7 @@ from profiler.store import Journal
 from profiler.summary import finish
 from profiler.training import Feed
 from profiler.units import parse_bytes
-from profiler.worker import CalibrationTask, Limits, PutOff, Reply, Task, calibrate, visit
+from profiler.worker import CalibrationTask, Limits, PutOff, Reply, Task, attempt, calibrate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -309,7 +309,7 @@ def _visit(case: Case, number: int, lab: Lab, measures: Pass, *, may_put_off: bo
         energy=number == 0,
         put_off_from=None if usual is None else QUIET * usual,
     )
-    answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
+    answer = lab.executor.call(attempt, task, lab.budget.timeout_s, lab.limits(case.placement))
     if isinstance(answer, PutOff):
         return answer
     reply = Reply(answer) if isinstance(answer, Failure) else answer

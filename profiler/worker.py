@@ -1,6 +1,6 @@
 """What happens inside the fresh process of one visit.
 
-Everything here may import torch. The functions that the parent calls by name are :func:`visit` and
+Everything here may import torch. The functions that the parent calls by name are :func:`attempt`, :func:`visit` and
 :func:`calibrate`; :func:`main` is the process's entry and turns whatever goes wrong into a
 :class:`~profiler.records.Failure`.
 """
@@ -140,8 +140,16 @@ class _Phases:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 6)
 
 
-def visit(task: Task) -> Reply | PutOff:
-    """Take the measurement that ``task`` asks for, of one case, unless the machine is too disturbed for it now."""
+def attempt(task: Task) -> Reply | PutOff:
+    """Visit, unless the machine is too disturbed for it now."""
+    slow = slowness(task)
+    if task.put_off_from is not None and slow is not None and slow > task.put_off_from:
+        return PutOff(slow)
+    return visit(task)
+
+
+def visit(task: Task) -> Reply:
+    """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, _Phases()
     policy = heap.return_freed() if task.measures == "memory" else heap.keep_freed()
     backend = backends.get(case.backend)
@@ -149,10 +157,6 @@ def visit(task: Task) -> Reply | PutOff:
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Reply(Failure("unsupported", reason))
-    with phases("look"):
-        slow = slowness(task)
-    if task.put_off_from is not None and slow is not None and slow > task.put_off_from:
-        return PutOff(slow)
     with phases("build"):
         network = load_network(case, task.cache)
     outcome = _outcome(backend, network, task, phases)
@@ -168,6 +172,7 @@ def slowness(task: Task) -> float | None:
     """
     if task.calibration is None or task.put_off_from is None or task.case.placement.device_type != "cpu":
         return None
+    heap.keep_freed()
     workload = _reference(task)
     assert workload is not None
     settle = measure.reference_settle(task.case.placement.threads)

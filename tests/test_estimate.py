@@ -11,10 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from backends.base import Placement
 from profiler.estimate import (
+    ENOUGH,
+    LATEST,
+    Levels,
     case_estimate,
     disturbed,
     effective_samples,
+    level_of,
     normalised_blocks,
     percentiles,
     quiet_blocks,
@@ -212,7 +217,7 @@ def test_a_single_undisturbed_visit_is_believed_but_gives_no_interval():
     assert e.quiet_visits == 1
 
 
-@pytest.mark.parametrize("slower", [0.8, 1.4])
+@pytest.mark.parametrize("slower", [0.95, 1.4])
 def test_an_evenly_slow_machine_is_not_taken_for_a_disturbed_one(slower):
     slow = visit([(100 * slower,)] * 4, [(100 * slower,)] * 5, nominal=100.0)
     e = case_estimate([slow, slow])
@@ -220,7 +225,55 @@ def test_an_evenly_slow_machine_is_not_taken_for_a_disturbed_one(slower):
     assert (e.quiet_visits, e.marked_samples) == (2, 0)
 
 
-@pytest.mark.parametrize("slower", [0.5, 1.6, 20])
+@pytest.mark.parametrize("faster", [0.9, 0.5])
+def test_a_reference_that_was_calibrated_on_a_disturbed_machine_makes_no_latency_longer(faster):
+    """What the machine does at its best is known from the run; the calibration has met a busier one."""
+    quick, disturbed = (visit([(100 * s,)] * 4, [(100 * s,)] * 5, nominal=100.0) for s in (faster, 1.3 * faster))
+    e = case_estimate([quick, disturbed, quick])
+    assert e.latency_ns == pytest.approx(100 * faster)
+    assert (e.quiet_visits, e.level) == (2, pytest.approx(faster))
+
+
+def test_a_case_that_met_only_a_slow_machine_is_known_by_what_others_met():
+    place, slow = Placement(), visit([(140,)] * 2, [(130,)] * 3, nominal=100.0)
+    levels = Levels()
+    levels.add(place, slow)
+    assert levels.of(place, [slow]) is None  # too few blocks to say what the machine can do
+    assert case_estimate([slow, slow]).quiet_visits == 2
+    for _ in range(ENOUGH):
+        levels.add(place, visit([(7,)], [(100,)] * 2, nominal=100.0))
+    e = case_estimate([slow, slow], level=levels.of(place, [slow, slow]))
+    assert (e.quiet_visits, e.level) == (0, 1.0)
+    assert e.latency_ns == pytest.approx(140 / 1.3)
+
+
+def test_levels_of_other_threads_and_other_calibrations_are_others():
+    levels = Levels()
+    for _ in range(ENOUGH):
+        levels.add(Placement(threads=1), visit([(7,)], [(100,)] * 2, nominal=100.0))
+        levels.add(Placement(threads=2), visit([(7,)], [(120,)] * 2, nominal=100.0))
+        levels.add(Placement(threads=1), visit([(7,)], [(100,)] * 2, nominal=50.0))
+    assert [levels.overall(Placement(threads=n), 100.0) for n in (1, 2, 3)] == [1.0, 1.2, None]
+    assert levels.overall(Placement(threads=1), 50.0) == 2.0
+    mixed = [visit([(7,)], [(100,)] * 2, nominal=nominal) for nominal in (50.0, 100.0)]
+    assert levels.of(Placement(threads=1), mixed) is None
+
+
+def test_the_latest_level_follows_a_machine_that_has_become_slower():
+    levels = Levels()
+    for slow in (100, 140):
+        for _ in range(LATEST):
+            levels.add(Placement(), visit([(7,)], [(slow,)] * 2, nominal=100.0))
+    assert (levels.latest(Placement(), 100.0), levels.overall(Placement(), 100.0)) == (1.4, 1.0)
+    assert levels.latest(Placement(), 1.0) == 1.0
+
+
+def test_half_of_a_run_beside_a_neighbour_does_not_move_the_level():
+    slowness = sorted([1.0, 1.01, 0.99, 1.02] * 10 + [1.5, 1.45, 1.3, 1.2] * 10)
+    assert level_of(slowness) == pytest.approx(1.005)
+
+
+@pytest.mark.parametrize("slower", [1.6, 20])
 def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slower):
     """With every core taken all along, the reference says nothing of the model: 6 ms have read as 0.3."""
     taken = visit([(120,)] * 4, [(100 * slower,)] * 5, nominal=100.0)

@@ -42,3 +42,10 @@ def test_a_call_is_as_many_units_as_come_nearest_to_its_target() -> None:
         return now
 
     assert reference.choose_repeats(Placement(), clock) == round(reference.TARGET_NS / 700_000)
+
+
+def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
+    """The host may give the other half of the core to a neighbour for most of the time."""
+    quiet, disturbed = [100, 101, 99, 100], [150, 148, 152, 150]
+    assert reference.nominal([quiet, quiet])[0] == pytest.approx(100)
+    assert reference.nominal([disturbed, quiet, disturbed, disturbed])[0] == pytest.approx(100)
