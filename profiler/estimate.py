@@ -48,6 +48,13 @@ CROWDED = 0.05
 # taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
 FAR = 1.5
 
+# So many undisturbed visits carry a headline alone. With fewer, others count too, by how near they come: their weights
+# fall off with the logarithm of the slowness of the reference over one of these widths. Of five visits on a machine
+# whose neighbours come and go within milliseconds, headlines so spread by 3 to 4%, those of undisturbed visits alone by
+# 4 to 8%, plain medians by 13 to 15%. Where three of a case are undisturbed it changes nothing.
+LEAST_QUIET = 3
+WIDTHS = (0.05, 0.1, 0.2, 0.4)
+
 # A reference that is faster than its nominal time by more than chance was calibrated on a disturbed machine.
 FASTER = 0.92
 
@@ -69,15 +76,18 @@ class VisitEstimate:
 
     Attributes:
         normalised_ns: With the machine's disturbance divided out, over quiet blocks where there are any, else over
-            those that had their cores, else over all; the raw median without a reference, or where its level is far
-            from its nominal time, see :data:`FAR`.
+            the least disturbed, else over those that had their cores, else over all; the raw median without a
+            reference, or where its level is far from its nominal time, see :data:`FAR`.
         raw_ns: The plain median.
         quiet_samples: Samples behind ``normalised_ns``; 0 when no block was quiet.
+        slowness: What the reference took at most beside the least disturbed block, over its level; 1 where a block was
+            quiet, infinite where a competitor had the cores all along.
     """
 
     normalised_ns: float
     raw_ns: float
     quiet_samples: int
+    slowness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +131,12 @@ class CaseEstimate:
     marked_samples: int
 
 
-def visit_estimate(visit: Measurement, level: float | None = None, target: float = 1.0) -> VisitEstimate:
+def visit_estimate(visit: Measurement, level: float | None = None) -> VisitEstimate:
     """Time of one forward in one visit.
 
     Args:
         visit: The raw data.
         level: What a quiet reference takes, relative to its nominal time; of this visit alone when left out.
-        target: What it takes on the machine for which the time is told, see :func:`nominal_level`.
 
     Raises:
         ValueError: The visit has no samples, or blocks of samples and reference do not alternate.
@@ -137,17 +146,28 @@ def visit_estimate(visit: Measurement, level: float | None = None, target: float
         raise ValueError("a measurement needs at least one sample")
     level = quiet_level([visit]) if level is None else level
     quiet = quiet_blocks(visit, level)
-    blocks = normalised_blocks(visit, FAR * level, target)
+    blocks = normalised_blocks(visit, FAR * level)
     kept = [sample for block, good in zip(blocks, quiet, strict=True) if good for sample in block]
-    others = (_with_cores(visit, level, target) or list(itertools.chain.from_iterable(blocks))) if near(level) else raw
-    return VisitEstimate(
-        normalised_ns=median(kept or others),
-        raw_ns=median(raw),
-        quiet_samples=len(kept),
-    )
+    if kept:
+        return VisitEstimate(median(kept), median(raw), len(kept), slowness=1.0)
+    if not near(level):
+        return VisitEstimate(median(raw), median(raw), 0, slowness=math.inf)
+    beside = _beside(visit)
+    best = min(beside, default=math.inf)
+    if best > FAR * level:
+        others = _with_cores(visit, level) or list(itertools.chain.from_iterable(blocks))
+        return VisitEstimate(median(others), median(raw), 0, slowness=math.inf)
+    least = [block for block, slow in zip(blocks, beside, strict=True) if slow <= QUIET * best]
+    return VisitEstimate(median(itertools.chain.from_iterable(least)), median(raw), 0, slowness=best / level)
 
 
-def _with_cores(visit: Measurement, level: float, target: float) -> list[float]:
+def _beside(visit: Measurement) -> list[float]:
+    """How slow the slower of the references around each block was, over its nominal time; infinite without cores."""
+    pairs = itertools.pairwise(reference_slowness(visit))
+    return [max(pair) if had else math.inf for had, pair in zip(_had_cores(visit), pairs, strict=False)]
+
+
+def _with_cores(visit: Measurement, level: float) -> list[float]:
     """Times per forward of the blocks that had their cores, though the references beside them were disturbed.
 
     A reference beside a competitor counts as if it were quiet: 28 ms beside references that take twice and eight times
@@ -158,7 +178,7 @@ def _with_cores(visit: Measurement, level: float, target: float) -> list[float]:
     slowness = [slow if slow <= FAR * level else level for slow in reference_slowness(visit)]
     beside = [fmean(pair) for pair in itertools.pairwise(slowness)] or [level] * len(visit.samples_ns)
     return [
-        sample / visit.calls_per_sample / slow * target
+        sample / visit.calls_per_sample / slow
         for block, had, slow in zip(visit.samples_ns, _had_cores(visit), beside, strict=True)
         if had
         for sample in block
@@ -172,8 +192,8 @@ def _had_cores(visit: Measurement) -> list[bool]:
     return [not crowded(*block) for block in zip(visit.core_wait_ns, visit.samples_ns, strict=True)]
 
 
-def normalised_blocks(visit: Measurement, cap: float = math.inf, target: float = 1.0) -> list[list[float]]:
-    """Time per forward of each sample, in nanoseconds, as with the reference at ``target`` times its nominal time.
+def normalised_blocks(visit: Measurement, cap: float = math.inf) -> list[list[float]]:
+    """Time per forward of each sample, in nanoseconds, as it would be with the reference at its nominal time.
 
     A sample is divided by the mean of the medians of the two reference blocks around its own block. Without a
     reference, or without its nominal time, the samples are returned as they are. A reference slower than ``cap`` times
@@ -183,7 +203,7 @@ def normalised_blocks(visit: Measurement, cap: float = math.inf, target: float =
         ValueError: There is not exactly one reference block more than there are blocks of samples.
     """
     slowness = reference_slowness(visit)
-    scales = [target / min(cap, fmean(pair)) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
+    scales = [1 / min(cap, fmean(pair)) for pair in itertools.pairwise(slowness)] or [1.0] * len(visit.samples_ns)
     return [
         [sample * scale / visit.calls_per_sample for sample in block]
         for block, scale in zip(visit.samples_ns, scales, strict=True)
@@ -226,14 +246,6 @@ def level_of(slowness: Sequence[float]) -> float:
 def near(level: float) -> bool:
     """Whether a level of the reference is near enough to its nominal time for a ratio to mean anything."""
     return level <= FAR
-
-
-def nominal_level(level: float) -> float:
-    """What the reference takes on a quiet machine over its nominal time, when it takes ``level`` here at its best.
-
-    That is 1 by definition, unless it was calibrated on a machine that was disturbed, and is faster here.
-    """
-    return level if level < FASTER else 1.0
 
 
 class Levels:
@@ -291,20 +303,16 @@ def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
     :data:`FAR`.
     """
     had_cores = _had_cores(visit)
-    slowness = reference_slowness(visit)
-    if not slowness:
+    if not reference_slowness(visit):
         return had_cores
-    if not near(level):
-        return [False] * len(visit.samples_ns)
-    return [
-        had and max(pair) <= QUIET * level for had, pair in zip(had_cores, itertools.pairwise(slowness), strict=True)
-    ]
+    return [near(level) and slow <= QUIET * level for slow in _beside(visit)]
 
 
 def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: float | None = None) -> CaseEstimate:
     """What all visits of one case say.
 
-    Visits in which no block was quiet count only where there is no other. A single quiet visit gives no interval.
+    Visits in which no block was quiet count only where fewer than :data:`LEAST_QUIET` others are left, and then by how
+    near they come, see :func:`nearness`. A single visit gives no interval.
 
     Args:
         visits: In the order in which they were made.
@@ -318,12 +326,15 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: floa
     if not visits:
         raise ValueError("an estimate needs at least one visit")
     level = quiet_level(visits) if level is None else level
-    target = nominal_level(level)
-    estimates = [visit_estimate(visit, level, target) for visit in visits]
+    estimates = [visit_estimate(visit, level) for visit in visits]
     quiet = [e for e in estimates if e.quiet_samples]
-    used = quiet or estimates
-    centre, half = sequential_interval([math.log(e.normalised_ns) for e in used], pilot)
-    samples = [_quiet_samples(visit, level, target) for visit in visits]
+    usable = [e for e in estimates if e.slowness < math.inf]
+    if len(quiet) >= LEAST_QUIET or len(usable) == len(quiet):
+        centre, half = sequential_interval([math.log(e.normalised_ns) for e in quiet or estimates], pilot)
+    else:
+        logs = [math.log(e.normalised_ns) for e in usable]
+        centre, half = weighted_interval(logs, nearness([e.slowness for e in usable]))
+    samples = [_quiet_samples(visit, level) for visit in visits]
     effective = math.fsum(effective_samples(part) for part in samples if part)
     single = all(visit.calls_per_sample == 1 for visit in visits)
     p10, p90, p99 = percentiles(list(itertools.chain.from_iterable(samples)), effective if single else 0.0)
@@ -348,8 +359,42 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: floa
     )
 
 
-def _quiet_samples(visit: Measurement, level: float, target: float) -> list[float]:
-    blocks = zip(normalised_blocks(visit, target=target), quiet_blocks(visit, level), strict=True)
+def nearness(slowness: Sequence[float]) -> list[float]:
+    """Return the weights of visits by how slow the reference beside them was, over its level.
+
+    1 up to :data:`QUIET`, beyond it a Gaussian of the logarithm, as narrow as leaves :data:`LEAST_QUIET` visits in
+    effect: neighbours on the other half of a core come and go within milliseconds, and then no block is quiet, but the
+    ratio to a reference that was little disturbed is better than any that was much.
+    """
+    for width in (*WIDTHS, math.inf):
+        weights = [math.exp(-((math.log(max(1.0, slow / QUIET)) / width) ** 2)) for slow in slowness]
+        if effective_number(weights) >= min(LEAST_QUIET, len(weights)):
+            break
+    return weights
+
+
+def effective_number(weights: Sequence[float]) -> float:
+    """How many values of equal weight tell a mean as well as these: Kish, "Survey Sampling" (1965), section 11.7."""
+    return math.fsum(weights) ** 2 / math.fsum(w * w for w in weights)
+
+
+def weighted_interval(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
+    """Weighted mean and the half width of its 95% interval; None for the latter with less than two values in effect.
+
+    Student's, with :func:`effective_number` for the number of values.
+    """
+    from scipy.special import stdtrit
+
+    total, n = math.fsum(weights), effective_number(weights)
+    centre = math.fsum(w * x for w, x in zip(weights, values, strict=True)) / total
+    if n < 2 - 1e-9:
+        return centre, None
+    variance = math.fsum(w * (x - centre) ** 2 for w, x in zip(weights, values, strict=True)) / total * n / (n - 1)
+    return centre, float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n)
+
+
+def _quiet_samples(visit: Measurement, level: float) -> list[float]:
+    blocks = zip(normalised_blocks(visit), quiet_blocks(visit, level), strict=True)
     return [sample for block, quiet in blocks if quiet for sample in block]
 
 

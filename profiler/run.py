@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,14 +27,14 @@ from backends.base import Placement
 from profiler import __version__, host, reference
 from profiler.display import Display, Live
 from profiler.errors import UserError
-from profiler.estimate import QUIET, Levels, case_estimate, nominal_level
+from profiler.estimate import FASTER, Levels, case_estimate
 from profiler.executors import Executor, Isolation, LocalExecutor
 from profiler.records import Budget, Case, Failure, Measurement, Pass, Record
 from profiler.store import Journal
 from profiler.summary import finish
 from profiler.training import Feed
 from profiler.units import parse_bytes
-from profiler.worker import CalibrationTask, Limits, PutOff, Reply, Task, attempt, calibrate
+from profiler.worker import CalibrationTask, Limits, Reply, Task, calibrate, visit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +48,6 @@ CACHE_BYTES = 10 << 30
 #: Fresh processes that measure the nominal time of a reference, and seconds each.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5
-#: So often in a round a visit may find the machine disturbed and be put off until the others have been made.
-PUT_OFF = 3
-#: Of the time of all visits, what may go into attempts that were put off.
-PUT_OFF_SHARE = 0.15
 
 
 def cache_folder() -> Path:
@@ -189,7 +185,7 @@ class Calibrations:
         name = reference.identity(host.key(), placement)
         made = self._known.get(name)
         level = levels.overall(placement, made.nominal_ns) if made else None
-        if made is not None and level is not None and nominal_level(level) < 1:
+        if made is not None and level is not None and level < FASTER:
             self._keep(name, replace(made, nominal_ns=made.nominal_ns * level, created=now()))
 
     def _keep(self, name: str, made: reference.Calibration) -> None:
@@ -202,23 +198,6 @@ class Calibrations:
             )
 
 
-@dataclass
-class Spent:
-    """Wall time of a run's visits, and of the attempts among them that were put off, in seconds."""
-
-    all_s: float = 0.0
-    put_off_s: float = 0.0
-
-    def add(self, wall_s: float, *, put_off: bool) -> None:
-        """Count an attempt."""
-        self.all_s += wall_s
-        self.put_off_s += wall_s * put_off
-
-    def may_put_off(self) -> bool:
-        """Whether :data:`PUT_OFF_SHARE` is not used up."""
-        return self.put_off_s <= PUT_OFF_SHARE * self.all_s
-
-
 @dataclass(frozen=True, slots=True)
 class Lab:
     """What every visit of a run shares."""
@@ -229,7 +208,6 @@ class Lab:
     calibrations: Calibrations
     feed: Feed = field(default_factory=Feed)
     levels: Levels = field(default_factory=Levels)
-    spent: Spent = field(default_factory=Spent)
 
 
 def now() -> str:
@@ -284,34 +262,15 @@ class Options:
 
 def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> Record:
     """Visit ``case`` once and return its record, whatever happens."""
-    record = _visit(case, number, lab, measures)
-    assert isinstance(record, Record)  # it was not asked whether it would rather be put off
-    return record
-
-
-def _visit(case: Case, number: int, lab: Lab, measures: Pass, *, may_put_off: bool = False) -> Record | PutOff:
     started, begin = now(), time.monotonic()
     simulated = case.backend.partition(":")[0] == "fake"
     timed = measures == "latency" and not simulated
     calibration = lab.calibrations.get(case.placement) if timed else None
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
-    nominal_ns = calibration.nominal_ns if calibration else None
-    usual = lab.levels.overall(case.placement, nominal_ns) if may_put_off else None
-    task = Task(
-        case,
-        lab.budget,
-        calibration,
-        cache_folder(),
-        measures,
-        lab.feed,
-        lab.levels.latest(case.placement, nominal_ns),
-        energy=number == 0,
-        put_off_from=None if usual is None else QUIET * usual,
-    )
-    answer = lab.executor.call(attempt, task, lab.budget.timeout_s, lab.limits(case.placement))
-    if isinstance(answer, PutOff):
-        return answer
+    level = lab.levels.latest(case.placement, calibration.nominal_ns if calibration else None)
+    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, level, energy=number == 0)
+    answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
     reply = Reply(answer) if isinstance(answer, Failure) else answer
     return Record(
         case=case,
@@ -324,48 +283,6 @@ def _visit(case: Case, number: int, lab: Lab, measures: Pass, *, may_put_off: bo
         outcome=reply.outcome,
         measures=measures,
     )
-
-
-@dataclass
-class Round:
-    """The visits of one round: each case once, in order; one that finds the machine disturbed goes to the end.
-
-    A machine is slow for seconds to a minute at a time, when its host moves cores apart or a neighbour works on the
-    other half of a core. What a visit then brings does not count where there is better, so it is given up within a
-    fifth of a second for one that lies later. Each case at most :data:`PUT_OFF` times, and all together for at most
-    :data:`PUT_OFF_SHARE` of the run, so that a machine that stays slow costs little.
-    """
-
-    waiting: deque[Case]
-    lab: Lab
-    number: int
-    tries: Counter[str] = field(default_factory=Counter)
-    lost_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def next(self) -> Record | None:
-        """Visit the first case that waits; return its record, or None when it was put off."""
-        case = self.waiting.popleft()
-        begin = time.monotonic()
-        may = self.tries[case.key] < PUT_OFF and self.lab.spent.may_put_off()
-        made = _visit(case, self.number, self.lab, "latency", may_put_off=may)
-        wall_s = time.monotonic() - begin
-        self.lab.spent.add(wall_s, put_off=isinstance(made, PutOff))
-        if isinstance(made, PutOff):
-            self.tries[case.key] += 1
-            self.lost_s[case.key] += wall_s
-            self.waiting.append(case)
-            return None
-        return _with_lost(made, self.lost_s.pop(case.key, 0.0))
-
-
-def _with_lost(record: Record, lost_s: float) -> Record:
-    """Add the time of earlier attempts to what a visit waited."""
-    if not lost_s or not isinstance(record.outcome, Measurement):
-        return record
-    phases = record.outcome.phases_s
-    waited = {"waited": round(phases.get("waited", 0.0) + lost_s, 6)}
-    outcome = replace(record.outcome, phases_s={**phases, **waited})
-    return replace(record, outcome=outcome, wall_s=round(record.wall_s + lost_s, 6))
 
 
 def measure_all(
@@ -382,13 +299,11 @@ def measure_all(
 
     with Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
-            this = Round(deque(progress.round_order(number, seed)), lab, number)
-            while this.waiting:
+            for case in progress.round_order(number, seed):
                 if interrupt.asked:
                     return False
-                shown.before(this.waiting[0], number, progress)
-                if (record := this.next()) is not None:
-                    note(record)
+                shown.before(case, number, progress)
+                note(one_visit(case, number, lab))
         for case, measures in progress.missing(passes):
             if interrupt.asked:
                 return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from profiler import store, table
 from profiler.errors import UserError
-from profiler.estimate import near, nominal_level, quiet_level
+from profiler.estimate import FASTER, near, quiet_level
 from profiler.records import Measurement, Record
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def recalibrate(records: Sequence[Record]) -> Iterator[str]:
             found[p.device, p.precision, p.threads].append(record.outcome)
     for (device, precision, threads), visits in found.items():
         level = quiet_level(visits)
-        if (nominal_level(level) == 1 and level <= 1 + OFF) or not near(level):  # what is not near is said in every row
+        if FASTER <= level <= 1 + OFF or not near(level):  # what is not near is said in every row
             continue
         where = f"{device} · {precision} · {threads} thread{'s' if threads != 1 else ''}"
         if level < 1:
-            what = "a slower machine; latency_ms is told for it at its best, and later runs know better"
+            longer = f"{1 / level - 1:.0%}"
+            what = f"a slower machine, and latency_ms is longer than a clock shows by about {longer}; later runs know"
         else:
             what = "a faster machine, as which latency_ms counts; latency_raw_ms is as read"
         yield (

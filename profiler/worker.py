@@ -1,6 +1,6 @@
 """What happens inside the fresh process of one visit.
 
-Everything here may import torch. The functions that the parent calls by name are :func:`attempt`, :func:`visit` and
+Everything here may import torch. The functions that the parent calls by name are :func:`visit` and
 :func:`calibrate`; :func:`main` is the process's entry and turns whatever goes wrong into a
 :class:`~profiler.records.Failure`.
 """
@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import backends
@@ -74,8 +73,7 @@ class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
     ``level`` is what the reference takes on the machine as it is now while nothing disturbs it, over its nominal time;
-    None where nobody knows. ``energy`` adds the pass that counts energy, which takes seconds. ``put_off_from`` is how
-    much slower than its nominal time the reference must be for the visit to be put off; None never does.
+    None where nobody knows. ``energy`` adds the pass that counts energy, which takes seconds.
     """
 
     case: Case
@@ -86,7 +84,6 @@ class Task:
     feed: training.Feed = field(default_factory=training.Feed)
     level: float | None = None
     energy: bool = True
-    put_off_from: float | None = None
 
     @property
     def alone_ns(self) -> float | None:
@@ -103,17 +100,6 @@ class Reply:
     outcome: Outcome
     complexity: Complexity | None = None
     resolution: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PutOff:
-    """The machine was disturbed when the visit began, and nothing was measured.
-
-    Attributes:
-        slowness: What the reference took, over its nominal time.
-    """
-
-    slowness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +126,6 @@ class _Phases:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 6)
 
 
-def attempt(task: Task) -> Reply | PutOff:
-    """Visit, unless the machine is too disturbed for it now."""
-    slow = slowness(task)
-    if task.put_off_from is not None and slow is not None and slow > task.put_off_from:
-        return PutOff(slow)
-    return visit(task)
-
-
 def visit(task: Task) -> Reply:
     """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, _Phases()
@@ -163,20 +141,6 @@ def visit(task: Task) -> Reply:
     if not isinstance(outcome, Failure):
         outcome = replace(outcome, facts={**outcome.facts, "heap": policy})
     return Reply(outcome, network.complexity, network.resolution)
-
-
-def slowness(task: Task) -> float | None:
-    """Return how slow the reference is now, over its nominal time; None where the visit is not to be put off.
-
-    Only on a CPU: opening a GPU in a fresh process takes longer than what would be saved.
-    """
-    if task.calibration is None or task.put_off_from is None or task.case.placement.device_type != "cpu":
-        return None
-    heap.keep_freed()
-    workload = _reference(task)
-    assert workload is not None
-    settle = measure.reference_settle(task.case.placement.threads)
-    return median(measure.reference_block(workload, time.perf_counter_ns, settle)) / task.calibration.nominal_ns
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:

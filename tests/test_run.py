@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from profiler.estimate import ENOUGH, Levels
 from profiler.models.complexity import Complexity
 from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 from profiler.reference import Calibration
-from profiler.worker import CalibrationTask, Limits, PutOff, Reply, Task, attempt
+from profiler.worker import CalibrationTask, Limits, Reply, Task
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,62 +101,6 @@ def test_the_order_follows_from_the_seed(tmp_path: Path) -> None:
 
     assert order(1) == order(1)
     assert order(1) != order(2)
-
-
-class Disturbed(Scripted):
-    """The machine is disturbed at the first ``attempts`` visits of resnet50 in each round."""
-
-    def __init__(self, attempts: int) -> None:
-        super().__init__(lambda _c, _n: measurement(10_000_000))
-        self.left = attempts
-
-    def call(self, function: Any, argument: Any, timeout_s: float, limits: Limits) -> Any:
-        if isinstance(argument, Task) and argument.case.model == "resnet50" and self.left:
-            self.left -= 1
-            self.visited.append(argument.case)
-            return PutOff(1.5)
-        return super().call(function, argument, timeout_s, limits)
-
-
-def test_a_visit_that_finds_the_machine_disturbed_is_made_after_the_others(tmp_path: Path) -> None:
-    executor = Disturbed(2)
-    records = go(tmp_path, executor, Budget(min_rounds=1, rounds=1))
-    assert Counter(record.case.model for record in records) == {"resnet50": 1, "resnet101": 1, "resnet152": 1}
-    assert [case.model for case in executor.visited[-2:]] == ["resnet50", "resnet50"]
-    (late,) = [record for record in records if record.case.model == "resnet50"]
-    assert isinstance(late.outcome, Measurement)
-    assert 0 < late.outcome.phases_s["waited"] <= late.wall_s
-
-
-def test_putting_off_ends_with_its_tries_and_its_share_of_the_time(tmp_path: Path) -> None:
-    executor = Disturbed(0)
-    _, cases, lab = setup(tmp_path, executor, Budget())
-    record, asked = run.one_visit(cases[0], 0, lab), []
-
-    def visited(_case: Case, _number: int, _lab: run.Lab, _measures: str, *, may_put_off: bool) -> object:
-        asked.append(may_put_off)
-        return PutOff(1.5) if may_put_off else record
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "_visit", visited)
-        lab.spent.add(1000.0, put_off=False)
-        this = run.Round(deque(cases[:1]), lab, 0)
-        while this.waiting:
-            this.next()
-        assert asked == [True] * run.PUT_OFF + [False]
-        lab.spent.add(1000.0 * run.PUT_OFF_SHARE * 2, put_off=True)
-        asked.clear()
-        run.Round(deque(cases[:1]), lab, 1).next()
-        assert asked == [False]
-
-
-@pytest.mark.parametrize(("nominal_ns", "kind"), [(1.0, PutOff), (1e15, Reply)])
-def test_a_visit_looks_at_the_reference_before_it_loads_anything(nominal_ns: float, kind: type) -> None:
-    calibration = Calibration(1, nominal_ns, 0.0, 1, "")
-    case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
-    task = Task(case, Budget(visit_s=0.01, warmup_s=0.01), calibration, None, put_off_from=1.1)
-    assert isinstance(attempt(task), kind)
-    assert isinstance(attempt(replace(task, put_off_from=None)), Reply)
 
 
 def test_a_calibration_on_a_disturbed_machine_is_corrected_by_what_visits_saw(tmp_path: Path) -> None:

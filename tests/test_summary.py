@@ -20,7 +20,10 @@ def visit(slowness: float, threads: int = 1) -> Record:
 @pytest.mark.parametrize(
     ("slowness", "said"),
     [
-        (0.8, "0.80 times its nominal time at its best: it was calibrated on a slower machine; latency_ms is told for"),
+        (
+            0.8,
+            "0.80 times its nominal time at its best: it was calibrated on a slower machine, and latency_ms is longer",
+        ),
         (1.2, "1.20 times its nominal time at its best: it was calibrated on a faster machine, as which"),
     ],
 )

@@ -23,7 +23,7 @@ from profiler.executors import LocalExecutor
 from profiler.network import load_network
 from profiler.records import Budget, Case, Conditions, Failure, Measurement
 from profiler.run import Calibrations, cache_folder
-from profiler.worker import Limits, PutOff, Task, slowness
+from profiler.worker import Limits, Task
 
 if TYPE_CHECKING:
     import altair as alt
@@ -47,21 +47,12 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One measurement in a fresh process: what, for how many seconds in all, with which reference at which level.
-
-    It is put off where the reference takes ``put_off_from`` times its nominal time or more.
-    """
+    """One measurement in a fresh process: what, for how many seconds in all, with which reference at which level."""
 
     case: Case
     seconds: float
     calibration: reference.Calibration | None = None
     level: float | None = None
-    put_off_from: float | None = None
-
-    @property
-    def task(self) -> Task:
-        """The visit that this is."""
-        return Task(self.case, Budget(), self.calibration, None, level=self.level, put_off_from=self.put_off_from)
 
 
 def case(network: str, backend: str, threads: int) -> Case:
@@ -117,12 +108,6 @@ def workload(job: Job) -> reference.Reference | None:
     return reference.Reference(job.case.placement, job.calibration.repeats) if job.calibration else None
 
 
-def ours_or_later(job: Job) -> Measurement | PutOff:
-    """Measure as :func:`ours`, unless the machine is disturbed."""
-    slow = slowness(job.task)
-    return PutOff(slow) if slow is not None and slow > (job.put_off_from or 0.0) else ours(job)
-
-
 def ours(job: Job) -> Measurement:
     """Measure as a visit does, within ``job.seconds`` of wall time."""
     heap.keep_freed()
@@ -136,7 +121,7 @@ def ours(job: Job) -> Measurement:
             Budget(visit_s=left, min_samples=1),
             warmup.typical_ns,
             threads=job.case.placement.threads,
-            alone_ns=job.task.alone_ns,
+            alone_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).alone_ns,
             core_wait=telemetry.core_wait(job.case.placement.threads),
         )
     nominal = job.calibration.nominal_ns if job.calibration else None

@@ -4,7 +4,7 @@ Ten repeats, about three seconds of wall time for each way in each cell, every o
 order. The machine is quiet, or a hog keeps one core busy for half of every second. Ours is measured as a run measures:
 rounds in which every cell is visited once, for a sixth of its time, two at least; so a repeat takes as long as the
 other ways in all cells, and visits lie seconds apart. Each repeat is a run of its own: it learns the level of the
-reference from its own visits, puts visits off by it, and keeps the memory that forwards free, as every visit does
+reference from its own visits, and keeps the memory that forwards free, as every visit does
 (:mod:`profiler.heap`). The others run as they would without us.
 """
 
@@ -13,18 +13,15 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from profiler.estimate import QUIET, Levels, case_estimate
+from profiler.estimate import Levels, case_estimate
 from profiler.executors import LocalExecutor
 from profiler.records import Measurement
-from profiler.run import PUT_OFF, Spent
-from profiler.worker import PutOff
 from tests.studies import lab, ways
 
 REPEATS = 10
@@ -42,33 +39,19 @@ class Ours:
 
     job: lab.Job
     levels: Levels
-    spent: Spent
     visits: list[Measurement] = field(default_factory=list)
     wall_s: float = 0.0
-    tries: int = 0
 
-    def attempt(self, executor: LocalExecutor) -> bool:
-        """Visit once more, unless the time of the cell is used up; return False when it was put off."""
+    def add(self, executor: LocalExecutor) -> None:
+        """Visit once more, unless the time of the cell is used up."""
         if len(self.visits) >= 2 and SECONDS - self.wall_s < SECONDS / VISITS / 2:
-            return True
+            return
         start = time.perf_counter()
         place, nominal_ns = self.job.case.placement, self.job.calibration.nominal_ns if self.job.calibration else None
-        usual = self.levels.overall(place, nominal_ns)
-        may = usual is not None and self.tries < PUT_OFF and self.spent.may_put_off()
-        part = replace(
-            lab.shorter(self.job, VISITS),
-            level=self.levels.latest(place, nominal_ns),
-            put_off_from=QUIET * usual if may and usual is not None else None,
-        )
-        found = lab.call(executor, lab.ours_or_later, part)
-        taken = time.perf_counter() - start
-        self.wall_s += taken
-        self.spent.add(taken, put_off=isinstance(found, PutOff))
-        self.tries = self.tries + 1 if isinstance(found, PutOff) else 0
-        if isinstance(found, Measurement):
-            self.visits.append(found)
-            self.levels.add(place, found)
-        return not isinstance(found, PutOff)
+        part = replace(lab.shorter(self.job, VISITS), level=self.levels.latest(place, nominal_ns))
+        self.visits.append(lab.call(executor, lab.ours, part))
+        self.levels.add(place, self.visits[-1])
+        self.wall_s += time.perf_counter() - start
 
     def latency_ns(self) -> float:
         """Return the headline of the repeat."""
@@ -77,20 +60,17 @@ class Ours:
 
 def one_repeat(executor: LocalExecutor, jobs: dict[Cell, lab.Job], draw: random.Random) -> list[dict[str, Any]]:
     """Measure every cell in every way; the other ways, once each, fall between our visits at random."""
-    levels, spent = Levels(), Spent()
-    mine = {cell: Ours(job, levels, spent) for cell, job in jobs.items()}
+    levels = Levels()
+    mine = {cell: Ours(job, levels) for cell, job in jobs.items()}
     theirs = [(cell, way) for cell in CELLS for way in OTHERS]
     draw.shuffle(theirs)
     rows: list[dict[str, Any]] = []
     for turn in range(VISITS):
-        drawn: list[tuple[Cell, str]] = [(cell, "ours") for cell in CELLS] + theirs[turn::VISITS]
-        draw.shuffle(drawn)
-        todo = deque(drawn)
-        while todo:
-            cell, way = todo.popleft()
+        todo: list[tuple[Cell, str]] = [(cell, "ours") for cell in CELLS] + theirs[turn::VISITS]
+        draw.shuffle(todo)
+        for cell, way in todo:
             if way == "ours":
-                if not mine[cell].attempt(executor):
-                    todo.append((cell, way))
+                mine[cell].add(executor)
                 continue
             start = time.perf_counter()
             ns = lab.call(executor, OTHERS[way], jobs[cell])
