@@ -43,10 +43,11 @@ QUIET = 1.10
 # was below 0.03 in nine of ten blocks and 0.06 in 99 of 100; beside a competitor, 0.4 and more.
 CROWDED = 0.05
 
-# A reference this many times slower than its level has a competitor for its cores; what else was seen slows it by 1.25.
-# Where quiet blocks of the reference take so many times their nominal time no block counts as quiet: with both cores
-# taken all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
-FAR = 1.5
+# A reference this many times slower than its level has a competitor for its cores, which doubles its time at least.
+# Cores that the host moved apart slow it by 1.25, neighbours on the other halves of both cores by 1.65 at most. Where
+# quiet blocks of the reference take so many times their nominal time no block counts as quiet: with both cores taken
+# all along, a model of 6 ms has read 0.3 ms beside a reference that suffered more.
+FAR = 1.8
 
 # So many undisturbed visits carry a headline alone. With fewer, others count too, by how near they come: their weights
 # fall off with the logarithm of the slowness of the reference over one of these widths. Of five visits on a machine

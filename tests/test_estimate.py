@@ -323,7 +323,7 @@ def test_half_of_a_run_beside_a_neighbour_does_not_move_the_level():
     assert level_of(slowness) == pytest.approx(1.005)
 
 
-@pytest.mark.parametrize("slower", [1.6, 20])
+@pytest.mark.parametrize("slower", [1.9, 20])
 def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slower):
     """With every core taken all along, the reference says nothing of the model: 6 ms have read as 0.3."""
     taken = visit([(120,)] * 4, [(100 * slower,)] * 5, nominal=100.0)
@@ -333,9 +333,9 @@ def test_beside_a_reference_far_from_its_nominal_time_the_raw_median_stands(slow
     assert (e.quiet_visits, e.marked_samples) == (0, 8)
 
 
-@pytest.mark.parametrize(("disturbed", "slower"), [(160, 1.3), (300, 1.5), (3000, 1.5)])
+@pytest.mark.parametrize(("disturbed", "slower"), [(160, 1.3), (300, 1.8), (3000, 1.8)])
 def test_without_an_undisturbed_block_the_ratio_to_what_there_was_stands(disturbed, slower):
-    """Up to 1.5 times the level: beside a competitor the reference can suffer far more than the model."""
+    """Up to 1.8 times the level: beside a competitor the reference can suffer far more than the model."""
     restless = visit([(30,), (30,)], [(100,), (disturbed,), (100,)], nominal=100.0)
     e = case_estimate([restless, restless])
     assert (e.latency_ns, e.quiet_visits) == (pytest.approx(30 / slower), 0)
