@@ -45,6 +45,9 @@ LimitsFor = Callable[[Placement], Limits]
 
 #: Exports and compiled forms kept from earlier runs; a form can be as large as its network's weights.
 CACHE_BYTES = 10 << 30
+#: Forwards timed by a visit that looks for the largest batch, at least: what forwards free is kept, in pieces, and the
+#: next ones may need more. After one, every fourth to tenth batch that had just fitted did not fit its visit.
+PROBED = 8
 #: Fresh processes that measure the nominal time of a reference, and seconds each.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5
@@ -380,7 +383,8 @@ def _with_batches(cases: Sequence[Case], folder: Path, lab: Lab, options: Option
     limit = parse_bytes(options.memory_limit) if options.memory_limit else None
 
     # A visit for latency, as short as it can be: it keeps what forwards free, and so takes more than one for memory.
-    brief = replace(lab, budget=replace(lab.budget, visit_s=1e-3, min_samples=1, warmup_s=1e-3))
+    samples = max(PROBED, lab.budget.min_samples)
+    brief = replace(lab, budget=replace(lab.budget, visit_s=1e-3, min_samples=samples, warmup_s=1e-3))
 
     def probe(case: Case) -> Failure | None:
         outcome = one_visit(case, 0, brief).outcome
