@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
 
-from profiler.records import Conditions, Measurement
+from profiler.records import Conditions, Measurement, Outcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -260,8 +260,10 @@ class Levels:
         self._all: dict[tuple[object, ...], list[float]] = {}
         self._latest: dict[tuple[object, ...], deque[float]] = {}
 
-    def add(self, placement: Placement, visit: Measurement) -> None:
-        """Take note of a visit."""
+    def add(self, placement: Placement, visit: Outcome) -> None:
+        """Take note of a visit; one that timed nothing says nothing."""
+        if not isinstance(visit, Measurement):
+            return
         key = _level_key(placement, visit.nominal_ns)
         slowness = reference_slowness(visit)
         known, latest = self._all.setdefault(key, []), self._latest.setdefault(key, deque(maxlen=LATEST))

@@ -296,8 +296,7 @@ def measure_all(
     def note(record: Record) -> None:
         journal.append(record)
         progress.add(record)
-        if isinstance(record.outcome, Measurement):
-            lab.levels.add(record.case.placement, record.outcome)
+        lab.levels.add(record.case.placement, record.outcome)
         shown.after(record, progress)
 
     with Interrupt().watch() as interrupt:
@@ -356,8 +355,7 @@ def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, option
                 console.print(notice, markup=False)
             progress = Progress(cases, plan.budget, levels=lab.levels)
             for record in journal.earlier.records:
-                if isinstance(record.outcome, Measurement):
-                    lab.levels.add(record.case.placement, record.outcome)
+                lab.levels.add(record.case.placement, record.outcome)
                 progress.add(record)
             with Live(console) as shown:
                 complete = measure_all(journal, progress, _order_seed(journal, seed), lab, shown, plan.passes)

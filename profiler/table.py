@@ -133,8 +133,7 @@ def rows(run: Run) -> list[Row]:
     cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
     levels = Levels()
     for record in run.records:
-        if isinstance(record.outcome, Measurement):
-            levels.add(record.case.placement, record.outcome)
+        levels.add(record.case.placement, record.outcome)
     return [_row(case, measured.get(key, ()), run.sessions, levels) for key, case in cases.items()]
 
 

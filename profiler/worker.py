@@ -421,14 +421,10 @@ _OOM = (
 _ADVICE = re.compile(r"\n(?:Search for `cuda|CUDA kernel errors might be).*", re.DOTALL)
 
 
-def _without_advice(text: str) -> str:
-    return _ADVICE.sub("", text)
-
-
 def failure(error: BaseException) -> Failure:
     """Return the row for an exception: its kind, one sentence, and the traceback."""
     detail = "".join(traceback.format_exception(error))[-4000:]
-    text = " ".join(_without_advice(str(error)).split()) or type(error).__name__
+    text = " ".join(_ADVICE.sub("", str(error)).split()) or type(error).__name__
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _OOM):
         return Failure(
             "oom",

@@ -151,6 +151,15 @@ def shorter(job: Job, parts: int) -> Job:
     return replace(job, seconds=job.seconds / parts - 0.12)
 
 
+def spread_chart(table: pd.DataFrame, title: str, y: alt.Y, color: alt.Color) -> alt.FacetChart:
+    """Return the column ``cv`` of ``table`` as points on a logarithmic axis, a row for each ``load``."""
+    import altair as alt
+
+    x = alt.X("cv:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format=".1%"), title=title)
+    points = alt.Chart(table).mark_point(filled=True, size=70).encode(x=x, y=y, color=color)
+    return points.properties(width=420).facet(row=alt.Row("load:N", title=None))
+
+
 def save_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
     """Write ``name``.csv under results/studies/."""
     rows = list(rows)

@@ -13,7 +13,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -22,6 +21,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
+from profiler.doctor import device_reason
 from profiler.executors import LocalExecutor
 from profiler.records import Case
 from tests.studies import lab
@@ -50,13 +50,6 @@ while True:
     time.sleep(0.05)
 """
 _SPIN = "while True: pass"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one fresh process is to time."""
-
-    seed: int
 
 
 def parts(device: str) -> dict[str, Callable[[], object]]:
@@ -89,7 +82,7 @@ def parts(device: str) -> dict[str, Callable[[], object]]:
     }
 
 
-def timed(turn: Turn) -> dict[str, list[float]]:
+def timed(seed: int) -> dict[str, list[float]]:
     """Return, for every part and model, the medians of its turns in ns; in a fresh process."""
     import torch
 
@@ -102,7 +95,7 @@ def timed(turn: Turn) -> dict[str, list[float]]:
             session, _ = stack.enter_context(lab.session(lab.Job(case, 60.0)))
             calls[name] = session.run
         sync = partial(devices.synchronize, torch.device(DEVICE))
-        draw, found = random.Random(turn.seed), {name: [] for name in calls}
+        draw, found = random.Random(seed), {name: [] for name in calls}
         for _ in range(TURNS + 1):
             for name in draw.sample(list(calls), len(calls)):
                 calls[name]()
@@ -135,7 +128,7 @@ def collect(executor: LocalExecutor) -> pd.DataFrame:
     for name in LOADS:
         with load(name):
             for process in range(PROCESSES):
-                for what, times in lab.call(executor, timed, Turn(process)).items():
+                for what, times in lab.call(executor, timed, process).items():
                     rows += [
                         {"load": name, "process": process, "what": what, "turn": turn, "ms": ns / 1e6}
                         for turn, ns in enumerate(times)
@@ -157,27 +150,16 @@ def spreads(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chart(table: pd.DataFrame) -> alt.FacetChart:
-    return (
-        alt.Chart(table)
-        .mark_point(filled=True, size=60)
-        .encode(
-            x=alt.X(
-                "cv:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format=".1%"), title="spread over processes (CV)"
-            ),
-            y=alt.Y("over:N", title="model over", sort=None),
-            color=alt.Color("model:N", title=None),
-        )
-        .properties(width=420)
-        .facet(row=alt.Row("load:N", title=None))
-    )
+    over, model = alt.Y("over:N", title="model over", sort=None), alt.Color("model:N", title=None)
+    return lab.spread_chart(table, "spread over processes (CV)", over, model)
 
 
 def test_what_a_gpu_follows() -> None:
     executor = LocalExecutor()
-    reason = executor.call(_reason, DEVICE, 120.0, lab.NO_LIMITS)
+    _, reason, _ = lab.call(executor, device_reason, DEVICE)
     if reason is not None:
         executor.close()
-        pytest.skip(str(reason))
+        pytest.skip(reason)
     frame = collect(executor)
     executor.close()
     table = spreads(frame)
@@ -185,9 +167,6 @@ def test_what_a_gpu_follows() -> None:
     shown = frame.groupby(["load", "what"])["ms"].agg(["median", "std"])
     print(shown.to_string())
     print(table.pivot_table("cv", ["load", "over"], "model", sort=False).to_string(float_format="{:.2%}".format))
-
-
-def _reason(device: str) -> str | None:
-    from backends import devices
-
-    return devices.unavailable(device)
+    assert (frame["ms"] > 0).all()
+    assert frame.groupby(["load", "process", "what"])["turn"].nunique().eq(TURNS).all()
+    assert frame["load"].nunique() == len(LOADS)

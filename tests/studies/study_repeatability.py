@@ -103,18 +103,8 @@ def spreads(frame: pd.DataFrame) -> pd.DataFrame:
 def chart(table: pd.DataFrame) -> alt.FacetChart:
     long = table.melt(["load", "network", "backend", "threads"], var_name="way", value_name="cv")
     long["cell"] = long["network"] + " " + long["backend"] + " " + long["threads"].astype(str) + "T"
-    return (
-        alt.Chart(long)
-        .mark_point(filled=True, size=70)
-        .encode(
-            x=alt.X(
-                "cv:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format=".1%"), title="spread of ten repeats (CV)"
-            ),
-            y=alt.Y("cell:N", title=None),
-            color=alt.Color("way:N", title=None),
-        )
-        .properties(width=420)
-        .facet(row=alt.Row("load:N", title=None))
+    return lab.spread_chart(
+        long, f"spread of {REPEATS} repeats (CV)", alt.Y("cell:N", title=None), alt.Color("way:N", title=None)
     )
 
 
