@@ -312,10 +312,7 @@ def quiet_blocks(visit: Measurement, level: float) -> list[bool]:
 
 
 def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: float | None = None) -> CaseEstimate:
-    """What all visits of one case say.
-
-    Visits in which no block was quiet count only where fewer than :data:`LEAST_QUIET` others are left, and then by how
-    near they come, see :func:`nearness`. A single visit gives no interval.
+    """What all visits of one case say. A single visit gives no interval.
 
     Args:
         visits: In the order in which they were made.
@@ -330,13 +327,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: floa
         raise ValueError("an estimate needs at least one visit")
     level = quiet_level(visits) if level is None else level
     estimates = [visit_estimate(visit, level) for visit in visits]
-    quiet = [e for e in estimates if e.quiet_samples]
-    usable = [e for e in estimates if e.slowness < math.inf]
-    if len(quiet) >= LEAST_QUIET or len(usable) == len(quiet):
-        centre, half = sequential_interval([math.log(e.normalised_ns) for e in quiet or estimates], pilot)
-    else:
-        logs = [math.log(e.normalised_ns) for e in usable]
-        centre, half = weighted_interval(logs, nearness([e.slowness for e in usable]))
+    centre, half = headline(estimates, pilot)
     samples = [_quiet_samples(visit, level) for visit in visits]
     effective = math.fsum(effective_samples(part) for part in samples if part)
     single = all(visit.calls_per_sample == 1 for visit in visits)
@@ -354,12 +345,29 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, level: floa
         p90_ns=p90,
         p99_ns=p99,
         visits=len(visits),
-        quiet_visits=len(quiet),
+        quiet_visits=sum(e.quiet_samples > 0 for e in estimates),
         samples=total,
         effective_samples=effective,
         steady_visits=sum(visit.warmup.steady for visit in visits),
         marked_samples=total - sum(map(len, samples)),
     )
+
+
+def headline(estimates: Sequence[VisitEstimate], pilot: int = PILOT) -> tuple[float, float | None]:
+    """Logarithm of the headline in ns, and the half width of its 95% interval; None for the latter of a single visit.
+
+    Visits in which no block was quiet count only where fewer than :data:`LEAST_QUIET` others are left, and then by how
+    near they come, see :func:`nearness`.
+
+    Args:
+        estimates: In the order in which the visits were made.
+        pilot: As in :func:`case_estimate`.
+    """
+    quiet = [e for e in estimates if e.quiet_samples]
+    usable = [e for e in estimates if e.slowness < math.inf]
+    if len(quiet) >= LEAST_QUIET or len(usable) == len(quiet):
+        return sequential_interval([math.log(e.normalised_ns) for e in quiet or estimates], pilot)
+    return weighted_interval([math.log(e.normalised_ns) for e in usable], nearness([e.slowness for e in usable]))
 
 
 def nearness(slowness: Sequence[float]) -> list[float]:
