@@ -13,7 +13,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,8 @@ class CaseEstimate:
         ci_high_ns: Upper end.
         relative_half_width: Distance to the upper end, the farther one, relative to the headline.
         raw_ns: Median of the visits' raw medians.
-        disturbance: Raw over normalised time; 1.0 on a machine as quiet as at its calibration.
+        disturbance: Raw over normalised time; 1.0 on a machine as quiet as at its calibration, or in its run where that
+            was quieter.
         level: What the reference took in its quiet blocks, over its nominal time; 1.0 without a reference.
         p10_ns: 10th percentile of the normalised samples. None unless :func:`supports` it, as the next two.
         p90_ns: 90th percentile.
@@ -284,6 +285,18 @@ class Levels:
         """Return the level by which ``visits`` are judged; None where they are not of one calibration, or too few."""
         nominals = {visit.nominal_ns for visit in visits}
         return self.overall(placement, nominals.pop()) if len(nominals) == 1 else None
+
+
+def recalibrated(visits: list[Measurement], level: float | None) -> tuple[list[Measurement], float | None]:
+    """Visits of one calibration, and their level, over the nominal time that their run found where that is shorter.
+
+    Beside a competitor a reference on two threads was once calibrated at 23 times its time, and every headline was 23
+    times what a clock shows. Only the level of a whole run tells that well enough, see :meth:`Levels.of`: two sets of a
+    few visits would be told apart by it.
+    """
+    if level is None or level >= FASTER:
+        return visits, level
+    return [replace(v, nominal_ns=v.nominal_ns and level * v.nominal_ns) for v in visits], 1.0
 
 
 def _level_key(placement: Placement, nominal_ns: float | None) -> tuple[object, ...]:

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.base import Placement
-from profiler import kept
-from profiler.estimate import level_of
-from profiler.measure import reference_block, reference_settle
+from profiler import kept, telemetry
+from profiler.estimate import crowded, level_of
+from profiler.measure import Clock, Workload, reference_block, reference_settle
 
 if TYPE_CHECKING:
     import torch
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
-VERSION = 9
+VERSION = 10
 #: Where calibrations are kept, in the user's cache.
 FILE = "calibration.json"
 #: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
@@ -173,6 +173,9 @@ class StandIn:
             conv2d(conv2d(self._x, self._dense, padding=1), self._grouped, padding=1, groups=8)
             self._large.mul_(1.0)
 
+    def sync(self) -> None:
+        """Leave it to the reference, which waits for the device before it is timed."""
+
 
 def _synchronize(device: torch.device) -> Callable[[], None]:
     import torch
@@ -198,22 +201,32 @@ def sample(placement: Placement, repeats: int, seconds: float) -> list[int]:
     """Return times in nanoseconds of single calls over ``seconds``, after warming up, taken as a visit takes them."""
     reference, model = Reference(placement, repeats), StandIn(placement)
     sample_beside(model, reference, placement.threads, WARM_UP_S)
-    return sample_beside(model, reference, placement.threads, seconds)
+    return sample_beside(model, reference, placement.threads, seconds, telemetry.core_wait(placement.threads))
 
 
-def sample_beside(model: StandIn, reference: Reference, threads: int, seconds: float) -> list[int]:
+def sample_beside(
+    model: Workload, reference: Workload, threads: int, seconds: float, core_wait: Clock | None = None
+) -> list[int]:
     """Return times in nanoseconds of single calls of ``reference`` over ``seconds``, in blocks after ``model``.
 
     In a visit the reference finds caches and threads as a model left them, and is slower than in a loop of its own; a
     nominal time from such a loop would make every headline too small by that. So something stands in for the model
     here, and the calls before the timed ones are as many as in a visit.
+
+    Blocks whose threads waited for a core, as ``core_wait`` tells, count only where there are no others: beside a
+    competitor for a core a call on two threads can take fifty times its time.
     """
-    times: list[int] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
+    alone: list[int] = []
+    crowded_out: list[int] = []
+    clock = time.perf_counter_ns
+    end = clock() + round(seconds * 1e9)
+    while not (alone or crowded_out) or clock() < end:
         model.run()
-        times += reference_block(reference, time.perf_counter_ns, reference_settle(threads))
-    return times
+        begin, waited = clock(), core_wait() if core_wait else 0
+        block = reference_block(reference, clock, reference_settle(threads))
+        waited = core_wait() - waited if core_wait else 0
+        (crowded_out if crowded(waited, (clock() - begin,)) else alone).extend(block)
+    return alone or crowded_out
 
 
 def nominal(visits: list[list[int]]) -> tuple[float, float]:

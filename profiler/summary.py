@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends.base import Placement
 from profiler import store, table
 from profiler.errors import UserError
-from profiler.estimate import FASTER, near, quiet_level
+from profiler.estimate import FASTER, Levels, near, quiet_level
 from profiler.records import Measurement, Record
 
 if TYPE_CHECKING:
@@ -57,19 +58,22 @@ def share(records: Sequence[Record]) -> Share:
 
 def recalibrate(records: Sequence[Record]) -> Iterator[str]:
     """Say where the reference, at its best over all visits, is :data:`OFF` its nominal time, and what that means."""
-    found: defaultdict[tuple[str, str, int], list[Measurement]] = defaultdict(list)
+    found: defaultdict[Placement, list[Measurement]] = defaultdict(list)
+    levels = Levels()
     for record in records:
         if isinstance(record.outcome, Measurement):
             p = record.case.placement
-            found[p.device, p.precision, p.threads].append(record.outcome)
-    for (device, precision, threads), visits in found.items():
+            found[Placement(p.device, p.precision, p.threads)].append(record.outcome)
+            levels.add(p, record.outcome)
+    for place, visits in found.items():
         level = quiet_level(visits)
         if FASTER <= level <= 1 + OFF or not near(level):  # what is not near is said in every row
             continue
-        where = f"{device} · {precision} · {threads} thread{'s' if threads != 1 else ''}"
-        if level < 1:
-            longer = f"{1 / level - 1:.0%}"
-            what = f"a slower machine, and latency_ms is longer than a clock shows by about {longer}; later runs know"
+        where = f"{place.device} · {place.precision} · {place.threads} thread{'s' if place.threads != 1 else ''}"
+        if level < 1 and levels.of(place, visits) is not None:
+            what = "a slower machine; latency_ms is by what this run found instead, and so are later runs"
+        elif level < 1:
+            what = f"a slower machine, and latency_ms is longer than a clock shows by about {1 / level - 1:.0%}"
         else:
             what = "a faster machine, as which latency_ms counts; latency_raw_ms is as read"
         yield (

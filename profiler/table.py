@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from profiler import memory, models, training
 from profiler.errors import UserError
-from profiler.estimate import CaseEstimate, Levels, case_estimate, near, visit_estimate
+from profiler.estimate import CaseEstimate, Levels, case_estimate, near, recalibrated, visit_estimate
 from profiler.models.arch import Arch
 from profiler.plan import is_brought
 from profiler.records import Budget, Case, Epoch, Failure, Measurement, Memory, Record
@@ -148,7 +148,7 @@ def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session], leve
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    level = levels.of(case.placement, good)
+    good, level = recalibrated(good, levels.of(case.placement, good))
     estimate = case_estimate(good, _budget(sessions).min_rounds, level) if good else None
     row: Row = dict.fromkeys(COLUMNS)
     row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)

@@ -26,6 +26,7 @@ from profiler.estimate import (
     percentiles,
     quiet_blocks,
     quiet_level,
+    recalibrated,
     sequential_interval,
     supports,
     trimmed_interval,
@@ -295,6 +296,19 @@ def test_a_case_that_met_only_a_slow_machine_is_known_by_what_others_met():
     e = case_estimate([slow, slow], level=levels.of(place, [slow, slow]))
     assert (e.quiet_visits, e.level) == (0, 1.0)
     assert e.latency_ns == pytest.approx(140 / 1.3)
+
+
+def test_a_nominal_time_that_the_run_found_too_long_is_replaced():
+    place, seen = Placement(), visit([(7,)] * 15, [(10,)] * 16, nominal=200.0)  # calibrated beside a competitor
+    levels = Levels()
+    levels.add(place, seen)
+    assert levels.of(place, [seen, seen]) is None  # a few blocks do not tell
+    levels.add(place, seen)
+    visits, level = recalibrated([seen, seen], levels.of(place, [seen, seen]))
+    e = case_estimate(visits, level=level)
+    assert (e.latency_ns, e.disturbance, e.level) == pytest.approx((7.0, 1.0, 1.0))
+    assert recalibrated([seen], 1.1) == ([seen], 1.1)
+    assert recalibrated([seen], None) == ([seen], None)
 
 
 def test_levels_of_other_threads_and_other_calibrations_are_others():

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from backends.base import Placement
+from backends.fake import WallClock
 from profiler import reference
 
 
@@ -49,3 +53,33 @@ def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
     quiet, disturbed = [100, 101, 99, 100], [150, 148, 152, 150]
     assert reference.nominal([quiet, quiet])[0] == pytest.approx(100)
     assert reference.nominal([disturbed, quiet, disturbed, disturbed])[0] == pytest.approx(100)
+
+
+class Timed:
+    """A workload whose calls last as long as a script says, in ms."""
+
+    def __init__(self, *script: float) -> None:
+        self._script = itertools.cycle(script)
+
+    def run(self) -> None:
+        WallClock().advance(round(1e6 * next(self._script)))
+
+    def sync(self) -> None:
+        """Everything was done in :meth:`run`."""
+
+
+def calls_over_2_ms(core_wait: Callable[[], int] | None) -> list[bool]:
+    """A block of four calls to settle and three that count is of slow ones, every other block of quick ones."""
+    timed = Timed(*[3.0] * 7, *[0.5] * 7)
+    return [ns > 2e6 for ns in reference.sample_beside(Timed(0.1), timed, 1, 0.1, core_wait)]
+
+
+def test_calls_that_waited_for_a_core_do_not_make_a_nominal_time() -> None:
+    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 21 ms, in the slow blocks
+    assert set(calls_over_2_ms(lambda: next(waits))) == {False}
+    assert set(calls_over_2_ms(None)) == {True, False}
+
+
+def test_where_all_calls_waited_they_count_all() -> None:
+    waits = itertools.accumulate(itertools.cycle([0, 20_000_000]))
+    assert set(calls_over_2_ms(lambda: next(waits))) == {True, False}

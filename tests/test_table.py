@@ -174,6 +174,13 @@ def test_a_headline_that_nothing_could_normalise_says_so(tmp_path):
     assert restless["reason"].startswith("no block of 2 visits was undisturbed, and the latency may be far off")
 
 
+def test_a_calibration_beside_a_competitor_does_not_make_a_model_slow(tmp_path):
+    """With two threads on one free core the reference took 23 times its time, and latencies were 23 times too long."""
+    blocks = {"samples_ns": ((10_000_000,),) * 20, "reference_ns": ((1_000_000,),) * 21}
+    r = row(tmp_path, *[measured(10, nominal_ns=23e6, **blocks)] * 2)
+    assert (r["latency_ms"], r["latency_raw_ms"], r["disturbance"]) == pytest.approx((10, 10, 1))
+
+
 def test_a_narrow_interval_of_too_few_visits_is_not_ok(tmp_path):
     r = row(tmp_path, measured(10), measured(10), budget=replace(BUDGET, min_rounds=3))
     assert (r["status"], r["reason"]) == (

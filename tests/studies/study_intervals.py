@@ -71,7 +71,9 @@ def test_intervals_hold_the_long_run_value() -> None:
             holds, visits, half = (fmean(column) for column in zip(*replays, strict=True))
             spread = float(np.std([math.log(e.normalised_ns) for e in trace], ddof=1))
             quiet = sum(e.quiet_samples > 0 for e in trace)
-            rows.append(cell | {"quiet": quiet, "spread": spread, "coverage": holds, "visits": visits, "half_width": half})
+            rows.append(
+                cell | {"quiet": quiet, "spread": spread, "coverage": holds, "visits": visits, "half_width": half}
+            )
     executor.close()
     frame, table = pd.DataFrame(traces), pd.DataFrame(rows)
     plot = (
