@@ -23,7 +23,7 @@ Cost = tuple[int, int, int]
 def build(arch: Arch, seed: int = 0) -> nn.Module:
     """Build ``arch`` in evaluation mode, fp32 on the CPU, with random weights that depend on ``seed`` alone.
 
-    The weights are not trained: they keep activations of standard-normal input near 1 through any depth.
+    The weights are not trained: through any depth, activations of standard-normal input neither grow nor vanish.
 
     Returns:
         A module from (batch, 3, resolution, resolution) to (batch, classes).
