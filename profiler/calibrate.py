@@ -26,7 +26,7 @@ def run(threads: str | None, device: str, precision: str) -> None:
         for count in counts:
             made = calibrations.get(Placement(device, precision, count))  # type: ignore[arg-type]  # checked above
             if isinstance(made, Failure):
-                raise UserError(f"the reference cannot run on {device} with {precision}: {made.reason}")
+                raise UserError(f"no calibration on {device} with {precision}: {made.reason}")
             cells = (f"{made.nominal_ns / 1e6:.3f}", f"{made.spread * 100:.1f}", str(made.repeats))
             table.add_row(device, precision, str(count), *cells)
     finally:

@@ -174,12 +174,15 @@ def threads(seen: tuple[int, int, float]) -> Finding:
     return Finding(name, "pass", said)
 
 
-def repeatability(visits: Sequence[Sequence[int]] | Failure) -> Finding:
+def repeatability(visits: Sequence[reference.Calls] | Failure) -> Finding:
     """The reference takes the same time in fresh processes."""
     if isinstance(visits, Failure):
         return Finding("reference", "fail", visits.reason)
-    centre, spread = reference.nominal([list(times) for times in visits])
+    centre, spread = reference.nominal(visits)
     said = f"{centre / 1e6:.3f} ms, {spread:.1%} spread over {len(visits)} processes"
+    if all(calls.crowded for calls in visits):
+        said += ", all of which waited for a core"
+        return Finding("reference", "fail", f"{said}: stop other programs")
     return _judged("reference", spread <= SPREAD, said, "too much for steady results: stop other programs")
 
 
@@ -242,14 +245,14 @@ def _rest(seconds: float) -> Conditions:
     return telemetry.between(before, telemetry.snapshot())
 
 
-def _reference_visits(placement: Placement, executor: Executor, count: int = 3) -> list[list[int]] | Failure:
+def _reference_visits(placement: Placement, executor: Executor, count: int = 3) -> list[reference.Calls] | Failure:
     visits, repeats = [], None
     for _ in range(count):
         answer = executor.call(calibrate, CalibrationTask(placement, repeats, 0.3), 120.0, Limits())
         if isinstance(answer, Failure):
             return answer
-        repeats, times = answer
-        visits.append(times)
+        repeats, calls = answer
+        visits.append(calls)
     return visits
 
 

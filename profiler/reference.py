@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,19 @@ class Calibration:
     spread: float
     visits: int
     created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Single calls of the reference in one process.
+
+    Attributes:
+        times_ns: How long each took.
+        crowded: In every block of them threads waited for a core; elsewhere the blocks that waited are left out.
+    """
+
+    times_ns: list[int]
+    crowded: bool
 
 
 class Reference:
@@ -197,8 +210,8 @@ def choose_repeats(placement: Placement, clock: Callable[[], int] = time.perf_co
     return max(1, round(TARGET_NS / statistics.median(times[5:])))
 
 
-def sample(placement: Placement, repeats: int, seconds: float) -> list[int]:
-    """Return times in nanoseconds of single calls over ``seconds``, after warming up, taken as a visit takes them."""
+def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
+    """Return single calls over ``seconds``, after warming up, taken as a visit takes them."""
     reference, model = Reference(placement, repeats), StandIn(placement)
     sample_beside(model, reference, placement.threads, WARM_UP_S)
     return sample_beside(model, reference, placement.threads, seconds, telemetry.core_wait(placement.threads))
@@ -206,8 +219,8 @@ def sample(placement: Placement, repeats: int, seconds: float) -> list[int]:
 
 def sample_beside(
     model: Workload, reference: Workload, threads: int, seconds: float, core_wait: Clock | None = None
-) -> list[int]:
-    """Return times in nanoseconds of single calls of ``reference`` over ``seconds``, in blocks after ``model``.
+) -> Calls:
+    """Return single calls of ``reference`` over ``seconds``, in blocks after ``model``.
 
     In a visit the reference finds caches and threads as a model left them, and is slower than in a loop of its own; a
     nominal time from such a loop would make every headline too small by that. So something stands in for the model
@@ -226,18 +239,21 @@ def sample_beside(
         block = reference_block(reference, clock, reference_settle(threads))
         waited = core_wait() - waited if core_wait else 0
         (crowded_out if crowded(waited, (clock() - begin,)) else alone).extend(block)
-    return alone or crowded_out
+    return Calls(alone or crowded_out, crowded=not alone)
 
 
-def nominal(visits: list[list[int]]) -> tuple[float, float]:
-    """Return (nominal time in ns, relative spread) from times taken in several fresh processes.
+def nominal(visits: Sequence[Calls]) -> tuple[float, float]:
+    """Return (nominal time in ns, relative spread) from calls in several fresh processes.
+
+    Processes that always waited for a core count only where all did.
 
     The median of the times near the shortest, see :func:`profiler.estimate.quiet_level`: most of the processes may be
     disturbed without moving the result, and on a quiet machine, where the median is what a plain loop sees, so is the
     latency that the nominal time gives.
     """
-    levels = [statistics.median(times) for times in visits]
-    centre = level_of(sorted(itertools.chain.from_iterable(visits)))
+    counted = [visit.times_ns for visit in visits if not visit.crowded] or [visit.times_ns for visit in visits]
+    levels = [statistics.median(times) for times in counted]
+    centre = level_of(sorted(itertools.chain.from_iterable(counted)))
     return centre, (statistics.stdev(levels) / statistics.median(levels) if len(levels) > 1 else 0.0)
 
 

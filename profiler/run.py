@@ -151,26 +151,37 @@ class Progress:
 
 
 class Calibrations:
-    """Nominal times of the reference, measured when first needed and kept in the user's cache."""
+    """Nominal times of the reference, measured when first needed and kept in the user's cache.
 
-    def __init__(self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False) -> None:
-        self._executor, self._folder, self._limits, self._redo = executor, folder, limits, redo
-        self._known: dict[str, reference.Calibration] = {}
+    On two threads beside a process that keeps a core busy the reference once took 23 to 100 times its time. Where its
+    threads waited for a core in every block of every process there is no calibration, but a failure that says so.
+
+    Args:
+        executor: Where calibrations are measured.
+        folder: Where they are kept.
+        limits: Of the processes that measure them.
+        redo: Measure them even where they are kept.
+        ratios: Nothing depends on what they are, only that they are the same for all, as where a run corrects them by
+            what its visits find, or compares its cases with each other: one is made beside a busy core too, but not
+            kept.
+    """
+
+    def __init__(
+        self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False, ratios: bool = False
+    ) -> None:
+        self._executor, self._folder, self._limits = executor, folder, limits
+        self._redo, self._ratios = redo, ratios
+        self._known: dict[str, reference.Calibration | Failure] = {}
 
     def get(self, placement: Placement) -> reference.Calibration | Failure:
         """Return the calibration for the device, precision and threads of ``placement``."""
         name = reference.identity(host.key(), placement)
         if name not in self._known:
             kept = None if self._redo else reference.stored(self._folder, name)
-            made = kept or self._measure(placement)
-            if isinstance(made, Failure):
-                return made
-            if kept is None:
-                self._keep(name, made)
-            self._known[name] = made
+            self._known[name] = kept or self._measure(placement, name)
         return self._known[name]
 
-    def _measure(self, placement: Placement) -> reference.Calibration | Failure:
+    def _measure(self, placement: Placement, name: str) -> reference.Calibration | Failure:
         repeats: int | None = None
         visits = []
         for _ in range(CALIBRATION_VISITS):
@@ -178,17 +189,30 @@ class Calibrations:
             answer = self._executor.call(calibrate, task, 120.0, self._limits(placement))
             if isinstance(answer, Failure):
                 return answer
-            repeats, times = answer
-            visits.append(times)
+            repeats, calls = answer
+            visits.append(calls)
         centre, spread = reference.nominal(visits)
-        return reference.Calibration(repeats or 1, centre, spread, len(visits), now())
+        made = reference.Calibration(repeats or 1, centre, spread, len(visits), now())
+        if not all(calls.crowded for calls in visits):
+            self._keep(name, made)
+            return made
+        busy = (
+            f"with threads={placement.threads} on {placement.device} the reference always waited for a core while it "
+            "was calibrated: something else keeps cores busy; stop it, or use fewer threads"
+        )
+        if not self._redo:
+            then = "this calibration is not kept" if self._ratios else "measuring without the reference"
+            print(f"{busy}; {then}", file=sys.stderr)
+        return made if self._ratios else Failure("error", busy)
 
     def correct(self, placement: Placement, levels: Levels) -> None:
         """Keep a shorter nominal time where visits found the reference faster than its calibration did."""
         name = reference.identity(host.key(), placement)
         made = self._known.get(name)
-        level = levels.overall(placement, made.nominal_ns) if made else None
-        if made is not None and level is not None and level < FASTER:
+        if not isinstance(made, reference.Calibration):
+            return
+        level = levels.overall(placement, made.nominal_ns)
+        if level is not None and level < FASTER:
             self._keep(name, replace(made, nominal_ns=made.nominal_ns * level, created=now()))
 
     def _keep(self, name: str, made: reference.Calibration) -> None:
@@ -348,7 +372,7 @@ def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, option
     begin = time.monotonic()
     try:
         limits = options.limits()
-        lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits), plan.feed)
+        lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits, ratios=True), plan.feed)
         cases = _with_batches(cases, folder, lab, options, console)
         with Journal.open(folder, session_facts(plan, cases, seed), resume=options.resume) as journal:
             for notice in journal.earlier.notices:

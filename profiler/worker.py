@@ -266,8 +266,8 @@ def _reference(task: Task) -> reference.Reference | None:
     return reference.Reference(task.case.placement, task.calibration.repeats)
 
 
-def calibrate(task: CalibrationTask) -> tuple[int, list[int]]:
-    """Return (units per call, times of single calls in ns) of the reference in this process."""
+def calibrate(task: CalibrationTask) -> tuple[int, reference.Calls]:
+    """Return (units per call, single calls) of the reference in this process."""
     import torch
 
     reason = devices.unavailable(task.placement.device)

@@ -21,6 +21,7 @@ from profiler.errors import UserError
 from profiler.executors import LocalExecutor
 from profiler.nvml import Settings
 from profiler.records import Conditions, Failure, Measurement, Warmup
+from profiler.reference import Calls
 from profiler.selfcheck import Finding
 from profiler.worker import Reply
 
@@ -119,9 +120,13 @@ def test_threads(seen, expected):
 
 
 def test_the_reference_must_repeat():
-    steady = [[5 * MS] * 8, [5 * MS + 1000] * 8, [5 * MS] * 8]
+    def calls(ns: int, crowded: bool = False) -> Calls:
+        return Calls([ns] * 8, crowded)
+
+    steady = [calls(5 * MS), calls(5 * MS + 1000), calls(5 * MS)]
     assert doctor.repeatability(steady).status == "pass"
-    assert doctor.repeatability([*steady[:2], [9 * MS] * 8]).status == "fail"
+    assert doctor.repeatability([*steady[:2], calls(9 * MS)]).status == "fail"
+    assert "waited for a core" in doctor.repeatability([calls(5 * MS, crowded=True)] * 3).said
     assert doctor.repeatability(Failure("crashed", "killed")) == Finding("reference", "fail", "killed")
 
 
@@ -165,7 +170,7 @@ class Scripted:
         self.answers = {
             "use_threads": lambda count: (count, count, float(count)),
             "device_reason": lambda device: (device, None, None),
-            "calibrate": lambda _task: (3, [5 * MS] * 8),
+            "calibrate": lambda _task: (3, Calls([5 * MS] * 8, crowded=False)),
             "visit": lambda _task: Reply(MEASURED),
             "check_device": lambda _device: [Finding("events scale", "pass", "2.0")],
             "device_settings": lambda _device: SETTINGS,

@@ -51,8 +51,18 @@ def test_a_call_is_as_many_units_as_come_nearest_to_its_target() -> None:
 def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
     """The host may give the other half of the core to a neighbour for most of the time."""
     quiet, disturbed = [100, 101, 99, 100], [150, 148, 152, 150]
-    assert reference.nominal([quiet, quiet])[0] == pytest.approx(100)
-    assert reference.nominal([disturbed, quiet, disturbed, disturbed])[0] == pytest.approx(100)
+    assert nominal(quiet, quiet) == pytest.approx(100)
+    assert nominal(disturbed, quiet, disturbed, disturbed) == pytest.approx(100)
+
+
+def nominal(*visits: list[int]) -> float:
+    return reference.nominal([reference.Calls(times, crowded=False) for times in visits])[0]
+
+
+def test_a_process_that_always_waited_for_a_core_counts_only_where_all_did() -> None:
+    waited = reference.Calls([90] * 100, crowded=True)
+    assert reference.nominal([waited, waited, reference.Calls([100] * 3, crowded=False)])[0] == 100
+    assert reference.nominal([waited])[0] == 90
 
 
 class Timed:
@@ -68,18 +78,19 @@ class Timed:
         """Everything was done in :meth:`run`."""
 
 
-def calls_over_2_ms(core_wait: Callable[[], int] | None) -> list[bool]:
+def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], bool]:
     """A block of four calls to settle and three that count is of slow ones, every other block of quick ones."""
     timed = Timed(*[3.0] * 7, *[0.5] * 7)
-    return [ns > 2e6 for ns in reference.sample_beside(Timed(0.1), timed, 1, 0.1, core_wait)]
+    calls = reference.sample_beside(Timed(0.1), timed, 1, 0.1, core_wait)
+    return {ns > 2e6 for ns in calls.times_ns}, calls.crowded
 
 
 def test_calls_that_waited_for_a_core_do_not_make_a_nominal_time() -> None:
     waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 21 ms, in the slow blocks
-    assert set(calls_over_2_ms(lambda: next(waits))) == {False}
-    assert set(calls_over_2_ms(None)) == {True, False}
+    assert calls_over_2_ms(lambda: next(waits)) == ({False}, False)
+    assert calls_over_2_ms(None) == ({True, False}, False)
 
 
 def test_where_all_calls_waited_they_count_all() -> None:
     waits = itertools.accumulate(itertools.cycle([0, 20_000_000]))
-    assert set(calls_over_2_ms(lambda: next(waits))) == {True, False}
+    assert calls_over_2_ms(lambda: next(waits)) == ({True, False}, True)

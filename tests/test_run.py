@@ -23,7 +23,7 @@ from profiler import plan as plans
 from profiler.estimate import ENOUGH, Levels
 from profiler.models.complexity import Complexity
 from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.reference import Calibration
+from profiler.reference import Calibration, Calls
 from profiler.worker import CalibrationTask, Limits, Reply, Task
 
 ROOT = Path(__file__).parents[1]
@@ -39,10 +39,13 @@ class Scripted:
     def __init__(self, outcome: Callable[[Case, int], Measurement | Failure]) -> None:
         self.outcome = outcome
         self.visited: list[Case] = []
+        self.crowded = False
+        self.calibrated = 0
 
     def call(self, function: Any, argument: Any, timeout_s: float, limits: Limits) -> Any:
         if isinstance(argument, CalibrationTask):
-            return 1, [5_000_000] * 50
+            self.calibrated += 1
+            return 1, Calls([5_000_000] * 50, crowded=self.crowded)
         assert isinstance(argument, Task)
         before = self.visited.count(argument.case)
         self.visited.append(argument.case)
@@ -117,6 +120,24 @@ def test_a_calibration_on_a_disturbed_machine_is_corrected_by_what_visits_saw(tm
         again = run.Calibrations(executor, tmp_path, lambda _: Limits()).get(Placement())
         assert isinstance(again, Calibration)
         assert again.nominal_ns == pytest.approx(kept * made.nominal_ns)
+
+
+@pytest.mark.parametrize("ratios", [True, False])
+def test_a_calibration_beside_busy_cores_is_not_kept(
+    ratios: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is not corrected by what a run finds would take latencies many times too long by it."""
+    executor = Scripted(lambda _c, _n: measurement(1))
+    executor.crowded = True
+    calibrations = run.Calibrations(executor, tmp_path, lambda _: Limits(), ratios=ratios)
+    made = [calibrations.get(Placement(threads=2)) for _ in range(3)]
+    assert isinstance(made[0], Calibration if ratios else Failure)
+    assert made[1:] == made[:1] * 2
+    assert executor.calibrated == run.CALIBRATION_VISITS
+    assert not list(tmp_path.iterdir())
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "with threads=2 on cpu the reference always waited for a core" in said
+    assert "use fewer threads" in said
 
 
 def test_a_case_that_fails_at_first_is_not_visited_again(tmp_path: Path) -> None:

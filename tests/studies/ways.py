@@ -60,7 +60,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         assert beside is not None
 
         def nominal_ns() -> float:
-            return median(reference.sample_beside(stand_in, beside, placement.threads, job.seconds))
+            return median(reference.sample_beside(stand_in, beside, placement.threads, job.seconds).times_ns)
 
         warmup = measure.warm_up(loaded, Budget())
         forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
