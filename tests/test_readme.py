@@ -32,7 +32,7 @@ def brief(arguments: list[str]) -> list[str]:
         return arguments
     # One runtime is enough where three, or exports of many networks, would take minutes.
     many = "quick" in arguments or "--scale" in arguments
-    fewer = ["--factor", "1,2"] if "quick" in arguments else []
+    fewer = ["--factor", "1,2", "--threads", "1"] if "quick" in arguments else []
     return [*arguments, *BRIEF, *fewer, *(["--backend", "eager"] if many else [])]
 
 
