@@ -17,6 +17,7 @@ from profiler.estimate import (
     LATEST,
     Levels,
     case_estimate,
+    clipped,
     disturbed,
     effective_number,
     effective_samples,
@@ -128,6 +129,29 @@ def test_few_visits_give_students_interval():
     centre, half = trimmed_interval(logs)
     low, high = stats.t.interval(0.95, 2, loc=np.mean(logs), scale=stats.sem(logs))
     assert (centre - half, centre + half) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("visits", [3, 4, 5])
+def test_a_visit_that_goes_wild_does_not_carry_off_a_mean_of_few(visits):
+    usual = [0.01 * i for i in range(visits - 1)]
+    wild = [*usual, math.log(5)]
+    assert trimmed_interval(wild)[0] < max(usual) + math.log(1.3) / visits
+    assert trimmed_interval(wild)[1] == pytest.approx(stats.t.ppf(0.975, visits - 1) * stats.sem(wild))
+    weights = [1.0, 0.4, 0.7, 0.2, 0.9][:visits]
+    assert weighted_interval(wild, weights)[0] < max(usual) + math.log(1.3) * weights[-1] / sum(weights)
+
+
+@given(st.lists(st.tuples(st.floats(-0.13, 0.13), st.floats(0.01, 1)), min_size=1, max_size=9))
+def test_what_differs_as_usual_is_not_clipped(visits):
+    values, weights = map(list, zip(*visits, strict=True))
+    assert clipped(values, weights) == pytest.approx(values)
+    assert clipped([5 - v for v in values], weights) == pytest.approx([5 - v for v in values])
+
+
+@given(st.lists(st.floats(-9, 9), min_size=1, max_size=9))
+def test_values_are_clipped_around_their_median(values):
+    kept = clipped(values, [1.0] * len(values))
+    assert kept == pytest.approx(np.clip(values, np.median(values) - math.log(1.3), np.median(values) + math.log(1.3)))
 
 
 def test_many_visits_give_the_trimmed_interval():

@@ -19,7 +19,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from profiler.estimate import Levels, case_estimate
+from profiler.estimate import Levels, case_estimate, quiet_level, visit_estimate
 from profiler.executors import LocalExecutor
 from profiler.records import Measurement
 from tests.studies import lab, ways
@@ -53,9 +53,19 @@ class Ours:
         self.levels.add(place, self.visits[-1])
         self.wall_s += time.perf_counter() - start
 
+    def level(self) -> float:
+        """Return the level of the reference in this repeat."""
+        level = self.levels.of(self.job.case.placement, self.visits)
+        return quiet_level(self.visits) if level is None else level
+
     def latency_ns(self) -> float:
         """Return the headline of the repeat."""
-        return case_estimate(self.visits, level=self.levels.of(self.job.case.placement, self.visits)).latency_ns
+        return case_estimate(self.visits, level=self.level()).latency_ns
+
+    def seen(self) -> str:
+        """Return what each visit said, to explain a repeat that lies apart: ms, and how slow the reference was."""
+        found = [visit_estimate(one, self.level()) for one in self.visits]
+        return " ".join(f"{one.normalised_ns / 1e6:.4g}/{one.slowness:.2f}" for one in found)
 
 
 def one_repeat(executor: LocalExecutor, jobs: dict[Cell, lab.Job], draw: random.Random) -> list[dict[str, Any]]:
@@ -76,7 +86,9 @@ def one_repeat(executor: LocalExecutor, jobs: dict[Cell, lab.Job], draw: random.
             ns = lab.call(executor, OTHERS[way], jobs[cell])
             rows.append({"cell": cell, "way": way, "ms": ns / 1e6, "wall_s": time.perf_counter() - start})
     for cell, part in mine.items():
-        rows.append({"cell": cell, "way": "ours", "ms": part.latency_ns() / 1e6, "wall_s": part.wall_s})
+        rows.append(
+            {"cell": cell, "way": "ours", "ms": part.latency_ns() / 1e6, "wall_s": part.wall_s, "visits": part.seen()}
+        )
     return rows
 
 
