@@ -433,10 +433,8 @@ def clipped(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     order = sorted(zip(values, weights, strict=True))
     up_to = list(itertools.accumulate(weight for _, weight in order))
     half, least = up_to[-1] / 2, 1e-9 * up_to[-1]
-    middle = (
-        order[bisect.bisect_left(up_to, half - least)][0] + order[bisect.bisect_right(up_to, half + least)][0]
-    ) / 2
-    most = math.log(WILD)
+    low, high = bisect.bisect_left(up_to, half - least), bisect.bisect_right(up_to, half + least)
+    middle, most = (order[low][0] + order[high][0]) / 2, math.log(WILD)
     return [min(max(x, middle - most), middle + most) for x in values]
 
 
