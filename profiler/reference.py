@@ -218,7 +218,12 @@ def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
 
 
 def sample_beside(
-    model: Workload, reference: Workload, threads: int, seconds: float, core_wait: Clock | None = None
+    model: Workload,
+    reference: Workload,
+    threads: int,
+    seconds: float,
+    core_wait: Clock | None = None,
+    clock: Clock = time.perf_counter_ns,
 ) -> Calls:
     """Return single calls of ``reference`` over ``seconds``, in blocks after ``model``.
 
@@ -231,7 +236,6 @@ def sample_beside(
     """
     alone: list[int] = []
     crowded_out: list[int] = []
-    clock = time.perf_counter_ns
     end = clock() + round(seconds * 1e9)
     while not (alone or crowded_out) or clock() < end:
         model.run()

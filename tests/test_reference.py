@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backends.base import Placement
-from backends.fake import WallClock
+from backends.fake import FakeClock
 from profiler import reference
 
 
@@ -68,11 +68,11 @@ def test_a_process_that_always_waited_for_a_core_counts_only_where_all_did() -> 
 class Timed:
     """A workload whose calls last as long as a script says, in ms."""
 
-    def __init__(self, *script: float) -> None:
-        self._script = itertools.cycle(script)
+    def __init__(self, clock: FakeClock, *script: float) -> None:
+        self._clock, self._script = clock, itertools.cycle(script)
 
     def run(self) -> None:
-        WallClock().advance(round(1e6 * next(self._script)))
+        self._clock.advance(round(1e6 * next(self._script)))
 
     def sync(self) -> None:
         """Everything was done in :meth:`run`."""
@@ -80,8 +80,9 @@ class Timed:
 
 def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], bool]:
     """A block of four calls to settle and three that count is of slow ones, every other block of quick ones."""
-    timed = Timed(*[3.0] * 7, *[0.5] * 7)
-    calls = reference.sample_beside(Timed(0.1), timed, 1, 0.1, core_wait)
+    clock = FakeClock()
+    timed = Timed(clock, *[3.0] * 7, *[0.5] * 7)
+    calls = reference.sample_beside(Timed(clock, 0.1), timed, 1, 0.1, core_wait, clock)
     return {ns > 2e6 for ns in calls.times_ns}, calls.crowded
 
 
