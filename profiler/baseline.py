@@ -463,7 +463,7 @@ class StoredCalibrations(runs.Calibrations):
     """Calibrations of a stored run first, so that the reference and its nominal time are the same in both runs."""
 
     def __init__(self, known: Mapping[str, reference.Calibration], *given: Any) -> None:
-        super().__init__(*given, ratios=True)
+        super().__init__(*given)
         self._stored = known
 
     def get(self, placement: Placement) -> reference.Calibration | Failure:

@@ -22,10 +22,10 @@ from profiler import host, measure, reference, telemetry
 from profiler.errors import UserError
 from profiler.executors import Executor, LocalExecutor
 from profiler.records import Budget, Case, Conditions, Failure, Measurement
-from profiler.run import cache_folder
+from profiler.run import cache_folder, reference_visits
 from profiler.selfcheck import Finding, Status, check_device, device_settings
 from profiler.units import format_duration
-from profiler.worker import CalibrationTask, Limits, Reply, Task, calibrate, visit
+from profiler.worker import Limits, Reply, Task, visit
 
 if TYPE_CHECKING:
     from profiler.nvml import Settings
@@ -82,7 +82,8 @@ def examine(placement: Placement, executor: Executor) -> Iterator[Finding]:
     usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), device_usable)
     yield usable
     if usable.status == "pass":
-        yield repeatability(_reference_visits(placement, executor))
+        answer = reference_visits(placement, executor, 3, 0.3)
+        yield repeatability(answer if isinstance(answer, Failure) else answer[1])
     for name in backends.available():
         if name != "fake":
             yield backend(name, _visited(name, placement, executor))
@@ -243,17 +244,6 @@ def _rest(seconds: float) -> Conditions:
     before = telemetry.snapshot()
     time.sleep(seconds)
     return telemetry.between(before, telemetry.snapshot())
-
-
-def _reference_visits(placement: Placement, executor: Executor, count: int = 3) -> list[reference.Calls] | Failure:
-    visits, repeats = [], None
-    for _ in range(count):
-        answer = executor.call(calibrate, CalibrationTask(placement, repeats, 0.3), 120.0, Limits())
-        if isinstance(answer, Failure):
-            return answer
-        repeats, calls = answer
-        visits.append(calls)
-    return visits
 
 
 def _visited(name: str, placement: Placement, executor: Executor) -> object:

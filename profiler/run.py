@@ -150,6 +150,22 @@ class Progress:
         return [case for case in order if not self.finished(case) and len(self.visits[case.key]) <= number]
 
 
+def reference_visits(
+    placement: Placement, executor: Executor, count: int, seconds: float, limits: Limits | None = None
+) -> tuple[int, list[reference.Calls]] | Failure:
+    """Return (units per call, calls of the reference in each of ``count`` fresh processes), or the first failure."""
+    repeats: int | None = None
+    visits: list[reference.Calls] = []
+    for _ in range(count):
+        task = CalibrationTask(placement, repeats, seconds)
+        answer = executor.call(calibrate, task, 120.0, limits or Limits())
+        if isinstance(answer, Failure):
+            return answer
+        repeats, calls = answer
+        visits.append(calls)
+    return repeats or 1, visits
+
+
 class Calibrations:
     """Nominal times of the reference, measured when first needed and kept in the user's cache.
 
@@ -161,16 +177,15 @@ class Calibrations:
         folder: Where they are kept.
         limits: Of the processes that measure them.
         redo: Measure them even where they are kept.
-        ratios: Nothing depends on what they are, only that they are the same for all, as where a run corrects them by
-            what its visits find, or compares its cases with each other: one is made beside a busy core too, but not
-            kept.
+        corrected: They are corrected by what visits find, as a run's table does: one is made beside a busy core too,
+            but not kept.
     """
 
     def __init__(
-        self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False, ratios: bool = False
+        self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False, corrected: bool = False
     ) -> None:
         self._executor, self._folder, self._limits = executor, folder, limits
-        self._redo, self._ratios = redo, ratios
+        self._redo, self._corrected = redo, corrected
         self._known: dict[str, reference.Calibration | Failure] = {}
 
     def get(self, placement: Placement) -> reference.Calibration | Failure:
@@ -182,17 +197,13 @@ class Calibrations:
         return self._known[name]
 
     def _measure(self, placement: Placement, name: str) -> reference.Calibration | Failure:
-        repeats: int | None = None
-        visits = []
-        for _ in range(CALIBRATION_VISITS):
-            task = CalibrationTask(placement, repeats, CALIBRATION_S)
-            answer = self._executor.call(calibrate, task, 120.0, self._limits(placement))
-            if isinstance(answer, Failure):
-                return answer
-            repeats, calls = answer
-            visits.append(calls)
+        limits = self._limits(placement)
+        answer = reference_visits(placement, self._executor, CALIBRATION_VISITS, CALIBRATION_S, limits)
+        if isinstance(answer, Failure):
+            return answer
+        repeats, visits = answer
         centre, spread = reference.nominal(visits)
-        made = reference.Calibration(repeats or 1, centre, spread, len(visits), now())
+        made = reference.Calibration(repeats, centre, spread, len(visits), now())
         if not all(calls.crowded for calls in visits):
             self._keep(name, made)
             return made
@@ -201,9 +212,9 @@ class Calibrations:
             "was calibrated: something else keeps cores busy; stop it, or use fewer threads"
         )
         if not self._redo:
-            then = "this calibration is not kept" if self._ratios else "measuring without the reference"
+            then = "this calibration is not kept" if self._corrected else "measuring without the reference"
             print(f"{busy}; {then}", file=sys.stderr)
-        return made if self._ratios else Failure("error", busy)
+        return made if self._corrected else Failure("error", busy)
 
     def correct(self, placement: Placement, levels: Levels) -> None:
         """Keep a shorter nominal time where visits found the reference faster than its calibration did."""
@@ -372,7 +383,8 @@ def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, option
     begin = time.monotonic()
     try:
         limits = options.limits()
-        lab = Lab(plan.budget, executor, limits, Calibrations(executor, cache_folder(), limits, ratios=True), plan.feed)
+        calibrations = Calibrations(executor, cache_folder(), limits, corrected=True)
+        lab = Lab(plan.budget, executor, limits, calibrations, plan.feed)
         cases = _with_batches(cases, folder, lab, options, console)
         with Journal.open(folder, session_facts(plan, cases, seed), resume=options.resume) as journal:
             for notice in journal.earlier.notices:

@@ -122,16 +122,16 @@ def test_a_calibration_on_a_disturbed_machine_is_corrected_by_what_visits_saw(tm
         assert again.nominal_ns == pytest.approx(kept * made.nominal_ns)
 
 
-@pytest.mark.parametrize("ratios", [True, False])
+@pytest.mark.parametrize("corrected", [True, False])
 def test_a_calibration_beside_busy_cores_is_not_kept(
-    ratios: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corrected: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever is not corrected by what a run finds would take latencies many times too long by it."""
     executor = Scripted(lambda _c, _n: measurement(1))
     executor.crowded = True
-    calibrations = run.Calibrations(executor, tmp_path, lambda _: Limits(), ratios=ratios)
+    calibrations = run.Calibrations(executor, tmp_path, lambda _: Limits(), corrected=corrected)
     made = [calibrations.get(Placement(threads=2)) for _ in range(3)]
-    assert isinstance(made[0], Calibration if ratios else Failure)
+    assert isinstance(made[0], Calibration if corrected else Failure)
     assert made[1:] == made[:1] * 2
     assert executor.calibrated == run.CALIBRATION_VISITS
     assert not list(tmp_path.iterdir())
