@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from profiler import advise, models
+from profiler import models
+from profiler.analysis import advise
 from tests.test_advise import predictors
 
 

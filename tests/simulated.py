@@ -17,13 +17,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import backends
-from backends import accelerator, devices
-from backends.base import Fact, Model, Placement, Session
-from backends.onnxruntime import OrtSession
-from profiler import measure, reference, selfcheck
-from profiler.records import Budget
-from profiler.telemetry import Reading
+from profiler import backends
+from profiler.backends import accelerator, devices
+from profiler.backends.base import Fact, Model, Placement, Session
+from profiler.backends.onnxruntime import OrtSession
+from profiler.machine import device_checks
+from profiler.machine.gpu import Reading
+from profiler.machine.torch_bench import TorchBench
+from profiler.measure import reference
+from profiler.measure import timing as measure
+from profiler.records.types import Budget
 from tests.simulator import Simulator
 
 MS = 1_000_000
@@ -137,7 +140,7 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
     return inside | outside | {"is_given_back": torch.accelerator.current_stream(device) == torchs}
 
 
-class Bench(accelerator.TorchBench):
+class Bench(TorchBench):
     """The real bench on small tensors: the simulator says what they cost."""
 
     def __init__(self, sim: Simulator) -> None:
@@ -219,7 +222,7 @@ class Driver:
 
 def checked(bench: Bench, driver: Driver | None, sim: Simulator) -> dict[str, dict[str, object]]:
     rest = lambda seconds: sim.advance(round(seconds * 1e9))  # noqa: E731
-    found = selfcheck.run_checks(bench, driver, "no driver is simulated", sim.clock, rest)
+    found = device_checks.run_checks(bench, driver, "no driver is simulated", sim.clock, rest)
     return {finding.check: asdict(finding) for finding in found}
 
 
@@ -233,7 +236,7 @@ def main(library: Path) -> dict[str, object]:
     results["cold"] = cold(sim)
     results["shared_stream"] = shared_stream(sim)
     sim.cost("aten::mm", MS)
-    selfcheck.LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
+    device_checks.LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
     kinds = (Bench, ForgetsToWait, WrongStream, ReadsEarly, KeepsPeak, Blocks, WrongGraph)
     results["checks"] = {kind.__name__: checked(kind(sim), Driver(sim), sim) for kind in kinds}
     results["checks"] |= {"BlindDriver": checked(Bench(sim), Driver(sim, blind=True), sim)}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from backends import accelerator
-from backends.base import DeviceTimed, Model, Placement
-from backends.eager import Eager
+from profiler.backends import accelerator
+from profiler.backends.base import DeviceTimed, Model, Placement
+from profiler.backends.eager import Eager
 
 CPU = torch.device("cpu")
 

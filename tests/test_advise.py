@@ -11,13 +11,23 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from profiler import advise, display, models, run, store
-from profiler.cli import app
+from profiler import models
+from profiler.analysis import advise
+from profiler.analysis.cost_model import cost_models
+from profiler.analysis.search import directions
+from profiler.analysis.verify import Check, paired_ratio, plan_for, with_controls
+from profiler.cli import advise as advise_
+from profiler.cli.advise import _advice_sentence, parse_goal, verify
+from profiler.cli.app import app
 from profiler.errors import UserError
+from profiler.measure.visit import Reply, Task
 from profiler.models.complexity import Complexity
-from profiler.predict import cost_models
-from profiler.records import Budget, Conditions, Failure, Measurement, Warmup
-from profiler.worker import Limits, Reply, Task
+from profiler.records.reading import read
+from profiler.records.types import Budget, Conditions, Failure, Measurement, Warmup
+from profiler.run import display
+from profiler.run.calibrations import Calibrations
+from profiler.run.child import Limits
+from profiler.run.lab import Lab
 
 BASE = "regnety_4.0gf"
 
@@ -58,7 +68,7 @@ def of_flops() -> advise.Advice:
     return advice("flops", 16e9, 2.0, 0.1)
 
 
-EVERY = advise.directions()
+EVERY = directions()
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +151,7 @@ def test_where_only_flops_cost_every_rule_buys_the_same() -> None:
 def test_where_nothing_costs_anything_no_rule_is_called_faster() -> None:
     found = advice("flops", 8e9, 0.0, 0.0)
     assert found.power == pytest.approx(0, abs=1e-9)
-    assert re.search(r"predicted 0\.0% (faster|slower) than dwr", advise._advice_sentence(found))
+    assert re.search(r"predicted 0\.0% (faster|slower) than dwr", _advice_sentence(found))
 
 
 def test_the_power_of_flops_is_that_of_the_law() -> None:
@@ -188,10 +198,10 @@ class Scripted:
         pass
 
 
-def verified(tmp_path: Path, found: advise.Advice, executor: Scripted, count: int = 2) -> list[advise.Check]:
-    calibrations = run.Calibrations(executor, tmp_path / "cache", lambda _: Limits())
-    lab = run.Lab(Budget(min_rounds=3, rounds=3), executor, lambda _: Limits(), calibrations)
-    return advise.verify(found, count, tmp_path / "run", lab, 1, display.Quiet())
+def verified(tmp_path: Path, found: advise.Advice, executor: Scripted, count: int = 2) -> list[Check]:
+    calibrations = Calibrations(executor, tmp_path / "cache", lambda _: Limits())
+    lab = Lab(Budget(min_rounds=3, rounds=3), executor, lambda _: Limits(), calibrations)
+    return verify(found, count, tmp_path / "run", lab, 1, display.Quiet())
 
 
 def linear(counts: Complexity, _rule: str) -> float:
@@ -210,7 +220,7 @@ def test_advice_that_is_true_holds(tmp_path: Path, of_flops: advise.Advice) -> N
         assert check.expected == pytest.approx(check.ratio, rel=0.01)
         assert check.sentence("ms").startswith("The advice held: regnety_4.0gf ")
         assert "faster" in check.sentence("ms")
-    records = store.read(tmp_path / "run").records
+    records = read(tmp_path / "run").records
     rows = (tmp_path / "run" / "cases.csv").read_text().splitlines()
     assert len(rows) == 1 + len({record.case.key for record in records})
     assert {record.case.scaling for record in records} >= {"dwr", of_flops.best[0].arch.scaling}
@@ -237,7 +247,7 @@ def test_a_control_that_fails_is_said(tmp_path: Path, of_flops: advise.Advice) -
 
 
 def test_networks_are_compared_with_a_control_of_equal_flops(of_flops: advise.Advice) -> None:
-    for one, control in advise.with_controls(of_flops, 5):
+    for one, control in with_controls(of_flops, 5):
         assert models.complexity(control).flops == pytest.approx(one.counts.flops, rel=0.02)
 
 
@@ -249,12 +259,12 @@ def test_rounds_that_were_disturbed_are_left_out_of_paired_ratios() -> None:
 
     ours = {number: visit(8_000_000, slow=5 if number == 2 else 1) for number in range(6)}
     theirs = {number: visit(10_000_000) for number in range(6)}
-    assert advise.paired_ratio(ours, theirs)[0] == pytest.approx(0.8)
+    assert paired_ratio(ours, theirs)[0] == pytest.approx(0.8)
 
 
 def test_an_interval_around_one_decides_nothing(of_flops: advise.Advice) -> None:
     first = of_flops.best[0]
-    check = advise.Check(first, first.arch, 1.0, (10.0, 10.0), 1.0, (0.9, 1.1), 1.0, predicted=True)
+    check = Check(first, first.arch, 1.0, (10.0, 10.0), 1.0, (0.9, 1.1), 1.0, predicted=True)
     assert check.held is None
 
 
@@ -266,11 +276,11 @@ def test_a_drift_of_the_machine_leaves_paired_ratios_alone() -> None:
 
     ours = {number: visit(8e6 * 1.1**number) for number in range(6)}
     theirs = {number: visit(10e6 * 1.1**number) for number in range(1, 7)}
-    ratio, interval = advise.paired_ratio(ours, theirs)
+    ratio, interval = paired_ratio(ours, theirs)
     assert ratio == pytest.approx(0.8)
     assert interval == pytest.approx((0.8, 0.8), rel=1e-6)
     with pytest.raises(ValueError, match="at least one round"):
-        advise.paired_ratio({0: visit(1e6)}, {1: visit(1e6)})
+        paired_ratio({0: visit(1e6)}, {1: visit(1e6)})
 
 
 def test_the_plan_measures_in_the_place_of_the_run(of_flops: advise.Advice) -> None:
@@ -281,7 +291,7 @@ def test_the_plan_measures_in_the_place_of_the_run(of_flops: advise.Advice) -> N
         "batch": "4",
         "memory_format": "channels_last",
     }
-    plan = advise.plan_for([of_flops.best[0].arch, models.get(BASE)], place)
+    plan = plan_for([of_flops.best[0].arch, models.get(BASE)], place)
     assert [sweep.models for sweep in plan.sweeps] == [(BASE,), (BASE,)]
     for sweep in plan.sweeps:
         assert (sweep.backends, sweep.threads, sweep.batches) == (("fake:duration_ms=2",), (2,), (4,))
@@ -293,7 +303,7 @@ def test_the_plan_measures_in_the_place_of_the_run(of_flops: advise.Advice) -> N
 
 def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
-    assert advise.run(BASE, tmp_path / "run.csv", ("16GF", None, None), None, 0, None, json=False) == 0
+    assert advise_.run(BASE, tmp_path / "run.csv", ("16GF", None, None), None, 0, None, json=False) == 0
     said = capsys.readouterr().out
     assert "dWr (d1_w8_g8_r1)" in said
     assert "Best: --scale " in said
@@ -303,7 +313,7 @@ def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsy
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
-    advise.run(BASE, tmp_path / "run.csv", (None, "60ms", None), None, 0, None, json=True)
+    advise_.run(BASE, tmp_path / "run.csv", (None, "60ms", None), None, 0, None, json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["best"]["latency"] <= 60
     assert {row["mark"] for row in told["marked"]} == {"dWr", "dwr", "w"}
@@ -335,7 +345,7 @@ def test_seconds_become_the_unit_of_the_run() -> None:
 )
 def test_targets_that_are_wrong_are_one_sentence(targets: tuple[str | None, ...], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        advise.parse_goal(*targets)
+        parse_goal(*targets)
 
 
 def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:
@@ -344,7 +354,7 @@ def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:
         advise.prepare(frame, "regnety", "flops", 4e9, "4GF")
     frame.to_csv(tmp_path / "run.csv", index=False)
     file = tmp_path / "run.csv"
-    assert advise.run(BASE, file, ("8GF", None, None), "fake", 0, None, json=True, where="threads=2") == 0
+    assert advise_.run(BASE, file, ("8GF", None, None), "fake", 0, None, json=True, where="threads=2") == 0
 
 
 def test_memory_that_was_not_measured_is_one_sentence() -> None:

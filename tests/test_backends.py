@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-import backends
-from backends.base import BackendError, Model, Placement, Session
+from profiler import backends
+from profiler.backends.base import BackendError, Model, Placement, Session
 
 SPECS = {
     "eager": "eager",
@@ -430,10 +430,10 @@ def test_options_get_the_type_of_their_field():
 
 def test_entry_points_add_backends_but_cannot_replace_one(monkeypatch):
     points = [
-        ("mine", "backends.fake:Fake"),
-        ("eager", "backends.fake:Fake"),
+        ("mine", "profiler.backends.fake:Fake"),
+        ("eager", "profiler.backends.fake:Fake"),
         ("broken", "no.such.module:Class"),
-        ("function", "backends.fake:touch"),
+        ("function", "profiler.backends.fake:touch"),
     ]
     found = [backends.metadata.EntryPoint(name, value, backends.GROUP) for name, value in points]
     monkeypatch.setattr(backends.metadata, "entry_points", lambda *, group: found if group == backends.GROUP else [])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import cache
+from profiler.backends import cache
 
 NAME = cache.key(model="net", shape=(1, 3, 8, 8))
 

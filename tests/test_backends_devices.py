@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import devices
+from profiler.backends import devices
 
 ONES = torch.ones
 

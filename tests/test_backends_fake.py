@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import backends
-from backends.base import BackendError, FallbackError, Model, Placement
-from backends.fake import (
+from profiler import backends
+from profiler.backends.base import BackendError, FallbackError, Model, Placement
+from profiler.backends.fake import (
     EXIT_STATUS,
     FAULTS,
     FLOOD_BYTES,

@@ -10,9 +10,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-import backends
-from backends import onnxruntime as adapter
-from backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
+from profiler import backends
+from profiler.backends import onnx_graph
+from profiler.backends import onnxruntime as adapter
+from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
+from profiler.backends.onnx_graph import OPSET, export, processor
 from tests.test_backends import tiny
 
 PLACE = Placement()
@@ -229,10 +231,10 @@ def test_fp16_needs_kernels(machine, has, monkeypatch):
 def test_an_exported_half_precision_model_is_half_precision_from_end_to_end(tmp_path):
     example = images(1, 3, 16, 16)
     placement = Placement(precision="fp16")
-    adapter._export(Model("tiny", tiny), example, placement, tmp_path)
+    export(Model("tiny", tiny), example, placement, tmp_path)
     made = onnx.load(tmp_path / "model.onnx")
     assert {value.data_type for value in made.graph.initializer} <= {TensorProto.FLOAT16, TensorProto.INT64}
-    assert [(o.domain, o.version) for o in made.opset_import] == [("", adapter.OPSET)]
+    assert [(o.domain, o.version) for o in made.opset_import] == [("", OPSET)]
     with load(Model("tiny", tiny), example, placement) as session:
         session.run()
         assert session.facts()["input_type"] == "tensor(float16)"
@@ -259,14 +261,14 @@ def test_weights_are_beside_the_graph_so_there_is_no_limit_of_2_gb(tmp_path):
 
     with load(Model("wide", Wide, cache=tmp_path), images(1, 3, 8, 8)) as session:
         session.run()
-    (weights,) = tmp_path.rglob(adapter._WEIGHTS)
+    (weights,) = tmp_path.rglob(onnx_graph.WEIGHTS)
     assert weights.stat().st_size >= 4 * 3 * 1000
 
 
 def test_the_processor_is_named(monkeypatch):
-    assert adapter.processor()
+    assert processor()
     monkeypatch.setattr(Path, "read_text", lambda _: (_ for _ in ()).throw(OSError()))
-    assert adapter.processor()
+    assert processor()
 
 
 def test_the_wheel_here_has_the_provider_that_the_fallback_tests_need():

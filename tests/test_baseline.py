@@ -18,17 +18,30 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from backends.base import Placement
-from profiler import baseline, host, reference, store
-from profiler import plan as plans
-from profiler import run as runs
-from profiler.baseline import Verdict, Visits
-from profiler.decision import ALPHA, Rule
+from profiler.backends.base import Placement
+from profiler.cli.baseline import show
 from profiler.errors import UserError
-from profiler.estimate import case_estimate, sequential_interval
-from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.store import Journal, Run
-from profiler.worker import Limits, Reply, Task
+from profiler.gate import stored as baseline
+from profiler.gate.against import _with_stored_batches, against
+from profiler.gate.baseline import StoredCalibrations, calibrations, update
+from profiler.gate.contrast import Visits, contrast, session_of
+from profiler.gate.decision import ALPHA, Rule
+from profiler.gate.stored import Verdict
+from profiler.machine import host
+from profiler.machine.cache import cache_folder
+from profiler.measure import calibration
+from profiler.measure.calibration import VERSION, Calibration, identity
+from profiler.measure.visit import Reply, Task
+from profiler.plan.read import from_flags
+from profiler.records.estimate import case_estimate
+from profiler.records.intervals import sequential_interval
+from profiler.records.journal import Journal
+from profiler.records.reading import Run, read
+from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.run.calibrations import Calibrations
+from profiler.run.child import Limits
+from profiler.run.experiment import _Bench
+from profiler.run.lab import Lab
 
 PLACE = Placement(threads=1)
 CASE = Case("resnet50", "", 1.0, "fake:duration_ms=2", PLACE)
@@ -36,8 +49,8 @@ OTHER = replace(CASE, backend="fake:duration_ms=3")
 HERE = {"key": host.key(), **host.facts()}
 BUDGET = Budget(rounds=12, min_rounds=5)
 LIMIT = 0.05
-CALIBRATION = reference.Calibration(7, 1e6, 0.01, 5, "2026-01-01T00:00:00+00:00")
-NAME = reference.identity(host.key(), PLACE)
+CALIBRATION = Calibration(7, 1e6, 0.01, 5, "2026-01-01T00:00:00+00:00")
+NAME = identity(host.key(), PLACE)
 
 
 def measured(ms: float, *, slower: float = 1.0, nominal: float | None = 1e6) -> Measurement:
@@ -58,7 +71,7 @@ def written(folder: Path, *records: Record, machine: dict[str, Any] = HERE, **fa
     with Journal.open(folder, known | facts, resume=True) as journal:
         for one in records:
             journal.append(one)
-    return store.read(folder)
+    return read(folder)
 
 
 def visited(case: Case, times: Sequence[float], **how: Any) -> list[Record]:
@@ -106,7 +119,7 @@ def test_visits_that_agree_by_luck_later_keep_the_error_of_the_pilot() -> None:
 
 def test_without_trimming_the_contrast_is_welchs() -> None:
     then, now = visits([10.0, 10.3, 9.9, 10.1]), visits([10.8, 10.6, 11.4, 10.7, 10.9])
-    found = baseline.contrast(then, now)
+    found = contrast(then, now)
     expected = stats.ttest_ind(now.logs, then.logs, equal_var=False).confidence_interval(0.95)
     assert found.bounds(0.025) == pytest.approx((expected.low, expected.high))
     assert found.change.estimate == pytest.approx(math.expm1(sum(now.logs) / 5 - sum(then.logs) / 4))
@@ -136,7 +149,7 @@ def test_a_regression_does_not_count_on_a_machine_that_is_not_as_it_was(slower: 
 
 def test_a_reference_calibrated_anew_is_doubted() -> None:
     then, now = visits(STEADY), visits(scaled(1.07 / 1.04), nominal=1.04e6)
-    found = baseline.contrast(then, now)
+    found = contrast(then, now)
     assert found.centre == pytest.approx(math.log(1.07))
     assert found.doubt == pytest.approx(math.log(1.04))
     assert baseline.answer(then, visits(scaled(1.07)), Rule(LIMIT)) == "regression"
@@ -294,9 +307,7 @@ def test_visits_under_another_policy_of_the_heap_are_not_comparable(tmp_path: Pa
     assert "unset now and was kept then" in verdicts[0].reason
 
 
-@pytest.mark.parametrize(
-    ("version", "expected"), [(reference.VERSION, "pass"), (reference.VERSION - 1, "not comparable")]
-)
+@pytest.mark.parametrize(("version", "expected"), [(VERSION, "pass"), (VERSION - 1, "not comparable")])
 def test_another_version_of_the_reference_is_not_comparable(tmp_path: Path, version: int, expected: str) -> None:
     base = written(tmp_path / "stored", *visited(CASE, STEADY), reference=version)
     verdicts, _ = judged(tmp_path, base, {CASE.key: STEADY})
@@ -344,18 +355,18 @@ class Executor:
         pass
 
 
-def bench(folder: Path, executor: Executor, *, resume: bool = False) -> baseline._Bench:
-    plan = plans.from_flags(models="resnet50", backends=[CASE.backend, OTHER.backend], threads="1", rounds=4)
+def bench(folder: Path, executor: Executor, *, resume: bool = False) -> _Bench:
+    plan = from_flags(models="resnet50", backends=[CASE.backend, OTHER.backend], threads="1", rounds=4)
     limits = lambda _: Limits()  # noqa: E731
-    lab = runs.Lab(plan.budget, executor, limits, runs.Calibrations(executor, folder, limits))
-    return baseline._Bench(plan, folder, lab, {}, "profiler gate --resume", resume)
+    lab = Lab(plan.budget, executor, limits, Calibrations(executor, folder, limits))
+    return _Bench(plan, folder, lab, {}, "profiler gate --resume", resume)
 
 
 def test_a_stopped_gate_keeps_what_was_measured_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path, Executor(2.0, stop_at=3)).measure([CASE, OTHER], "")
     assert "continue with: profiler gate --resume" in capsys.readouterr().err
-    assert len(store.read(tmp_path).records) == 3
+    assert len(read(tmp_path).records) == 3
     found = bench(tmp_path, Executor(2.0), resume=True).measure([CASE, OTHER], "")
     assert sorted((r.case.key, r.round) for r in found.records) == sorted(
         (case.key, number) for case in (CASE, OTHER) for number in range(4)
@@ -380,16 +391,16 @@ def test_a_plan_is_measured_and_judged_in_real_processes(tmp_path: Path) -> None
         for number in range(5)
     ]
     written(tmp_path / "run", *stored)
-    baseline.update(tmp_path / "run", tmp_path / "baseline.jsonl")
+    update(tmp_path / "run", tmp_path / "baseline.jsonl")
 
-    verdicts = baseline.against(tmp_path / "baseline.jsonl", str(plan), 0.2, tmp_path / "gate")
+    verdicts = against(tmp_path / "baseline.jsonl", str(plan), 0.2, tmp_path / "gate")
 
     assert [verdict.status for verdict in verdicts] == ["regression", "pass", "error", "not comparable"]
     assert verdicts[0].change is not None
     assert verdicts[0].change.low > 5
     assert "fault=raise" in verdicts[2].reason
     assert "no reference ran" in verdicts[0].reason
-    first, again = store.read(tmp_path / "gate"), store.read(tmp_path / "gate" / baseline.AGAIN)
+    first, again = read(tmp_path / "gate"), read(tmp_path / "gate" / baseline.AGAIN)
     assert {record.case.backend for record in first.records} == {slow, fast, broken}
     assert {record.case.backend for record in again.records} == {slow}
 
@@ -399,26 +410,26 @@ def test_the_same_folder_is_not_written_twice(tmp_path: Path, stored: Run) -> No
     plan = tmp_path / "plan.toml"
     plan.write_text(f'models = "resnet50"\nthreads = 1\nbackends = "{CASE.backend}"\n')
     with pytest.raises(UserError, match="already holds a run"):
-        baseline.against(stored.path, str(plan), LIMIT, tmp_path / "gate")
+        against(stored.path, str(plan), LIMIT, tmp_path / "gate")
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.1, math.inf, math.nan])
 def test_a_limit_that_is_none_is_refused(stored: Run, limit: float) -> None:
     with pytest.raises(UserError, match="share above 0"):
-        baseline.against(stored.path, "quick", limit)
+        against(stored.path, "quick", limit)
 
 
 def test_a_largest_batch_is_the_one_of_the_stored_run(tmp_path: Path) -> None:
     asked = replace(CASE, batch_asked="max")
     base = written(tmp_path / "stored", *visited(replace(asked, batch=48), STEADY))
-    assert baseline._with_stored_batches([asked, CASE], base) == [replace(asked, batch=48), CASE]
+    assert _with_stored_batches([asked, CASE], base) == [replace(asked, batch=48), CASE]
 
 
 # --- the file
 
 
 def keys(file: Path) -> list[str]:
-    return [record.case.key for record in store.read(file).records]
+    return [record.case.key for record in read(file).records]
 
 
 def test_only_latencies_are_stored_and_read_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -426,8 +437,8 @@ def test_only_latencies_are_stored_and_read_back_to_the_last_bit(tmp_path: Path)
     half = record(CASE, Failure("crashed", "signal 11"), 5)
     memory = replace(record(CASE, Failure("error", "no memory")), measures="memory")
     run = written(tmp_path / "run", *good, half, memory, broken)
-    baseline.update(tmp_path / "run", tmp_path / "deep" / "baseline.jsonl")
-    again = store.read(tmp_path / "deep" / "baseline.jsonl")
+    update(tmp_path / "run", tmp_path / "deep" / "baseline.jsonl")
+    again = read(tmp_path / "deep" / "baseline.jsonl")
     assert again.records == (*good, half)
     assert again.notices == ()
     assert [dict(s.facts) | {"calibrations": None} for s in again.sessions] == [
@@ -441,11 +452,11 @@ def test_the_same_cases_are_replaced_and_the_others_kept(tmp_path: Path) -> None
     third = replace(CASE, batch=2)
     fresh = [record(case, measured(20.0), started="2026-03-01") for case in (OTHER, third)]
     written(tmp_path / "new", *fresh)
-    baseline.update(tmp_path / "old", file)
-    baseline.update(tmp_path / "new", file)
-    found = store.read(file)
+    update(tmp_path / "old", file)
+    update(tmp_path / "new", file)
+    found = read(file)
     assert found.records == (*visited(CASE, STEADY), *fresh)
-    owners = [baseline.session_of(found, one) for one in found.records]
+    owners = [session_of(found, one) for one in found.records]
     assert [str(owner.facts["started"])[:7] for owner in owners if owner] == ["2026-01"] * 5 + ["2026-03"] * 2
 
 
@@ -453,8 +464,8 @@ def test_sessions_without_visits_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "baseline.jsonl"
     for month in ("01", "02", "03"):
         written(tmp_path / month, record(CASE, measured(10.0), started=f"2026-{month}-01"))
-        baseline.update(tmp_path / month, file)
-    assert len(store.read(file).sessions) == 1
+        update(tmp_path / month, file)
+    assert len(read(file).sessions) == 1
 
 
 def elsewhere(tmp_path: Path) -> Path:
@@ -466,19 +477,19 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_another_machines_baseline_is_not_mixed_with_this_ones(tmp_path: Path) -> None:
     file = tmp_path / "baseline.jsonl"
     written(tmp_path / "run", *visited(CASE, STEADY))
-    baseline.update(tmp_path / "run", file)
+    update(tmp_path / "run", file)
     before = file.read_bytes()
     with pytest.raises(UserError, match=r"torch is '0\.1' here and .* there.*--replace"):
-        baseline.update(elsewhere(tmp_path), file)
+        update(elsewhere(tmp_path), file)
     assert file.read_bytes() == before
-    baseline.update(elsewhere(tmp_path), file, replace=True)
+    update(elsewhere(tmp_path), file, replace=True)
     assert set(keys(file)) == {OTHER.key}
 
 
 def test_a_run_without_a_latency_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "run", record(CASE, Failure("oom", "no room")))
     with pytest.raises(UserError, match="no latency to store"):
-        baseline.update(tmp_path / "run", tmp_path / "baseline.jsonl")
+        update(tmp_path / "run", tmp_path / "baseline.jsonl")
     assert not (tmp_path / "baseline.jsonl").exists()
 
 
@@ -487,7 +498,7 @@ def test_a_file_that_is_no_baseline_is_not_overwritten(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("model,latency_ms\nresnet50,3\n")
     with pytest.raises(UserError, match="is no baseline"):
-        baseline.update(tmp_path / "run", table)
+        update(tmp_path / "run", table)
     assert table.read_text().startswith("model")
 
 
@@ -506,10 +517,10 @@ def test_a_full_disk_leaves_the_old_baseline(tmp_path: Path) -> None:
     file = tmp_path / "baseline.jsonl"
     written(tmp_path / "old", *visited(CASE, STEADY))
     written(tmp_path / "new", *visited(OTHER, STEADY))
-    baseline.update(tmp_path / "old", file)
+    update(tmp_path / "old", file)
     before = file.read_bytes()
     with small_files(500), pytest.raises(UserError, match="cannot be written"):
-        baseline.update(tmp_path / "new", file)
+        update(tmp_path / "new", file)
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["baseline.jsonl", "new", "old"]
 
@@ -518,7 +529,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     written(tmp_path / "run", *visited(CASE, STEADY))
     (tmp_path / "way").write_text("in the")
     with pytest.raises(UserError, match="cannot be written"):
-        baseline.update(tmp_path / "run", tmp_path / "way" / "baseline.jsonl")
+        update(tmp_path / "run", tmp_path / "way" / "baseline.jsonl")
 
 
 # --- calibrations
@@ -529,10 +540,10 @@ def test_a_baseline_keeps_the_calibration_it_was_measured_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nominal: float, kept: dict[str, object]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    reference.store(runs.cache_folder(), NAME, CALIBRATION)
+    calibration.store(cache_folder(), NAME, CALIBRATION)
     written(tmp_path / "run", *visited(CASE, STEADY, nominal=nominal))
-    baseline.update(tmp_path / "run", tmp_path / "baseline.jsonl")
-    assert baseline.calibrations(store.read(tmp_path / "baseline.jsonl")) == kept
+    update(tmp_path / "run", tmp_path / "baseline.jsonl")
+    assert calibrations(read(tmp_path / "baseline.jsonl")) == kept
 
 
 def test_a_kept_calibration_outlives_the_cache_and_further_updates(
@@ -541,8 +552,8 @@ def test_a_kept_calibration_outlives_the_cache_and_further_updates(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     known = {NAME: {"repeats": 7, "nominal_ns": 1e6, "spread": 0.01, "visits": 5, "created": CALIBRATION.created}}
     written(tmp_path / "gate", *visited(CASE, STEADY), calibrations=known | {"odd": {"repeats": 1}})
-    baseline.update(tmp_path / "gate", tmp_path / "baseline.jsonl")
-    assert baseline.calibrations(store.read(tmp_path / "baseline.jsonl")) == {NAME: CALIBRATION}
+    update(tmp_path / "gate", tmp_path / "baseline.jsonl")
+    assert calibrations(read(tmp_path / "baseline.jsonl")) == {NAME: CALIBRATION}
 
 
 def test_the_new_run_uses_the_stored_calibration_and_measures_none(tmp_path: Path) -> None:
@@ -551,7 +562,7 @@ def test_the_new_run_uses_the_stored_calibration_and_measures_none(tmp_path: Pat
             return Failure("error", "calibrated anew")
 
     given = (Refusing(1.0), tmp_path, lambda _: Limits())
-    calibrations = baseline.StoredCalibrations({NAME: CALIBRATION}, *given)
+    calibrations = StoredCalibrations({NAME: CALIBRATION}, *given)
     assert calibrations.get(PLACE) == CALIBRATION
     assert calibrations.get(Placement(threads=2)) == Failure("error", "calibrated anew")
 
@@ -561,16 +572,16 @@ def test_the_new_run_uses_the_stored_calibration_and_measures_none(tmp_path: Pat
 
 def test_what_is_shown_of_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path / "run", *visited(CASE, STEADY), record(OTHER, measured(3.0)))
-    baseline.update(tmp_path / "run", tmp_path / "baseline.jsonl")
+    update(tmp_path / "run", tmp_path / "baseline.jsonl")
     capsys.readouterr()
-    baseline.show(tmp_path / "baseline.jsonl", json=True)
+    show(tmp_path / "baseline.jsonl", json=True)
     first, second = json.loads(capsys.readouterr().out)
     assert first["latency_ms"] == pytest.approx(10.0, rel=1e-3)
     assert first["latency_ci_low_ms"] < 10 < first["latency_ci_high_ms"]
     assert (first["visits"], first["host"], first["versions"]) == (5, host.key(), {"torch": "2.9"})
     assert first["started"] == "2026-01-01T00:00:00+00:00"
     assert (second["label"], second["latency_ci_low_ms"]) == (OTHER.label, None)
-    baseline.show(tmp_path / "baseline.jsonl")
+    show(tmp_path / "baseline.jsonl")
     # A narrow terminal folds cells.
     text = "".join(capsys.readouterr().out.split())
     assert all(shown in text for shown in ("10.0ms", "torch2.9", host.key(), "resnet50"))
@@ -578,4 +589,4 @@ def test_what_is_shown_of_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_no_baseline_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
-        baseline.show(tmp_path / "none.jsonl")
+        show(tmp_path / "none.jsonl")

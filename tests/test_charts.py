@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler import charts
+from profiler.analysis.fit import Fit, fit
+from profiler.analysis.frame import PROXIES
 from profiler.errors import UserError
-from profiler.fit import PROXIES, Fit, fit
+from profiler.report import charts, render
+from profiler.report.render import empty, save, svg
 
 RULES = ("", "d", "w", "dWr", "d1_w8_g8_r1")
 
@@ -49,7 +51,7 @@ def usual() -> dict[str, Any]:
 
 
 def specification(frame: pd.DataFrame, y: str = "latency_ms") -> dict[str, Any]:
-    return charts.specification(charts.latency(frame, fit(frame, y)))
+    return render.specification(charts.latency(frame, fit(frame, y)))
 
 
 def elements_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
@@ -254,18 +256,18 @@ def test_memory_is_drawn_where_it_was_measured() -> None:
 
 def test_nothing_measured_is_said_in_the_chart() -> None:
     frame = table(status="timeout", latency_ms=np.nan)
-    assert "Nothing to draw: none of the 15 cases has a measurement" in charts.svg(charts.latency(frame, fit(frame)))
+    assert "Nothing to draw: none of the 15 cases has a measurement" in svg(charts.latency(frame, fit(frame)))
 
 
 def test_no_fits_is_said_in_the_chart() -> None:
-    assert "Nothing to draw: the table has no measured case" in charts.svg(charts.latency(table(), []))
+    assert "Nothing to draw: the table has no measured case" in svg(charts.latency(table(), []))
 
 
 def test_files_need_nothing_else(tmp_path: Path) -> None:
     frame = table(("eager",))
     chart = charts.latency(frame, fit(frame))
     for name in ("new/chart.html", "chart.svg", "chart.png"):
-        charts.save(chart, tmp_path / name)
+        save(chart, tmp_path / name)
     page = (tmp_path / "new" / "chart.html").read_text(encoding="utf-8")
     elements = elements_of(page)
     assert [tag for tag, _ in elements].count("script") == 3
@@ -283,11 +285,11 @@ def test_files_need_nothing_else(tmp_path: Path) -> None:
 
 def test_a_name_cannot_leave_its_script(tmp_path: Path) -> None:
     frame = table(("eager",), model="</script><img src=x>")
-    charts.save(charts.latency(frame, fit(frame)), tmp_path / "chart.html")
+    save(charts.latency(frame, fit(frame)), tmp_path / "chart.html")
     assert "img" not in {tag for tag, _ in elements_of((tmp_path / "chart.html").read_text(encoding="utf-8"))}
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"chart\.pdf: a chart is written as \.html, \.png, \.svg"):
-        charts.save(charts.empty("no reason"), tmp_path / "chart.pdf")
+        save(empty("no reason"), tmp_path / "chart.pdf")
     assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from profiler import compare
-from profiler.cli import app
-from profiler.compare import Cost
+from profiler.analysis import compare
+from profiler.analysis.compare import Cost
+from profiler.cli.app import app
+from profiler.cli.compare import run
 from profiler.errors import UserError
 
 
@@ -143,7 +144,7 @@ def write(folder: Path, **frames: pd.DataFrame) -> list[Path]:
 
 def test_unlike_machines_are_named_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write(tmp_path, old=table(), new=table(factor=0.5, host="bbbb", cpu="Other CPU"))
-    compare.run(files, None, json=False)
+    run(files, None, json=False)
     said = capsys.readouterr().out
     assert "old and new were not measured on like machines: host aaaa / bbbb, cpu One CPU / Other CPU." in said
     assert "new / old" in said
@@ -151,13 +152,13 @@ def test_unlike_machines_are_named_and_compared(tmp_path: Path, capsys: pytest.C
 
 
 def test_like_machines_need_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    compare.run(write(tmp_path, old=table(), new=table()), None, json=False)
+    run(write(tmp_path, old=table(), new=table()), None, json=False)
     assert "not measured on like machines" not in capsys.readouterr().out
 
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write(tmp_path, old=table(n=2), new=table(n=2, factor=2.0))
-    compare.run(files, None, json=True)
+    run(files, None, json=True)
     (pair,) = json.loads(capsys.readouterr().out)["pairs"]
     assert pair["interval"] is None
     assert pair["mean"] == pytest.approx(2, rel=0.05)
@@ -179,7 +180,7 @@ def test_runs_that_cannot_be_compared_are_one_sentence(
     tmp_path: Path, frames: dict[str, pd.DataFrame], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        compare.run(write(tmp_path, **frames), None, json=False)
+        run(write(tmp_path, **frames), None, json=False)
 
 
 def test_the_command_line_reaches_it(tmp_path: Path) -> None:

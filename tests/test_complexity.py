@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from profiler import complexity as command
+from profiler.cli import models as command
 from profiler.errors import UserError
 from profiler.models import names, scale_to_flops
 from profiler.models.families import get

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from profiler import decision
-from profiler.decision import ALPHA, LOOKS, Rule
+from profiler.gate import decision
+from profiler.gate.decision import ALPHA, LOOKS, Rule
 
 LIMIT = Rule(0.05)
 TAU = math.log1p(LIMIT.tolerated)

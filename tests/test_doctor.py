@@ -13,17 +13,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from backends import devices
-from backends.base import Placement
-from profiler import doctor, selfcheck
-from profiler.cli import app
+from profiler.backends import devices
+from profiler.backends.base import Placement
+from profiler.cli import doctor
+from profiler.cli.app import app
 from profiler.errors import UserError
-from profiler.executors import LocalExecutor
-from profiler.nvml import Settings
-from profiler.records import Conditions, Failure, Measurement, Warmup
-from profiler.reference import Calls
-from profiler.selfcheck import Finding
-from profiler.worker import Reply
+from profiler.machine import device_checks
+from profiler.machine.bench import Finding
+from profiler.machine.device import settings_at_work
+from profiler.machine.host_checks import (
+    FREE_BYTES,
+    backend,
+    clock,
+    device_usable,
+    free_disk,
+    noise,
+    repeatability,
+    threads,
+    versions,
+)
+from profiler.machine.nvml import Settings
+from profiler.measure.timing import SAMPLE_NS
+from profiler.measure.visit import Reply
+from profiler.records.nominal import Calls
+from profiler.records.types import Conditions, Failure, Measurement, Warmup
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 
 MS = 1_000_000
 QUIET = Conditions(load=0.05, steal_s=0.0, stall_s=0.01, throttled_s=0.0)
@@ -55,12 +70,12 @@ def ticking(step, count=100):
 
 
 def test_a_sound_clock():
-    assert status(doctor.clock(ticking(40))) == ["pass", "pass"]
+    assert status(clock(ticking(40), SAMPLE_NS)) == ["pass", "pass"]
 
 
 def test_being_taken_off_the_core_is_not_the_clocks_fault():
     away = [reading + (5 * MS if i > 50 else 0) for i, reading in enumerate(ticking(40))]
-    assert status(doctor.clock(away)) == ["pass", "pass"]
+    assert status(clock(away, SAMPLE_NS)) == ["pass", "pass"]
 
 
 @given(st.lists(st.integers(1, 200), min_size=2, max_size=50), st.integers(1, 10**6), st.data())
@@ -68,7 +83,7 @@ def test_a_clock_that_goes_back_once_is_found(steps, back, data):
     readings = list(itertools.accumulate(steps))
     at = data.draw(st.integers(1, len(readings) - 1))
     broken = [*readings[:at], readings[at - 1] - back, *readings[at:]]
-    monotonic, _ = doctor.clock(broken)
+    monotonic, _ = clock(broken, SAMPLE_NS)
     assert monotonic.status == "fail"
     assert f"back by {back} ns" in monotonic.said
 
@@ -82,7 +97,7 @@ def test_a_clock_that_goes_back_once_is_found(steps, back, data):
     ],
 )
 def test_a_clock_that_cannot_time_a_sample_is_found(readings):
-    assert doctor.clock(readings)[1].status == "fail"
+    assert clock(readings, SAMPLE_NS)[1].status == "fail"
 
 
 @pytest.mark.parametrize(
@@ -95,14 +110,14 @@ def test_a_clock_that_cannot_time_a_sample_is_found(readings):
     ],
 )
 def test_each_kind_of_noise_is_named(change, loud):
-    assert doctor.noise(QUIET, 1.0, 2).status == "pass"
-    found = doctor.noise(replace(QUIET, **change), 1.0, 2)
+    assert noise(QUIET, 1.0, 2).status == "pass"
+    found = noise(replace(QUIET, **change), 1.0, 2)
     assert found.status == "fail"
     assert f"({loud})" in found.said
 
 
 def test_a_system_that_tells_nothing_is_not_called_quiet():
-    assert doctor.noise(Conditions(), 1.0, 2).status == "unverifiable"
+    assert noise(Conditions(), 1.0, 2).status == "unverifiable"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +131,7 @@ def test_a_system_that_tells_nothing_is_not_called_quiet():
     ],
 )
 def test_threads(seen, expected):
-    assert doctor.threads(seen).status == expected
+    assert threads(seen).status == expected
 
 
 def test_the_reference_must_repeat():
@@ -124,24 +139,24 @@ def test_the_reference_must_repeat():
         return Calls([ns] * 8, crowded)
 
     steady = [calls(5 * MS), calls(5 * MS + 1000), calls(5 * MS)]
-    assert doctor.repeatability(steady).status == "pass"
-    assert doctor.repeatability([*steady[:2], calls(9 * MS)]).status == "fail"
-    assert "waited for a core" in doctor.repeatability([calls(5 * MS, crowded=True)] * 3).said
-    assert doctor.repeatability(Failure("crashed", "killed")) == Finding("reference", "fail", "killed")
+    assert repeatability(steady).status == "pass"
+    assert repeatability([*steady[:2], calls(9 * MS)]).status == "fail"
+    assert "waited for a core" in repeatability([calls(5 * MS, crowded=True)] * 3).said
+    assert repeatability(Failure("crashed", "killed")) == Finding("reference", "fail", "killed")
 
 
 def test_free_disk(tmp_path):
-    assert doctor.free_disk(tmp_path, doctor.FREE_BYTES).status == "pass"
-    full = doctor.free_disk(tmp_path, doctor.FREE_BYTES - 1)
+    assert free_disk(tmp_path, FREE_BYTES).status == "pass"
+    full = free_disk(tmp_path, FREE_BYTES - 1)
     assert full.status == "fail"
     assert "make room" in full.said
-    assert "GiB are free" in doctor.free_disk(tmp_path / "not" / "there" / "yet").said
+    assert "GiB are free" in free_disk(tmp_path / "not" / "there" / "yet").said
 
 
 def test_versions():
-    assert doctor.versions({"torch": "2.6"}).status == "pass"
-    assert doctor.versions({}).status == "fail"
-    both = doctor.versions({"torch": "2.6", "onnxruntime": "1", "onnxruntime-gpu": "1"})
+    assert versions({"torch": "2.6"}).status == "pass"
+    assert versions({}).status == "fail"
+    both = versions({"torch": "2.6", "onnxruntime": "1", "onnxruntime-gpu": "1"})
     assert "overwrite each other" in both.said
     assert both.status == "fail"
 
@@ -158,7 +173,7 @@ def test_versions():
     ],
 )
 def test_backends(outcome, expected, words):
-    found = doctor.backend("onnxruntime", outcome)
+    found = backend("onnxruntime", outcome)
     assert found.status == expected
     assert words in found.said
 
@@ -191,9 +206,9 @@ def machine(monkeypatch):
     def install(**answers):
         monkeypatch.setattr(doctor, "LocalExecutor", lambda: Scripted(**answers))
         monkeypatch.setattr(doctor, "_rest", lambda _seconds: QUIET)
-        monkeypatch.setattr(doctor, "clock", lambda _readings: doctor_clock(ticking(40)))
+        monkeypatch.setattr(doctor, "clock", lambda _readings, sample_ns: doctor_clock(ticking(40), sample_ns))
 
-    doctor_clock = doctor.clock
+    doctor_clock = clock
     return install
 
 
@@ -254,7 +269,7 @@ def test_an_accelerator_is_checked_by_itself(machine, capsys):
 def test_an_untested_platform_is_labelled(device, label, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "6.2" if label == "ROCm" else None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    finding = doctor.device_usable(doctor.device_reason(device))
+    finding = device_usable(doctor.device_reason(device))
     assert finding.status == "pass"
     assert f"untested on {label}" in finding.said
 
@@ -263,7 +278,7 @@ def test_an_untested_platform_is_labelled(device, label, monkeypatch):
 def test_cpu_and_cuda_carry_no_such_label(device, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    assert doctor.device_usable(doctor.device_reason(device)).said == f"torch computes on {device}"
+    assert device_usable(doctor.device_reason(device)).said == f"torch computes on {device}"
 
 
 def test_settings_are_reported_and_fail_nothing(machine, capsys):
@@ -313,7 +328,7 @@ def test_settings_are_read_while_the_device_works():
         order.append("read")
         return SETTINGS
 
-    assert selfcheck.settings_at_work(Working(), read, lambda _seconds: order.append("sleep")) == SETTINGS
+    assert settings_at_work(Working(), read, lambda _seconds: order.append("sleep")) == SETTINGS
     assert order == ["work", "sleep", "read", "sync"]
 
 
@@ -335,15 +350,15 @@ def test_real_processes_answer():
     """The functions that run in processes of their own, in such processes."""
     executor = LocalExecutor()
     try:
-        asked, told, busy = executor.call(doctor.use_threads, 1, 60.0, doctor.Limits())
+        asked, told, busy = executor.call(doctor.use_threads, 1, 60.0, Limits())
         outcome = doctor._visited("eager", Placement("cpu"), executor)
         nowhere = doctor._visited("eager", Placement("xpu"), executor)
     finally:
         executor.close()
     assert (asked, told) == (1, 1)
     assert 0 < busy < 1.25
-    assert doctor.backend("eager", outcome).status == "pass"
-    assert doctor.backend("eager", nowhere).status == "unverifiable"
+    assert backend("eager", outcome).status == "pass"
+    assert backend("eager", nowhere).status == "unverifiable"
 
 
 def test_a_check_that_raises_has_failed():
@@ -351,7 +366,7 @@ def test_a_check_that_raises_has_failed():
         def __getattr__(self, name):
             raise RuntimeError("device-side assert triggered\nmore")
 
-    findings = selfcheck.run_checks(Broken(), None, "no driver", sleep=lambda _seconds: None)
+    findings = device_checks.run_checks(Broken(), None, "no driver", sleep=lambda _seconds: None)
     assert {f.said for f in findings if f.status == "fail"} == {"the check itself failed: device-side assert triggered"}
     assert len([f for f in findings if f.status == "fail"]) == 6
 

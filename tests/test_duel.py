@@ -8,12 +8,12 @@ from itertools import count
 
 import pytest
 
-from backends.base import Placement
-from profiler import decision, duel
-from profiler.decision import Rule
-from profiler.executors import LocalExecutor
-from profiler.records import Case, Failure
-from profiler.worker import Limits
+from profiler.backends.base import Placement
+from profiler.gate import blocks, decision
+from profiler.gate.decision import Rule
+from profiler.records.types import Case, Failure
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 
 MS = 1_000_000
 RULE = Rule(0.05)
@@ -27,7 +27,7 @@ class Machine:
         self.slowness = slowness
         self.order: list[str] = []
 
-    def slot(self, name: str, forward_s: float) -> duel.Slot:
+    def slot(self, name: str, forward_s: float) -> blocks.Slot:
         def run() -> list[float]:
             self.order.append(name)
             times = []
@@ -45,12 +45,12 @@ class Machine:
 
 def _trial(
     machine: Machine, ratio: float, flip: Callable[[], bool], rule: Rule = RULE, seconds: float = 1e9
-) -> duel.Trial:
+) -> blocks.Trial:
     old, new = machine.slot("A", 0.005), machine.slot("B", 0.005 * ratio)
-    return duel.collect(old, new, rule, flip, seconds, machine.clock)
+    return blocks.collect(old, new, rule, flip, seconds, machine.clock)
 
 
-def _change(trial: duel.Trial) -> float:
+def _change(trial: blocks.Trial) -> float:
     return decision.change(trial.ratios).estimate
 
 
@@ -64,8 +64,8 @@ def test_blocks_are_abba_or_baab_by_the_coin() -> None:
 
 
 def test_the_coin_is_fair_and_repeats_by_its_seed() -> None:
-    tosses = [duel.coin(5)() for _ in range(1)]
-    coin, again = duel.coin(5), duel.coin(5)
+    tosses = [blocks.coin(5)() for _ in range(1)]
+    coin, again = blocks.coin(5), blocks.coin(5)
     many = [coin() for _ in range(1000)]
     assert many == [again() for _ in range(1000)]
     assert many[:1] == tosses
@@ -73,7 +73,7 @@ def test_the_coin_is_fair_and_repeats_by_its_seed() -> None:
 
 
 def test_a_slow_down_is_found_at_the_first_look() -> None:
-    trial = _trial(Machine(lambda _: 1.0), 1.10, duel.coin(0))
+    trial = _trial(Machine(lambda _: 1.0), 1.10, blocks.coin(0))
     assert len(trial.blocks) == 10
     assert _change(trial) == pytest.approx(0.10)
     assert decision.decide(trial.ratios, RULE) == "regression"
@@ -82,7 +82,7 @@ def test_a_slow_down_is_found_at_the_first_look() -> None:
 
 
 def test_a_drift_cancels() -> None:
-    trial = _trial(Machine(lambda s: 1.0 + 0.05 * s), 1.0, duel.coin(0))
+    trial = _trial(Machine(lambda s: 1.0 + 0.05 * s), 1.0, blocks.coin(0))
     assert _change(trial) == pytest.approx(0.0, abs=1e-3)
 
 
@@ -93,15 +93,15 @@ def test_a_hog_in_step_with_the_slots_biases_nothing_in_random_order_and_everyth
     def slot() -> list[float]:
         return [5e6 * (1.5 if next(number) % 2 else 1.0)] * 8
 
-    trial = duel.collect(slot, slot, whole, duel.coin(3))
+    trial = blocks.collect(slot, slot, whole, blocks.coin(3))
     assert abs(_change(trial)) < 0.005
-    fixed = duel.Trial(tuple(_fixed_block(slot, slot) for _ in range(80)), 0.0)
+    fixed = blocks.Trial(tuple(_fixed_block(slot, slot) for _ in range(80)), 0.0)
     assert _change(fixed) == pytest.approx(0.5)
 
 
-def _fixed_block(a: duel.Slot, b: duel.Slot) -> duel.Block:
+def _fixed_block(a: blocks.Slot, b: blocks.Slot) -> blocks.Block:
     first, second, third, fourth = a(), b(), a(), b()
-    return duel.Block(candidate_first=False, baseline_ns=(*first, *third), candidate_ns=(*second, *fourth))
+    return blocks.Block(candidate_first=False, baseline_ns=(*first, *third), candidate_ns=(*second, *fourth))
 
 
 def test_time_that_is_used_up_ends_before_the_next_look() -> None:
@@ -116,7 +116,7 @@ def test_time_that_is_used_up_ends_before_the_next_look() -> None:
 
 def test_a_slot_outlasts_20_ms_and_has_8_samples() -> None:
     for forward in (1_000, 100_000, 2 * MS, 50 * MS):
-        shape = duel.slot_shape(forward, settle=1)
+        shape = blocks.slot_shape(forward, settle=1)
         assert shape.samples >= 8
         assert shape.samples * shape.calls * forward >= 20 * MS
 
@@ -127,10 +127,10 @@ def _fake(ms: float, fault: str = "") -> Case:
 
 def test_two_fakes_in_one_fresh_process() -> None:
     executor = LocalExecutor()
-    job = duel.Job(_fake(1.0), _fake(1.2), RULE, seed=1, seconds=60.0)
-    trial = executor.call(duel.duel, job, 60.0, Limits())
+    job = blocks.Job(_fake(1.0), _fake(1.2), RULE, seed=1, seconds=60.0)
+    trial = executor.call(blocks.duel, job, 60.0, Limits())
     executor.close()
-    assert isinstance(trial, duel.Trial)
+    assert isinstance(trial, blocks.Trial)
     assert decision.decide(trial.ratios, RULE) == "regression"
     assert _change(trial) == pytest.approx(0.2, abs=0.05)
     assert set(trial.facts) == {"baseline", "candidate"}
@@ -139,8 +139,8 @@ def test_two_fakes_in_one_fresh_process() -> None:
 
 def test_a_side_that_cannot_be_loaded_is_a_failure() -> None:
     executor = LocalExecutor()
-    job = duel.Job(_fake(1.0), _fake(1.0, ",fault=unavailable"), RULE, seed=1, seconds=60.0)
-    trial = executor.call(duel.duel, job, 60.0, Limits())
+    job = blocks.Job(_fake(1.0), _fake(1.0, ",fault=unavailable"), RULE, seed=1, seconds=60.0)
+    trial = executor.call(blocks.duel, job, 60.0, Limits())
     executor.close()
     assert isinstance(trial, Failure)
     assert "unavailable" in trial.reason

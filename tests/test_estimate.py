@@ -11,30 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from backends.base import Placement
-from profiler.estimate import (
-    ENOUGH,
-    LATEST,
-    Levels,
-    case_estimate,
+from profiler.backends.base import Placement
+from profiler.records.disturbance import ENOUGH, LATEST, Levels, level_of, quiet_blocks, quiet_level, recalibrated
+from profiler.records.estimate import case_estimate, disturbed, nearness, normalised_blocks, visit_estimate
+from profiler.records.intervals import (
     clipped,
-    disturbed,
     effective_number,
     effective_samples,
-    level_of,
-    nearness,
-    normalised_blocks,
     percentiles,
-    quiet_blocks,
-    quiet_level,
-    recalibrated,
     sequential_interval,
     supports,
     trimmed_interval,
-    visit_estimate,
     weighted_interval,
 )
-from profiler.records import Conditions, Measurement, Warmup
+from profiler.records.types import Conditions, Measurement, Warmup
 
 
 def visit(

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from profiler.executors import LocalExecutor
-from profiler.records import Failure
-from profiler.worker import Limits, failure
+from profiler.records.types import Failure
+from profiler.run.child import Limits, failure
+from profiler.run.processes import LocalExecutor
 
 NO_LIMITS = Limits()
 
@@ -157,7 +157,7 @@ def test_pinning(executor: LocalExecutor) -> None:
 def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     program = (
-        "from profiler.executors import LocalExecutor; from profiler.worker import Limits\n"
+        "from profiler.run.processes import LocalExecutor; from profiler.run.child import Limits\n"
         "from tests.test_executors import hang\n"
         f"LocalExecutor().call(hang, {str(pids)!r}, 600, Limits())"
     )

@@ -13,9 +13,22 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from profiler import fit as module
+from profiler.analysis import fit as module
+from profiler.analysis.fit import fit
+from profiler.analysis.frame import latency_column, rows_of, unit_of
+from profiler.analysis.regression import (
+    bca_interval,
+    fisher_interval,
+    non_negative_fit,
+    precision_weights,
+    resample_weights,
+    slope_interval,
+    weighted_correlations,
+)
+from profiler.cli.fit import run
 from profiler.errors import UserError
-from profiler.fit import fit, full_sentence
+from profiler.report.console import print_fits
+from profiler.report.words import full_sentence, outliers_sentence, rates, rates_sentence
 
 ZOO = Path(__file__).parent / "data" / "pycls_v100.csv"
 
@@ -110,29 +123,29 @@ def test_fishers_interval_is_scipys(r: float, n: int) -> None:
     bent = flat**2 - (flat**2).mean()
     y = r * flat / np.linalg.norm(flat) + np.sqrt(1 - r * r) * bent / np.linalg.norm(bent)
     theirs = stats.pearsonr(flat, y).confidence_interval(0.95)
-    assert module.fisher_interval(r, n) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+    assert fisher_interval(r, n) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
 
 
 def test_three_networks_say_nothing_about_r() -> None:
-    assert module.fisher_interval(0.9, 3) == (-1.0, 1.0)
+    assert fisher_interval(0.9, 3) == (-1.0, 1.0)
 
 
 @given(weights=st.lists(st.integers(0, 4), min_size=12, max_size=12).filter(lambda w: np.count_nonzero(w) > 2))
 def test_a_weighting_is_the_correlation_of_repeated_rows(weights: list[int]) -> None:
     frame = networks(n=12)
     x, y = frame["acts"].to_numpy(), frame["latency_ms"].to_numpy()
-    found = module.weighted_correlations(x, y, np.array([weights], dtype=float))[0]
+    found = weighted_correlations(x, y, np.array([weights], dtype=float))[0]
     repeated = np.corrcoef(np.repeat(x, weights), np.repeat(y, weights))[0, 1]
     assert found == pytest.approx(repeated, abs=1e-6)
 
 
 def test_a_resample_of_one_network_has_no_correlation() -> None:
     x = np.array([1.0, 2.0, 3.0])
-    assert np.isnan(module.weighted_correlations(x, x, np.array([[0.0, 3.0, 0.0]]))[0])
+    assert np.isnan(weighted_correlations(x, x, np.array([[0.0, 3.0, 0.0]]))[0])
 
 
 def test_rows_of_one_network_are_drawn_together() -> None:
-    weights = module.resample_weights(np.array([0, 0, 1, 2, 2]), 50, seed=1)
+    weights = resample_weights(np.array([0, 0, 1, 2, 2]), 50, seed=1)
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 3] == weights[:, 4]).all()
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
@@ -149,7 +162,7 @@ def test_the_slope_interval_holds_the_slope(spread: str, noise: str) -> None:
     for _ in range(1000):
         x = rng.uniform(1, 50, 40) if spread == "even" else np.exp(rng.uniform(0, np.log(50), 40))
         y = 3 + 2 * x + rng.normal(size=40) * (2 if noise == "constant" else 0.2 * x)
-        found = module.slope_interval(x, y)
+        found = slope_interval(x, y)
         assert found is not None
         hits += found[1][0] <= 2 <= found[1][1]
     assert 930 <= hits <= 970
@@ -165,10 +178,10 @@ def test_the_interval_of_r_holds_r(kind: str) -> None:
         x, e = rng.normal(size=(2, n))
         y = true * x + np.sqrt(1 - true**2) * e
         r = float(np.corrcoef(x, y)[0, 1])
-        low, high = module.fisher_interval(r, n)
+        low, high = fisher_interval(r, n)
         if kind == "bootstrap":
-            draws = module.weighted_correlations(x, y, module.resample_weights(each, 1000, seed))
-            low, high = module.bca_interval(r, draws, module.weighted_correlations(x, y, 1 - np.eye(n)))
+            draws = weighted_correlations(x, y, resample_weights(each, 1000, seed))
+            low, high = bca_interval(r, draws, weighted_correlations(x, y, 1 - np.eye(n)))
         hits += low <= true <= high
     # 95% less what the bootstrap is known to lose at this size, and three standard errors of 500 trials.
     assert (0.92 if kind == "fisher" else 0.90) <= hits / times <= 0.98
@@ -212,14 +225,14 @@ def test_two_terms_predict_families_of_the_published_table_unseen() -> None:
 def test_two_terms_are_found_exactly_without_noise(t0: float, per_acts: float, per_flops: float) -> None:
     frame = networks()
     acts, flops = (frame["acts"] / 1e6).to_numpy(), (frame["flops"] / 1e9).to_numpy()
-    found = module.non_negative_fit(np.column_stack([acts, flops]), t0 + per_acts * acts + per_flops * flops)
+    found = non_negative_fit(np.column_stack([acts, flops]), t0 + per_acts * acts + per_flops * flops)
     assert found == pytest.approx([t0, per_acts, per_flops], rel=1e-6, abs=1e-6)
 
 
 def test_no_term_is_negative() -> None:
     frame = networks()
     acts, flops = (frame["acts"] / 1e6).to_numpy(), (frame["flops"] / 1e9).to_numpy()
-    found = module.non_negative_fit(np.column_stack([acts, flops]), np.maximum(0.1, 50 - 0.4 * acts))
+    found = non_negative_fit(np.column_stack([acts, flops]), np.maximum(0.1, 50 - 0.4 * acts))
     assert (found >= 0).all()
 
 
@@ -232,7 +245,7 @@ def test_a_held_out_network_does_not_predict_itself() -> None:
     errors = []
     for i in range(len(y)):
         rest = np.arange(len(y)) != i
-        t0, a, f = module.non_negative_fit(np.column_stack([acts[rest], flops[rest]]), y[rest])
+        t0, a, f = non_negative_fit(np.column_stack([acts[rest], flops[rest]]), y[rest])
         errors.append(abs(t0 + a * acts[i] + f * flops[i] - y[i]) / y[i])
     assert model is not None
     assert model.loo_mape == pytest.approx(np.mean(errors))
@@ -302,8 +315,8 @@ def test_a_weighted_line_is_that_of_statsmodels() -> None:
     line, alike = one.line("acts"), pooled(frame).line("acts")
     x, y = (frame["acts"] / 1e6).to_numpy(), frame["latency_ms"].to_numpy()
     spread = np.log(frame["latency_ci_high_ms"] / frame["latency_ci_low_ms"]).to_numpy() / 3.92
-    t0, a, f = module.non_negative_fit(np.column_stack([x, frame["flops"] / 1e9]), y)
-    weights = module.precision_weights(spread, (t0 + a * x + f * frame["flops"].to_numpy() / 1e9) / y - 1) / y**2
+    t0, a, f = non_negative_fit(np.column_stack([x, frame["flops"] / 1e9]), y)
+    weights = precision_weights(spread, (t0 + a * x + f * frame["flops"].to_numpy() / 1e9) / y - 1) / y**2
     theirs = sm.WLS(y, sm.add_constant(x), weights=weights).fit(cov_type="HC3")
     assert line is not None
     assert alike is not None
@@ -339,30 +352,30 @@ def test_a_network_far_from_the_model_is_named() -> None:
     one = pooled(frame)
     assert [out.network for out in one.outliers] == ["net7"]
     assert one.outliers[0].excess == pytest.approx(0.6, abs=0.15)
-    assert "Far from the two-term model: net7 +" in str(module.outliers_sentence(one))
+    assert "Far from the two-term model: net7 +" in str(outliers_sentence(one))
     assert pooled(networks(noise=0.02)).outliers == ()
 
 
 def test_slopes_are_told_as_speeds() -> None:
     frame = networks(noise=0, precision="fp32", batch=8)
-    found = module.rates(pooled(frame))
+    found = rates(pooled(frame))
     assert found is not None
     # 0.5 ms for a million activations of each of 8 images: 16 activations a nanosecond.
     assert found.acts_per_s == pytest.approx(16e9, rel=1e-3)
     assert found.flops_per_s == pytest.approx(4e12, rel=1e-3)
-    said = str(module.rates_sentence(pooled(frame)))
+    said = str(rates_sentence(pooled(frame)))
     assert "16.0 G activations/s, 64.0 GB/s written once; 4.00 TF/s of multiply-adds" in said
 
 
 def test_what_is_no_time_has_no_speeds() -> None:
     frame = networks().rename(columns={"latency_ms": "peak_mib"})
-    assert module.rates(pooled(frame, "peak_mib")) is None
+    assert rates(pooled(frame, "peak_mib")) is None
 
 
 def test_a_term_of_zero_has_no_speed() -> None:
     frame = networks(noise=0)
     frame["latency_ms"] = 1 + frame["acts"] / 1e6
-    found = module.rates(pooled(frame))
+    found = rates(pooled(frame))
     assert found is not None
     assert found.flops_per_s is None or found.flops_per_s > 1e15
 
@@ -425,7 +438,7 @@ def test_rows_of_a_group_are_found_again() -> None:
     frame = pd.concat([networks(threads=1.0), networks(threads=2.0)])
     groups = [one.group for one in fit(frame) if one.family is None]
     assert groups == [{"backend": "eager", "threads": "1"}, {"backend": "eager", "threads": "2"}]
-    assert all(len(module.rows_of(frame, group)) == 24 for group in groups)
+    assert all(len(rows_of(frame, group)) == 24 for group in groups)
 
 
 def test_failed_and_empty_rows_are_left_out_and_named() -> None:
@@ -529,9 +542,9 @@ def test_bad_tables_are_one_sentence(change: object, said: str) -> None:
 
 def test_the_latency_column_is_found() -> None:
     frame = networks()
-    assert module.latency_column(frame.assign(latency_raw_ms=1), None) == "latency_ms"
-    assert module.latency_column(pd.read_csv(ZOO), None) == "infer_ms"
-    assert module.latency_column(frame, "params") == "params"
+    assert latency_column(frame.assign(latency_raw_ms=1), None) == "latency_ms"
+    assert latency_column(pd.read_csv(ZOO), None) == "infer_ms"
+    assert latency_column(frame, "params") == "params"
 
 
 @pytest.mark.parametrize(
@@ -544,14 +557,14 @@ def test_the_latency_column_is_found() -> None:
 )
 def test_a_latency_column_that_is_not_there(columns: list[str], asked: str | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        module.latency_column(pd.DataFrame(columns=columns), asked)
+        latency_column(pd.DataFrame(columns=columns), asked)
 
 
 @pytest.mark.parametrize(
     ("column", "unit"), [("latency_ms", "ms"), ("infer (ms)", "ms"), ("epoch_s", "s"), ("latency", "")]
 )
 def test_units_are_read_off_names(column: str, unit: str) -> None:
-    assert module.unit_of(column) == unit
+    assert unit_of(column) == unit
 
 
 # --- The command ---
@@ -560,7 +573,7 @@ def test_units_are_read_off_names(column: str, unit: str) -> None:
 def test_json_is_strict_and_complete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     frame = pd.concat([networks(), networks(backend="broken", status="error", latency_ms=np.nan)])
     frame.to_csv(tmp_path / "table.csv", index=False)
-    module.run(tmp_path / "table.csv", json=True, y=None, chart=None)
+    run(tmp_path / "table.csv", json=True, y=None, chart=None)
 
     def no_constant(name: str) -> float:
         raise AssertionError(name)
@@ -574,7 +587,7 @@ def test_json_is_strict_and_complete(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_the_table_says_who_wins(capsys: pytest.CaptureFixture[str]) -> None:
-    module.run(ZOO, json=False, y="infer_ms", chart=None)
+    run(ZOO, json=False, y="infer_ms", chart=None)
     said = " ".join(capsys.readouterr().out.split())
     assert "Activations predict infer_ms best: r = 0.891" in said
     assert "over 36 networks; flops 0.808, parameters 0.757" in said
@@ -586,7 +599,7 @@ def test_nothing_is_cut_off_on_a_log_of_80_columns(brief: bool) -> None:
     frame = networks(backend="onnxruntime", device="cpu", precision="fp32", threads=16, batch=128, mode="infer")
     frame["latency_ms"] *= 12345.678
     console = Console(width=80, file=io.StringIO())
-    module.print_fits(fit(frame), console, brief=brief)
+    print_fits(fit(frame), console, brief=brief)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in said
     assert ("per family" in said) is not brief
@@ -597,12 +610,12 @@ def test_the_table_names_what_was_left_out(capsys: pytest.CaptureFixture[str], t
     frame = networks()
     frame.loc[5, ["status", "reason", "latency_ms"]] = ["oom", "needs [12] GB", np.nan]
     frame.to_csv(tmp_path / "t.csv", index=False)
-    module.run(tmp_path / "t.csv", json=False, y=None, chart=None)
+    run(tmp_path / "t.csv", json=False, y=None, chart=None)
     assert "Left out 1 case: net5 (oom: needs [12] GB)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command_writes_a_chart(tmp_path: Path) -> None:
-    module.run(ZOO, json=True, y=None, chart=tmp_path / "chart.svg")
+    run(ZOO, json=True, y=None, chart=tmp_path / "chart.svg")
     assert "Activations: r = 0.891" in (tmp_path / "chart.svg").read_text()
 
 
@@ -610,4 +623,4 @@ def test_the_command_writes_a_chart(tmp_path: Path) -> None:
 def test_files_that_are_no_table(tmp_path: Path, content: str) -> None:
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(UserError):
-        module.run(tmp_path / "t.csv", json=False, y=None, chart=None)
+        run(tmp_path / "t.csv", json=False, y=None, chart=None)

@@ -16,15 +16,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from backends.base import Placement
-from profiler import gate, host, verdicts
-from profiler.cli import app
-from profiler.decision import LOOKS, Rule
-from profiler.duel import Block, Trial
+from profiler.backends.base import Placement
+from profiler.cli.app import app
 from profiler.errors import UserError
-from profiler.gate import Bias, Pair, Verdict, judge
-from profiler.records import Case, Failure
-from profiler.subjects import Subject, parse, subjects
+from profiler.gate.bias import BIAS_FACTOR, Bias, Biases, measure_bias
+from profiler.gate.blocks import Block, Trial
+from profiler.gate.decision import LOOKS, Rule
+from profiler.gate.judge import judge
+from profiler.gate.subject import Pair, Subject, parse, subjects
+from profiler.gate.verdict import Status, Verdict, exit_code
+from profiler.machine import host
+from profiler.records.types import Case, Failure
+from profiler.report import verdicts
 
 RULE = Rule(0.05)
 FAKE = "regnety_200mf @fake:duration_ms="
@@ -122,7 +125,7 @@ def test_a_limit_finer_than_the_difference_between_processes_is_refused() -> Non
     assert (verdict.status, contest.seeds) == ("inconclusive", [])
     assert "finer than this machine can tell" in verdict.reason
     # The limit that the sentence names is accepted.
-    named = math.expm1(2 * gate.BIAS_FACTOR * bias.size)
+    named = math.expm1(2 * BIAS_FACTOR * bias.size)
     accepted = judge(_pair(), Scripted([_trial(0.0)]), Rule(named * 1.01), lambda: bias, seed=7)
     assert accepted.status == "pass"
 
@@ -130,7 +133,7 @@ def test_a_limit_finer_than_the_difference_between_processes_is_refused() -> Non
 def test_the_bias_is_what_the_noise_of_the_blocks_does_not_explain() -> None:
     assert Bias((0.01, -0.01, 0.01, -0.01, 0.01), (0.01,) * 5).size == 0.0
     assert Bias((0.02, -0.02, 0.02, -0.02, 0.02), (0.001,) * 5).size == pytest.approx(0.02, rel=0.01)
-    measured = gate.measure_bias(Scripted(own=[_trial(0.01, seed=s) for s in range(5)]), seed=0)
+    measured = measure_bias(Scripted(own=[_trial(0.01, seed=s) for s in range(5)]), seed=0)
     assert isinstance(measured, Bias)
     assert measured.size == pytest.approx(0.01, abs=0.001)
 
@@ -143,11 +146,11 @@ def test_a_bias_is_measured_once_and_kept(tmp_path: Path) -> None:
         return Bias((0.01,), (0.002,))
 
     for _ in range(2):
-        assert gate.Biases(tmp_path).get("here", measured) == Bias((0.01,), (0.002,))
-    gate.Biases(tmp_path).get("elsewhere", measured)
+        assert Biases(tmp_path).get("here", measured) == Bias((0.01,), (0.002,))
+    Biases(tmp_path).get("elsewhere", measured)
     assert len(made) == 2
     (tmp_path / "gate.json").write_text("{ half", encoding="utf-8")
-    gate.Biases(tmp_path).get("here", measured)
+    Biases(tmp_path).get("here", measured)
     assert len(made) == 3
 
 
@@ -175,8 +178,8 @@ def test_memory_of_a_device_is_what_its_allocator_gave() -> None:
 
 
 def test_the_exit_code_of_a_suite_is_its_gravest() -> None:
-    def code(*statuses: gate.Status) -> int:
-        return gate.exit_code([Verdict(_pair(), status, "") for status in statuses])
+    def code(*statuses: Status) -> int:
+        return exit_code([Verdict(_pair(), status, "") for status in statuses])
 
     assert code("pass") == 0
     assert code("pass", "inconclusive") == 3

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from profiler import models
-from profiler.fit import Fit, fit
-from profiler.growth import growth, paces, steps, theory
+from profiler.analysis.fit import Fit, fit
+from profiler.analysis.growth import growth, paces, steps, theory
 
 FACTORS = (0.5, 2.0, 4.0, 8.0)
 

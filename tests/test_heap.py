@@ -55,7 +55,7 @@ def test_returned_memory_leaves_the_resident_set() -> None:
 
 
 def test_without_glibc_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from profiler import heap
+    from profiler.machine import allocator
 
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert heap.keep_freed() == heap.return_freed() == "system"
+    assert allocator.keep_freed() == allocator.return_freed() == "system"

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.base import Placement
-from profiler import history, store
+from profiler.analysis import history
+from profiler.analysis.changepoints import LEAST_RUNS, LEVEL, _distances, _divergence, _divisions, change_points
+from profiler.backends.base import Placement
+from profiler.cli.history import run
 from profiler.errors import UserError
-from profiler.history import LEAST_RUNS, LEVEL, change_points
-from profiler.records import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.store import Journal
+from profiler.records.journal import Journal
+from profiler.records.reading import NAME
+from profiler.records.types import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "", 1.0, "fake", Placement(threads=1))
 OTHER = Case("resnet101", "", 1.0, "fake", Placement(threads=1))
@@ -42,10 +44,10 @@ def naive(values: list[float], tau: int, kappa: int) -> float:
 
 def test_the_divergence_is_that_of_its_definition() -> None:
     values = noisy(0, *[1.0] * 6, *[1.5] * 5)
-    divisions = list(zip(*history._divisions(len(values)), strict=True))
+    divisions = list(zip(*_divisions(len(values)), strict=True))
     assert min(tau for tau, _ in divisions) == min(kappa - tau for tau, kappa in divisions) == LEAST_RUNS
     assert len(divisions) == sum(range(1, len(values) - 2 * LEAST_RUNS + 2))
-    found = history._divergence(history._distances(np.array(values)))
+    found = _divergence(_distances(np.array(values)))
     assert found == pytest.approx([naive(values, tau, kappa) for tau, kappa in divisions])
 
 
@@ -128,11 +130,11 @@ def test_runs_are_put_in_the_order_of_their_times(runs: Path) -> None:
 
 
 def test_the_run_at_which_a_case_changed_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    history.run(runs, json=True)
+    run(runs, json=True)
     first, second = json.loads(capsys.readouterr().out)["cases"]
     assert [(change["index"], change["run"]) for change in first["changes"]] == [(7, "deep/run-4")]
     assert second["changes"] == []
-    history.run(runs)
+    run(runs)
     text = capsys.readouterr().out
     assert "machine aaaa: A CPU, Linux" in text
     assert text.count("from here") == 1
@@ -143,7 +145,7 @@ def test_a_change_of_every_case_points_at_the_machine(tmp_path: Path, capsys: py
     levels = noisy(1, *[10.0] * 7, *[11.5] * 5)
     for day, ms in enumerate(levels, 1):
         written(tmp_path / f"run-{day:02}", day, {CASE: ms, OTHER: 3 * ms})
-    history.run(tmp_path)
+    run(tmp_path)
     assert "every case changed at run-08" in capsys.readouterr().out
 
 
@@ -152,7 +154,7 @@ def test_machines_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[s
         written(tmp_path / f"run-{day}", day, {CASE: 10.0 * day}, key="bbbb" if day % 2 else "aaaa")
     found = history.histories(tmp_path)
     assert [(one.host, len(one.points)) for one in found] == [("aaaa", 6), ("bbbb", 6)]
-    history.run(tmp_path)
+    run(tmp_path)
     text = capsys.readouterr().out
     assert 0 <= text.index("machine aaaa") < text.index("machine bbbb")
 
@@ -165,7 +167,7 @@ def test_a_case_that_failed_is_in_its_history_with_its_status(
     (found,) = history.histories(tmp_path)
     assert [point.value for point in found.points] == [pytest.approx(10.0), None]
     assert [point.status for point in found.points] == ["unstable", "oom"]
-    history.run(tmp_path)
+    run(tmp_path)
     assert "oom" in capsys.readouterr().out
 
 
@@ -173,7 +175,7 @@ def test_a_run_that_cannot_be_read_is_said_and_left_out(tmp_path: Path, capsys: 
     written(tmp_path / "a", 1, {CASE: 10.0})
     (tmp_path / "b").mkdir()
     line = json.dumps({"kind": "session", "schema": SCHEMA + 1, "pid": 1, "facts": {}})
-    (tmp_path / "b" / store.NAME).write_text(line + "\n")
+    (tmp_path / "b" / NAME).write_text(line + "\n")
     assert len(history.histories(tmp_path)) == 1
     assert "upgrade latency-profiler" in capsys.readouterr().err
 
@@ -192,4 +194,4 @@ def test_what_cannot_be_shown_is_one_sentence(tmp_path: Path, column: str | None
     if column is not None:
         written(tmp_path / "a", 1, {CASE: 10.0})
     with pytest.raises(UserError, match=sentence):
-        history.run(tmp_path, y=column)
+        run(tmp_path, y=column)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler import measure
-from profiler.records import Budget
+from profiler.measure import timing as measure
+from profiler.records.types import Budget, Warmup
 
 MS = 1_000_000
 
@@ -233,7 +233,7 @@ def test_warm_up_ends_when_samples_stop_getting_faster() -> None:
 def test_warm_up_is_short_for_a_model_that_is_warm() -> None:
     clock = Clock()
     warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock)
-    assert warmup == measure.Warmup((10 * MS,) * 3, steady=True)
+    assert warmup == Warmup((10 * MS,) * 3, steady=True)
 
 
 def test_warm_up_gives_up_and_says_so() -> None:
@@ -247,13 +247,13 @@ def test_warm_up_gives_up_and_says_so() -> None:
 def test_warm_up_goes_on_until_the_devices_clock_stands_still() -> None:
     clock = Clock()
     warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock, lambda: clock.now >= 500 * MS)
-    assert warmup == measure.Warmup((10 * MS,) * 50, steady=True)
+    assert warmup == Warmup((10 * MS,) * 50, steady=True)
 
 
 def test_a_devices_clock_that_never_stands_still_is_given_up_and_said() -> None:
     clock = Clock()
     warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(warmup_s=0.5), clock, lambda: False)
-    assert warmup == measure.Warmup((10 * MS,) * 50, steady=False)
+    assert warmup == Warmup((10 * MS,) * 50, steady=False)
 
 
 def test_a_devices_clock_that_stands_still_makes_no_drifting_sample_steady() -> None:

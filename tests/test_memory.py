@@ -16,14 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import backends
-from backends.base import Placement
-from backends.onnxruntime import most_in_use
-from profiler import batch, memory, plan, store, table
+from profiler import backends
+from profiler.backends.base import Placement
+from profiler.backends.onnx_graph import most_in_use
 from profiler.errors import UserError
-from profiler.executors import LocalExecutor
-from profiler.records import Budget, Case, Conditions, Failure, Measurement, Memory, Record, Warmup
-from profiler.worker import Limits, Reply, Task, visit
+from profiler.measure import memory
+from profiler.measure.visit import Reply, Task, visit
+from profiler.plan.cases import expand
+from profiler.plan.read import from_flags, loads, to_toml
+from profiler.records import journal as store
+from profiler.records import table
+from profiler.records.columns import Row
+from profiler.records.reading import dump, parse, read
+from profiler.records.table import headline
+from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Memory, Record, Warmup
+from profiler.run import batch
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 
 MIB = 1 << 20
 CASE = Case("resnet50", "", 1.0, "fake:duration_ms=0.1", Placement())
@@ -178,7 +187,7 @@ def test_a_source_that_does_not_tell_is_missing_and_never_zero():
 
 
 def test_a_driver_that_is_not_there_tells_nothing(monkeypatch):
-    from profiler import nvml
+    from profiler.machine import nvml
 
     def fails(*_: object) -> None:
         raise nvml.NvmlError("no driver")
@@ -200,7 +209,7 @@ def test_a_driver_that_is_not_there_tells_nothing(monkeypatch):
     ],
 )
 def test_the_figure_that_is_read_first_is_of_the_device(sources, device, expected):
-    assert memory.headline(sources, device) == expected
+    assert headline(sources, device) == expected
 
 
 # --- rows ------------------------------------------------------------
@@ -212,11 +221,11 @@ def record(outcome: Any, number: int = 0, case: Case = CASE, **changes: Any) -> 
     return Record(case, None, 224, "h", number, "2026-01-01T00:00:00+00:00", 1.0, outcome, **changes)
 
 
-def row(tmp_path, *records: Record) -> table.Row:
+def row(tmp_path, *records: Record) -> Row:
     with store.Journal.open(tmp_path / "run", {"cases": [records[0].case]}) as journal:
         for one in records:
             journal.append(one)
-    (made,) = table.rows(store.read(tmp_path / "run"))
+    (made,) = table.rows(read(tmp_path / "run"))
     return made
 
 
@@ -245,7 +254,7 @@ def test_a_memory_visit_that_fails_leaves_the_latency_and_gives_its_reason(tmp_p
 
 def test_a_memory_record_survives_the_journal():
     original = record(Memory({"process": 1}, {"process": 2, "nvml": 3}, 4, {"cached": True}), measures="memory")
-    assert store.parse(store.dump(original)) == original
+    assert parse(dump(original)) == original
 
 
 # --- the arena of ONNX Runtime ------------------------------------------------------------
@@ -261,7 +270,7 @@ def test_the_arena_grows_with_the_batch():
     import numpy as np
     from torch import nn
 
-    from backends.base import Model
+    from profiler.backends.base import Model
 
     runtime, place = backends.get("onnxruntime"), Placement()
     model = Model(None, lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3)))
@@ -338,9 +347,9 @@ def test_on_the_cpu_only_a_limit_makes_a_batch_too_large():
 
 
 def test_max_goes_through_a_plan_and_leaves_the_keys_of_other_cases_alone():
-    made = plan.from_flags(models="resnet50", batches="max,4", backends="fake")
-    assert [(c.batch, c.batch_asked) for c in plan.expand(made, 1)] == [(1, "max"), (4, None)]
-    assert plan.loads(plan.to_toml(made)) == made
+    made = from_flags(models="resnet50", batches="max,4", backends="fake")
+    assert [(c.batch, c.batch_asked) for c in expand(made, 1)] == [(1, "max"), (4, None)]
+    assert loads(to_toml(made)) == made
     assert Case("resnet50", "", 1.0, "eager", Placement()).key == "05435cada46b"
     assert ASKED.key != CASE.key
 
@@ -348,13 +357,13 @@ def test_max_goes_through_a_plan_and_leaves_the_keys_of_other_cases_alone():
 def test_old_journals_are_read(tmp_path):
     import json
 
-    line = json.loads(store.dump(record(TIMED)))
+    line = json.loads(dump(record(TIMED)))
     for name in ("measures", "schema"):
         del line[name]
     for name in ("parts_ns", "device_ns"):
         del line["outcome"][name]
     del line["case"]["batch_asked"]
-    assert store.parse(json.dumps(line)) == record(TIMED)
+    assert parse(json.dumps(line)) == record(TIMED)
 
 
 def test_peaks_are_of_this_process():

@@ -14,14 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from backends.base import Placement
-from profiler import energy, plan, telemetry, worker
-from profiler.cli import app
-from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.run import Lab, Progress, one_visit
-from profiler.store import Run
-from profiler.table import rows
-from profiler.telemetry import Reading
+from profiler.backends.base import Placement
+from profiler.cli.app import app
+from profiler.machine import gpu as telemetry
+from profiler.machine.gpu import Reading
+from profiler.measure import energy, visit
+from profiler.plan.cases import notes
+from profiler.plan.read import from_flags
+from profiler.records.reading import Run
+from profiler.records.table import rows
+from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.run.lab import Lab, one_visit
+from profiler.run.schedule import Progress
 
 SOURCE = Path(__file__).parent / "native" / "nvml_stub.c"
 #: The stub answers `!15` after the last reading of a script, which ends the watching process: no test waits for time.
@@ -353,14 +357,14 @@ def test_where_nobody_tells_the_clock_nothing_is_waited_for(uuid, gpu):
 
 def test_a_visit_does_not_call_itself_warm_while_the_clock_moves(gpu, monkeypatch):
     """The fake forward is steady from its first sample: only the clock can keep it warming up."""
-    monkeypatch.setattr(worker.accelerator, "uuid", lambda _device: "GPU-bbbb")
+    monkeypatch.setattr(visit.accelerator, "uuid", lambda _device: "GPU-bbbb")
     monkeypatch.setattr(energy, "SECONDS", 0.01)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
 
     def is_steady(seconds, clock):
         gpu(clock=clock)
-        task = worker.Task(case, Budget(visit_s=0.01, warmup_s=seconds), None, None)
-        return worker.visit(task).outcome.warmup.steady
+        task = visit.Task(case, Budget(visit_s=0.01, warmup_s=seconds), None, None)
+        return visit.visit(task).outcome.warmup.steady
 
     assert not is_steady(0.7, " ".join(["1500", "1000"] * 30))
     assert is_steady(20.0, "300 1500")
@@ -432,10 +436,10 @@ def test_a_line_cut_off_by_a_kill_is_left_out():
 def test_a_visit_brings_home_what_its_gpu_did(gpu, monkeypatch):
     """A whole visit, its GPU told by the stub: a slow-down throughout, another process beside ours."""
     gpu(events="0x40", processes=f"{os.getpid()},4242")
-    monkeypatch.setattr(worker.accelerator, "uuid", lambda _device: "GPU-bbbb")
+    monkeypatch.setattr(visit.accelerator, "uuid", lambda _device: "GPU-bbbb")
     monkeypatch.setattr(energy, "SECONDS", 0.01)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
-    reply = worker.visit(worker.Task(case, Budget(visit_s=2.0, warmup_s=0.1), None, None))
+    reply = visit.visit(visit.Task(case, Budget(visit_s=2.0, warmup_s=0.1), None, None))
     found = reply.outcome.conditions
     assert found.gpu_readings >= 1
     assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 1)
@@ -459,11 +463,11 @@ def test_energy_takes_seconds_and_is_counted_in_the_first_round_alone():
 
 def test_a_visit_that_shall_not_count_energy_does_not(gpu, monkeypatch):
     gpu(energy="1000 2000")
-    monkeypatch.setattr(worker.accelerator, "uuid", lambda _device: "GPU-bbbb")
+    monkeypatch.setattr(visit.accelerator, "uuid", lambda _device: "GPU-bbbb")
     monkeypatch.setattr(energy, "measure", None)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
-    task = worker.Task(case, Budget(visit_s=0.01, warmup_s=0.1), None, None, energy=False)
-    assert worker.visit(task).outcome.energy_j is None
+    task = visit.Task(case, Budget(visit_s=0.01, warmup_s=0.1), None, None, energy=False)
+    assert visit.visit(task).outcome.energy_j is None
 
 
 CASE = Case("resnet50", "", 1.0, "eager", Placement("cuda:0"))
@@ -494,10 +498,10 @@ def test_a_row_says_that_the_gpu_slowed_itself_down():
 
 
 def test_a_plan_for_two_gpus_says_what_they_share():
-    two = plan.from_flags(models="resnet50", devices="cuda:0,cuda:1", backends="eager")
-    assert any("share this host's power" in note for note in plan.notes(two))
-    one = plan.from_flags(models="resnet50", devices="cpu,cuda:1", backends="eager")
-    assert not any("power" in note for note in plan.notes(one))
+    two = from_flags(models="resnet50", devices="cuda:0,cuda:1", backends="eager")
+    assert any("share this host's power" in note for note in notes(two))
+    one = from_flags(models="resnet50", devices="cpu,cuda:1", backends="eager")
+    assert not any("power" in note for note in notes(one))
 
 
 @pytest.mark.parametrize("flag", ["--device", "--devices"])

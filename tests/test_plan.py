@@ -8,19 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler import models, plan
+from profiler import models
 from profiler.errors import UserError
-from profiler.records import Budget
+from profiler.plan import cases, plan, read
+from profiler.plan import cases as cases_
+from profiler.plan.cases import complexities, notes
+from profiler.plan.duration import estimate_seconds
+from profiler.plan.read import BUILT_IN, FOLDER, digest, from_flags, load, loads, override, to_toml
+from profiler.records.types import Budget
 
 
 def errors(text: str) -> list[str]:
     with pytest.raises(UserError) as caught:
-        plan.loads(text, "p.toml")
+        loads(text, "p.toml")
     return str(caught.value).splitlines()
 
 
 def expand(text: str, usable_threads: int = 2):
-    return plan.expand(plan.loads(text), usable_threads)
+    return cases.expand(loads(text), usable_threads)
 
 
 # --- reading
@@ -31,17 +36,17 @@ def test_defaults():
     assert (case.scaling, case.factor, case.batch, case.mode) == ("", 1.0, 1, "infer")
     assert (case.placement.device, case.placement.precision, case.placement.threads) == ("cpu", "fp32", 6)
     assert [case.backend, *(c.backend for c in others)] == ["eager", "torchscript", "onnxruntime"]
-    assert plan.loads('models = "resnet50"').budget == Budget()
+    assert loads('models = "resnet50"').budget == Budget()
 
 
 def test_scalars_stand_for_lists():
     scalars = 'models = "resnet50"\nscalings = "w"\nfactors = 2\nthreads = 1\nbatches = 8'
     lists = 'models = ["resnet50"]\nscalings = ["w"]\nfactors = [2]\nthreads = [1]\nbatches = [8]'
-    assert plan.loads(scalars) == plan.loads(lists)
+    assert loads(scalars) == loads(lists)
 
 
 def test_units_in_the_budget_and_in_flops():
-    read = plan.loads(
+    read = loads(
         'models = "regnety_400mf"\nscalings = "w"\nflops = ["1.6GF", 800000000]\n'
         '[budget]\nvisit_s = "1500ms"\nwarmup_s = 2\nprecision = "2%"'
     )
@@ -50,7 +55,7 @@ def test_units_in_the_budget_and_in_flops():
 
 
 def test_fewer_rounds_than_the_fewest_lower_the_fewest():
-    read = plan.override(plan.load("quick"), rounds=1)
+    read = override(load("quick"), rounds=1)
     assert (read.budget.rounds, read.budget.min_rounds) == (1, 1)
 
 
@@ -112,31 +117,31 @@ def test_every_mistake_of_a_file_is_reported():
 
 def test_an_unknown_plan_lists_the_built_in_ones(tmp_path):
     with pytest.raises(UserError, match=r"no plan 'quik'.*quick, paper.*closest: quick"):
-        plan.load("quik")
+        load("quik")
     with pytest.raises(UserError, match="directory"):
-        plan.load(tmp_path)
+        load(tmp_path)
     (tmp_path / "bad.toml").write_bytes(b"\xff")
     with pytest.raises(UserError, match="not UTF-8"):
-        plan.load(tmp_path / "bad.toml")
+        load(tmp_path / "bad.toml")
 
 
 def test_a_file_without_a_name_is_called_after_its_path(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('models = "resnet50"')
-    assert plan.load(path).name == "mine"
-    assert plan.load(str(path)).models == ("resnet50",)
+    assert load(path).name == "mine"
+    assert load(str(path)).models == ("resnet50",)
 
 
 # --- flags
 
 
 def test_flags_say_what_a_file_says():
-    from_file = plan.loads(
+    from_file = loads(
         'models = "regnety_4.0gf"\nscalings = ["dWr", "w"]\nflops = ["8GF", "16GF"]\n'
         'backends = ["eager", "onnxruntime"]\nbatches = [1, 8]\nthreads = [1, 2]\n'
         'memory_formats = "channels_last"\nseed = 3\n[budget]\nprecision = "2%"\nrounds = 4'
     )
-    from_flags = plan.from_flags(
+    from_flags = read.from_flags(
         models="regnety_4.0gf",
         scalings="dWr, w",
         flops="8GF,16GF",
@@ -149,12 +154,12 @@ def test_flags_say_what_a_file_says():
         precision="2%",
         rounds=4,
     )
-    assert plan.digest(from_flags) == plan.digest(from_file)
-    assert plan.expand(from_flags, 2) == plan.expand(from_file, 2)
+    assert digest(from_flags) == digest(from_file)
+    assert cases.expand(from_flags, 2) == cases.expand(from_file, 2)
 
 
 def test_options_of_a_backend_keep_their_commas():
-    flags = plan.from_flags(models="resnet50", backends="eager,fake:duration_ms=1,seed=3,onnxruntime")
+    flags = from_flags(models="resnet50", backends="eager,fake:duration_ms=1,seed=3,onnxruntime")
     assert flags.backends == ("eager", "fake:duration_ms=1,seed=3", "onnxruntime")
 
 
@@ -170,17 +175,17 @@ def test_options_of_a_backend_keep_their_commas():
 )
 def test_a_mistake_in_a_flag_names_the_flag(flags, line):
     with pytest.raises(UserError, match=line):
-        plan.from_flags(**flags)
+        from_flags(**flags)
 
 
 def test_a_flag_replaces_the_key_in_every_sweep():
-    paper = plan.load("paper")
-    changed = plan.override(paper, devices="cuda", batches="1", flops="8GF", timeout_s="10s")
-    cases = plan.expand(changed, 2)
+    paper = load("paper")
+    changed = override(paper, devices="cuda", batches="1", flops="8GF", timeout_s="10s")
+    cases = cases_.expand(changed, 2)
     assert {(c.placement.device, c.batch) for c in cases} == {("cuda", 1)}
     assert {c.target_flops for c in cases} == {8_000_000_000}
     assert changed.budget == replace(paper.budget, timeout_s=10.0)
-    assert paper == plan.load("paper")
+    assert paper == load("paper")
 
 
 # --- cases
@@ -210,15 +215,15 @@ def test_overlapping_sweeps_measure_a_case_once():
 
 
 def test_a_sweep_inherits_the_top_and_its_flops_withdraw_inherited_factors():
-    read = plan.loads(
+    read = loads(
         'scalings = "w"\nfactors = [1, 2]\nbackends = "eager"\n[[sweep]]\nmodels = "regnety_400mf"\n'
         '[[sweep]]\nmodels = "regnety_4.0gf"\nflops = "8GF"'
     )
-    assert [(c.model, c.factor, c.target_flops) for c in plan.expand(read, 1)][:2] == [
+    assert [(c.model, c.factor, c.target_flops) for c in cases.expand(read, 1)][:2] == [
         ("regnety_400mf", 1.0, None),
         ("regnety_400mf", 2.0, None),
     ]
-    last = plan.expand(read, 1)[2]
+    last = cases.expand(read, 1)[2]
     assert (last.model, last.target_flops) == ("regnety_4.0gf", 8_000_000_000)
     assert models.complexity(models.resolve(last.model, last.scaling, last.factor)).flops == pytest.approx(
         8e9, rel=0.05
@@ -227,46 +232,44 @@ def test_a_sweep_inherits_the_top_and_its_flops_withdraw_inherited_factors():
 
 def test_a_rule_that_changes_nothing_is_measured_unscaled_and_noted():
     # 3, 4, 6 and 3 blocks times 1.05 are as many.
-    read = plan.loads('models = "resnet50"\nscalings = "d"\nfactors = 1.05\nbackends = "eager"')
-    (case,) = plan.expand(read, 1)
+    read = loads('models = "resnet50"\nscalings = "d"\nfactors = 1.05\nbackends = "eager"')
+    (case,) = cases.expand(read, 1)
     assert (case.scaling, case.factor) == ("", 1.0)
-    assert plan.notes(read) == ["resnet50 d x1.05 is the same network as resnet50: measured once"]
+    assert notes(read) == ["resnet50 d x1.05 is the same network as resnet50: measured once"]
 
 
 def test_two_ways_to_one_network_are_measured_once_and_noted():
-    read = plan.loads('models = "regnety_400mf"\nscalings = ["dWr", "d1_w8_g8_r1"]\nfactors = 2\nbackends = "eager"')
-    assert [case.scaling for case in plan.expand(read, 1)] == ["dWr"]
-    assert plan.notes(read) == [
-        "regnety_400mf d1_w8_g8_r1 x2 is the same network as regnety_400mf dWr x2: measured once"
-    ]
+    read = loads('models = "regnety_400mf"\nscalings = ["dWr", "d1_w8_g8_r1"]\nfactors = 2\nbackends = "eager"')
+    assert [case.scaling for case in cases.expand(read, 1)] == ["dWr"]
+    assert notes(read) == ["regnety_400mf d1_w8_g8_r1 x2 is the same network as regnety_400mf dWr x2: measured once"]
 
 
 def test_flops_far_from_those_asked_for_are_noted():
-    (note,) = plan.notes(plan.loads('models = "regnety_4.0gf"\nscalings = "w"\nfactors = 4'))
+    (note,) = notes(loads('models = "regnety_4.0gf"\nscalings = "w"\nfactors = 4'))
     assert note == "regnety_4.0gf w x4: 12.3GF, -22.9% from 4 times regnety_4.0gf; --flops 15.9GF solves for the factor"
 
 
 def test_a_target_that_the_grid_of_widths_misses_is_noted():
     # One block more or less: nothing lies between.
-    read = plan.loads('models = "resnet50"\nscalings = "d"\nflops = "4.2GF"\nbackends = "eager"')
-    (case,) = plan.expand(read, 1)
+    read = loads('models = "resnet50"\nscalings = "d"\nflops = "4.2GF"\nbackends = "eager"')
+    (case,) = cases.expand(read, 1)
     reached = models.complexity(models.resolve(case.model, case.scaling, case.factor)).flops
     off = reached / 4.2e9 - 1
     assert abs(off) > 0.02
-    assert plan.notes(read) == [f"resnet50 d 4.20GF: reached {reached / 1e9:.2f}GF ({off:+.1%})"]
+    assert notes(read) == [f"resnet50 d 4.20GF: reached {reached / 1e9:.2f}GF ({off:+.1%})"]
 
 
 def test_own_models_among_scaled_ones_stay_as_they_are():
-    read = plan.loads(
+    read = loads(
         'models = ["resnet50", "my.nets:small", "a/b.onnx"]\nbackends = "eager"\nscalings = "d"\nfactors = [1, 2]'
     )
-    assert [c.network for c in plan.expand(read, 1)] == [
+    assert [c.network for c in cases.expand(read, 1)] == [
         "resnet50",
         "resnet50 d x2",
         "my.nets:small",
         "a/b.onnx",
     ]
-    assert [note.partition(" is ")[0] for note in plan.notes(read)] == ["my.nets:small", "a/b.onnx"]
+    assert [note.partition(" is ")[0] for note in notes(read)] == ["my.nets:small", "a/b.onnx"]
 
 
 # --- writing
@@ -303,45 +306,45 @@ def plans(draw):
 
 @given(plans())
 def test_a_plan_survives_its_text(original):
-    text = plan.to_toml(original)
-    again = plan.loads(text)
+    text = to_toml(original)
+    again = loads(text)
     assert again == original
-    assert plan.digest(again) == plan.digest(original)
-    assert plan.to_toml(again) == text
+    assert digest(again) == digest(original)
+    assert to_toml(again) == text
 
 
 def test_the_digest_tells_meaning_from_words():
     text = 'models = "resnet50"\nbatches = 1'
-    same = plan.loads(f'name = "other"\ndescription = "words"\n{text}')
-    assert plan.digest(plan.loads(text)) == plan.digest(same) == plan.digest(plan.loads('models = ["resnet50"]'))
+    same = loads(f'name = "other"\ndescription = "words"\n{text}')
+    assert digest(loads(text)) == digest(same) == digest(loads('models = ["resnet50"]'))
     changes = ["batches = 2", "seed = 1", "[budget]\nrounds = 4"]
-    digests = {plan.digest(plan.loads(f'models = "resnet50"\n{change}')) for change in changes}
-    assert len(digests - {plan.digest(plan.loads(text))}) == 3
+    digests = {digest(loads(f'models = "resnet50"\n{change}')) for change in changes}
+    assert len(digests - {digest(loads(text))}) == 3
 
 
 # --- built-in plans and the guess at their time
 
 
-@pytest.mark.parametrize("name", plan.BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_plans_load_and_every_network_exists(name):
-    read = plan.load(name)
-    cases = plan.expand(read, 2)
+    read = load(name)
+    cases = cases_.expand(read, 2)
     assert read.name == name
     assert set(read.description) <= set(string.printable)
-    assert all(counted is not None for counted in plan.complexities(cases).values())
-    assert set(plan.BUILT_IN) == {path.stem for path in Path(plan.FOLDER).glob("*.toml")}
+    assert all(counted is not None for counted in complexities(cases).values())
+    assert set(BUILT_IN) == {path.stem for path in Path(FOLDER).glob("*.toml")}
 
 
 def test_the_quick_plan_fits_five_minutes():
-    quick = plan.load("quick")
-    cases = plan.expand(quick, 2)
+    quick = load("quick")
+    cases = cases_.expand(quick, 2)
     assert {c.model for c in cases} == {"efficientnet_b0", "regnety_200mf"}
-    assert plan.estimate_seconds(cases, plan.complexities(cases), quick.budget) < 300
+    assert estimate_seconds(cases, complexities(cases), quick.budget) < 300
 
 
 def test_the_paper_plan_reaches_its_sizes():
-    cases = plan.expand(plan.load("paper"), 2)
-    counted = plan.complexities(cases)
+    cases = cases_.expand(load("paper"), 2)
+    counted = complexities(cases)
     largest = {c.model: max(counted[o.key].flops for o in cases if o.model == c.model) for c in cases}
     assert {m: round(f / 1e9) for m, f in largest.items() if m.endswith("4.0gf")} == {
         "regnety_4.0gf": 16,
@@ -352,9 +355,9 @@ def test_the_paper_plan_reaches_its_sizes():
 
 def test_the_guess_adds_up():
     cases = expand('models = "resnet50"\nbackends = ["eager", "torchscript"]\nthreads = 1')
-    counted = plan.complexities(cases)
+    counted = complexities(cases)
     budget = Budget(visit_s=10.0, warmup_s=0.5, rounds=4, min_rounds=2)
     forward = counted[cases[0].key].flops / 20e9
     one = 10.0 + 3 * forward + 0.3
-    assert plan.estimate_seconds(cases, counted, budget) == pytest.approx(2 * (1.0 + 3 * one))
-    assert plan.estimate_seconds(cases, counted, replace(budget, timeout_s=2.0)) == 2 * (1.0 + 3 * 2.0)
+    assert estimate_seconds(cases, counted, budget) == pytest.approx(2 * (1.0 + 3 * one))
+    assert estimate_seconds(cases, counted, replace(budget, timeout_s=2.0)) == 2 * (1.0 + 3 * 2.0)

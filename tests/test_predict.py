@@ -11,11 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from profiler import models, predict
-from profiler.cli import app
+from profiler import models
+from profiler.analysis import predict
+from profiler.analysis.cost_model import cost_models, inside_hull, margin_of
+from profiler.analysis.frame import chosen_rows
+from profiler.analysis.regression import held_out, non_negative_fit
+from profiler.cli.app import app
+from profiler.cli.predict import run
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
-from profiler.regression import held_out, non_negative_fit
 
 BASES = ("efficientnet_b0", "regnety_400mf", "resnet50")
 
@@ -127,36 +131,36 @@ def test_prediction_intervals_hold_new_networks() -> None:
         assert unseen is not None
         t0, a, b = non_negative_fit(np.column_stack([acts, flops])[:40], y[:40])
         error = math.log(y[40] / (t0 + a * acts[40] + b * flops[40]))
-        hits += abs(error) <= predict.margin_of(np.log(y[:40] / unseen))
+        hits += abs(error) <= margin_of(np.log(y[:40] / unseen))
     assert 0.86 <= hits / times <= 0.96  # 90 to 93%, less and more about three standard errors
 
 
 @pytest.mark.parametrize(("n", "rank"), [(9, 9), (10, 10), (40, 37), (100, 91)])
 def test_the_margin_is_a_rank_of_the_errors(n: int, rank: int) -> None:
     errors = np.linspace(0.01, 0.01 * n, n) * np.where(np.arange(n) % 2, 1, -1)
-    assert predict.margin_of(errors) == pytest.approx(0.01 * rank)
+    assert margin_of(errors) == pytest.approx(0.01 * rank)
 
 
 def test_few_errors_give_a_wider_margin_than_normal_ones_need() -> None:
-    assert predict.margin_of(np.array([0.1, -0.1, 0.1, -0.1])) > 0.1 * 1.645
+    assert margin_of(np.array([0.1, -0.1, 0.1, -0.1])) > 0.1 * 1.645
 
 
 @given(weights=st.lists(st.floats(0.01, 1), min_size=5, max_size=5))
 def test_means_of_points_are_inside_their_hull(weights: list[float]) -> None:
     points = np.array([[0.0, 0], [1, 0], [0, 1], [3, 2], [1, 5]])
-    assert predict.inside_hull(points, np.average(points, axis=0, weights=weights))
+    assert inside_hull(points, np.average(points, axis=0, weights=weights))
 
 
 @pytest.mark.parametrize("outside", [[-0.1, 0.0], [2.0, 0.1], [0.0, 5.0]])
 def test_points_beyond_the_hull_are_outside(outside: list[float]) -> None:
     points = np.array([[0.0, 0], [1, 0], [0, 1], [3, 2], [1, 5]])
-    assert not predict.inside_hull(points, np.array(outside))
+    assert not inside_hull(points, np.array(outside))
 
 
 def test_a_hull_may_be_a_line() -> None:
     points = np.array([[0.0, 0], [1, 1], [2, 2]])
-    assert predict.inside_hull(points, np.array([0.5, 0.5]))
-    assert not predict.inside_hull(points, np.array([0.5, 0.6]))
+    assert inside_hull(points, np.array([0.5, 0.5]))
+    assert not inside_hull(points, np.array([0.5, 0.6]))
 
 
 def test_extrapolation_is_said_with_the_numbers() -> None:
@@ -168,7 +172,7 @@ def test_extrapolation_is_said_with_the_numbers() -> None:
 
 def test_a_combination_that_nothing_surrounds_is_said() -> None:
     frame = table(bases=("resnet50",))
-    model = predict.cost_models(frame, "latency_ms")[0][0]
+    model = cost_models(frame, "latency_ms")[0][0]
     odd = Complexity(flops=int(frame["flops"].min()), params=1, acts=int(frame["acts"].max()))
     assert model.beyond(odd) == "no measured networks surround its combination of acts and flops"
 
@@ -220,7 +224,7 @@ def test_a_group_without_enough_networks_says_so() -> None:
 
 def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
-    predict.run(tmp_path / "run.csv", "resnet50", "dWr", 1.5, None, None, json=False)
+    run(tmp_path / "run.csv", "resnet50", "dWr", 1.5, None, None, json=False)
     said = capsys.readouterr().out
     assert said.startswith("resnet50 dWr x1.5, ")
     assert "90%" in said
@@ -230,7 +234,7 @@ def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
-    predict.run(tmp_path / "run.csv", "resnet50", "dWr", None, "8GF", "eager", json=True)
+    run(tmp_path / "run.csv", "resnet50", "dWr", None, "8GF", "eager", json=True)
     told = json.loads(capsys.readouterr().out)
     (row,) = told["predictions"]
     assert row["low"] < row["predicted"] < row["high"]
@@ -252,21 +256,21 @@ def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_tables_that_do_not_suffice_are_one_sentence(tmp_path: Path, frame: pd.DataFrame, said: str) -> None:
     frame.to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match=said):
-        predict.run(tmp_path / "run.csv", "resnet50", "", None, None, None, json=False)
+        run(tmp_path / "run.csv", "resnet50", "", None, None, None, json=False)
 
 
 def test_an_unknown_backend_is_one_sentence(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match="no row of backend 'openvino': the table has eager"):
-        predict.run(tmp_path / "run.csv", "resnet50", "", None, None, "openvino", json=False)
+        run(tmp_path / "run.csv", "resnet50", "", None, None, "openvino", json=False)
 
 
 def test_rows_are_chosen_by_any_key() -> None:
     frame = pd.concat([table(batch=b, threads=t) for b in (1, 8) for t in (1.0, 2.0)])
-    chosen = predict.chosen_rows(frame, "eager", "batch=8, threads=2")
+    chosen = chosen_rows(frame, "eager", "batch=8, threads=2")
     assert len(chosen) == len(frame) / 4
     assert set(chosen["batch"]) == {8}
-    assert predict.chosen_rows(frame, None, None) is frame
+    assert chosen_rows(frame, None, None) is frame
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,7 @@ def test_rows_are_chosen_by_any_key() -> None:
 )
 def test_conditions_that_choose_nothing_are_one_sentence(where: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        predict.chosen_rows(table(), None, where)
+        chosen_rows(table(), None, where)
 
 
 def test_a_constant_latency_is_predicted_as_that_constant() -> None:

@@ -20,17 +20,19 @@ from typing import Any
 
 import pytest
 
-from profiler import measure, pytest_plugin, rerun
-from profiler.decision import Rule
 from profiler.errors import UserError
-from profiler.records import Conditions, Failure, Measurement, Warmup
-from profiler.remote import Code
-from profiler.rerun import Rerun, Server
-from profiler.testgate import _budgeted
-from profiler.testing import Asked, Live, onnx, torch_model, zoo
+from profiler.gate.decision import Rule
+from profiler.gate.side import Code
+from profiler.measure import timing
+from profiler.records.types import Conditions, Failure, Measurement, Warmup
+from profiler.testing import plugin, rerun, server
+from profiler.testing.arguments import Asked, Live, onnx, torch_model, zoo
+from profiler.testing.budget import budgeted
+from profiler.testing.rerun import Rerun
+from profiler.testing.server import Server, foreign
 
 # By name, whether the package was installed before its entry point was written or after.
-PLUGIN = ["-p", "no:latency_profiler", "-p", "profiler.pytest_plugin"]
+PLUGIN = ["-p", "no:latency_profiler", "-p", "profiler.testing.plugin"]
 BRIEF = [*PLUGIN, "--latency-no-self-test", "--latency-seed=1"]
 
 FAKES = """
@@ -344,13 +346,13 @@ def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
 
 def test_the_entry_point_names_the_plugin() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    assert pkgutil.resolve_name(project["entry-points"]["pytest11"]["latency_profiler"]) is pytest_plugin
+    assert pkgutil.resolve_name(project["entry-points"]["pytest11"]["latency_profiler"]) is plugin
 
 
 def test_the_plugin_costs_other_runs_nothing() -> None:
     code = (
-        "import sys; import profiler.pytest_plugin; "
-        "heavy = {'numpy', 'torch', 'pydantic', 'profiler.gate', 'profiler.testing'} & set(sys.modules); "
+        "import sys; import profiler.testing.plugin; "
+        "heavy = {'numpy', 'torch', 'pydantic', 'profiler.gate.judge', 'profiler.testing.arguments'} & set(sys.modules); "
         "print(*heavy)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -408,7 +410,7 @@ def test_a_server_compares_the_baseline_with_a_copy_of_itself(
     conversation: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
-    kept = rerun.opened
+    kept = server.opened
 
     def opened(model: Live) -> Any:
         loaded.append(model)
@@ -435,7 +437,7 @@ def test_a_server_measures_with_the_reference(conversation: Conversation) -> Non
     measured = conversation.answers()[0]["measurement"]
     assert measured["nominal_ns"] == 1e6
     assert len(measured["reference_ns"]) == len(measured["samples_ns"]) + 1
-    assert all(len(block) == measure.REFERENCE_CALLS for block in measured["reference_ns"])
+    assert all(len(block) == timing.REFERENCE_CALLS for block in measured["reference_ns"])
 
 
 def test_a_server_answers_with_what_went_wrong(conversation: Conversation) -> None:
@@ -474,11 +476,11 @@ def test_another_version_runs_the_same_file_from_its_own_folders(tmp_path: Path)
 
 
 def test_modules_of_the_current_code_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rerun.foreign(tmp_path) is None
+    assert foreign(tmp_path) is None
     module = types.ModuleType("left_behind")
     module.__file__ = str(tmp_path / "left_behind.py")
     monkeypatch.setitem(sys.modules, "left_behind", module)
-    assert rerun.foreign(tmp_path) == str(tmp_path / "left_behind.py")
+    assert foreign(tmp_path) == str(tmp_path / "left_behind.py")
 
 
 def test_a_worker_that_ended_early_is_explained_by_its_first_error() -> None:
@@ -541,7 +543,7 @@ def measured(ms: float) -> Measurement:
     ],
 )
 def test_a_budget_is_exceeded_only_twice(sets: list[list[float]], status: str) -> None:
-    outcome = _budgeted([[measured(ms) for ms in one] for one in sets], 1.5e6, "", "")
+    outcome = budgeted([[measured(ms) for ms in one] for one in sets], 1.5e6, "", "")
     assert outcome.status == status
     assert outcome.facts["processes"] == sum(map(len, sets))
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from backends.base import Placement
-from backends.fake import FakeClock
-from profiler import reference
+from profiler.backends.base import Placement
+from profiler.backends.fake import FakeClock
+from profiler.measure import calibration, reference
+from profiler.records.nominal import Calls
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -56,13 +57,13 @@ def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
 
 
 def nominal(*visits: list[int]) -> float:
-    return reference.nominal([reference.Calls(times, crowded=False) for times in visits])[0]
+    return calibration.nominal([Calls(times, crowded=False) for times in visits])[0]
 
 
 def test_a_process_that_always_waited_for_a_core_counts_only_where_all_did() -> None:
-    waited = reference.Calls([90] * 100, crowded=True)
-    assert reference.nominal([waited, waited, reference.Calls([100] * 3, crowded=False)])[0] == 100
-    assert reference.nominal([waited])[0] == 90
+    waited = Calls([90] * 100, crowded=True)
+    assert calibration.nominal([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
+    assert calibration.nominal([waited])[0] == 90
 
 
 class Timed:
@@ -75,7 +76,7 @@ class Timed:
         self._clock.advance(round(1e6 * next(self._script)))
 
     def sync(self) -> None:
-        """Everything was done in :meth:`run`."""
+        """Everything was done in ``run``."""
 
 
 def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], bool]:

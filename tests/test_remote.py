@@ -13,19 +13,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backends.base import Placement
-from profiler import remote
-from profiler.decision import Rule
-from profiler.duel import Trial
-from profiler.records import Case, Failure
+from profiler.backends.base import Placement
+from profiler.gate import side
+from profiler.gate.blocks import Trial
+from profiler.gate.decision import Rule
+from profiler.records.types import Case, Failure
 
 RULE = Rule(0.05, looks=(10,))
 FAKE = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())
 
 
 def _duel(folder: Path, old: Case, new: Case, cache: Path) -> Trial | Failure:
-    code = remote.Code(folder)
-    return remote.duel({"baseline": (code, old), "candidate": (code, new)}, RULE, 1, 60.0, cache)
+    code = side.Code(folder)
+    return side.duel({"baseline": (code, old), "candidate": (code, new)}, RULE, 1, 60.0, cache)
 
 
 def _children() -> list[psutil.Process]:
@@ -78,11 +78,11 @@ def test_what_a_worker_prints_does_no_harm_and_is_kept_for_a_failure(tmp_path: P
 
 
 def test_a_worker_that_hangs_is_stopped(tmp_path: Path) -> None:
-    with remote.Worker.of_case(remote.Code(tmp_path)) as worker:
+    with side.Worker.of_case(side.Code(tmp_path)) as worker:
         worker.ask("load", 60.0, case=asdict(FAKE), cache=str(tmp_path))
         worker.ask("ready", 60.0)
         os.kill(worker._process.pid, signal.SIGSTOP)
-        with pytest.raises(remote.WorkerError, match="no answer within"):
+        with pytest.raises(side.WorkerError, match="no answer within"):
             worker.ask("slot", 0.2)
     assert _children() == []
 
@@ -119,8 +119,8 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 
 def test_memory_of_a_version(tmp_path: Path) -> None:
     held = Case("regnety_200mf", "", 1.0, f"fake:duration_ms=1,bytes={32 << 20},at=load", Placement())
-    peaks = remote.peak_bytes(remote.Code(tmp_path), held, tmp_path)
+    peaks = side.peak_bytes(side.Code(tmp_path), held, tmp_path)
     assert isinstance(peaks, dict)
     assert peaks["process"] == pytest.approx(32 << 20, abs=2 << 20)
     missing = Case("missing:build", "", 1.0, "eager", Placement())
-    assert isinstance(remote.peak_bytes(remote.Code(tmp_path), missing, tmp_path), Failure)
+    assert isinstance(side.peak_bytes(side.Code(tmp_path), missing, tmp_path), Failure)

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler import report
-from profiler.compare import source_names
+from profiler.analysis.frame import source_names
+from profiler.cli.report import run
 from profiler.errors import UserError
+from profiler.report import page as report
+from profiler.report.html import STYLE
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'quoted' \"text\""
 FACTS = {
@@ -101,8 +103,8 @@ def test_the_page_loads_nothing() -> None:
     for tag, attributes in usual().elements:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
         assert not LOADS & attributes.keys(), (tag, attributes)
-    assert "@import" not in report.STYLE
-    assert "url(" not in report.STYLE
+    assert "@import" not in STYLE
+    assert "url(" not in STYLE
 
 
 def test_the_verdict_names_the_best_proxy_with_its_interval() -> None:
@@ -208,7 +210,7 @@ def test_speeds_and_the_range_of_predictions_are_told() -> None:
 
 def test_every_chart_is_a_picture_too(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "only.csv", index=False)
-    report.run([tmp_path / "only.csv"], tmp_path / "page.html")
+    run([tmp_path / "only.csv"], tmp_path / "page.html")
     names = {file.name for file in (tmp_path / "page-charts").iterdir()}
     assert names == {f"{name}-1.{kind}" for name in ("latency", "behind") for kind in ("png", "svg")}
 
@@ -273,7 +275,7 @@ def test_a_simulated_page_says_so_and_a_real_one_does_not() -> None:
 def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     for name, host in (("monday", "aaaa"), ("tuesday", "bbbb")):
         table(host=host).to_csv(tmp_path / f"{name}.csv", index=False)
-    report.run([tmp_path / "monday.csv", tmp_path / "tuesday.csv"], tmp_path / "out" / "report.html")
+    run([tmp_path / "monday.csv", tmp_path / "tuesday.csv"], tmp_path / "out" / "report.html")
     made = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "monday, tuesday" in made.text
     assert "monday · host aaaa · eager" in made.text
@@ -282,7 +284,7 @@ def test_several_runs_are_told_apart(tmp_path: Path) -> None:
 
 def test_one_run_needs_no_name(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "only.csv", index=False)
-    report.run([tmp_path / "only.csv"], tmp_path / "report.html")
+    run([tmp_path / "only.csv"], tmp_path / "report.html")
     assert "only · " not in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
 
 
@@ -293,5 +295,5 @@ def test_runs_of_one_name_keep_their_paths() -> None:
 
 def test_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run given"):
-        report.run([], tmp_path / "report.html")
+        run([], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

@@ -17,14 +17,23 @@ from typing import Any
 
 import pytest
 
-from backends.base import Placement
-from profiler import display, run, store
-from profiler import plan as plans
-from profiler.estimate import ENOUGH, Levels
+from profiler.backends.base import Placement
+from profiler.measure.calibration import Calibration
+from profiler.measure.visit import CalibrationTask, Reply, Task
 from profiler.models.complexity import Complexity
-from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.reference import Calibration, Calls
-from profiler.worker import CalibrationTask, Limits, Reply, Task
+from profiler.plan.cases import expand
+from profiler.plan.read import from_flags
+from profiler.records import journal as store
+from profiler.records.disturbance import ENOUGH, Levels
+from profiler.records.nominal import Calls
+from profiler.records.reading import NAME, read
+from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.run import display
+from profiler.run import rounds as run
+from profiler.run.calibrations import CALIBRATION_VISITS, Calibrations
+from profiler.run.child import Limits
+from profiler.run.lab import Lab
+from profiler.run.schedule import Progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,10 +65,10 @@ class Scripted:
 
 
 def setup(tmp_path: Path, executor: Scripted, budget: Budget, models: str = "resnet50,resnet101,resnet152") -> Any:
-    plan = plans.from_flags(models=models, backends="fake")
-    cases = plans.expand(plan, 1)
-    calibrations = run.Calibrations(executor, tmp_path / "cache", lambda _: Limits())
-    lab = run.Lab(budget, executor, lambda _: Limits(), calibrations)
+    plan = from_flags(models=models, backends="fake")
+    cases = expand(plan, 1)
+    calibrations = Calibrations(executor, tmp_path / "cache", lambda _: Limits())
+    lab = Lab(budget, executor, lambda _: Limits(), calibrations)
     return plan, cases, lab
 
 
@@ -67,11 +76,11 @@ def go(tmp_path: Path, executor: Scripted, budget: Budget, *, resume: bool = Fal
     plan, cases, lab = setup(tmp_path, executor, budget)
     facts = run.session_facts(plan, cases, seed)
     with store.Journal.open(tmp_path / "run", facts, resume=resume) as journal:
-        progress = run.Progress(cases, budget)
+        progress = Progress(cases, budget)
         for record in journal.earlier.records:
             progress.add(record)
         run.measure_all(journal, progress, seed, lab, display.Quiet())
-    return list(store.read(tmp_path / "run").records)
+    return list(read(tmp_path / "run").records)
 
 
 def test_equal_visits_finish_a_case_after_the_fewest_rounds(tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def test_the_order_follows_from_the_seed(tmp_path: Path) -> None:
 
 def test_a_calibration_on_a_disturbed_machine_is_corrected_by_what_visits_saw(tmp_path: Path) -> None:
     executor = Scripted(lambda _c, _n: measurement(1))
-    calibrations = run.Calibrations(executor, tmp_path, lambda _: Limits())
+    calibrations = Calibrations(executor, tmp_path, lambda _: Limits())
     made = calibrations.get(Placement())
     assert isinstance(made, Calibration)
     for share, kept in ((0.95, 1.0), (0.7, 0.7)):
@@ -117,7 +126,7 @@ def test_a_calibration_on_a_disturbed_machine_is_corrected_by_what_visits_saw(tm
         for _ in range(ENOUGH):
             levels.add(Placement(), replace(measurement(1), reference_ns=((seen,),) * 4, nominal_ns=made.nominal_ns))
         calibrations.correct(Placement(), levels)
-        again = run.Calibrations(executor, tmp_path, lambda _: Limits()).get(Placement())
+        again = Calibrations(executor, tmp_path, lambda _: Limits()).get(Placement())
         assert isinstance(again, Calibration)
         assert again.nominal_ns == pytest.approx(kept * made.nominal_ns)
 
@@ -129,11 +138,11 @@ def test_a_calibration_beside_busy_cores_is_not_kept(
     """Whatever is not corrected by what a run finds would take latencies many times too long by it."""
     executor = Scripted(lambda _c, _n: measurement(1))
     executor.crowded = True
-    calibrations = run.Calibrations(executor, tmp_path, lambda _: Limits(), corrected=corrected)
+    calibrations = Calibrations(executor, tmp_path, lambda _: Limits(), corrected=corrected)
     made = [calibrations.get(Placement(threads=2)) for _ in range(3)]
     assert isinstance(made[0], Calibration if corrected else Failure)
     assert made[1:] == made[:1] * 2
-    assert executor.calibrated == run.CALIBRATION_VISITS
+    assert executor.calibrated == CALIBRATION_VISITS
     assert not list(tmp_path.iterdir())
     (said,) = capsys.readouterr().err.splitlines()
     assert "with threads=2 on cpu the reference always waited for a core" in said
@@ -162,7 +171,7 @@ def test_a_resumed_run_measures_what_is_missing_and_nothing_twice(tmp_path: Path
     budget = Budget(min_rounds=3, rounds=3)
     whole = go(tmp_path / "whole", Scripted(lambda _c, _n: measurement(10_000_000)), budget)
     go(tmp_path, Scripted(lambda _c, _n: measurement(10_000_000)), budget)
-    journal = tmp_path / "run" / store.NAME
+    journal = tmp_path / "run" / NAME
     lines = journal.read_bytes().splitlines(keepends=True)
     # Killed while the visit after `cut` was being written.
     journal.write_bytes(b"".join(lines[: cut + 1]) + lines[cut + 1][:50])
@@ -247,7 +256,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def wait_for_visits(folder: Path, number: int) -> None:
-    journal = folder / store.NAME
+    journal = folder / NAME
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if journal.exists() and journal.read_bytes().count(b'"kind":"visit"') >= number:
@@ -257,7 +266,7 @@ def wait_for_visits(folder: Path, number: int) -> None:
 
 
 def check_complete(folder: Path) -> None:
-    records = store.read(folder).records
+    records = read(folder).records
     assert max(Counter((r.case.key, r.round) for r in records).values()) == 1
     assert len(records) == 9
 
@@ -271,7 +280,7 @@ def test_ctrl_c_finishes_the_visit_and_saves_and_resume_does_the_rest(tmp_path: 
     assert process.returncode == 130, err
     assert "--resume" in err
     assert (folder / "cases.csv").exists()
-    before = len(store.read(folder).records)
+    before = len(read(folder).records)
     assert 2 <= before < 9
     _ = start(folder, "--resume").communicate(timeout=60)
     check_complete(folder)
@@ -285,7 +294,7 @@ def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (folder / store.NAME).exists() and time.monotonic() < deadline:
+    while not (folder / NAME).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
@@ -332,9 +341,9 @@ def test_a_file_size_limit_reached_keeps_what_was_measured(tmp_path: Path) -> No
     )  # fmt: skip
     assert done.returncode == 2
     assert "--resume" in done.stderr
-    records = store.read(folder).records
+    records = read(folder).records
     assert records
-    assert store.read(folder).notices == ()
+    assert read(folder).notices == ()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
@@ -356,7 +365,7 @@ def test_the_journal_says_how_the_run_was_made(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = command("run", *FAST, "--backend", "fake", "--seed", "11", "--out", str(folder))
     assert done.returncode == 0, done.stderr
-    first = json.loads((folder / store.NAME).read_text().splitlines()[0])
+    first = json.loads((folder / NAME).read_text().splitlines()[0])
     facts = first["facts"]
     assert facts["seed"] == 11
     assert facts["host"]["cores"] >= 1

@@ -11,8 +11,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-import backends
-from backends.base import Placement
+from profiler import backends
+from profiler.backends.base import Placement
 from tests.simulator import compiled
 
 SCENARIOS = Path(__file__).parent / "simulated.py"

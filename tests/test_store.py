@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.base import Placement
-from profiler import store
+from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
-from profiler.records import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.store import Journal, read
+from profiler.records.journal import Journal
+from profiler.records.reading import NAME, dump, parse, read
+from profiler.records.types import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "dWr", 2.0, "eager", Placement(threads=1))
 MEASUREMENT = Measurement(
@@ -49,7 +49,7 @@ def written(folder: Path, *records: Record) -> bytes:
     with Journal.open(folder, FACTS) as journal:
         for record in records:
             journal.append(record)
-    return (folder / store.NAME).read_bytes()
+    return (folder / NAME).read_bytes()
 
 
 # --- round trip
@@ -100,7 +100,7 @@ records = st.builds(
 
 @given(records)
 def test_a_record_survives_its_line(record):
-    again = store.parse(store.dump(record))
+    again = parse(dump(record))
     assert again == record
     # Equality holds for 1 == 1.0 == True; the representation does not.
     assert repr(again) == repr(record)
@@ -110,7 +110,7 @@ def test_a_record_survives_its_line(record):
 def test_a_parity_that_is_no_number_survives():
     for parity in (math.inf, math.nan):
         record = replace(RECORD, outcome=replace(MEASUREMENT, parity=parity))
-        assert repr(store.parse(store.dump(record))) == repr(record)
+        assert repr(parse(dump(record))) == repr(record)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_parity_that_is_no_number_survives():
 )
 def test_a_record_of_another_shape_is_refused(change):
     with pytest.raises(ValueError, match="validation error"):
-        store.parse(json.dumps(json.loads(store.dump(RECORD)) | change))
+        parse(json.dumps(json.loads(dump(RECORD)) | change))
 
 
 def test_a_run_reads_back(tmp_path):
@@ -159,7 +159,7 @@ def test_bytes_that_are_no_text_do_not_cost_the_line(tmp_path):
 def test_a_last_line_torn_at_any_byte_costs_only_itself(tmp_path):
     whole = written(tmp_path, RECORD, FAILED)
     start = whole.rstrip(b"\n").rfind(b"\n") + 1
-    path = tmp_path / store.NAME
+    path = tmp_path / NAME
     for cut in range(start, len(whole)):
         path.write_bytes(whole[:cut])
         run = read(tmp_path)
@@ -177,7 +177,7 @@ def test_resuming_after_a_torn_line_loses_and_corrupts_nothing(tmp_path_factory,
     folder = tmp_path_factory.mktemp("run")
     whole = written(folder, RECORD, FAILED)
     start = whole.rstrip(b"\n").rfind(b"\n") + 1
-    (folder / store.NAME).write_bytes(whole[: data.draw(st.integers(start, len(whole) - 1))])
+    (folder / NAME).write_bytes(whole[: data.draw(st.integers(start, len(whole) - 1))])
     with Journal.open(folder, FACTS, resume=True) as journal:
         assert journal.earlier.records == (RECORD,)
         journal.append(FAILED)
@@ -201,7 +201,7 @@ def test_resuming_after_a_torn_line_loses_and_corrupts_nothing(tmp_path_factory,
 )
 def test_a_damaged_line_in_the_middle_is_named_and_skipped(tmp_path, line, why):
     first, second, third = written(tmp_path, RECORD, FAILED).splitlines()
-    path = tmp_path / store.NAME
+    path = tmp_path / NAME
     path.write_bytes(b"\n".join([first, second, line, third, b""]))
     run = read(tmp_path)
     assert run.records == (RECORD, FAILED)
@@ -217,7 +217,7 @@ def test_a_newer_format_is_refused(tmp_path, kind):
         if kind == "session"
         else {"kind": "visit", "record": {"schema": SCHEMA + 1}}
     )
-    (tmp_path / store.NAME).write_text(json.dumps(line) + "\n")
+    (tmp_path / NAME).write_text(json.dumps(line) + "\n")
     with pytest.raises(
         UserError, match=rf"journal.jsonl:1 was written with schema {SCHEMA + 1}.*up to {SCHEMA}; upgrade"
     ):
@@ -237,7 +237,7 @@ def test_a_folder_with_a_run_needs_resume(tmp_path):
     before = written(tmp_path, RECORD)
     with pytest.raises(UserError, match=r"already holds a run; continue it with --resume, or .* --out"):
         Journal.open(tmp_path, FACTS)
-    assert (tmp_path / store.NAME).read_bytes() == before
+    assert (tmp_path / NAME).read_bytes() == before
 
 
 def test_another_plan_is_refused_and_named(tmp_path):
@@ -248,7 +248,7 @@ def test_another_plan_is_refused_and_named(tmp_path):
     said = str(caught.value)
     assert "batches: 1 there, 2 here; budget.rounds: nothing there, 3 here; " in said
     assert 'sweep[0].models: nothing there, ["a"] here' in said
-    assert (tmp_path / store.NAME).read_bytes() == before
+    assert (tmp_path / NAME).read_bytes() == before
 
 
 def test_another_machine_is_refused_and_named(tmp_path):
@@ -298,7 +298,7 @@ def test_folders_that_cannot_be_written(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/run")):
         with pytest.raises(UserError, match=r"cannot be written .*--out"):
             Journal.open(folder, FACTS)
-    (tmp_path / "taken" / store.NAME).mkdir(parents=True)
+    (tmp_path / "taken" / NAME).mkdir(parents=True)
     with pytest.raises(UserError):
         Journal.open(tmp_path / "taken", FACTS)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Placement
-from profiler.estimate import ENOUGH
-from profiler.records import Case, Conditions, Measurement, Record, Warmup
-from profiler.summary import recalibrate
+from profiler.backends.base import Placement
+from profiler.records.disturbance import ENOUGH
+from profiler.records.types import Case, Conditions, Measurement, Record, Warmup
+from profiler.report.summary import recalibrate
 
 
 def visit(slowness: float, threads: int = 1) -> Record:

@@ -12,13 +12,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from backends.base import Placement
-from profiler import export, models
+from profiler import models
+from profiler.analysis.frame import read_table
+from profiler.backends.base import Placement
+from profiler.cli import export
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
-from profiler.records import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.store import Journal, read
-from profiler.table import COLUMNS, frame, read_table, rows, write_csv
+from profiler.records.columns import COLUMNS, write_csv
+from profiler.records.journal import Journal
+from profiler.records.reading import read
+from profiler.records.table import frame, rows
+from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 
 FIRST = (
     "model,family,scaling,factor,resolution,flops,params,acts,backend,device,precision,threads,batch,mode,latency_ms,"

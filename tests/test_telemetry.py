@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from profiler import host, telemetry
+from profiler.machine import gpu, host
+from profiler.machine.conditions import core_wait
 
 #: Spins on one core for half a second, beside competitors on the same core or alone; prints the share it waited. Three
 #: of them, so that a stranger on that core, while it should be alone, makes no difference.
@@ -41,14 +42,14 @@ def test_time_without_a_core_is_counted() -> None:
 
 def test_threads_that_crowd_their_own_cores_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "usable_cores", lambda: 2)
-    monkeypatch.setattr(telemetry, "_core_wait_ns", lambda: 0)
-    assert telemetry.core_wait(2) is not None
-    assert telemetry.core_wait(3) is None
+    monkeypatch.setattr(gpu, "_core_wait_ns", lambda: 0)
+    assert core_wait(2) is not None
+    assert core_wait(3) is None
 
 
 def test_without_the_counter_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> int:
         raise FileNotFoundError("/proc/self/task")
 
-    monkeypatch.setattr(telemetry, "_core_wait_ns", missing)
-    assert telemetry.core_wait(1) is None
+    monkeypatch.setattr(gpu, "_core_wait_ns", missing)
+    assert core_wait(1) is None

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler import report
-from profiler.fit import fit
-from profiler.throughput import NEAR_BEST, curves
+from profiler.analysis.fit import fit
+from profiler.analysis.throughput import NEAR_BEST, curves
+from profiler.report import page
 
 
 def table(latencies: dict[int, float], backend: str = "eager") -> pd.DataFrame:
@@ -69,7 +69,7 @@ def test_backends_have_curves_of_their_own() -> None:
 
 
 def test_the_report_has_a_row_for_each_knee() -> None:
-    text = report.page(table({1: 10.0, 2: 11.0, 4: 20.0}), {})
+    text = page.page(table({1: 10.0, 2: 11.0, 4: 20.0}), {})
     assert "knee: batch" in text
     # Smallest, knee and best: batch, images/s, ms.
     cells = ["1", "100", "10", "2", "181.8", "11", "4", "200", "20"]

@@ -20,14 +20,27 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
-import backends
-from backends.base import BackendError, Model, Placement, Trainer
-from backends.fake import FakeClock
-from profiler import display, loader, plan, run, store, table, training
+from profiler import backends
+from profiler.backends.base import BackendError, Model, Placement, Trainer
+from profiler.backends.fake import FakeClock
+from profiler.cli.run import Options
 from profiler.errors import UserError
-from profiler.executors import LocalExecutor
-from profiler.records import Budget, Case, Conditions, Epoch, Failure, Measurement, Record, Warmup
-from profiler.worker import Task, visit
+from profiler.measure import images as loader
+from profiler.measure import training
+from profiler.measure.visit import Task, visit
+from profiler.plan.cases import expand
+from profiler.plan.read import from_flags, loads, to_toml
+from profiler.records import journal as store
+from profiler.records import table
+from profiler.records.columns import Row
+from profiler.records.epoch import epoch_time, predict_ns, steps_per_epoch
+from profiler.records.reading import dump, parse, read
+from profiler.records.types import Budget, Case, Conditions, Epoch, Failure, Feed, Measurement, Record, Warmup
+from profiler.run import display, rounds
+from profiler.run.batch import with_batches
+from profiler.run.lab import Lab
+from profiler.run.processes import LocalExecutor
+from profiler.run.schedule import Progress
 
 ROOT = Path(__file__).parents[1]
 PLACE = Placement()
@@ -224,12 +237,12 @@ def test_a_loss_that_is_no_number_is_a_failure(loss):
     ],
 )
 def test_the_slower_sets_the_pace_and_nothing_beats_all_cores_busy(step, load, workers, threads, cores, expected):
-    assert training.predict_ns(step, load, workers, threads, cores) == expected
+    assert predict_ns(step, load, workers, threads, cores) == expected
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**4))
 def test_steps_cover_every_image_once(count, size):
-    steps = training.steps_per_epoch(count, size)
+    steps = steps_per_epoch(count, size)
     assert (steps - 1) * size < count <= steps * size
 
 
@@ -263,7 +276,7 @@ EPOCH = Epoch((100e6,) * 3, (30e6,) * 3, (125e6,) * 3, images=1000, workers=0, c
 
 
 def test_an_epoch_in_seconds_with_its_error():
-    told = training.epoch_time(EPOCH, PLACE, 64)
+    told = epoch_time(EPOCH, PLACE, 64)
     assert (told.predicted_s, told.measured_s) == (pytest.approx(16 * 0.130), pytest.approx(16 * 0.125))
     assert told.error == pytest.approx(0.04)
 
@@ -274,7 +287,7 @@ def test_a_drift_of_the_machine_is_no_error_of_the_prediction():
         EPOCH, step_ns=tuple(100e6 * d for d in drift), loader_ns=tuple(30e6 * d for d in drift),
         joint_ns=tuple(130e6 * d for d in drift),
     )  # fmt: skip
-    assert training.epoch_time(drifting, PLACE, 64).error == pytest.approx(0)
+    assert epoch_time(drifting, PLACE, 64).error == pytest.approx(0)
 
 
 # --- images ------------------------------------------------------------
@@ -361,10 +374,10 @@ def test_workers_take_the_cores_that_training_leaves(device, threads, cores, wor
 
 def test_an_epoch_needs_training():
     with pytest.raises(UserError, match=r"--epoch: .*--mode train"):
-        plan.from_flags(models="resnet50", epoch=True)
-    made = plan.from_flags(models="resnet50", modes="train", epoch=True, images=10, workers=0, images_from="x")
-    assert (made.passes, made.feed) == (("epoch",), training.Feed(10, "x", 0))
-    assert plan.loads(plan.to_toml(made)) == made
+        from_flags(models="resnet50", epoch=True)
+    made = from_flags(models="resnet50", modes="train", epoch=True, images=10, workers=0, images_from="x")
+    assert (made.passes, made.feed) == (("epoch",), Feed(10, "x", 0))
+    assert loads(to_toml(made)) == made
 
 
 CASE = Case("resnet50", "", 1.0, "eager", PLACE, batch=64, mode="train")
@@ -381,14 +394,14 @@ STEP = Measurement(
 )
 
 
-def row(tmp_path, *outcomes) -> table.Row:
+def row(tmp_path, *outcomes) -> Row:
     measures = {Epoch: "epoch"}
     with store.Journal.open(tmp_path / "run", {"cases": [CASE]}) as journal:
         for number, outcome in enumerate(outcomes):
             kind = measures.get(type(outcome), "latency")
             at = "2026-01-01T00:00:00+00:00"
             journal.append(Record(CASE, None, 224, "h", number, at, 1.0, outcome, measures=kind))
-    (made,) = table.rows(store.read(tmp_path / "run"))
+    (made,) = table.rows(read(tmp_path / "run"))
     return made
 
 
@@ -413,7 +426,7 @@ def test_an_epoch_stands_in_its_row_beside_its_measurement(tmp_path):
 
 def test_an_epoch_record_survives_the_journal():
     original = Record(CASE, None, 224, "h", 0, "t", 1.0, EPOCH, measures="epoch")
-    assert store.parse(store.dump(original)) == original
+    assert parse(dump(original)) == original
 
 
 # --- real processes ------------------------------------------------------------
@@ -461,15 +474,15 @@ def swept(tmp_path, monkeypatch, executor):
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def sweep(memory_limit: str | None = None, **flags: object) -> list[table.Row]:
-        made = plan.from_flags(**flags, threads=1, visit_s="0.02s", warmup_s="0.01s", min_samples=2, rounds=1)
-        options = run.Options(memory_limit=memory_limit)
-        lab = run.Lab(made.budget, executor, options.limits(), NoReference(), made.feed)
-        cases = run._with_batches(plan.expand(made, 1), tmp_path, lab, options, Console(quiet=True))
-        with store.Journal.open(tmp_path / "run", run.session_facts(made, cases, 0)) as journal:
-            progress = run.Progress(cases, made.budget)
-            assert run.measure_all(journal, progress, 0, lab, display.Quiet(), made.passes)
-        return table.rows(store.read(tmp_path / "run"))
+    def sweep(memory_limit: str | None = None, **flags: object) -> list[Row]:
+        made = from_flags(**flags, threads=1, visit_s="0.02s", warmup_s="0.01s", min_samples=2, rounds=1)
+        options = Options(memory_limit=memory_limit)
+        lab = Lab(made.budget, executor, options.limits(), NoReference(), made.feed)
+        cases = with_batches(expand(made, 1), tmp_path, lab, options, Console(quiet=True))
+        with store.Journal.open(tmp_path / "run", rounds.session_facts(made, cases, 0)) as journal:
+            progress = Progress(cases, made.budget)
+            assert rounds.measure_all(journal, progress, 0, lab, display.Quiet(), made.passes)
+        return table.rows(read(tmp_path / "run"))
 
     return sweep
 
