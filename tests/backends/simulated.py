@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from profiler import backends
 from profiler.backends import accelerator, devices
@@ -27,7 +27,7 @@ from profiler.machine.torch_bench import TorchBench
 from profiler.measure import reference
 from profiler.measure import timing as measure
 from profiler.records.types import Budget
-from tests.simulator import Simulator
+from tests.backends.simulator import Simulator
 
 MS = 1_000_000
 #: Device times that the scenarios give to operations; a forward of the network is two convolutions and a linear layer.

@@ -18,6 +18,7 @@ from profiler.gate import side
 from profiler.gate.blocks import Trial
 from profiler.gate.decision import Rule
 from profiler.records.types import Case, Failure
+from tests import ROOT
 
 RULE = Rule(0.05, looks=(10,))
 FAKE = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())
@@ -102,7 +103,7 @@ sys.stdin.read()
 
 
 def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[1])
+    root = str(ROOT)
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

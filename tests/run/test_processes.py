@@ -17,6 +17,7 @@ import pytest
 from profiler.records.types import Failure
 from profiler.run.child import Limits, failure
 from profiler.run.processes import LocalExecutor
+from tests import ROOT
 
 NO_LIMITS = Limits()
 
@@ -158,10 +159,10 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     program = (
         "from profiler.run.processes import LocalExecutor; from profiler.run.child import Limits\n"
-        "from tests.test_executors import hang\n"
+        "from tests.run.test_processes import hang\n"
         f"LocalExecutor().call(hang, {str(pids)!r}, 600, Limits())"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[1])
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     deadline = time.monotonic() + 60
     while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < deadline:
         time.sleep(0.05)

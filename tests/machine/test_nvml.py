@@ -26,8 +26,9 @@ from profiler.records.table import rows
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
+from tests import NATIVE
 
-SOURCE = Path(__file__).parent / "native" / "nvml_stub.c"
+SOURCE = NATIVE / "nvml_stub.c"
 #: The stub answers `!15` after the last reading of a script, which ends the watching process: no test waits for time.
 LOST = "!15"
 HEALTHY = {

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,8 +40,8 @@ from profiler.run.batch import with_batches
 from profiler.run.lab import Lab
 from profiler.run.processes import LocalExecutor
 from profiler.run.schedule import Progress
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 PLACE = Placement()
 PARTS = ("forward", "loss", "backward", "optimizer", "zero_grad")
 #: Times of the parts of a step of the scripted session, in nanoseconds.

@@ -15,7 +15,7 @@ from profiler.backends import onnx_graph
 from profiler.backends import onnxruntime as adapter
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from profiler.backends.onnx_graph import OPSET, export, processor
-from tests.test_backends import tiny
+from tests.backends.test_contract import tiny
 
 PLACE = Placement()
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3, 3, 3), dtype=np.float32)

@@ -34,8 +34,7 @@ from profiler.run.calibrations import CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab
 from profiler.run.schedule import Progress
-
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
 
 
 def measurement(ns: int) -> Measurement:

@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from profiler import models
 from profiler.analysis import advise
-from tests.test_advise import predictors
+from tests.analysis.test_advise import predictors
 
 
 @pytest.mark.parametrize(("base", "flops"), [("regnety_4.0gf", 16e9), ("efficientnet_b0", 4e9)])

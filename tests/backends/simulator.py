@@ -12,7 +12,9 @@ import subprocess
 import types
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "native" / "sim_accelerator.cpp"
+from tests import NATIVE
+
+SOURCE = NATIVE / "sim_accelerator.cpp"
 
 
 def compiled(folder: Path) -> Path:

@@ -30,6 +30,7 @@ from profiler.testing.arguments import Asked, Live, onnx, torch_model, zoo
 from profiler.testing.budget import budgeted
 from profiler.testing.rerun import Rerun
 from profiler.testing.server import Server, foreign
+from tests import ROOT
 
 # By name, whether the package was installed before its entry point was written or after.
 PLUGIN = ["-p", "no:latency_profiler", "-p", "profiler.testing.plugin"]
@@ -345,7 +346,7 @@ def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
 
 
 def test_the_entry_point_names_the_plugin() -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert pkgutil.resolve_name(project["entry-points"]["pytest11"]["latency_profiler"]) is plugin
 
 

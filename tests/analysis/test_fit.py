@@ -29,8 +29,9 @@ from profiler.cli.fit import run
 from profiler.errors import UserError
 from profiler.report.console import print_fits
 from profiler.report.words import full_sentence, outliers_sentence, rates, rates_sentence
+from tests import DATA
 
-ZOO = Path(__file__).parent / "data" / "pycls_v100.csv"
+ZOO = DATA / "pycls_v100.csv"
 
 
 def networks(n: int = 24, seed: int = 0, noise: float = 0.05, **columns: object) -> pd.DataFrame:

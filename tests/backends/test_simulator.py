@@ -13,7 +13,7 @@ import pytest
 
 from profiler import backends
 from profiler.backends.base import Placement
-from tests.simulator import compiled
+from tests.backends.simulator import compiled
 
 SCENARIOS = Path(__file__).parent / "simulated.py"
 
