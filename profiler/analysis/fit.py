@@ -19,7 +19,9 @@ from profiler.analysis.cost_model import (
     FullModel,
     Outlier,
     TwoTerm,
+    find_outliers,
     fit_full,
+    fit_two_term,
     row_weights,
 )
 from profiler.analysis.frame import (
