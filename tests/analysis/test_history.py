@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from profiler.analysis import history
+from profiler.analysis import changepoints, history
 from profiler.analysis.changepoints import LEAST_RUNS, LEVEL, _distances, _divergence, _divisions, change_points
 from profiler.backends.base import Placement
 from profiler.cli.history import run
@@ -74,7 +74,7 @@ def test_a_step_and_its_return_are_two_changes() -> None:
 def test_a_long_history_is_looked_at_in_parts_and_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     values = noisy(5, *[10.0] * 15, *[11.0] * 15)
     whole = change_points(values)
-    monkeypatch.setattr(history, "_HELD", 5000)
+    monkeypatch.setattr(changepoints, "_HELD", 5000)
     assert change_points(values) == whole
     assert [change.index for change in whole] == [15]
 

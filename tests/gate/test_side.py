@@ -92,10 +92,10 @@ _PARENT = """
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from backends.base import Placement
-from profiler import remote
-from profiler.records import Case
-worker = remote.Worker.of_case(remote.Code(Path.cwd()))
+from profiler.backends.base import Placement
+from profiler.gate import side
+from profiler.records.types import Case
+worker = side.Worker.of_case(side.Code(Path.cwd()))
 worker.ask("load", 60.0, case=asdict(Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())), cache=".")
 print(worker._process.pid, flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ma
 #: Two blocks by turns, the upper one smaller: glibc's own policy hands the top of the heap back each time.
 _PROGRAM = """
 import ctypes, resource, sys
-from profiler import heap
+from profiler.machine import allocator as heap
 policy = getattr(heap, sys.argv[1])() if sys.argv[1] != "system" else "system"
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

@@ -14,9 +14,9 @@ from profiler.machine.conditions import core_wait
 #: of them, so that a stranger on that core, while it should be alone, makes no difference.
 _PROGRAM = """
 import os, subprocess, sys, time
-from profiler import telemetry
+from profiler.machine import conditions
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-read = telemetry.core_wait(1)
+read = conditions.core_wait(1)
 rivals = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(sys.argv[1]))]
 try:
     time.sleep(0.3)

@@ -101,7 +101,7 @@ def watched(uuid="GPU-aaaa"):
 def asked(expression):
     """The value of an expression over ``nvml``, ``host`` and ``settings()`` in a fresh process."""
     code = (
-        "import json; from dataclasses import asdict; from profiler import host, nvml\n"
+        "import json; from dataclasses import asdict; from profiler.machine import host, nvml\n"
         "def settings():\n"
         "    with nvml.opened(): return asdict(nvml.settings(nvml.handle('GPU-aaaa')))\n"
         f"print(json.dumps({expression}))"

@@ -274,7 +274,7 @@ def test_resuming_nothing_starts_a_run(tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from profiler.store import Journal
+from profiler.records.journal import Journal
 with Journal.open(Path(sys.argv[1]), {}, resume=True):
     print("held", flush=True)
     sys.stdin.read()

@@ -312,8 +312,8 @@ def test_what_is_no_table_is_refused(tmp_path, name, content, said):
 def test_writing_a_csv_needs_neither_pandas_nor_torch(tmp_path):
     stored(tmp_path / "run", record(BASE, measured(5)), record(BASE, measured(5), 1))
     code = (
-        "import sys, json; from pathlib import Path; from profiler import export, plan\n"
-        "export.run(Path(sys.argv[1]), Path(sys.argv[2])); plan.expand(plan.load('quick'), 2)\n"
+        "import sys, json; from pathlib import Path; from profiler.cli import export; from profiler.plan import cases, read\n"
+        "export.run(Path(sys.argv[1]), Path(sys.argv[2])); cases.expand(read.load('quick'), 2)\n"
         "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run"), str(tmp_path / "a.csv")]

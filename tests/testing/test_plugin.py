@@ -298,10 +298,11 @@ def test_a_budget_is_absolute(project: pytest.Pytester) -> None:
 
 def test_a_live_module_has_a_budget_too(project: pytest.Pytester) -> None:
     project.makeconftest("""
-    from profiler import run, testgate
+    from profiler.run import calibrations
+    from profiler.testing import budget
 
-    run.CALIBRATION_VISITS = 1
-    testgate.VISITS = 2
+    calibrations.CALIBRATION_VISITS = 1
+    budget.VISITS = 2
     """)
     project.makepyfile(
         NETS
