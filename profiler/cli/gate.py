@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UserError
-from profiler.gate.contest import Options
-from profiler.gate.judge import run_suite
+from profiler.gate.contest import SECONDS
+from profiler.gate.judge import judge_pairs
 from profiler.gate.suite import from_flags, load
 from profiler.gate.verdict import exit_code
 from profiler.units import parse_duration, parse_share
 
 if TYPE_CHECKING:
-    from profiler.gate.verdict import Judged
+    from profiler.gate.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def command(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any
     """Judge a suite, or a plan against a stored run; print and write the verdicts and return the exit code."""
     from profiler.report import verdicts
 
-    def shown(verdict: Judged) -> None:
+    def shown(verdict: Verdict) -> None:
         if not outputs.json:
             print(verdicts.text(verdict), flush=True)
 
@@ -49,21 +49,22 @@ def command(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any
     return exit_code(found)
 
 
-Shown = Callable[["Judged"], None]
+Shown = Callable[["Verdict"], None]
 
 
-def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Judged]:
+def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Verdict]:
     if file is not None and any(flags.get(side) for side in ("baseline", "candidate")):
         raise UserError(f"{file} names pairs already; leave out --baseline and --candidate, or the file")
     pairs = load(Path(file)) if file is not None else from_flags(**flags)
     time = how.get("time")
-    options = Options(
-        **({"seconds": parse_duration(time)} if time else {}),
-        self_test=how.get("self_test", True),
+    return judge_pairs(
+        pairs,
         seed=how.get("seed"),
+        seconds=parse_duration(time) if time else SECONDS,
+        self_test=how.get("self_test", True),
         baseline_python=how.get("baseline_python"),
+        after=shown,
     )
-    return run_suite(pairs, options, shown)
 
 
 #: What a plan is told by other names than a pair.
@@ -76,7 +77,7 @@ _PLAN_KEYS = {
 }
 
 
-def _against(plan: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Judged]:
+def _against(plan: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Verdict]:
     from profiler.gate.against import against
 
     if plan is None:

@@ -14,7 +14,8 @@ from rich.console import Console
 from profiler.errors import UserError
 from profiler.gate.baseline import calibrations
 from profiler.gate.contrast import visits_of
-from profiler.gate.stored import Verdict, judge
+from profiler.gate.stored import judge_stored
+from profiler.gate.verdict import Verdict
 from profiler.machine import host
 from profiler.plan.cases import expand
 from profiler.plan.read import load, override
@@ -67,7 +68,7 @@ def against(
             measure_into(place, plan, some, lab, resume=resume, go_on=how, facts=facts, console=console)
             return read(place)
 
-        return judge(base, cases, measured, max_slowdown)
+        return judge_stored(base, cases, measured, max_slowdown)
 
 
 def _with_stored_batches(cases: Sequence[Case], stored: Run) -> list[Case]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import UserError
-from profiler.gate.contrast import Visits, in_ms, part, session_of, visits_of
+from profiler.gate.contrast import Visits, part, session_of, visits_of
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import Calibration, identity, stored
@@ -135,9 +135,9 @@ def _entry(case: Case, visits: Visits) -> dict[str, Any]:
     return {
         "case": case.key,
         "label": case.label,
-        "latency_ms": in_ms(made.latency_ns),
-        "latency_ci_low_ms": in_ms(made.ci_low_ns),
-        "latency_ci_high_ms": in_ms(made.ci_high_ns),
+        "latency_ms": made.latency_ns / 1e6,
+        "latency_ci_low_ms": _in_ms(made.ci_low_ns),
+        "latency_ci_high_ms": _in_ms(made.ci_high_ns),
         "visits": made.visits,
         "started": visits.started,
         "host": visits.host,
@@ -145,3 +145,7 @@ def _entry(case: Case, visits: Visits) -> dict[str, Any]:
         "gpu": machine.get("gpu"),
         "versions": dict(part(visits.session, "versions")),
     }
+
+
+def _in_ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6

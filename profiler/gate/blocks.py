@@ -24,6 +24,7 @@ from profiler.backends.base import BackendError, Fact, Model, Placement, Session
 from profiler.gate.decision import Rule, decide
 from profiler.machine import allocator
 from profiler.measure import timing
+from profiler.measure.network import load_network
 from profiler.records.types import Budget, Case
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ if TYPE_CHECKING:
 
 
 #: A slot lasts at least this long and holds at least this many samples.
-SLOT_NS = 20_000_000
-SLOT_SAMPLES = 8
+_SLOT_NS = 20_000_000
+_SLOT_SAMPLES = 8
 #: Untimed forwards at the start of a slot, with both models in one process and with each in its own: after a
 #: hand-over between processes a core's caches hold the other one's data.
-SETTLE_SHARED = 1
+_SETTLE_TOGETHER = 1
 SETTLE_APART = 3
 #: Warming up a side takes at most this long.
-WARMUP_S = 2.0
+_WARMUP_S = 2.0
 
 #: One slot: times per forward, in ns.
-Slot = Callable[[], Sequence[float]]
+_Slot = Callable[[], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,44 +92,23 @@ class Trial:
         return statistics.median(ns for block in times for ns in block)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One trial of two cases in one process.
-
-    Attributes:
-        baseline: The model as it was.
-        candidate: The model as it is to become.
-        rule: Decides when there are blocks enough.
-        seed: Of the order within blocks.
-        seconds: No further look is begun when it would end after this.
-        cache: Folder for exported forms.
-    """
-
-    baseline: Case
-    candidate: Case
-    rule: Rule
-    seed: int
-    seconds: float
-    cache: Path | None = None
-
-
-def slot_shape(forward_ns: float, settle: int) -> timing.Shape:
+def _slot_shape(forward_ns: float, settle: int) -> timing.Shape:
     """Return the slot of a model whose forward takes about ``forward_ns`` nanoseconds."""
     calls = timing.shape(forward_ns).calls
-    samples = max(SLOT_SAMPLES, math.ceil(SLOT_NS / (max(forward_ns, 1.0) * calls)))
+    samples = max(_SLOT_SAMPLES, math.ceil(_SLOT_NS / (max(forward_ns, 1.0) * calls)))
     return timing.Shape(calls, settle, samples)
 
 
-def prepared(session: timing.Workload, settle: int, clock: timing.Clock = time.perf_counter_ns) -> Slot:
+def prepared(session: timing.Workload, settle: int, clock: timing.Clock = time.perf_counter_ns) -> _Slot:
     """Warm up a session and return its slot."""
-    warmup = timing.warm_up(session, Budget(warmup_s=WARMUP_S), clock)
-    shape = slot_shape(warmup.typical_ns, settle)
+    warmup = timing.warm_up(session, Budget(warmup_s=_WARMUP_S), clock)
+    shape = _slot_shape(warmup.typical_ns, settle)
     return lambda: [ns / shape.calls for ns in timing.time_block(session, shape, clock)]
 
 
 def collect(
-    baseline: Slot,
-    candidate: Slot,
+    baseline: _Slot,
+    candidate: _Slot,
     rule: Rule,
     flip: Callable[[], bool],
     seconds: float = math.inf,
@@ -157,7 +137,7 @@ def collect(
     return Trial(tuple(blocks), clock() - start)
 
 
-def _block(baseline: Slot, candidate: Slot, *, candidate_first: bool) -> Block:
+def _block(baseline: _Slot, candidate: _Slot, *, candidate_first: bool) -> Block:
     outer, inner = (candidate, baseline) if candidate_first else (baseline, candidate)
     first, second, third, fourth = outer(), inner(), inner(), outer()
     outside, inside = (*first, *fourth), (*second, *third)
@@ -175,7 +155,6 @@ def coin(seed: int) -> Callable[[], bool]:
 @contextlib.contextmanager
 def loaded(case: Case, cache: Path | None) -> Iterator[Session]:
     """Load ``case`` and run it once."""
-    from profiler.measure.network import load_network
 
     def build() -> tuple[Model, Array]:
         network = load_network(case, cache)
@@ -203,20 +182,27 @@ def opened(name: str, placement: Placement, build: Callable[[], tuple[Model, Arr
         yield session
 
 
-def duel(job: Job) -> Trial:
-    """Load both sides in this process and let them alternate; to be called in a fresh process."""
+def of_cases(baseline: Case, candidate: Case, rule: Rule, seed: int, seconds: float, cache: Path | None) -> Trial:
+    """Load two cases in this process and let them alternate; to be called in a fresh process.
+
+    Args:
+        baseline: The model as it was.
+        candidate: The model as it is to become.
+        rule: Decides when there are blocks enough.
+        seed: Of the order within blocks.
+        seconds: No further look is begun when it would end after this.
+        cache: Folder for exported forms.
+    """
     allocator.keep_freed()
     with ExitStack() as stack:
-        sessions = {
-            "baseline": stack.enter_context(loaded(job.baseline, job.cache)),
-            "candidate": stack.enter_context(loaded(job.candidate, job.cache)),
-        }
-        return between(sessions, job.rule, job.seed, job.seconds)
+        cases = {"baseline": baseline, "candidate": candidate}
+        sessions = {side: stack.enter_context(loaded(case, cache)) for side, case in cases.items()}
+        return between(sessions, rule, seed, seconds)
 
 
 def between(sessions: dict[str, Session], rule: Rule, seed: int, seconds: float) -> Trial:
     """Let the two loaded ``sessions``, ``baseline`` and ``candidate``, alternate in this process."""
-    slots = {side: prepared(session, SETTLE_SHARED) for side, session in sessions.items()}
+    slots = {side: prepared(session, _SETTLE_TOGETHER) for side, session in sessions.items()}
     gc.collect()
     gc.disable()
     try:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from profiler.errors import UserError
-from profiler.gate.side import Code
 
 
 def _git(*arguments: str, folder: Path) -> str:
@@ -50,15 +48,14 @@ def root(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def checked_out(revision: str, folder: Path, python: str | None = None) -> Iterator[Code]:
-    """Check ``revision`` out into a folder of its own and remove it afterwards.
+def checked_out(revision: str, folder: Path) -> Iterator[Path]:
+    """Check ``revision`` out and remove it afterwards; gives that version of ``folder``.
 
     Untracked files (weights, data) are not part of a revision: models that need them must find them elsewhere.
 
     Args:
         revision: Branch, tag or commit.
-        folder: A folder in the repository; the same folder of the other version becomes its working folder.
-        python: Interpreter with the packages of that version; None for this one.
+        folder: A folder in the repository.
     """
     top, name = root(folder), commit(revision, folder)
     place = Path(tempfile.mkdtemp(prefix="profiler-gate-"))
@@ -67,7 +64,7 @@ def checked_out(revision: str, folder: Path, python: str | None = None) -> Itera
         inside = place / "code" / folder.resolve().relative_to(top.resolve())
         if not inside.is_dir():
             raise UserError(f"git:{revision} has no folder {folder.resolve().relative_to(top.resolve())}")
-        yield Code(inside, python or sys.executable, f"git:{revision}")
+        yield inside
     finally:
         shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(UserError):

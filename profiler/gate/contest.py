@@ -3,119 +3,123 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Literal
 
-from profiler.gate import blocks, checkout
-from profiler.gate import side as remote
+from profiler.gate import blocks, side
 from profiler.gate.blocks import Trial
+from profiler.gate.checkout import checked_out
 from profiler.gate.decision import Rule
-from profiler.gate.subject import Pair, Subject
+from profiler.gate.side import Worker, WorkerError
+from profiler.gate.subject import SIDES, Pair, Side
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task, visit
-from profiler.records.types import Budget, Failure, Memory
+from profiler.records.types import Budget, Case, Failure
 from profiler.run.child import Limits
-
-if TYPE_CHECKING:
-    from profiler.run.processes import Executor
-
+from profiler.run.processes import Executor
 
 #: A trial begins no further look that would end after this, in seconds.
 SECONDS = 300.0
 
-
-class Contest(Protocol):
-    """Makes trials of one pair, each in fresh processes."""
-
-    def trial(self, rule: Rule, seed: int, *, itself: bool = False) -> Trial | Failure:
-        """Return the blocks of one trial; with ``itself`` the baseline stands on both sides."""
-
-    def peak_bytes(self, side: str) -> dict[str, int] | Failure:
-        """Return the peaks of memory of ``baseline`` or ``candidate`` by source, above the level before loading."""
+_Trials = Callable[[Rule, int], Trial | Failure]
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """Both sides in one fresh process."""
-
-    pair: Pair
-    executor: Executor
-    seconds: float = SECONDS
-    cache: Path | None = field(default_factory=cache_folder)
-
-    def trial(self, rule: Rule, seed: int, *, itself: bool = False) -> Trial | Failure:
-        """See ``Contest``."""
-        old, new = self.pair.baseline.case, self.pair.candidate.case
-        job = blocks.Job(old, old if itself else new, rule, seed, self.seconds, self.cache)
-        return self.executor.call(blocks.duel, job, self.seconds + remote.LOAD_S, Limits())
-
-    def peak_bytes(self, side: str) -> dict[str, int] | Failure:
-        """See ``Contest``."""
-        subject: Subject = getattr(self.pair, side)
-        task = Task(subject.case, Budget(), None, self.cache, "memory")
-        reply = self.executor.call(visit, task, remote.LOAD_S, Limits())
-        outcome = reply if isinstance(reply, Failure) else reply.outcome
-        return outcome.run_bytes if isinstance(outcome, Memory) else _must_fail(outcome)
-
-
-@dataclass(frozen=True, slots=True)
-class Apart:
-    """Each side in a process of its own, under its own version of the code."""
-
-    pair: Pair
-    baseline: remote.Code
-    candidate: remote.Code
-    seconds: float = SECONDS
-    cache: Path = field(default_factory=cache_folder)
-
-    def trial(self, rule: Rule, seed: int, *, itself: bool = False) -> Trial | Failure:
-        """See ``Contest``."""
-        old = (self.baseline, self.pair.baseline.case)
-        new = (self.candidate, self.pair.candidate.case)
-        return remote.duel({"baseline": old, "candidate": old if itself else new}, rule, seed, self.seconds, self.cache)
-
-    def peak_bytes(self, side: str) -> dict[str, int] | Failure:
-        """See ``Contest``."""
-        subject: Subject = getattr(self.pair, side)
-        return remote.peak_bytes(getattr(self, side), subject.case, self.cache)
-
-
-def _must_fail(outcome: object) -> Failure:
-    return outcome if isinstance(outcome, Failure) else Failure("error", f"no memory was measured: {outcome!r:.100}")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a suite is run.
+class Contest:
+    """Two sides that can be timed against each other, every time in fresh processes.
 
     Attributes:
-        seconds: A trial begins no look that would end after this.
-        self_test: Whether the bias of the machine is looked at.
-        seed: Of the order within blocks; None draws one.
-        baseline_python: Interpreter of a ``git:`` baseline; None for this one.
+        kind: Both sides in one process, or each in a process of its own.
+        trial: Returns the blocks of one trial, by the rule and the seed of the order within blocks.
+        itself: The same with the baseline on both sides.
+        peaks: Returns the peaks of memory of ``baseline`` or ``candidate`` by source, in bytes.
     """
 
-    seconds: float = SECONDS
-    self_test: bool = True
-    seed: int | None = None
-    baseline_python: str | None = None
+    kind: Literal["Together", "Apart"]
+    trial: _Trials
+    itself: _Trials
+    peaks: Callable[[str], dict[str, int] | Failure]
+
+
+def together(pair: Pair, executor: Executor, seconds: float = SECONDS) -> Contest:
+    """Return the contest of two cases in one process."""
+    old, new, cache = pair.baseline.case, pair.candidate.case, cache_folder()
+
+    def trial(candidate: Case, rule: Rule, seed: int) -> Trial | Failure:
+        call = partial(blocks.of_cases, old, candidate, rule, seed, seconds)
+        return executor.call(call, cache, seconds + side.LOAD_S, Limits())
+
+    def peaks(name: str) -> dict[str, int] | Failure:
+        task = Task({"baseline": old, "candidate": new}[name], Budget(), None, cache, "memory")
+        return side.peaks_of_visit(executor.call(visit, task, side.LOAD_S, Limits()))
+
+    return Contest("Together", partial(trial, new), partial(trial, old), peaks)
+
+
+def apart(starts: Mapping[str, Callable[[], Worker]], seconds: float = SECONDS) -> Contest:
+    """Return the contest of two sides that each have a process of their own.
+
+    Args:
+        starts: Starts the process of ``baseline`` and of ``candidate``.
+        seconds: A trial begins no further look that would end after this.
+    """
+
+    def trial(candidate: str, rule: Rule, seed: int) -> Trial | Failure:
+        try:
+            with ExitStack() as stack:
+                # Started together: they import at the same time, and nothing is timed yet.
+                named = zip(SIDES, ("baseline", candidate), strict=True)
+                workers = {name: stack.enter_context(starts[which]()) for name, which in named}
+                for worker in workers.values():
+                    worker.load()
+                return side.between(workers, rule, seed, seconds)
+        except WorkerError as error:
+            return error.failure
+
+    def peaks(name: str) -> dict[str, int] | Failure:
+        try:
+            with starts[name]() as worker:
+                return worker.peaks()
+        except WorkerError as error:
+            return error.failure
+
+    return Contest("Apart", partial(trial, "candidate"), partial(trial, "baseline"), peaks)
 
 
 @contextlib.contextmanager
-def open_contest(pair: Pair, executor: Executor, options: Options) -> Iterator[Contest]:
+def opened_contest(
+    pair: Pair, executor: Executor, seconds: float = SECONDS, baseline_python: str | None = None
+) -> Iterator[Contest]:
+    """Make both sides ready; those of a git revision are checked out for as long as it is open.
+
+    Args:
+        pair: What to compare.
+        executor: Where sides run that share a process.
+        seconds: A trial begins no look that would end after this.
+        baseline_python: Interpreter of a ``git:`` baseline; None for this one.
+    """
     if pair.baseline.revision is None and pair.candidate.revision is None:
-        yield Together(pair, executor, options.seconds)
+        yield together(pair, executor, seconds)
         return
     with ExitStack() as stack:
-        codes = {}
-        for side, python in (("baseline", options.baseline_python), ("candidate", None)):
-            revision = getattr(pair, side).revision
-            codes[side] = (
-                stack.enter_context(checkout.checked_out(revision, Path.cwd(), python))
-                if revision is not None
-                else remote.Code(Path.cwd())
-            )
-        yield Apart(pair, codes["baseline"], codes["candidate"], options.seconds)
+        starts = {}
+        for name in SIDES:
+            one, python = getattr(pair, name), baseline_python if name == "baseline" else None
+            starts[name] = stack.enter_context(opened_side(one, python or sys.executable))
+        yield apart(starts, seconds)
+
+
+@contextlib.contextmanager
+def opened_side(one: Side, python: str = sys.executable) -> Iterator[Callable[[], Worker]]:
+    """Return what starts the process of a side, under the code of its revision where it names one."""
+    here, cache = Path.cwd(), cache_folder()
+    if one.revision is None:
+        yield partial(side.of_case, here, one.case, cache)
+        return
+    with checked_out(one.revision, here) as folder:
+        yield partial(side.of_case, folder, one.case, cache, python, f"git:{one.revision}")

@@ -8,29 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from profiler.gate.decision import Interval
+from profiler.gate.decision import Change
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import PILOT, visit_estimate
-from profiler.records.intervals import trimmed, trimmed_interval
+from profiler.records.intervals import CONFIDENCE, Interval, trimmed, trimmed_interval
 from profiler.records.reading import Run, Session
 from profiler.records.types import Case, Failure, Measurement, Record
 
 #: Visits of a case that each run must have: two give a spread of one degree of freedom, which tells nothing.
 LEAST_VISITS = 3
 
-CONFIDENCE = 0.95
-
 
 # --- what two runs say of one case ------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Where the logarithms of a case's visits lie: trimmed mean, its standard error, its degrees of freedom."""
-
-    centre: float
-    error: float
-    freedom: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +51,10 @@ class Visits:
         return [math.log(e.normalised_ns) for e in (used if len(used) >= LEAST_VISITS else estimates)]
 
     @property
-    def level(self) -> Level:
-        """Mean and error as in the headline, see ``profiler.records.intervals.sequential_interval``.
+    def level(self) -> tuple[float, float, int]:
+        """Trimmed mean of the logarithms, its standard error, its degrees of freedom.
+
+        Mean and error are as in the headline, see ``profiler.records.intervals.sequential_interval``.
 
         The visits decided themselves how many there are, and stop when they agree by luck: the error is at least that
         of Stein (1945), from the pilot alone and with its degrees of freedom.
@@ -76,9 +67,9 @@ class Visits:
         centre, half = trimmed_interval(logs)
         error = (half or 0.0) / float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
         if not 2 <= self.pilot < count:
-            return Level(centre, error, freedom)
+            return centre, error, freedom
         stein = statistics.stdev(logs[: self.pilot]) / math.sqrt(count)
-        return Level(centre, max(error, stein), min(freedom, self.pilot - 1))
+        return centre, max(error, stein), min(freedom, self.pilot - 1)
 
     @property
     def slowness(self) -> float | None:
@@ -113,7 +104,7 @@ class Contrast:
     freedom: float
     doubt: float = 0.0
 
-    def bounds(self, alpha: float) -> tuple[float, float]:
+    def bounds(self, alpha: float) -> Interval:
         """Return (lower, upper) one-sided bounds: what lies outside is rejected by the one-sided test at ``alpha``."""
         from scipy import stats
 
@@ -121,22 +112,22 @@ class Contrast:
         return self.centre - reach, self.centre + reach
 
     @property
-    def change(self) -> Interval:
+    def change(self) -> Change:
         """Now over then minus one, with its 95% interval."""
         low, high = self.bounds((1 - CONFIDENCE) / 2)
-        return Interval(math.expm1(self.centre), math.expm1(low), math.expm1(high))
+        return math.expm1(self.centre), (math.expm1(low), math.expm1(high))
 
 
 def contrast(then: Visits, now: Visits) -> Contrast:
     """Compare the visits of a case in two runs; each needs two at least."""
-    old, new = then.level, now.level
-    total = old.error**2 + new.error**2
-    shares = old.error**4 / old.freedom + new.error**4 / new.freedom
+    (old, old_error, old_freedom), (new, new_error, new_freedom) = then.level, now.level
+    total = old_error**2 + new_error**2
+    shares = old_error**4 / old_freedom + new_error**4 / new_freedom
     # Without any spread the degrees of freedom do not matter.
-    freedom = total**2 / shares if shares else float(old.freedom + new.freedom)
+    freedom = total**2 / shares if shares else float(old_freedom + new_freedom)
     nominals = then.nominal_ns, now.nominal_ns
     doubt = abs(math.log(nominals[1] / nominals[0])) if nominals[0] and nominals[1] else 0.0
-    return Contrast(new.centre - old.centre, math.sqrt(total), freedom, doubt)
+    return Contrast(new - old, math.sqrt(total), freedom, doubt)
 
 
 def visits_of(found: Run) -> dict[Case, Visits]:
@@ -167,6 +158,7 @@ def _pilot(session: Session | None) -> int:
 
 
 def part(session: Session | None, name: str) -> Mapping[str, Any]:
+    """Return one table of what a session knew; empty where it has none of that name."""
     part = session.facts.get(name) if session else None
     return part if isinstance(part, Mapping) else {}
 
@@ -183,9 +175,6 @@ def _started(session: Session) -> str:
 
 
 def reference_ratio(then: Visits, now: Visits) -> float | None:
+    """Return how many times as long as then the reference takes now; None without one on both sides."""
     old, new = then.slowness, now.slowness
     return new / old if old and new else None
-
-
-def in_ms(ns: float | None) -> float | None:
-    return None if ns is None else ns / 1e6

@@ -18,7 +18,9 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from profiler.records.intervals import CONFIDENCE, Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,8 @@ LOOKS = (10, 20, 40, 80)
 ALPHA = 0.0025
 
 Answer = Literal["pass", "regression", "inconclusive"]
+#: A relative change with its interval: 0.05 is 5% slower.
+Change: TypeAlias = tuple[float, Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,6 @@ class Rule:
         return Rule(self.max_slowdown, self.alpha / pairs, self.looks)
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A relative change with its bounds: 0.05 is 5% slower."""
-
-    estimate: float
-    low: float
-    high: float
-
-
 @functools.cache
 def _critical(n: int, alpha: float) -> int | None:
     """Return the largest k with P(W ≤ k) ≤ ``alpha`` for the signed-rank statistic W of ``n`` blocks, or None."""
@@ -100,7 +95,7 @@ def _pairwise_means(ratios: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[
     return np.sort((y[one] + y[other]) / 2)
 
 
-def bounds(ratios: Sequence[float], alpha: float) -> tuple[float, float]:
+def _bounds(ratios: Sequence[float], alpha: float) -> Interval:
     """Return (lower, upper) one-sided bounds at level ``alpha`` of the centre of ``ratios``, on their own scale.
 
     A centre is rejected by the exact signed-rank test if and only if it lies outside: below ``lower`` by the test
@@ -113,21 +108,21 @@ def bounds(ratios: Sequence[float], alpha: float) -> tuple[float, float]:
     return float(means[critical]), float(means[-1 - critical])
 
 
-def change(ratios: Sequence[float], confidence: float = 0.95) -> Interval:
+def change(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Change:
     """Return candidate over baseline minus one by Hodges and Lehmann's estimator, with its exact interval."""
     import numpy as np
 
     if not ratios:
         raise ValueError("change of no blocks")
-    low, high = bounds(ratios, (1 - confidence) / 2)
-    return Interval(math.expm1(float(np.median(_pairwise_means(ratios)))), math.expm1(low), math.expm1(high))
+    low, high = _bounds(ratios, (1 - confidence) / 2)
+    return math.expm1(float(np.median(_pairwise_means(ratios)))), (math.expm1(low), math.expm1(high))
 
 
-def look(ratios: Sequence[float], rule: Rule) -> Answer | None:
+def _look(ratios: Sequence[float], rule: Rule) -> Answer | None:
     """Return what these blocks show at one look, or None when they do not show enough."""
-    lower, _ = bounds(ratios, rule.alpha)
+    lower, _ = _bounds(ratios, rule.alpha)
     # A pass raises no alarm, so its level needs no share of the pairs'.
-    _, upper = bounds(ratios, ALPHA)
+    _, upper = _bounds(ratios, ALPHA)
     return weigh(lower, upper, rule)
 
 
@@ -146,7 +141,7 @@ def decide(ratios: Sequence[float], rule: Rule) -> Answer | None:
     for blocks in rule.looks:
         if len(ratios) < blocks:
             return None
-        answer = look(ratios[:blocks], rule)
+        answer = _look(ratios[:blocks], rule)
         if answer is not None:
             return answer
     return "inconclusive"
@@ -154,5 +149,5 @@ def decide(ratios: Sequence[float], rule: Rule) -> Answer | None:
 
 def passing_limit(ratios: Sequence[float]) -> float | None:
     """Return the smallest limit that these blocks would have passed; None when there are too few to pass any."""
-    _, upper = bounds(ratios, ALPHA)
+    _, upper = _bounds(ratios, ALPHA)
     return math.expm1(upper) if math.isfinite(upper) else None

@@ -9,57 +9,91 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from profiler.errors import UserError
 from profiler.gate import decision
-from profiler.gate.bias import BIAS_FACTOR, Bias, Biases, measure_bias
+from profiler.gate.bias import BIAS_FACTOR, kept_bias, measure_bias
 from profiler.gate.blocks import Trial
-from profiler.gate.contest import Contest, Options, open_contest
+from profiler.gate.contest import SECONDS, Contest, opened_contest
 from profiler.gate.decision import Rule
-from profiler.gate.subject import Pair
-from profiler.gate.verdict import Verdict
+from profiler.gate.subject import SIDES, Pair
+from profiler.gate.verdict import Status, Verdict
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
+from profiler.records.table import headline
 from profiler.records.types import Failure
+from profiler.run.processes import LocalExecutor
 from profiler.units import format_bytes, format_share
 
-if TYPE_CHECKING:
-    from profiler.run.processes import Executor
-
-
 #: Peaks of the same model in two fresh processes differ by less than this (tests/studies/study_memory.py), in bytes.
-MEMORY_NOISE = 1 << 20
+_MEMORY_NOISE = 1 << 20
 
 
 def judge(
-    pair: Pair, contest: Contest, rule: Rule | None, bias: Callable[[], Bias | Failure | None], seed: int
+    pair: Pair, contest: Contest, rule: Rule | None, bias: Callable[[], float | Failure | None], seed: int
 ) -> Verdict:
-    """Compare latency, then memory, as far as ``pair`` asks for them."""
-    verdict = Verdict(pair, "pass", "nothing was gated")
+    """Compare latency, then memory, as far as ``pair`` asks for them.
+
+    Args:
+        pair: What to compare.
+        contest: Its sides, made ready.
+        rule: What is asked of the latency; None leaves it ungated.
+        bias: Measures how far the baseline differs from itself; gives None where nobody looks at it.
+        seed: Of the order within blocks.
+    """
+    verdict = _verdict(pair, "pass", "nothing was gated")
     if rule is not None:
-        verdict = _latency(pair, contest, rule, bias, seed)
+        verdict = _latency(pair, contest, rule, bias(), seed)
     if pair.max_memory_growth is None or verdict.status == "error":
         return verdict
-    return _with_memory(verdict, contest, pair.max_memory_growth)
+    return _with_memory(verdict, pair, contest, pair.max_memory_growth)
 
 
-def _latency(pair: Pair, contest: Contest, rule: Rule, bias: Callable[[], Bias | Failure | None], seed: int) -> Verdict:
-    own = bias()
-    if isinstance(own, Failure):
-        return Verdict(pair, "error", f"baseline: {own.reason}", rule, detail=own.detail)
-    size = own.size if own else None
-    if size is not None and math.log1p(rule.tolerated) < BIAS_FACTOR * size:
-        return Verdict(pair, "inconclusive", _too_fine(rule, size), rule, bias=size)
+def _verdict(
+    pair: Pair,
+    status: Status,
+    reason: str,
+    rule: Rule | None = None,
+    trials: tuple[Trial, ...] = (),
+    bias: float | None = None,
+    detail: str = "",
+) -> Verdict:
+    ratios = [ratio for trial in trials for ratio in trial.ratios]
+    return Verdict(
+        label=pair.label,
+        status=status,
+        reason=reason,
+        detail=detail,
+        max_slowdown=pair.max_slowdown,
+        change=decision.change(ratios) if ratios else None,
+        latency_ns={side: statistics.median(one.latency_ns(side) for one in trials) for side in SIDES if trials},
+        seconds=sum(trial.seconds for trial in trials) or None,
+        trials=trials,
+        facts={
+            "max_memory_growth": pair.max_memory_growth,
+            "peak_memory_bytes": None,
+            "process_bias": bias,
+            "rule": rule,
+            "pair": pair,
+        },
+    )
+
+
+def _latency(pair: Pair, contest: Contest, rule: Rule, bias: float | Failure | None, seed: int) -> Verdict:
+    if isinstance(bias, Failure):
+        return _verdict(pair, "error", f"baseline: {bias.reason}", rule, detail=bias.detail)
+    if bias is not None and math.log1p(rule.tolerated) < BIAS_FACTOR * bias:
+        return _verdict(pair, "inconclusive", _too_fine(rule, bias), rule, bias=bias)
     first = contest.trial(rule, seed)
     if isinstance(first, Failure):
-        return Verdict(pair, "error", first.reason, rule, bias=size, detail=first.detail)
+        return _verdict(pair, "error", first.reason, rule, bias=bias, detail=first.detail)
     answer = decision.decide(first.ratios, rule) or "inconclusive"
     if answer != "regression":
-        return Verdict(pair, answer, _said(answer, first, rule), rule, (first,), size)
-    return _confirmed(pair, contest, rule, first, seed, size)
+        return _verdict(pair, answer, _said(answer, first, rule), rule, (first,), bias)
+    return _confirmed(pair, contest, rule, first, seed, bias)
 
 
 def _confirmed(pair: Pair, contest: Contest, rule: Rule, first: Trial, seed: int, bias: float | None) -> Verdict:
@@ -67,15 +101,15 @@ def _confirmed(pair: Pair, contest: Contest, rule: Rule, first: Trial, seed: int
     second = contest.trial(rule, seed + 1)
     if isinstance(second, Failure):
         reason = f"{_said('regression', first, rule)}; the trial that was to confirm it failed: {second.reason}"
-        return Verdict(pair, "error", reason, rule, (first,), bias, detail=second.detail)
+        return _verdict(pair, "error", reason, rule, (first,), bias, detail=second.detail)
     if decision.decide(second.ratios, rule) == "regression":
         reason = f"{_said('regression', first, rule)}; confirmed in fresh processes: {_change(second)}"
-        return Verdict(pair, "regression", reason, rule, (first, second), bias)
+        return _verdict(pair, "regression", reason, rule, (first, second), bias)
     reason = (
         f"not confirmed: {_change(first)} at first, {_change(second)} in fresh processes; "
         "the machine is disturbed or processes of the same code differ: run it again on a quiet machine"
     )
-    return Verdict(pair, "inconclusive", reason, rule, (first, second), bias)
+    return _verdict(pair, "inconclusive", reason, rule, (first, second), bias)
 
 
 def _too_fine(rule: Rule, bias: float) -> str:
@@ -88,9 +122,9 @@ def _too_fine(rule: Rule, bias: float) -> str:
 
 def _change(trial: Trial) -> str:
     """Say the change of one trial, as ``+6.2% [+5.1%, +7.3%] in 20 blocks``."""
-    found = decision.change(trial.ratios)
-    low, high = (format_share(bound, signed=True) for bound in (found.low, found.high))
-    return f"{format_share(found.estimate, signed=True)} [{low}, {high}] in {len(trial.blocks)} blocks"
+    estimate, interval = decision.change(trial.ratios)
+    low, high = (format_share(bound, signed=True) for bound in interval)
+    return f"{format_share(estimate, signed=True)} [{low}, {high}] in {len(trial.blocks)} blocks"
 
 
 def _said(answer: decision.Answer, trial: Trial, rule: Rule) -> str:
@@ -98,9 +132,9 @@ def _said(answer: decision.Answer, trial: Trial, rule: Rule) -> str:
     if answer == "pass":
         return f"{_change(trial)}: surely less than {limit}"
     if answer == "regression":
-        beyond = decision.change(trial.ratios).low > rule.max_slowdown
+        _, (low, _) = decision.change(trial.ratios)
         return f"{_change(trial)}: " + (
-            f"more than {limit}" if beyond else f"surely more than {half}, half of the limit"
+            f"more than {limit}" if low > rule.max_slowdown else f"surely more than {half}, half of the limit"
         )
     passing = decision.passing_limit(trial.ratios)
     would = f"; a limit of {format_share(passing)} would have passed" if passing is not None else ""
@@ -108,35 +142,72 @@ def _said(answer: decision.Answer, trial: Trial, rule: Rule) -> str:
     return f"{_change(trial)}{late}: neither surely less than {limit} nor surely more than {half}{would}"
 
 
-def _with_memory(verdict: Verdict, contest: Contest, allowed: float) -> Verdict:
+def _with_memory(verdict: Verdict, pair: Pair, contest: Contest, allowed: float) -> Verdict:
     peaks: dict[str, int] = {}
-    for side in ("baseline", "candidate"):
-        found = contest.peak_bytes(side)
+    sources: dict[str, str] = {}
+    for side in SIDES:
+        found = contest.peaks(side)
         if isinstance(found, Failure):
             return replace(verdict, status="error", reason=f"memory of the {side}: {found.reason}", detail=found.detail)
-        # The device's allocator is what the model asked for; the process is all there is on the CPU.
-        peaks[side] = found.get("allocated") or found["process"]
-    growth = peaks["candidate"] / peaks["baseline"] - 1
+        device = getattr(pair, side).case.placement.device
+        source = headline(found, device)
+        if source is None:
+            reason = f"memory of the {side}: nothing tells what it takes on {device}; gate its latency alone"
+            return replace(verdict, status="error", reason=reason)
+        peaks[side], sources[side] = found[source], source
+    growth = peaks["candidate"] / max(1, peaks["baseline"]) - 1
     said = (
         f"peak memory {format_bytes(peaks['baseline'])} -> {format_bytes(peaks['candidate'])} "
         f"({format_share(growth, signed=True)}, {format_share(allowed)} allowed)"
     )
-    failed = growth > allowed and peaks["candidate"] - peaks["baseline"] > MEMORY_NOISE
-    status = "regression" if failed else verdict.status
-    reason = said if verdict.rule is None else f"{verdict.reason}; {said}"
-    return replace(verdict, status=status, reason=reason, peaks=peaks)
+    if len(set(sources.values())) > 1:
+        told = ", ".join(f"{source} of the {side}" for side, source in sources.items())
+        said = f"peak memory is told by unlike sources: {told}; name sides of one runtime"
+        return _also(verdict, "not comparable", said)
+    failed = growth > allowed and peaks["candidate"] - peaks["baseline"] > _MEMORY_NOISE
+    verdict = replace(verdict, facts={**verdict.facts, "peak_memory_bytes": peaks})
+    return _also(verdict, "regression" if failed else "pass", said)
 
 
-def run_suite(pairs: Sequence[Pair], options: Options, after: Callable[[Verdict], None]) -> list[Verdict]:
-    """Judge every pair in turn; ``after`` is told of each verdict as soon as it is known."""
-    from profiler.run.processes import LocalExecutor
+def _also(verdict: Verdict, status: Status, said: str) -> Verdict:
+    """Add what memory showed to what latency did."""
+    decided = verdict.status if status == "pass" or verdict.status == "regression" else status
+    return replace(verdict, status=decided, reason=f"{verdict.reason}; {said}" if verdict.facts["rule"] else said)
 
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**31)
+
+def judge_pairs(
+    pairs: Sequence[Pair],
+    *,
+    seed: int | None = None,
+    seconds: float = SECONDS,
+    self_test: bool = True,
+    baseline_python: str | None = None,
+    among: int | None = None,
+    after: Callable[[Verdict], None] = lambda _: None,
+) -> list[Verdict]:
+    """Judge every pair in turn.
+
+    Args:
+        pairs: What to compare.
+        seed: Of the order within blocks; None draws one.
+        seconds: A trial begins no look that would end after this.
+        self_test: Whether the bias of the machine is looked at.
+        baseline_python: Interpreter of a ``git:`` baseline; None for this one.
+        among: How many pairs are judged together, as by the tests of one pytest run; None for these.
+        after: Is told of each verdict as soon as it is known.
+    """
+    first = seed if seed is not None else random.SystemRandom().randrange(2**31)
     executor = LocalExecutor()
     verdicts: list[Verdict] = []
     try:
         for number, pair in enumerate(pairs):
-            verdict = _judged(pair, len(pairs), executor, options, seed + 1000 * number)
+            name = f"{pair.baseline.case.key} {pair.baseline.revision or ''}"
+            try:
+                with opened_contest(pair, executor, seconds, baseline_python) as contest:
+                    own, together = first + 1000 * number, among or len(pairs)
+                    verdict = settle(pair, contest, name, own, together, self_test=self_test)
+            except UserError as error:
+                verdict = _verdict(pair, "error", str(error))
             verdicts.append(verdict)
             after(verdict)
     finally:
@@ -144,41 +215,14 @@ def run_suite(pairs: Sequence[Pair], options: Options, after: Callable[[Verdict]
     return verdicts
 
 
-def judge_one(pair: Pair, options: Options, seed: int, among: int = 1) -> Verdict:
-    """Judge one pair by itself.
-
-    Args:
-        pair: What to compare.
-        options: How; their seed is not used.
-        seed: Of the order within blocks.
-        among: How many pairs are judged together, each by a call of its own, as by the tests of one pytest run.
-    """
-    from profiler.run.processes import LocalExecutor
-
-    executor = LocalExecutor()
-    try:
-        return _judged(pair, among, executor, options, seed)
-    finally:
-        executor.close()
-
-
-def _judged(pair: Pair, pairs: int, executor: Executor, options: Options, seed: int) -> Verdict:
-    try:
-        with open_contest(pair, executor, options) as contest:
-            name = f"{pair.baseline.case.key} {pair.baseline.revision or ''}"
-            return settle(pair, contest, name, options, seed, pairs)
-    except UserError as error:
-        return Verdict(pair, "error", str(error))
-
-
-def settle(pair: Pair, contest: Contest, name: str, options: Options, seed: int, among: int) -> Verdict:
+def settle(pair: Pair, contest: Contest, name: str, seed: int, among: int, *, self_test: bool) -> Verdict:
     """Judge one of ``among`` pairs, by the bias that is kept for its baseline's ``name`` on this machine."""
     rule = Rule(pair.max_slowdown).shared(among) if pair.max_slowdown is not None else None
 
-    def bias() -> Bias | Failure | None:
-        if not options.self_test:
+    def bias() -> float | Failure | None:
+        if not self_test:
             return None
-        whose = f"{host.key()} {name} {type(contest).__name__}"
-        return Biases(cache_folder()).get(whose, lambda: measure_bias(contest, seed + 100))
+        whose = f"{host.key()} {name} {contest.kind}"
+        return kept_bias(cache_folder(), whose, lambda: measure_bias(contest, seed + 100))
 
     return judge(pair, contest, rule, bias, seed)

@@ -19,16 +19,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from profiler.backends.base import Fact, Placement
+from profiler.backends.base import Placement, Session
 from profiler.gate.blocks import SETTLE_APART, Trial, coin, collect, loaded, prepared
 from profiler.gate.decision import Rule
 from profiler.machine import allocator
-from profiler.measure.timing import Workload
-from profiler.measure.visit import Task, visit
+from profiler.measure.visit import Reply, Task, visit
+from profiler.records.table import peaks
 from profiler.records.types import Budget, Case, Failure, Memory
 from profiler.run.child import failure
 
@@ -36,27 +36,19 @@ from profiler.run.child import failure
 LOAD_S = 300.0
 SLOT_S = 120.0
 
-#: Starts the worker with the folder of its version first on the path, and this program's own last: the models are
-#: that version's, the profiler is the one that asks. The profiler is imported first, so that gating it works too.
+#: Starts a worker that serves a case. The profiler is the one that asks, wherever its folder is: its package is
+#: imported first, and what is below a package is looked for inside it. What it needs comes from the interpreter, from
+#: that folder only what is nowhere else. Then the folder of the version comes first: the models are that version's.
 _BOOT = (
-    "import sys; here, code = sys.argv[1:3]; sys.path.append(here); from profiler.gate import side; "
-    "sys.path.insert(0, code); side.main(int(sys.argv[3]), int(sys.argv[4]))"
+    "import sys; here, code, *ends = sys.argv[1:]; "
+    "sys.path.insert(0, here); import profiler; del sys.path[0]; "
+    "sys.path.append(here); from profiler.gate import side; "
+    "sys.path.insert(0, code); side.main(*map(int, ends))"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A version of the code.
-
-    Attributes:
-        folder: Working folder, from which models are imported and relative paths are read.
-        python: Interpreter with the packages of that version.
-        name: For messages.
-    """
-
-    folder: Path
-    python: str = sys.executable
-    name: str = "the code as it is"
+#: The folder from which this program runs.
+HERE = Path(__file__).resolve().parents[2]
+#: What a process is called that runs the code of the working folder.
+CURRENT = "the code as it is"
 
 
 class WorkerError(Exception):
@@ -68,22 +60,32 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """The parent's end of one worker."""
+    """The parent's end of the process of one side."""
 
     def __init__(
         self,
         command: list[str],
         folder: Path,
         name: str,
+        what: Mapping[str, object] | None = None,
+        *,
         environment: Mapping[str, str] | None = None,
         grace_s: float = 0.0,
+        mark: str = "",
     ) -> None:
-        """Start ``command`` in ``folder``; its last two arguments become the descriptors it reads and writes.
+        """Start a process that serves one side.
 
-        When it is closed it has ``grace_s`` seconds to end by itself.
+        Args:
+            command: Its last two arguments become the descriptors that it reads and writes.
+            folder: Its working folder.
+            name: For messages.
+            what: What it is to serve, as details of the request to load it.
+            environment: Variables besides those of this process.
+            grace_s: When it is closed it has so long to end by itself, in seconds.
+            mark: With what a line that it prints begins where it says why it failed; empty where nothing marks it.
         """
-        self.name = name
-        self._grace_s = grace_s
+        self._name, self._what = name, what or {}
+        self._grace_s, self._mark = grace_s, mark
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         self._output = contextlib.ExitStack()
@@ -102,12 +104,6 @@ class Worker:
         os.close(to_read)
         os.close(to_write)
 
-    @classmethod
-    def of_case(cls, code: Code) -> Worker:
-        """Start a worker that serves a ``Case``; the first thing to ask is ``load``."""
-        here = str(Path(__file__).parents[2])
-        return cls([code.python, "-P", "-c", _BOOT, here, str(code.folder)], code.folder, code.name)
-
     def ask(self, what: str, timeout_s: float, **details: object) -> dict[str, Any]:
         """Send one request and return the answer; raises WorkerError when there is none in time."""
         try:
@@ -119,12 +115,21 @@ class Worker:
             raise WorkerError(Failure(**answer["failure"]))
         return answer
 
+    def load(self) -> None:
+        """Have it load what it serves."""
+        self.ask("load", LOAD_S, **self._what)
+
+    def peaks(self) -> dict[str, int]:
+        """Return the peaks of memory of what it serves by source, in bytes; instead of ``load``."""
+        peaks: dict[str, int] = self.ask("memory", LOAD_S, **self._what)["peaks"]
+        return peaks
+
     def _line(self, timeout_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._pending:
             ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise WorkerError(Failure("timeout", f"{self.name}: no answer within {timeout_s:g} s; it was stopped"))
+                raise WorkerError(Failure("timeout", f"{self._name}: no answer within {timeout_s:g} s; it was stopped"))
             chunk = os.read(self._read, 1 << 20)
             if not chunk:
                 raise WorkerError(self._ended())
@@ -143,10 +148,13 @@ class Worker:
             self._process.wait(5.0)
         code = self._process.poll()
         end = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return Failure("crashed", f"{self.name}: the process {end} before it had answered", self.printed())
+        printed = self._printed_last()
+        marked = (line.removeprefix(self._mark).strip() for line in printed.splitlines() if line.startswith(self._mark))
+        said = next(marked, "") if self._mark else ""
+        reason = f"{self._name}: the process {end} before it had answered{f': {said}' if said else ''}"
+        return Failure("crashed", reason, printed)
 
-    def printed(self) -> str:
-        """Return the end of what the worker printed."""
+    def _printed_last(self) -> str:
         size = self._printed.seek(0, os.SEEK_END)
         self._printed.seek(max(0, size - 4000))
         return self._printed.read().decode(errors="replace").strip()
@@ -171,95 +179,90 @@ class Worker:
         self.close()
 
 
-def apart(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
-    """Let two loaded workers, ``baseline`` and ``candidate``, alternate."""
+def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable, name: str = CURRENT) -> Worker:
+    """Start a worker that serves ``case``.
+
+    Args:
+        folder: Working folder, from which models are imported and relative paths are read.
+        case: What to serve.
+        cache: Folder for exported forms.
+        python: Interpreter with the packages of that version of the code.
+        name: Of that version, for messages.
+    """
+    command = [python, "-P", "-c", _BOOT, str(HERE), str(folder)]
+    return Worker(command, folder, name, {"case": asdict(case), "cache": str(cache)})
+
+
+def between(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
+    """Let two loaded workers, ``baseline`` and ``candidate``, alternate; see ``profiler.gate.blocks.between``."""
     facts = {side: worker.ask("ready", LOAD_S)["facts"] for side, worker in workers.items()}
     trial = collect(workers["baseline"].slot, workers["candidate"].slot, rule, coin(seed), seconds)
     return Trial(trial.blocks, trial.seconds, trial.late, facts)
 
 
-def duel(sides: Mapping[str, tuple[Code, Case]], rule: Rule, seed: int, seconds: float, cache: Path) -> Trial | Failure:
-    """Run one trial with a fresh process of each side; see ``profiler.gate.blocks.duel``."""
-    try:
-        with contextlib.ExitStack() as stack:
-            workers = {}
-            for side, (code, case) in sides.items():
-                worker = workers[side] = stack.enter_context(Worker.of_case(code))
-                worker.ask("load", LOAD_S, case=asdict(case), cache=str(cache))
-            return apart(workers, rule, seed, seconds)
-    except WorkerError as error:
-        return error.failure
+# --- inside the worker ------------------------------------------------------------
 
 
-def peak_bytes(code: Code, case: Case, cache: Path) -> dict[str, int] | Failure:
-    """Return the peaks of memory of ``case`` by source, in a fresh process of its version of the code."""
-    try:
-        with Worker.of_case(code) as worker:
-            peaks: dict[str, int] = worker.ask("memory", LOAD_S, case=asdict(case), cache=str(cache))["peaks"]
-            return peaks
-    except WorkerError as error:
-        return error.failure
+def opened_pipes(read: int, write: int) -> tuple[Iterator[dict[str, Any]], Callable[..., None]]:
+    """Return the requests that come, each waited for asleep until the parent is gone, and what answers the last."""
+
+    def requests() -> Iterator[dict[str, Any]]:
+        with os.fdopen(read, "rb") as lines:
+            yield from map(json.loads, lines)
+
+    def answer(**what: object) -> None:
+        os.write(write, json.dumps(what).encode() + b"\n")
+
+    return requests(), answer
 
 
-class Line:
-    """The worker's end: requests in, answers out."""
-
-    def __init__(self, read: int, write: int) -> None:
-        self._requests: IO[bytes] = os.fdopen(read, "rb")
-        self._write = write
-
-    def requests(self) -> Iterator[dict[str, Any]]:
-        """Wait, asleep, for each request until the parent is gone."""
-        for line in self._requests:
-            yield json.loads(line)
-
-    def answer(self, **what: object) -> None:
-        """Answer the last request."""
-        os.write(self._write, json.dumps(what).encode() + b"\n")
-
-
-def serve(line: Line, session: Workload, facts: Callable[[], Mapping[str, Fact]]) -> None:
+def serve(requests: Iterator[dict[str, Any]], answer: Callable[..., None], session: Session) -> None:
     """Answer ``ready`` and ``slot`` for a loaded session until the parent is gone."""
     slot: Callable[[], Any] | None = None
     gc.collect()
     gc.disable()
-    for request in line.requests():
+    for request in requests:
         if request["do"] == "ready":
             slot = prepared(session, SETTLE_APART)
-            line.answer(facts=dict(facts()))
+            answer(facts=dict(session.facts()))
         elif slot is not None:
-            line.answer(ns=slot())
+            answer(ns=slot())
 
 
 def main(read: int, write: int) -> None:
     """Serve one case; what goes wrong is an answer too."""
-    line = Line(read, write)
+    requests, answer = opened_pipes(read, write)
     try:
-        request = next(line.requests(), None)
+        request = next(requests, None)
         if request is not None:
-            _serve_case(line, request)
+            _serve_case(requests, answer, request)
     except BrokenPipeError:
         pass  # the parent is gone, and nobody is left to tell
     except BaseException as error:  # noqa: BLE001 - whatever it is, the verdict must say it
         with contextlib.suppress(OSError):
-            line.answer(failure=asdict(failure(error)))
+            answer(failure=asdict(failure(error)))
     os._exit(0)
 
 
-def _serve_case(line: Line, request: Mapping[str, Any]) -> None:
+def _serve_case(requests: Iterator[dict[str, Any]], answer: Callable[..., None], request: Mapping[str, Any]) -> None:
     details = dict(request["case"])
     case = Case(**details | {"placement": Placement(**details["placement"])})
     cache = Path(request["cache"])
     if request["do"] == "memory":
         # What importing the runtimes takes is no memory of the model's; a forked visit has them loaded too.
         importlib.import_module("profiler.run.preload")
-        reply = visit(Task(case, Budget(), None, cache, "memory"))
-        if isinstance(reply.outcome, Memory):
-            line.answer(peaks=reply.outcome.run_bytes)
-        elif isinstance(reply.outcome, Failure):
-            line.answer(failure=asdict(reply.outcome))
+        found = peaks_of_visit(visit(Task(case, Budget(), None, cache, "memory")))
+        answer(**({"failure": asdict(found)} if isinstance(found, Failure) else {"peaks": found}))
         return
     allocator.keep_freed()
     with loaded(case, cache) as session:
-        line.answer(loaded=True)
-        serve(line, session, session.facts)
+        answer(loaded=True)
+        serve(requests, answer, session)
+
+
+def peaks_of_visit(reply: Reply | Failure) -> dict[str, int] | Failure:
+    """Return what a visit for memory found, by source in bytes."""
+    outcome = reply if isinstance(reply, Failure) else reply.outcome
+    if isinstance(outcome, Memory):
+        return peaks(outcome)
+    return outcome if isinstance(outcome, Failure) else Failure("error", f"no memory was measured: {outcome!r:.100}")

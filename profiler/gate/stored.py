@@ -1,9 +1,9 @@
 """``profiler baseline`` and ``profiler gate --against``: a run kept as a file, and a plan measured now against it.
 
 The two runs were made at different times, so nothing cancels as it does in the interleaved blocks of
-``profiler.gate.blocks``. What is compared are the visits' normalised latencies: ratios to the reference workload that ran
-beside them. They divide out what slows model and reference alike, such as a lower clock; not what slows a model more
-than the reference, such as a competitor for a core. Hence a regression does not count while the reference itself takes
+``profiler.gate.blocks``. What is compared are the visits' normalised latencies: ratios to the reference workload that
+ran beside them. They divide out what slows model and reference alike, such as a lower clock; not what slows a model
+more than the reference, such as a competitor for a core. Hence a regression does not count while the reference itself takes
 another time than it did, it must be seen again in fresh visits, and both runs must come from like machines with the
 same runtimes. Where both sides can still be run, ``profiler gate --baseline A --candidate B`` tells smaller changes.
 
@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from profiler.gate.contrast import LEAST_VISITS, Visits, contrast, in_ms, reference_ratio, visits_of
-from profiler.gate.decision import ALPHA, Answer, Interval, Rule, weigh
+from profiler.gate.contrast import LEAST_VISITS, Visits, contrast, reference_ratio, visits_of
+from profiler.gate.decision import ALPHA, Answer, Rule, weigh
+from profiler.gate.verdict import Status, Verdict
 from profiler.machine import host
 from profiler.measure.calibration import VERSION
 from profiler.records.disturbance import QUIET
@@ -29,93 +29,50 @@ from profiler.records.reading import Run
 from profiler.records.types import Case, Failure
 from profiler.units import format_share
 
-if TYPE_CHECKING:
-    from profiler.gate.verdict import Status
-
-
 #: Subfolder of a gate's run with the visits that confirm a regression.
 AGAIN = "again"
 
 #: Measures cases into a subfolder of the run, empty for the run itself, and returns what came out.
-Measure = Callable[[Sequence[Case], str], Run]
+_Measure = Callable[[Sequence[Case], str], Run]
 
 
-# --- the gate ------------------------------------------------------------
+def _verdict(
+    case: Case,
+    status: Status,
+    reason: str,
+    max_slowdown: float,
+    then: Visits | None = None,
+    now: Visits | None = None,
+    detail: str = "",
+) -> Verdict:
+    """Return what is known of a case; the raw visits are in the run's journal.
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is known of one case beside a stored run of it.
-
-    Attributes:
+    Args:
         case: What was compared.
-        status: As in ``profiler.gate.verdict.Verdict``.
+        status: The answer.
         reason: One sentence.
         max_slowdown: The slow-down that must be caught, as a share.
         then: Visits of the stored run; None where there is nothing to compare.
-        now: Visits made now.
-        again: Fresh visits that confirmed or contradicted a regression.
+        now: All visits that were made now.
         detail: Traceback or output of what failed.
     """
-
-    case: Case
-    status: Status
-    reason: str
-    max_slowdown: float
-    then: Visits | None = None
-    now: Visits | None = None
-    again: Visits | None = None
-    detail: str = ""
-
-    @property
-    def label(self) -> str:
-        """The case in one line."""
-        return self.case.label
-
-    @property
-    def seconds(self) -> float | None:
-        """Wall time of the visits; their records have it."""
-        return None
-
-    @property
-    def change(self) -> Interval | None:
-        """Now over then minus one over all visits, with its 95% interval; None where too few were made."""
-        then, now = self.then, self._all_now
-        if then is None or now is None or min(len(then.measured), len(now.measured)) < 2:
-            return None
-        return contrast(then, now).change
-
-    @property
-    def reference_ratio(self) -> float | None:
-        """How many times as long as in the stored run the reference takes; None without one on both sides."""
-        then, now = self.then, self._all_now
-        return reference_ratio(then, now) if then and now else None
-
-    def latency_ns(self, side: str) -> float | None:
-        """Return the normalised time of a forward of ``baseline`` or ``candidate``, in ns."""
-        visits = self.then if side == "baseline" else self._all_now
-        return case_estimate(visits.measured, visits.pilot).latency_ns if visits and visits.measured else None
-
-    @property
-    def _all_now(self) -> Visits | None:
-        if self.now is None or self.again is None:
-            return self.now
-        return replace(self.now, measured=self.now.measured + self.again.measured)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as plain types, for JSON; the raw visits are in the run's journal."""
-        sides = {f"{side}_ms": in_ms(self.latency_ns(side)) for side in ("baseline", "candidate")}
-        return {
-            "name": self.label,
-            "case": self.case.key,
-            "status": self.status,
-            "reason": self.reason,
-            "detail": self.detail,
-            "max_slowdown": self.max_slowdown,
-            "change": asdict(self.change) if self.change else None,
-            "reference_ratio": self.reference_ratio,
-            **sides,
-        }
+    both = (then, now) if then is not None and now is not None else None
+    enough = both is not None and min(len(visits.measured) for visits in both) >= 2
+    sides = {"baseline": then, "candidate": now}
+    return Verdict(
+        label=case.label,
+        status=status,
+        reason=reason,
+        detail=detail,
+        max_slowdown=max_slowdown,
+        change=contrast(*both).change if both and enough else None,
+        latency_ns={
+            side: case_estimate(visits.measured, visits.pilot).latency_ns
+            for side, visits in sides.items()
+            if visits and visits.measured
+        },
+        facts={"case": case.key, "reference_ratio": reference_ratio(*both) if both else None},
+    )
 
 
 def answer(then: Visits, now: Visits, rule: Rule) -> Answer:
@@ -137,7 +94,7 @@ def _disturbed(then: Visits, now: Visits) -> bool:
     return ratio is not None and not 1 / QUIET <= ratio <= QUIET
 
 
-def judge(stored: Run, cases: Sequence[Case], measure: Measure, max_slowdown: float) -> list[Verdict]:
+def judge_stored(stored: Run, cases: Sequence[Case], measure: _Measure, max_slowdown: float) -> list[Verdict]:
     """Measure the cases that a stored run has, and judge each.
 
     Args:
@@ -147,12 +104,12 @@ def judge(stored: Run, cases: Sequence[Case], measure: Measure, max_slowdown: fl
         max_slowdown: The slow-down that must be caught, as a share.
     """
     then = visits_of(stored)
-    reasons = {case: why_not(stored.path, then, case) for case in cases}
+    reasons = {case: _why_not(stored.path, then, case) for case in cases}
     known = [case for case in cases if reasons[case] is None]
     rule = Rule(max_slowdown).shared(max(1, len(known)))
     now = visits_of(measure(known, "")) if known else {}
     verdicts = {
-        case: Verdict(case, "not comparable", reason, max_slowdown)
+        case: _verdict(case, "not comparable", reason, max_slowdown)
         if reason is not None
         else _judged(case, then[case], now.get(case, Visits()), rule)
         for case, reason in reasons.items()
@@ -160,11 +117,11 @@ def judge(stored: Run, cases: Sequence[Case], measure: Measure, max_slowdown: fl
     suspects = [case for case, verdict in verdicts.items() if verdict.status == "regression"]
     again = visits_of(measure(suspects, AGAIN)) if suspects else {}
     for case in suspects:
-        verdicts[case] = _confirmed(verdicts[case], then[case], now[case], again.get(case, Visits()), rule)
+        verdicts[case] = _confirmed(case, then[case], now[case], again.get(case, Visits()), rule)
     return list(verdicts.values())
 
 
-def why_not(path: Path, stored: Mapping[Case, Visits], case: Case) -> str | None:
+def _why_not(path: Path, stored: Mapping[Case, Visits], case: Case) -> str | None:
     """Return why a case cannot be compared with a stored run on this machine, or None when it can.
 
     Args:
@@ -190,13 +147,13 @@ def _judged(case: Case, then: Visits, now: Visits, rule: Rule) -> Verdict:
     limit, failure = rule.max_slowdown, now.failure
     if not now.measured:
         reason = f"{failure.status}: {failure.reason}" if failure else "no visit was made"
-        return Verdict(case, "error", reason, limit, then, now, detail=failure.detail if failure else "")
+        return _verdict(case, "error", reason, limit, then, now, failure.detail if failure else "")
     unlike = _unlike(then, now)
     if unlike:
         reason = f"the visits were not made alike: {unlike}; measure both with the same version of this program"
-        return Verdict(case, "not comparable", reason, limit, then, now)
+        return _verdict(case, "not comparable", reason, limit, then, now)
     found = answer(then, now, rule)
-    return Verdict(case, found, f"{_said(found, then, now, rule)}; {_when(then, now)}", limit, then, now)
+    return _verdict(case, found, f"{_said(found, then, now, rule)}; {_when(then, now)}", limit, then, now)
 
 
 def _unlike(then: Visits, now: Visits) -> str:
@@ -208,21 +165,22 @@ def _unlike(then: Visits, now: Visits) -> str:
     return f"the heap's policy is {new} now and was {old} then" if old != new else ""
 
 
-def _confirmed(verdict: Verdict, then: Visits, now: Visits, again: Visits, rule: Rule) -> Verdict:
+def _confirmed(case: Case, then: Visits, now: Visits, again: Visits, rule: Rule) -> Verdict:
     """Fail a build only on what fresh visits show again."""
-    at_first = _said("regression", then, now, rule)
+    limit, at_first = rule.max_slowdown, _said("regression", then, now, rule)
+    both = replace(now, measured=now.measured + again.measured)
     if not again.measured:
         failed = again.failure or Failure("error", "no visit was made")
         reason = f"{at_first}; the visits that were to confirm it failed: {failed.reason}"
-        return replace(verdict, status="error", reason=reason, again=again, detail=failed.detail)
+        return _verdict(case, "error", reason, limit, then, both, failed.detail)
     if answer(then, again, rule) == "regression":
         reason = f"{at_first}; confirmed by fresh visits: {_change(then, again)}; {_when(then, again)}"
-        return replace(verdict, reason=reason, again=again)
+        return _verdict(case, "regression", reason, limit, then, both)
     reason = (
         f"not confirmed: {_change(then, now)} at first, {_change(then, again)} in fresh visits; {_when(then, again)}; "
         "run it again on a quiet machine"
     )
-    return replace(verdict, status="inconclusive", reason=reason, again=again)
+    return _verdict(case, "inconclusive", reason, limit, then, both)
 
 
 def _change(then: Visits, now: Visits) -> str:
@@ -230,9 +188,9 @@ def _change(then: Visits, now: Visits) -> str:
     counts = f"({len(then.measured)} stored and {len(now.measured)} new visits)"
     if min(len(then.measured), len(now.measured)) < 2:
         return f"a change of unknown certainty {counts}"
-    found = contrast(then, now).change
-    low, high = (format_share(end, signed=True) for end in (found.low, found.high))
-    return f"{format_share(found.estimate, signed=True)} [{low}, {high}] {counts}"
+    estimate, interval = contrast(then, now).change
+    low, high = (format_share(end, signed=True) for end in interval)
+    return f"{format_share(estimate, signed=True)} [{low}, {high}] {counts}"
 
 
 def _said(found: Answer, then: Visits, now: Visits, rule: Rule) -> str:

@@ -17,36 +17,14 @@ from profiler.errors import UserError
 from profiler.records.types import Case
 from profiler.units import parse_flops
 
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two subjects and what the second may cost.
-
-    Attributes:
-        baseline: As it was.
-        candidate: As it is to become.
-        max_slowdown: The slow-down that must be caught, as a share; None leaves latency ungated.
-        max_memory_growth: The growth of peak memory that fails, as a share; None leaves memory ungated.
-        name: For reports; both labels where none is given.
-    """
-
-    baseline: Subject
-    candidate: Subject
-    max_slowdown: float | None = 0.05
-    max_memory_growth: float | None = None
-    name: str = ""
-
-    @property
-    def label(self) -> str:
-        """The name, or both sides."""
-        return self.name or f"{self.baseline.label} -> {self.candidate.label}"
-
+#: The sides of a pair, by the names of its fields.
+SIDES = ("baseline", "candidate")
 
 EXAMPLES = "expected MODEL [RULE xS] [@BACKEND], as 'regnety_400mf dWr x4 @eager', or git:REF [MODEL ...]"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Side:
     """One side of a comparison.
 
     Attributes:
@@ -65,8 +43,32 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """A subject as it was written; what it leaves out comes from the other side or from the defaults."""
+class Pair:
+    """Two sides and what the second may cost.
+
+    Attributes:
+        baseline: As it was.
+        candidate: As it is to become.
+        max_slowdown: The slow-down that must be caught, as a share; None leaves latency ungated.
+        max_memory_growth: The growth of peak memory that fails, as a share; None leaves memory ungated.
+        name: For reports; both labels where none is given.
+    """
+
+    baseline: Side
+    candidate: Side
+    max_slowdown: float | None = 0.05
+    max_memory_growth: float | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, or both sides."""
+        return self.name or f"{self.baseline.label} -> {self.candidate.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    """A side as it was written; what it leaves out comes from the other side or from the defaults."""
 
     model: str | None
     scaling: str = ""
@@ -75,7 +77,7 @@ class Spec:
     revision: str | None = None
 
 
-def parse(text: str) -> Spec:
+def parse(text: str) -> _Spec:
     """Read one side; raises UserError with one sentence when it cannot be one."""
     words = text.split()
     revision = backend = None
@@ -90,31 +92,29 @@ def parse(text: str) -> Spec:
     if len(words) not in (0, 1, 3) or (len(words) == 3 and not _is_scaling(words[2])):
         raise UserError(f"{text!r} is not a model; {EXAMPLES}")
     model, scaling, factor = [*words, "", "", ""][:3]
-    return Spec(model or None, scaling, factor, backend, revision)
+    return _Spec(model or None, scaling, factor, backend, revision)
 
 
 def _is_scaling(word: str) -> bool:
     return word.startswith("x") or word[-2:].upper() in ("MF", "GF", "TF")
 
 
-def subjects(
-    baseline: str, candidate: str, placement: Placement, backend: str | None, batch: int
-) -> tuple[Subject, Subject]:
+def sides(baseline: str, candidate: str, placement: Placement, backend: str | None, batch: int) -> tuple[Side, Side]:
     """Return both sides; one that names only a revision takes the model of the other."""
     old, new = parse(baseline), parse(candidate)
     if old.model is None and new.model is None:
         raise UserError(f"neither {baseline!r} nor {candidate!r} names a model; {EXAMPLES}")
     old, new = _completed(old, new), _completed(new, old)
-    return _subject(old, placement, backend, batch), _subject(new, placement, backend, batch)
+    return _side(old, placement, backend, batch), _side(new, placement, backend, batch)
 
 
-def _completed(spec: Spec, other: Spec) -> Spec:
+def _completed(spec: _Spec, other: _Spec) -> _Spec:
     if spec.model is not None:
         return spec
     return replace(other, revision=spec.revision, backend=spec.backend or other.backend)
 
 
-def _subject(spec: Spec, placement: Placement, backend: str | None, batch: int) -> Subject:
+def _side(spec: _Spec, placement: Placement, backend: str | None, batch: int) -> Side:
     model = spec.model or ""
     name = spec.backend or backend or ("onnxruntime" if model.endswith(".onnx") else "eager")
     try:
@@ -123,10 +123,10 @@ def _subject(spec: Spec, placement: Placement, backend: str | None, batch: int) 
         raise UserError(str(error)) from error
     factor, target = _scaled(spec)
     case = Case(model, spec.scaling, factor, name, placement, batch, target_flops=target)
-    return Subject(case, spec.revision)
+    return Side(case, spec.revision)
 
 
-def _scaled(spec: Spec) -> tuple[float, int | None]:
+def _scaled(spec: _Spec) -> tuple[float, int | None]:
     """Return (factor, target flops) of a spec, checked."""
     from profiler import models
 

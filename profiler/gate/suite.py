@@ -26,16 +26,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profiler.backends.base import MemoryFormat, Placement, Precision
 from profiler.errors import UserError
-from profiler.gate.subject import Pair, subjects
+from profiler.gate.subject import Pair, sides
 from profiler.plan.messages import sentences
 from profiler.plan.values import BackendSpec, Count, DeviceName, Share
 
 #: Turns a limit off.
-OFF: Literal["off"] = "off"
-Limit = Annotated[Share | Literal["off"], Field(union_mode="left_to_right")]
+_OFF: Literal["off"] = "off"
+_Limit = Annotated[Share | Literal["off"], Field(union_mode="left_to_right")]
 
 
-class Settings(BaseModel):
+class _Common(BaseModel):
     """How a pair runs and what it may cost; durations and shares may be text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,32 +46,20 @@ class Settings(BaseModel):
     threads: Count = 1
     batch: Count = 1
     memory_format: MemoryFormat = "contiguous"
-    max_slowdown: Limit = 0.05
-    max_memory_growth: Limit = OFF
+    max_slowdown: _Limit = 0.05
+    max_memory_growth: _Limit = _OFF
 
 
-class PairKeys(Settings):
+class _PairTable(_Common):
     """One table ``[[pair]]``."""
 
     baseline: str
     candidate: str
     name: str = ""
 
-    def pair(self) -> Pair:
-        """Return the pair, its sides checked; raises UserError with one sentence."""
-        placement = Placement(self.device, self.precision, self.threads, self.memory_format)
-        old, new = subjects(self.baseline, self.candidate, placement, self.backend, self.batch)
-        slowdown = None if self.max_slowdown == OFF else self.max_slowdown
-        growth = None if self.max_memory_growth == OFF else self.max_memory_growth
-        return Pair(old, new, slowdown, growth, self.name)
 
-
-class _Suite(Settings):
-    pair: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
-
-
-def _known(kind: type[BaseModel]) -> Callable[[Sequence[int | str]], list[str]]:
-    return lambda _: list(kind.model_fields)
+def _known(kind: type[BaseModel], *others: str) -> Callable[[Sequence[int | str]], list[str]]:
+    return lambda _: [*kind.model_fields, *others]
 
 
 def load(file: Path) -> list[Pair]:
@@ -82,22 +70,29 @@ def load(file: Path) -> list[Pair]:
         raise UserError(f"{file}: no such file; expected a TOML file with [[pair]] tables") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{file}: not readable as TOML: {error}") from error
+    tables = keys.pop("pair", None)
     try:
-        suite = _Suite.model_validate(keys)
+        _Common.model_validate(keys)
     except ValidationError as error:
-        raise UserError("\n".join(sentences(error, lambda key: f"{file}: {key}", _known(_Suite)))) from error
-    common = {name: value for name, value in keys.items() if name != "pair"}
-    return [_pair(common | own, f"{file}: pair[{number}]") for number, own in enumerate(suite.pair)]
+        raise UserError("\n".join(sentences(error, lambda key: f"{file}: {key}", _known(_Common, "pair")))) from error
+    if not (isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)):
+        raise UserError(f"{file}: pair: expected one table [[pair]] at least")
+    return [_pair(keys | own, f"{file}: pair[{number}]") for number, own in enumerate(tables)]
 
 
 def _pair(keys: Mapping[str, Any], where: str) -> Pair:
     try:
-        return PairKeys.model_validate(keys).pair()
+        given = _PairTable.model_validate(keys)
+        placement = Placement(given.device, given.precision, given.threads, given.memory_format)
+        old, new = sides(given.baseline, given.candidate, placement, given.backend, given.batch)
     except ValidationError as error:
         place = lambda key: f"{where}.{key}" if where else f"--{key.replace('_', '-')}"  # noqa: E731
-        raise UserError("\n".join(sentences(error, place, _known(PairKeys)))) from error
+        raise UserError("\n".join(sentences(error, place, _known(_PairTable)))) from error
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from error
+    slowdown = None if given.max_slowdown == _OFF else given.max_slowdown
+    growth = None if given.max_memory_growth == _OFF else given.max_memory_growth
+    return Pair(old, new, slowdown, growth, given.name)
 
 
 def from_flags(**flags: object) -> list[Pair]:

@@ -192,6 +192,11 @@ def _epoch(backend: Trainer, network: Network, task: Task) -> Epoch | Failure:
         return training.nonsense(session) or Epoch(*times, feed.images, workers, cores, len(files), facts)
 
 
+def timed_alone(session: Session, task: Task) -> Measurement:
+    """Warm up and time a session that was loaded elsewhere, as a visit does; its parity is not looked at."""
+    return _timed(session, task, None, _Phases())
+
+
 def _timed(session: Session | TrainingSession, task: Task, parity: float | None, phases: _Phases) -> Measurement:
     gpu = accelerator.uuid(task.case.placement.device)
     with telemetry.watching(gpu) as watch:

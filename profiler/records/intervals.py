@@ -7,13 +7,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
 
     Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
+
+#: Low and high end.
+Interval: TypeAlias = tuple[float, float]
 
 CONFIDENCE = 0.95
 

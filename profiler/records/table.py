@@ -38,6 +38,12 @@ def headline(sources: Mapping[str, int], device: str) -> str | None:
     return next((name for name in _ON_DEVICE if sources.get(name)), None)
 
 
+def peaks(found: Memory) -> dict[str, int]:
+    """Return the peaks of memory by source, of loading and running together, in bytes."""
+    load, run = found.load_bytes, found.run_bytes
+    return {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
+
+
 _SUMS = ("involuntary_switches", "steal_s", "stall_s", "throttled_s")
 
 
@@ -262,18 +268,18 @@ def _of_memory(visits: Sequence[Record], device: str) -> Row:
     if not found:
         return {}
     load, run = found[-1].load_bytes, found[-1].run_bytes
-    peaks = {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
-    source = headline(peaks, device)
+    most = peaks(found[-1])
+    source = headline(most, device)
     return {
-        "peak_memory_bytes": peaks[source] if source else None,
+        "peak_memory_bytes": most[source] if source else None,
         "load_memory_bytes": load.get(source) if source else None,
         "run_memory_bytes": run.get(source) if source else None,
         "memory_source": source,
-        "process_peak_bytes": peaks.get("process"),
+        "process_peak_bytes": most.get("process"),
         # A runtime with an allocator of its own takes nothing from torch's.
-        "allocated_peak_bytes": peaks.get("allocated") or None,
-        "reserved_peak_bytes": peaks.get("reserved") or None,
-        "driver_memory_bytes": peaks.get("nvml"),
+        "allocated_peak_bytes": most.get("allocated") or None,
+        "reserved_peak_bytes": most.get("reserved") or None,
+        "driver_memory_bytes": most.get("nvml"),
         "arena_peak_bytes": found[-1].arena_bytes,
     }
 

@@ -1,4 +1,4 @@
-"""Judgeds as people and programs read them: terminal text, JSON, JUnit XML, a markdown table."""
+"""Verdicts as people and programs read them: terminal text, JSON, JUnit XML, a markdown table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from profiler.errors import UserError
 from profiler.gate.decision import RULE
-from profiler.gate.verdict import Judged, exit_code
+from profiler.gate.subject import SIDES
+from profiler.gate.verdict import Verdict, exit_code
 from profiler.machine import host
 from profiler.units import format_duration, format_share
 
@@ -21,10 +22,10 @@ _NEXT = {
 }
 
 
-def text(verdict: Judged) -> str:
+def text(verdict: Verdict) -> str:
     """Return a few lines for the terminal."""
     lines = [f"{verdict.status.upper():12}  {verdict.label}", f"{'':12}  {verdict.reason}"]
-    old, new = verdict.latency_ns("baseline"), verdict.latency_ns("candidate")
+    old, new = (verdict.latency_ns.get(side) for side in SIDES)
     if old is not None and new is not None:
         took = f", in {format_duration(verdict.seconds)} of measuring" if verdict.seconds else ""
         lines.append(f"{'':12}  {format_duration(old / 1e9)} -> {format_duration(new / 1e9)}{took}")
@@ -33,7 +34,7 @@ def text(verdict: Judged) -> str:
     return "\n".join(lines)
 
 
-def as_json(verdicts: Sequence[Judged]) -> str:
+def as_json(verdicts: Sequence[Verdict]) -> str:
     """Return all verdicts with the machine and the exit code."""
     whole = {
         "exit_code": exit_code(verdicts),
@@ -44,7 +45,7 @@ def as_json(verdicts: Sequence[Judged]) -> str:
     return json.dumps(whole, indent=1, default=str)
 
 
-def markdown(verdicts: Sequence[Judged]) -> str:
+def markdown(verdicts: Sequence[Verdict]) -> str:
     """Return a table to paste into a pull request."""
     lines = [
         "| verdict | pair | change [95% interval] | limit | baseline | candidate |",
@@ -56,15 +57,13 @@ def markdown(verdicts: Sequence[Judged]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(verdict: Judged) -> str:
-    change, limit = verdict.change, verdict.max_slowdown
-    moved = (
-        f"{format_share(change.estimate, signed=True)} [{format_share(change.low, signed=True)}, "
-        f"{format_share(change.high, signed=True)}]"
-        if change
-        else ""
-    )
-    times = [verdict.latency_ns(side) for side in ("baseline", "candidate")]
+def _row(verdict: Verdict) -> str:
+    limit, moved = verdict.max_slowdown, ""
+    if verdict.change is not None:
+        estimate, (low, high) = verdict.change
+        change, *ends = (format_share(one, signed=True) for one in (estimate, low, high))
+        moved = f"{change} [{', '.join(ends)}]"
+    times = [verdict.latency_ns.get(side) for side in SIDES]
     cells = [
         verdict.status,
         verdict.label.replace("|", "\\|"),
@@ -75,7 +74,7 @@ def _row(verdict: Judged) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def junit(verdicts: Sequence[Judged]) -> str:
+def junit(verdicts: Sequence[Verdict]) -> str:
     """Return JUnit XML: a regression is a failure, what was not decided is skipped, what went wrong is an error."""
     kinds = {"regression": "failure", "inconclusive": "skipped", "error": "error", "not comparable": "skipped"}
     suite = ET.Element("testsuite", name="latency gate", tests=str(len(verdicts)))
@@ -92,9 +91,9 @@ def junit(verdicts: Sequence[Judged]) -> str:
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-def write(verdicts: Sequence[Judged], junit_file: Path | None, markdown_file: Path | None) -> None:
+def write(verdicts: Sequence[Verdict], junit_file: Path | None, markdown_file: Path | None) -> None:
     """Write the files that were asked for; raises UserError when one cannot be written."""
-    makers: list[tuple[Path | None, Callable[[Sequence[Judged]], str]]] = [
+    makers: list[tuple[Path | None, Callable[[Sequence[Verdict]], str]]] = [
         (junit_file, junit),
         (markdown_file, markdown),
     ]

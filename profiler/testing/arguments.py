@@ -24,17 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from profiler import models
 from profiler.backends.base import Placement, Precision
 from profiler.errors import UserError
-from profiler.gate import subject as subjects
-from profiler.gate.subject import EXAMPLES, Spec, Subject
+from profiler.gate.subject import EXAMPLES, Side, parse, sides
 from profiler.records.types import Case
 from profiler.units import parse_duration, parse_share
 
 if TYPE_CHECKING:
     from profiler.backends.base import Array
-
-
-def subject(model: Model) -> Subject:
-    return model.subject if isinstance(model, Live) else model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +51,10 @@ class Live:
     revision: str | None = None
 
     @property
-    def subject(self) -> Subject:
-        """The same as a subject, for reports; no other process can load it by that name."""
+    def side(self) -> Side:
+        """The same as a side, for reports; no other process can load it by that name."""
         name, batch = type(self.module).__name__, int(self.example.shape[0])
-        return Subject(Case(name, "", 1.0, self.backend, self.placement, batch), self.revision)
+        return Side(Case(name, "", 1.0, self.backend, self.placement, batch), self.revision)
 
     def array(self) -> Array:
         """Return the example as fp32 on the host, shape (batch, ...)."""
@@ -82,14 +77,16 @@ class Live:
             )
 
 
-Model: TypeAlias = Subject | Live
-#: What a test may give as a side: a model, or a string that names one.
-Side: TypeAlias = str | Subject | Live
+#: What a test may give: a model by name, or a live one.
+Given: TypeAlias = Side | Live
 
 
-def onnx(
-    path: str | Path, backend: str = "onnxruntime", threads: int = 1, batch: int = 1, device: str = "cpu"
-) -> Subject:
+def side_of(given: Given) -> Side:
+    """Return a model as a side."""
+    return given.side if isinstance(given, Live) else given
+
+
+def onnx(path: str | Path, backend: str = "onnxruntime", threads: int = 1, batch: int = 1, device: str = "cpu") -> Side:
     """Name an ONNX file.
 
     Args:
@@ -99,7 +96,7 @@ def onnx(
         batch: Images per forward, where the file leaves it open.
         device: ``cpu``, ``cuda:0``, ...
     """
-    return Subject(Case(os.fspath(path), "", 1.0, backend, Placement(device, threads=threads), batch))
+    return Side(Case(os.fspath(path), "", 1.0, backend, Placement(device, threads=threads), batch))
 
 
 def zoo(
@@ -110,12 +107,12 @@ def zoo(
     threads: int = 1,
     batch: int = 1,
     device: str = "cpu",
-) -> Subject:
+) -> Side:
     """Name a network that ``profiler models`` lists, scaled by ``factor`` with the rule ``scale`` where one is given.
 
     The other arguments are those of ``onnx``.
     """
-    return Subject(Case(name, scale, float(factor), backend, Placement(device, threads=threads), batch))
+    return Side(Case(name, scale, float(factor), backend, Placement(device, threads=threads), batch))
 
 
 def torch_model(
@@ -151,8 +148,8 @@ class Asked:
         max_latency_s: The absolute budget of one forward, in seconds; None for a comparison.
     """
 
-    candidate: Model
-    baseline: Model | None
+    candidate: Given
+    baseline: Given | None
     max_slowdown: float | None
     max_memory_growth: float | None
     max_latency_s: float | None
@@ -160,9 +157,9 @@ class Asked:
     @classmethod
     def read(
         cls,
-        candidate: Side,
+        candidate: str | Given,
         *,
-        baseline: Side | None = None,
+        baseline: str | Given | None = None,
         max_slowdown: float | str | None = 0.05,
         max_memory_growth: float | str | None = None,
         max_latency: str | None = None,
@@ -181,7 +178,7 @@ class Asked:
         return asked
 
     @property
-    def sides(self) -> tuple[Model, ...]:
+    def sides(self) -> tuple[Given, ...]:
         """The sides there are, the candidate first."""
         return (self.candidate,) if self.baseline is None else (self.candidate, self.baseline)
 
@@ -221,45 +218,44 @@ class Asked:
             )
 
 
-def _model(side: Side, other: Side | None) -> Model:
-    """Return a side as a model; one that names only a revision takes the model of the other."""
-    if isinstance(side, Subject | Live):
-        return side
-    if not isinstance(side, str):
+def _model(asked: str | Given, other: str | Given | None) -> Given:
+    """Return what a test gave as a model; a string that names only a revision takes the model of the other side."""
+    if isinstance(asked, Side | Live):
+        return asked
+    if not isinstance(asked, str):
         raise UserError(
-            f"{side!r:.80} is no model; expected onnx(...), zoo(...), torch_model(...) or a string: {EXAMPLES}"
+            f"{asked!r:.80} is no model; expected onnx(...), zoo(...), torch_model(...) or a string: {EXAMPLES}"
         )
-    spec = subjects.parse(side)
-    if spec.model is None:
-        if other is None or (isinstance(other, str) and subjects.parse(other).model is None):
-            raise UserError(f"{side!r} takes the model of the other side, which names none; {EXAMPLES}")
-        return _under(_model(other, None), spec)
+    written = parse(asked)
+    if written.model is None:
+        if other is None or (isinstance(other, str) and parse(other).model is None):
+            raise UserError(f"{asked!r} takes the model of the other side, which names none; {EXAMPLES}")
+        return _under(_model(other, None), written.revision, written.backend)
     placement, batch = (
         (Placement(), 1) if other is None or isinstance(other, str) else (placement_of(other), _batch(other))
     )
-    return subjects.subjects(side, side, placement, None, batch)[1]
+    return sides(asked, asked, placement, None, batch)[1]
 
 
-def _under(model: Model, spec: Spec) -> Model:
+def _under(model: Given, revision: str | None, backend: str | None) -> Given:
     if isinstance(model, Live):
-        return replace(model, backend=spec.backend or model.backend, revision=spec.revision)
-    case = replace(model.case, backend=spec.backend or model.case.backend)
-    return Subject(case, spec.revision)
+        return replace(model, backend=backend or model.backend, revision=revision)
+    return Side(replace(model.case, backend=backend or model.case.backend), revision)
 
 
-def placement_of(model: Model) -> Placement:
+def placement_of(model: Given) -> Placement:
     """Return where a model runs."""
     return model.placement if isinstance(model, Live) else model.case.placement
 
 
-def _batch(model: Model) -> int:
-    if isinstance(model, Subject):
+def _batch(model: Given) -> int:
+    if isinstance(model, Side):
         return model.case.batch
     model.check()
     return int(model.example.shape[0])
 
 
-def _check_model(model: Model) -> None:
+def _check_model(model: Given) -> None:
     if isinstance(model, Live):
         model.check()
         return

@@ -9,34 +9,44 @@ from __future__ import annotations
 import contextlib
 import random
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler.errors import UserError
-from profiler.gate import checkout, judge, side
-from profiler.gate.contest import SECONDS, Contest, Options
+from profiler.gate import checkout
+from profiler.gate.contest import SECONDS, apart, opened_side
 from profiler.gate.decision import RULE
-from profiler.gate.subject import Pair, Subject
+from profiler.gate.judge import judge_pairs, settle
+from profiler.gate.side import Worker, WorkerError
+from profiler.gate.subject import Pair, Side
 from profiler.gate.verdict import Verdict
-from profiler.machine.cache import cache_folder
-from profiler.testing.arguments import Asked, Model, Side, subject
-from profiler.testing.budget import absolute
-from profiler.testing.outcome import PROPERTY, UNKNOWN, Outcome
-from profiler.testing.rerun import NotGatedError, Rerun, Shared, Versions
+from profiler.testing.arguments import Asked, Given, side_of
+from profiler.testing.budget import BUDGET_RULE, judge_budget
+from profiler.testing.rerun import Rerun
 from profiler.units import format_share
+
+#: What fails only where it is required to be known.
+_UNKNOWN = ("inconclusive", "not gated")
+
+
+class NotGatedError(Exception):
+    """There is nothing to judge by; the message is one sentence."""
 
 
 class Gate:
     """The fixture's value: call it once, with the model to be judged."""
 
-    def __init__(self, request: pytest.FixtureRequest, benchmark: Any) -> None:
+    def __init__(self, request: pytest.FixtureRequest, benchmark: Any, note: Callable[[str], None]) -> None:
+        """Make the gate of one test; ``note`` keeps a line for the summary of the run."""
         self._item: pytest.Item = request.node
         self._config = request.config
         self._benchmark = benchmark
+        self._note = note
         self._used = False
         items = request.session.items
         #: Tests that may raise a false alarm in this run.
@@ -44,9 +54,9 @@ class Gate:
 
     def __call__(
         self,
-        candidate: Side,
+        candidate: str | Given,
         *,
-        baseline: Side | None = None,
+        baseline: str | Given | None = None,
         max_slowdown: float | str | None = 0.05,
         max_memory_growth: float | str | None = None,
         max_latency: str | None = None,
@@ -62,20 +72,36 @@ class Gate:
         """
         __tracebackhide__ = True
         given = {"baseline": baseline, "max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth}
-        self._conclude(self._outcome(candidate, {**given, "max_latency": max_latency}))
+        verdict, rule, again = self._judged(candidate, {**given, "max_latency": max_latency})
+        line = f"{verdict.status.upper()}: {verdict.reason}"
+        self._note(line)
+        self._store(verdict)
+        if verdict.status == "pass":
+            return
+        if verdict.status not in _UNKNOWN or self._config.getoption("latency_require"):
+            pytest.fail(_text(line, verdict, rule, again), pytrace=False)
+        if verdict.status == "not gated":
+            pytest.skip(line)
 
-    def _outcome(self, candidate: Side, given: dict[str, Any]) -> Outcome:
+    def _judged(self, candidate: str | Given, given: dict[str, Any]) -> tuple[Verdict, str, str]:
+        """Return the verdict, how it was decided in one sentence, and what to run next; both may be empty."""
         again = f"python -m pytest {shlex.quote(self._item.nodeid)}"
         try:
             self._begin()
             asked = Asked.read(candidate, **given)
+            rerun = Rerun.of(self._item)
             if asked.baseline is None:
-                return absolute(asked, self._rerun(), self._options, again)
-            return self._relative(asked, asked.baseline, again)
+                verdict = judge_budget(asked.candidate, asked.max_latency_s or 0.0, rerun, self._seconds)
+                return _titled(verdict), "" if verdict.status == "error" else BUDGET_RULE, again
+            pair = Pair(side_of(asked.baseline), side_of(asked.candidate), asked.max_slowdown, asked.max_memory_growth)
+            _require(asked.baseline, self._item.path.parent if asked.live else Path.cwd())
+            verdict = self._live(pair, rerun) if asked.live else self._named(pair)
         except NotGatedError as error:
-            return Outcome("not gated", str(error), again=again)
+            return Verdict("", "not gated", str(error)), "", again
         except UserError as error:
-            return Outcome("error", str(error))
+            return Verdict("", "error", str(error)), "", ""
+        rule = RULE if verdict.facts.get("rule") else ""
+        return _compared(verdict, pair), rule, again if asked.live else _command(pair)
 
     def _begin(self) -> None:
         """Refuse what cannot be judged in this run at all."""
@@ -91,53 +117,66 @@ class Gate:
             raise NotGatedError("--benchmark-disable; run the gates without it")
 
     @property
-    def _options(self) -> Options:
-        seed, seconds = self._config.getoption("latency_seed"), self._config.getoption("latency_seconds")
-        return Options(
-            seconds=SECONDS if seconds is None else seconds,
-            self_test=not self._config.getoption("latency_no_self_test"),
-            seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
+    def _seconds(self) -> float:
+        seconds: float | None = self._config.getoption("latency_seconds")
+        return SECONDS if seconds is None else seconds
+
+    @property
+    def _seed(self) -> int:
+        seed: int | None = self._config.getoption("latency_seed")
+        return random.SystemRandom().randrange(2**31) if seed is None else seed
+
+    @property
+    def _self_test(self) -> bool:
+        return not self._config.getoption("latency_no_self_test")
+
+    def _named(self, pair: Pair) -> Verdict:
+        """Judge models that any process can load by name."""
+        [verdict] = judge_pairs(
+            [pair], seed=self._seed, seconds=self._seconds, self_test=self._self_test, among=self._among
         )
+        revision = pair.baseline.revision
+        if verdict.status == "error" and revision is not None:
+            with opened_side(pair.baseline) as start:
+                _require_loadable(start, f"the model cannot be loaded at git:{revision}")
+        return verdict
 
-    def _rerun(self) -> Rerun:
-        return Rerun.of(self._item)
+    def _live(self, pair: Pair, rerun: Rerun) -> Verdict:
+        """Judge modules that only the test can build."""
+        name = f"{rerun.file}::{rerun.test} {pair.baseline.label} {pair.baseline.case.key}"
+        revision = pair.baseline.revision
+        with _opened_starts(revision, rerun) as starts:
+            contest = apart(starts, self._seconds) if starts else rerun.together(self._seconds)
+            verdict = settle(pair, contest, name, self._seed, self._among, self_test=self._self_test)
+            if verdict.status == "error" and starts:
+                _require_loadable(starts["baseline"], f"the test fails at git:{revision}")
+        return verdict
 
-    def _relative(self, asked: Asked, baseline: Model, again: str) -> Outcome:
-        pair = Pair(subject(baseline), subject(asked.candidate), asked.max_slowdown, asked.max_memory_growth)
-        _require(baseline, self._item.path.parent if asked.live else Path.cwd())
-        if asked.live:
-            return _compared(_judge_live(pair, self._rerun(), self._options, self._among), again)
-        return _compared(_judge_named(pair, self._options, self._among), _command(pair))
-
-    def _conclude(self, outcome: Outcome) -> None:
-        __tracebackhide__ = True
-        self._item.user_properties.append((PROPERTY, outcome.line))
-        self._store(outcome)
-        if outcome.status == "pass":
-            return
-        if outcome.status not in UNKNOWN or self._config.getoption("latency_require"):
-            pytest.fail(outcome.text, pytrace=False)
-        if outcome.status == "not gated":
-            pytest.skip(outcome.line)
-
-    def _store(self, outcome: Outcome) -> None:
+    def _store(self, verdict: Verdict) -> None:
         """Hand the candidate's samples to pytest-benchmark, in seconds."""
-        self._benchmark.extra_info.update(outcome.facts)
-        if not outcome.samples_ns:
+        self._benchmark.extra_info.update(verdict.facts)
+        if not verdict.samples_ns:
             return
         stats = self._benchmark._make_stats(1)  # noqa: SLF001 - its public ways all time something themselves
-        for ns in outcome.samples_ns:
+        for ns in verdict.samples_ns:
             stats.update(ns / 1e9)
 
 
-def _require(baseline: Model, folder: Path) -> None:
+def _text(line: str, verdict: Verdict, rule: str, again: str) -> str:
+    """Return how a test fails."""
+    told = [f"{name}: {said}" for name, said in (("rule", rule), ("next", again)) if said]
+    detail = verdict.detail if not verdict.samples_ns else ""
+    return "\n".join(part for part in (line, verdict.label, *told, detail) if part)
+
+
+def _require(baseline: Given, folder: Path) -> None:
     """Raise NotGatedError where there is no baseline to compare with."""
     if baseline.revision is not None:
         try:
             checkout.commit(baseline.revision, folder)
         except UserError as error:
             raise NotGatedError(str(error)) from None
-    elif isinstance(baseline, Subject) and _is_missing_file(baseline.case.model):
+    elif isinstance(baseline, Side) and _is_missing_file(baseline.case.model):
         raise NotGatedError(
             f"the baseline {baseline.case.model} does not exist; keep it beside the test, or name a revision"
         )
@@ -147,61 +186,48 @@ def _is_missing_file(model: str) -> bool:
     return model.endswith(".onnx") and not Path(model).is_file()
 
 
-def _judge_named(pair: Pair, options: Options, among: int) -> Verdict:
-    verdict = judge.judge_one(pair, options, options.seed or 0, among)
-    if verdict.status == "error" and pair.baseline.revision is not None:
-        _require_loadable(pair.baseline, pair.baseline.revision)
-    return verdict
-
-
-def _require_loadable(baseline: Subject, revision: str) -> None:
-    """Raise NotGatedError where an error is one of the baseline's revision."""
-    with checkout.checked_out(revision, Path.cwd()) as code, side.Worker.of_case(code) as worker:
-        try:
-            worker.ask("load", side.LOAD_S, case=asdict(baseline.case), cache=str(cache_folder()))
-        except side.WorkerError as error:
-            raise NotGatedError(f"the model cannot be loaded at {code.name}: {error}") from None
-
-
-def _judge_live(pair: Pair, rerun: Rerun, options: Options, among: int) -> Verdict:
-    with _contest(pair.baseline.revision, rerun, options.seconds) as contest:
-        name = f"{rerun.file}::{rerun.test} {pair.baseline.label} {pair.baseline.case.key}"
-        return judge.settle(pair, contest, name, options, options.seed or 0, among)
+def _require_loadable(start: Callable[[], Worker], otherwise: str) -> None:
+    """Raise NotGatedError where the process that ``start`` starts cannot load what it is to serve."""
+    try:
+        with start() as worker:
+            worker.load()
+    except WorkerError as error:
+        raise NotGatedError(f"{otherwise}: {error}") from None
 
 
 @contextlib.contextmanager
-def _contest(revision: str | None, rerun: Rerun, seconds: float) -> Iterator[Contest]:
+def _opened_starts(revision: str | None, rerun: Rerun) -> Iterator[dict[str, Callable[[], Worker]]]:
+    """Return what starts the process of each side; nothing where both are of the code as it is, and share one."""
     if revision is None:
-        yield Shared(rerun, seconds)
+        yield {}
         return
     top = checkout.root(rerun.file.parent).resolve()
     with checkout.checked_out(revision, top) as code:
-        yield Versions(rerun.under(code, top), rerun, seconds)
+        old = rerun.under(code, top, f"git:{revision}")
+        yield {"baseline": partial(old.worker, "baseline"), "candidate": partial(rerun.worker, "candidate")}
 
 
-def _compared(verdict: Verdict, again: str) -> Outcome:
-    pair, change = verdict.pair, verdict.change
-    title = f"latency gate: {pair.candidate.label} against {pair.baseline.label}"
-    facts: dict[str, Any] = {"verdict": verdict.status, "baseline": pair.baseline.label, "limit": pair.max_slowdown}
-    if change is not None:
+def _titled(verdict: Verdict) -> Verdict:
+    label = f"latency gate: {verdict.label}" if verdict.label else ""
+    return replace(verdict, label=label, facts={"verdict": verdict.status, **verdict.facts})
+
+
+def _compared(verdict: Verdict, pair: Pair) -> Verdict:
+    """Return a verdict of a pair as a test tells it: with the candidate's samples, and facts for pytest-benchmark."""
+    trials, peaks = verdict.trials or (), verdict.facts.get("peak_memory_bytes")
+    facts: dict[str, Any] = {"baseline": pair.baseline.label, "limit": pair.max_slowdown}
+    if verdict.change is not None:
+        estimate, interval = verdict.change
         facts |= {
-            "ratio": 1 + change.estimate,
-            "interval": [1 + change.low, 1 + change.high],
-            "blocks": sum(len(trial.blocks) for trial in verdict.trials),
+            "ratio": 1 + estimate,
+            "interval": [1 + bound for bound in interval],
+            "blocks": sum(len(trial.blocks) for trial in trials),
         }
-    if verdict.peaks:
-        facts |= {"peak_memory_bytes": verdict.peaks, "memory_limit": pair.max_memory_growth}
-    samples = tuple(ns for trial in verdict.trials for block in trial.blocks for ns in block.candidate_ns)
-    return Outcome(
-        verdict.status,
-        verdict.reason,
-        samples,
-        facts,
-        title,
-        RULE if verdict.rule else "",
-        again,
-        verdict.detail if not samples else "",
-    )
+    if peaks:
+        facts |= {"peak_memory_bytes": peaks, "memory_limit": pair.max_memory_growth}
+    samples = tuple(ns for trial in trials for block in trial.blocks for ns in block.candidate_ns)
+    label = f"{pair.candidate.label} against {pair.baseline.label}"
+    return _titled(replace(verdict, label=label, samples_ns=samples, facts=facts))
 
 
 def _command(pair: Pair) -> str:

@@ -1,17 +1,16 @@
 """The pytest plugin: the fixture ``latency_gate``, its options, and its section at the end of a run.
 
 Every pytest run of everyone who has this package installed loads this module, so it imports little but pytest; the
-first test that uses the fixture imports the rest. What a test hands to the fixture is in ``profiler.testing.arguments``.
+first test that uses the fixture imports the rest. What a test hands over is in ``profiler.testing.arguments``.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from profiler.testing.outcome import PROPERTY
 
 if TYPE_CHECKING:
     from profiler.testing.fixture import Gate
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 
 _SERVER: pytest.StashKey[Server] = pytest.StashKey()
+#: Name of the user property by which the lines of the summary travel, also from the workers of pytest-xdist.
+_PROPERTY = "latency_gate"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,10 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what this process is for: to serve one test of another process, or to sum up its own."""
+    """Register the server where this process is to serve one test of another process."""
     descriptors = config.getoption("latency_worker")
     if descriptors is None:
-        config.pluginmanager.register(_Summary(), "latency-gate-summary")
         return
     from profiler.machine import allocator
     from profiler.testing.server import Server
@@ -70,7 +70,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not skips or "latency_gate" not in getattr(item, "fixturenames", ()):
         return
     said = "NOT GATED: --benchmark-skip leaves out what measures; run the gates without it"
-    item.user_properties.append((PROPERTY, said))
+    _note(item, said)
     if config.getoption("latency_require"):
         pytest.fail(said, pytrace=False)
     pytest.skip(said)
@@ -91,22 +91,19 @@ def latency_gate(request: pytest.FixtureRequest, benchmark: Any) -> Gate | Serve
         return server
     from profiler.testing.fixture import Gate
 
-    return Gate(request, benchmark)
+    return Gate(request, benchmark, partial(_note, request.node))
 
 
-class _Summary:
-    """One line per gate at the end of a run."""
+def _note(item: pytest.Item, line: str) -> None:
+    item.user_properties.append((_PROPERTY, line))
 
-    def __init__(self) -> None:
-        self._lines: dict[str, str] = {}
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for name, value in getattr(report, "user_properties", ()):
-            if name == PROPERTY:
-                self._lines[report.nodeid] = str(value)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._lines:
-            terminalreporter.write_sep("=", "latency gates")
-        for test, line in self._lines.items():
-            terminalreporter.write_line(f"{test}  {line}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write one line per gate at the end of a run."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "nodeid")]
+    noted = [(report.nodeid, *noted) for report in reports for noted in getattr(report, "user_properties", ())]
+    lines = {test: line for test, name, line in noted if name == _PROPERTY}
+    if lines:
+        terminalreporter.write_sep("=", "latency gates")
+    for test, line in lines.items():
+        terminalreporter.write_line(f"{test}  {line}")

@@ -13,46 +13,37 @@ import os
 import shlex
 import shutil
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pydantic
 import pytest
 
-from profiler.gate import side as remote
 from profiler.gate.blocks import Trial
+from profiler.gate.contest import Contest
 from profiler.gate.decision import Rule
-from profiler.gate.side import LOAD_S, Code, Worker, WorkerError
-from profiler.measure.calibration import Calibration
-from profiler.records.types import Budget, Failure, Measurement
+from profiler.gate.side import HERE, LOAD_S, Worker, WorkerError
+from profiler.measure.visit import Task
+from profiler.records.types import Failure, Measurement
 
 T = TypeVar("T")
 
 #: A worker that has answered has this long to tear its fixtures down, in seconds.
-GRACE_S = 10.0
+_GRACE_S = 10.0
 
-#: Starts pytest with the descriptors, which come last. Where the profiler itself is the project under test, the one
-#: that asks is imported first: the revision's may lack what is needed here.
+#: Starts pytest with the descriptors, which come last. The profiler is the one that asks, whatever the path holds: its
+#: package is imported first, and what is below a package is looked for inside it.
 _BOOT = (
-    "import importlib, sys\n"
-    "if sys.argv[1]:\n"
-    "    sys.path.insert(0, sys.argv[1])\n"
-    "    importlib.import_module('profiler.testing.rerun')\n"
-    "    sys.path.remove(sys.argv[1])\n"
-    "import pytest\n"
-    "sys.exit(pytest.main([*sys.argv[2:-2], '--latency-worker=' + ','.join(sys.argv[-2:])]))\n"
+    "import sys; sys.path.insert(0, sys.argv[1]); import profiler; del sys.path[0]; import pytest; "
+    "sys.exit(pytest.main([*sys.argv[2:-2], '--latency-worker=' + ','.join(sys.argv[-2:])]))"
 )
-#: The folder from which this program runs.
-_HERE = Path(__file__).resolve().parents[2]
+#: Pytest warns of that import.
+_EARLY = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
 _PREFIX = Path(sys.prefix).resolve()
 #: A worker of a run under coverage would be traced, and its Python part timed several times too slow.
 _TRACERS = ("COV_CORE_SOURCE", "COV_CORE_DATAFILE", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-
-
-class NotGatedError(Exception):
-    """There is nothing to judge by; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +88,8 @@ class Rerun:
             options=_options(config),
         )
 
-    def under(self, code: Code, top: Path) -> Rerun:
-        """Return the same test under another version of the repository at ``top``, checked out at ``code.folder``.
+    def under(self, code: Path, top: Path, name: str) -> Rerun:
+        """Return the same test under another version of the repository at ``top``, checked out at ``code``.
 
         The test file as it is now is copied there. Every folder of the repository becomes that version's, also where
         an editable install has put it on the path; the checkout and its ``src`` come first, for an editable install
@@ -107,7 +98,7 @@ class Rerun:
 
         def there(path: Path) -> Path:
             ours = path.is_relative_to(top) and not path.is_relative_to(_PREFIX)
-            return code.folder / path.relative_to(top) if ours else path
+            return code / path.relative_to(top) if ours else path
 
         file, folder = there(self.file), there(self.folder)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -117,25 +108,52 @@ class Rerun:
             self,
             file=file,
             rootdir=there(self.rootdir),
-            folder=folder if folder.is_dir() else code.folder,
+            folder=folder if folder.is_dir() else code,
             ini=ini if ini and ini.is_file() else None,
-            path=(code.folder, code.folder / "src", *map(there, self.path)),
-            name=code.name,
+            path=(code, code / "src", *map(there, self.path)),
+            name=name,
             left=top,
         )
 
-    def worker(self) -> Worker:
-        """Start the process; the first thing to ask is one of those that ``Server`` answers."""
+    def worker(self, side: str = "") -> Worker:
+        """Start the process, in which ``Server`` answers; ``side`` is what a request to load is for."""
         environment = {"PYTHONPATH": os.pathsep.join(map(str, self.path)), "PYTEST_ADDOPTS": ""}
-        return Worker(self._command(), self.folder, self.name, environment | dict.fromkeys(_TRACERS, ""), GRACE_S)
+        environment |= dict.fromkeys(_TRACERS, "")
+        what = {"side": side, "left": str(self.left or "")}
+        command = self._command()
+        return Worker(command, self.folder, self.name, what, environment=environment, grace_s=_GRACE_S, mark="E ")
 
     def _command(self) -> list[str]:
-        itself = self.left is not None and _HERE.is_relative_to(self.left) and not _HERE.is_relative_to(_PREFIX)
-        alone = ("-p", "no:cacheprovider", "-o", "addopts=", "-q")
+        alone = ("-p", "no:cacheprovider", "-o", "addopts=", "-q", "-W", _EARLY)
         top = self.ini.parent if self.ini else self.rootdir
         place = (f"--rootdir={self.rootdir}", f"--confcutdir={top}", "-c", str(self.ini or os.devnull))
-        boot = (sys.executable, "-P", "-c", _BOOT, str(_HERE) if itself else "")
-        return [*boot, *place, *self.options, *alone, f"{self.file}::{self.test}"]
+        boot, test = (sys.executable, "-P", "-c", _BOOT, str(HERE)), f"{self.file}::{self.test}"
+        return [*boot, *place, *self.options, *alone, test]
+
+    def together(self, seconds: float) -> Contest:
+        """Return the contest of both sides of the test, in one process; ``seconds`` are those of a trial."""
+
+        def blocks(rule: Rule, seed: int, *, itself: bool) -> Trial | Failure:
+            wanted = {"rule": asdict(rule), "seed": seed, "seconds": seconds, "itself": itself}
+            return self._asked(Trial, "trial", "blocks", seconds + LOAD_S, wanted)
+
+        return Contest("Together", partial(blocks, itself=False), partial(blocks, itself=True), _no_peaks)
+
+    def visit(self, task: Task) -> Measurement | Failure:
+        """Measure the candidate in a fresh process, as a visit of ``profiler run`` measures a case."""
+        return self._asked(Measurement, "measurement", "visit", task.budget.timeout_s, {"task": asdict(task)})
+
+    def _asked(self, kind: type[T], name: str, what: str, timeout_s: float, details: dict[str, object]) -> T | Failure:
+        try:
+            with self.worker() as worker:
+                return from_json(kind, worker.ask(what, timeout_s, **details)[name])
+        except WorkerError as error:
+            return error.failure
+
+
+def _no_peaks(side: str) -> Failure:
+    """Refuse: the weights are in memory before the gate first sees them."""
+    return Failure("unsupported", f"the memory of the {side} cannot be told from that of its test")
 
 
 def _options(config: pytest.Config) -> tuple[str, ...]:
@@ -150,80 +168,6 @@ def _options(config: pytest.Config) -> tuple[str, ...]:
     return (f"--import-mode={given.importmode}", *itertools.chain.from_iterable(pairs), *asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """Both sides in one process of the test; see ``profiler.gate.contest.Contest``."""
-
-    rerun: Rerun
-    seconds: float
-
-    def trial(self, rule: Rule, seed: int, *, itself: bool = False) -> Trial | Failure:
-        """Return the blocks of one trial; with ``itself`` the baseline stands on both sides."""
-        wanted = {"rule": asdict(rule), "seed": seed, "seconds": self.seconds, "itself": itself}
-        try:
-            with self.rerun.worker() as worker:
-                answer = worker.ask("duel", self.seconds + LOAD_S, **wanted)
-        except WorkerError as error:
-            return explained(error.failure)
-        return read(Trial, answer["trial"])
-
-    def peak_bytes(self, side: str) -> Failure:
-        """Refuse: the weights are in memory before the gate first sees them."""
-        return Failure("unsupported", f"the memory of the {side} cannot be told from that of its test")
-
-
-@dataclass(frozen=True, slots=True)
-class Versions:
-    """Each side in a process of its own, under its own version of the code; see ``profiler.gate.contest.Contest``."""
-
-    baseline: Rerun
-    candidate: Rerun
-    seconds: float
-
-    def trial(self, rule: Rule, seed: int, *, itself: bool = False) -> Trial | Failure:
-        """Return the blocks of one trial; with ``itself`` the baseline stands on both sides."""
-        sides = {"baseline": self.baseline, "candidate": self.baseline if itself else self.candidate}
-        try:
-            with ExitStack() as stack:
-                # Started together: they import at the same time, and nothing is timed yet.
-                workers = {side: stack.enter_context(rerun.worker()) for side, rerun in sides.items()}
-                for side, worker in workers.items():
-                    self._load(worker, sides[side])
-                return remote.apart(workers, rule, seed, self.seconds)
-        except WorkerError as error:
-            return explained(error.failure)
-
-    def _load(self, worker: Worker, rerun: Rerun) -> None:
-        side = "baseline" if rerun is self.baseline else "candidate"
-        try:
-            worker.ask("load", LOAD_S, side=side, left=str(rerun.left or ""))
-        except WorkerError as error:
-            if side == "candidate":
-                raise
-            raise NotGatedError(f"the test fails at {rerun.name}: {explained(error.failure).reason}") from None
-
-    def peak_bytes(self, side: str) -> Failure:
-        """Refuse, as ``Shared.peak_bytes``."""
-        return Shared(self.candidate, self.seconds).peak_bytes(side)
-
-
-def visit(rerun: Rerun, budget: Budget, calibration: Calibration | None) -> Measurement | Failure:
-    """Measure the candidate of a test in a fresh process, as a visit of ``profiler run`` measures a case."""
-    wanted = {"budget": asdict(budget), "calibration": asdict(calibration) if calibration else None}
-    try:
-        with rerun.worker() as worker:
-            answer = worker.ask("visit", budget.timeout_s, **wanted)
-    except WorkerError as error:
-        return explained(error.failure)
-    return read(Measurement, answer["measurement"])
-
-
-def explained(failed: Failure) -> Failure:
-    """Add the first error that a worker printed to the sentence of a worker that ended without an answer."""
-    said = next((line[1:].strip() for line in failed.detail.splitlines() if line.startswith("E ")), "")
-    return replace(failed, reason=f"{failed.reason}: {said}") if said and failed.status == "crashed" else failed
-
-
-def read(kind: type[T], sent: object) -> T:
+def from_json(kind: type[T], sent: object) -> T:
     """Return the dataclass that was sent as plain JSON."""
     return pydantic.TypeAdapter(kind).validate_python(sent)
