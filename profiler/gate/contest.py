@@ -61,22 +61,27 @@ def together(pair: Pair, executor: Executor, seconds: float = SECONDS) -> Contes
     return Contest("Together", partial(trial, new), partial(trial, old), peaks)
 
 
-def apart(starts: Mapping[str, Callable[[], Worker]], seconds: float = SECONDS) -> Contest:
+def apart(
+    starts: Mapping[str, Callable[[], Worker]],
+    seconds: float = SECONDS,
+    load: Callable[[str, Worker], None] = lambda _, worker: worker.load(),
+) -> Contest:
     """Return the contest of two sides that each have a process of their own.
 
     Args:
         starts: Starts the process of ``baseline`` and of ``candidate``.
         seconds: A trial begins no further look that would end after this.
+        load: Has a started process of ``baseline`` or ``candidate`` load what it serves.
     """
 
     def trial(candidate: str, rule: Rule, seed: int) -> Trial | Failure:
         try:
             with ExitStack() as stack:
                 # Started together: they import at the same time, and nothing is timed yet.
-                named = zip(SIDES, ("baseline", candidate), strict=True)
-                workers = {name: stack.enter_context(starts[which]()) for name, which in named}
-                for worker in workers.values():
-                    worker.load()
+                given = dict(zip(SIDES, ("baseline", candidate), strict=True))
+                workers = {name: stack.enter_context(starts[which]()) for name, which in given.items()}
+                for name, worker in workers.items():
+                    load(given[name], worker)
                 return side.between(workers, rule, seed, seconds)
         except WorkerError as error:
             return error.failure

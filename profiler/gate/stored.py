@@ -3,9 +3,10 @@
 The two runs were made at different times, so nothing cancels as it does in the interleaved blocks of
 ``profiler.gate.blocks``. What is compared are the visits' normalised latencies: ratios to the reference workload that
 ran beside them. They divide out what slows model and reference alike, such as a lower clock; not what slows a model
-more than the reference, such as a competitor for a core. Hence a regression does not count while the reference itself takes
-another time than it did, it must be seen again in fresh visits, and both runs must come from like machines with the
-same runtimes. Where both sides can still be run, ``profiler gate --baseline A --candidate B`` tells smaller changes.
+more than the reference, such as a competitor for a core. Hence a regression does not count while the reference itself
+takes another time than it did, it must be seen again in fresh visits, and both runs must come from like machines with
+the same runtimes. Where both sides can still be run, ``profiler gate --baseline A --candidate B`` tells smaller
+changes.
 
 A stored baseline keeps the calibration of its reference, and the new run uses it: a reference that is calibrated anew
 would shift every case by the noise of the calibration.

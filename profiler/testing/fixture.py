@@ -137,20 +137,18 @@ class Gate:
         )
         revision = pair.baseline.revision
         if verdict.status == "error" and revision is not None:
-            with opened_side(pair.baseline) as start:
-                _require_loadable(start, f"the model cannot be loaded at git:{revision}")
+            with opened_side(pair.baseline) as start, start() as worker:
+                _load("baseline", worker, f"the model cannot be loaded at git:{revision}")
         return verdict
 
     def _live(self, pair: Pair, rerun: Rerun) -> Verdict:
         """Judge modules that only the test can build."""
         name = f"{rerun.file}::{rerun.test} {pair.baseline.label} {pair.baseline.case.key}"
         revision = pair.baseline.revision
+        load = partial(_load, otherwise=f"the test fails at git:{revision}")
         with _opened_starts(revision, rerun) as starts:
-            contest = apart(starts, self._seconds) if starts else rerun.together(self._seconds)
-            verdict = settle(pair, contest, name, self._seed, self._among, self_test=self._self_test)
-            if verdict.status == "error" and starts:
-                _require_loadable(starts["baseline"], f"the test fails at git:{revision}")
-        return verdict
+            contest = apart(starts, self._seconds, load) if starts else rerun.together(self._seconds)
+            return settle(pair, contest, name, self._seed, self._among, self_test=self._self_test)
 
     def _store(self, verdict: Verdict) -> None:
         """Hand the candidate's samples to pytest-benchmark, in seconds."""
@@ -186,12 +184,13 @@ def _is_missing_file(model: str) -> bool:
     return model.endswith(".onnx") and not Path(model).is_file()
 
 
-def _require_loadable(start: Callable[[], Worker], otherwise: str) -> None:
-    """Raise NotGatedError where the process that ``start`` starts cannot load what it is to serve."""
+def _load(side: str, worker: Worker, otherwise: str) -> None:
+    """Have a process load its side; raise NotGatedError, and say ``otherwise``, where the baseline cannot be loaded."""
     try:
-        with start() as worker:
-            worker.load()
+        worker.load()
     except WorkerError as error:
+        if side != "baseline":
+            raise
         raise NotGatedError(f"{otherwise}: {error}") from None
 
 

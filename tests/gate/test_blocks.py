@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import pytest
@@ -27,7 +28,7 @@ class Machine:
         self.slowness = slowness
         self.order: list[str] = []
 
-    def slot(self, name: str, forward_s: float) -> blocks.Slot:
+    def slot(self, name: str, forward_s: float) -> blocks._Slot:
         def run() -> list[float]:
             self.order.append(name)
             times = []
@@ -51,7 +52,7 @@ def _trial(
 
 
 def _change(trial: blocks.Trial) -> float:
-    return decision.change(trial.ratios).estimate
+    return decision.change(trial.ratios)[0]
 
 
 def test_blocks_are_abba_or_baab_by_the_coin() -> None:
@@ -99,7 +100,7 @@ def test_a_hog_in_step_with_the_slots_biases_nothing_in_random_order_and_everyth
     assert _change(fixed) == pytest.approx(0.5)
 
 
-def _fixed_block(a: blocks.Slot, b: blocks.Slot) -> blocks.Block:
+def _fixed_block(a: blocks._Slot, b: blocks._Slot) -> blocks.Block:
     first, second, third, fourth = a(), b(), a(), b()
     return blocks.Block(candidate_first=False, baseline_ns=(*first, *third), candidate_ns=(*second, *fourth))
 
@@ -116,7 +117,7 @@ def test_time_that_is_used_up_ends_before_the_next_look() -> None:
 
 def test_a_slot_outlasts_20_ms_and_has_8_samples() -> None:
     for forward in (1_000, 100_000, 2 * MS, 50 * MS):
-        shape = blocks.slot_shape(forward, settle=1)
+        shape = blocks._slot_shape(forward, settle=1)
         assert shape.samples >= 8
         assert shape.samples * shape.calls * forward >= 20 * MS
 
@@ -127,8 +128,7 @@ def _fake(ms: float, fault: str = "") -> Case:
 
 def test_two_fakes_in_one_fresh_process() -> None:
     executor = LocalExecutor()
-    job = blocks.Job(_fake(1.0), _fake(1.2), RULE, seed=1, seconds=60.0)
-    trial = executor.call(blocks.duel, job, 60.0, Limits())
+    trial = executor.call(partial(blocks.of_cases, _fake(1.0), _fake(1.2), RULE, 1, 60.0), None, 60.0, Limits())
     executor.close()
     assert isinstance(trial, blocks.Trial)
     assert decision.decide(trial.ratios, RULE) == "regression"
@@ -139,8 +139,8 @@ def test_two_fakes_in_one_fresh_process() -> None:
 
 def test_a_side_that_cannot_be_loaded_is_a_failure() -> None:
     executor = LocalExecutor()
-    job = blocks.Job(_fake(1.0), _fake(1.0, ",fault=unavailable"), RULE, seed=1, seconds=60.0)
-    trial = executor.call(blocks.duel, job, 60.0, Limits())
+    call = partial(blocks.of_cases, _fake(1.0), _fake(1.0, ",fault=unavailable"), RULE, 1, 60.0)
+    trial = executor.call(call, None, 60.0, Limits())
     executor.close()
     assert isinstance(trial, Failure)
     assert "unavailable" in trial.reason

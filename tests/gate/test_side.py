@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,7 +16,9 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.gate import side
 from profiler.gate.blocks import Trial
+from profiler.gate.contest import apart
 from profiler.gate.decision import Rule
+from profiler.gate.subject import SIDES
 from profiler.records.types import Case, Failure
 from tests import ROOT
 
@@ -24,18 +26,18 @@ RULE = Rule(0.05, looks=(10,))
 FAKE = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())
 
 
-def _duel(folder: Path, old: Case, new: Case, cache: Path) -> Trial | Failure:
-    code = side.Code(folder)
-    return side.duel({"baseline": (code, old), "candidate": (code, new)}, RULE, 1, 60.0, cache)
+def _trial(folder: Path, old: Case, new: Case, cache: Path) -> Trial | Failure:
+    starts = {name: partial(side.of_case, folder, case, cache) for name, case in zip(SIDES, (old, new), strict=True)}
+    return apart(starts, 60.0).trial(RULE, 1)
 
 
 def _children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "remote.main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "side.main" in " ".join(child.cmdline())]
 
 
 def test_two_workers_alternate_and_leave_nothing_behind(tmp_path: Path) -> None:
     slower = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1.5", Placement())
-    trial = _duel(tmp_path, FAKE, slower, tmp_path)
+    trial = _trial(tmp_path, FAKE, slower, tmp_path)
     assert isinstance(trial, Trial), trial
     assert trial.latency_ns("candidate") / trial.latency_ns("baseline") == pytest.approx(1.5, rel=0.1)
     assert trial.facts["baseline"] == trial.facts["candidate"] | {"duration_ms": 1.0}
@@ -59,7 +61,7 @@ def test_a_fault_of_one_side_is_a_failure_that_says_which(
     if fault == "unavailable" and at == "run":
         pytest.skip("a backend is unavailable before anything runs")
     faulty = Case("regnety_200mf", "", 1.0, f"fake:duration_ms=1,fault={fault},at={at},after=20", Placement())
-    found = _duel(tmp_path, FAKE, faulty, tmp_path)
+    found = _trial(tmp_path, FAKE, faulty, tmp_path)
     assert isinstance(found, Failure), found
     assert found.status == status
     assert sentence in found.reason
@@ -68,19 +70,20 @@ def test_a_fault_of_one_side_is_a_failure_that_says_which(
 
 def test_what_a_worker_prints_does_no_harm_and_is_kept_for_a_failure(tmp_path: Path) -> None:
     flood = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1,fault=flood", Placement())
-    assert isinstance(_duel(tmp_path, FAKE, flood, tmp_path), Trial)
+    assert isinstance(_trial(tmp_path, FAKE, flood, tmp_path), Trial)
     (tmp_path / "talks.py").write_text(
         "import os\n\ndef build():\n    print('last words', flush=True)\n    os._exit(5)\n"
     )
-    said = _duel(tmp_path, FAKE, Case("talks:build", "", 1.0, "eager", Placement()), tmp_path)
+    said = _trial(tmp_path, FAKE, Case("talks:build", "", 1.0, "eager", Placement()), tmp_path)
     assert isinstance(said, Failure)
     assert "exit code 5" in said.reason
     assert said.detail == "last words"
 
 
 def test_a_worker_that_hangs_is_stopped(tmp_path: Path) -> None:
-    with side.Worker.of_case(side.Code(tmp_path)) as worker:
-        worker.ask("load", 60.0, case=asdict(FAKE), cache=str(tmp_path))
+    with side.of_case(tmp_path, FAKE, tmp_path) as worker:
+        worker.load()
+        assert len(_children()) == 1
         worker.ask("ready", 60.0)
         os.kill(worker._process.pid, signal.SIGSTOP)
         with pytest.raises(side.WorkerError, match="no answer within"):
@@ -90,13 +93,12 @@ def test_a_worker_that_hangs_is_stopped(tmp_path: Path) -> None:
 
 _PARENT = """
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from profiler.backends.base import Placement
 from profiler.gate import side
 from profiler.records.types import Case
-worker = side.Worker.of_case(side.Code(Path.cwd()))
-worker.ask("load", 60.0, case=asdict(Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())), cache=".")
+worker = side.of_case(Path.cwd(), Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement()), Path("."))
+worker.load()
 print(worker._process.pid, flush=True)
 sys.stdin.read()
 """
@@ -120,8 +122,20 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 
 def test_memory_of_a_version(tmp_path: Path) -> None:
     held = Case("regnety_200mf", "", 1.0, f"fake:duration_ms=1,bytes={32 << 20},at=load", Placement())
-    peaks = side.peak_bytes(side.Code(tmp_path), held, tmp_path)
+    broken = partial(side.Worker, [sys.executable, "-c", "raise SystemExit(3)"], tmp_path, "it")
+    contest = apart({"baseline": partial(side.of_case, tmp_path, held, tmp_path), "candidate": broken})
+    peaks = contest.peaks("baseline")
     assert isinstance(peaks, dict)
     assert peaks["process"] == pytest.approx(32 << 20, abs=2 << 20)
-    missing = Case("missing:build", "", 1.0, "eager", Placement())
-    assert isinstance(side.peak_bytes(side.Code(tmp_path), missing, tmp_path), Failure)
+    assert isinstance(contest.peaks("candidate"), Failure)
+
+
+def test_a_worker_that_ended_early_is_explained_by_the_first_line_that_it_marked(tmp_path: Path) -> None:
+    said = "import sys; print('collecting'); print('E   ImportError: no x'); print('E   more'); sys.exit(4)"
+    for mark, reason in (("E ", ": ImportError: no x"), ("", "")):
+        worker = side.Worker([sys.executable, "-c", said], tmp_path, "it", mark=mark)
+        with worker, pytest.raises(side.WorkerError) as raised:
+            worker.load()
+        failed = raised.value.failure
+        assert (failed.status, failed.reason.endswith(f"answered{reason}")) == ("crashed", True)
+        assert failed.detail.startswith("collecting")

@@ -1,0 +1,221 @@
+"""``profiler gate``: exit codes and every output.
+
+What is timed runs in this process, in short slots, where no test asks about processes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from profiler.cli.app import app
+from profiler.errors import UserError
+from profiler.gate import blocks, judge
+from profiler.gate.verdict import Verdict
+from profiler.machine import host
+from profiler.report import verdicts
+from profiler.run import experiment
+from profiler.run.child import Limits, failure
+
+FAKE = "regnety_200mf @fake:duration_ms="
+MIB = 1 << 20
+
+
+class Here:
+    """An executor that calls in this process."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def call(self, function: Callable[[Any], Any], argument: Any, timeout_s: float, limits: Limits) -> Any:
+        try:
+            return function(argument)
+        except Exception as error:  # noqa: BLE001 - as a process would
+            return failure(error)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out processes, and what makes slots as long as a busy machine asks for."""
+    monkeypatch.setattr(judge, "LocalExecutor", Here)
+    monkeypatch.setattr(experiment, "LocalExecutor", Here)
+    monkeypatch.setattr(blocks, "_SLOT_NS", 2_000_000)
+    monkeypatch.setattr(blocks.allocator, "keep_freed", lambda: "kept")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "gate-cache"))
+
+
+def _run(*arguments: str, command: str = "gate") -> Result:
+    result = CliRunner().invoke(app, [command, *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.mark.usefixtures("here")
+def test_exit_0_and_1_with_every_output(tmp_path: Path) -> None:
+    junit, table = tmp_path / "junit.xml", tmp_path / "table.md"
+    files = ("--junit", str(junit), "--markdown", str(table))
+    same = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1", *files)
+    assert same.exit_code == 0, same.output
+    assert same.stdout.startswith("PASS")
+    assert ET.parse(junit).getroot().attrib["failures"] == "0"
+    slower = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1.2", "--no-self-test", *files)
+    assert slower.exit_code == 1, slower.output
+    assert slower.stdout.startswith("REGRESSION")
+    assert "confirmed in fresh processes" in slower.stdout
+    root = ET.parse(junit).getroot()
+    assert root.attrib["failures"] == "1"
+    failure = root.find("testcase/failure")
+    assert failure is not None
+    assert "confirmed" in failure.attrib["message"]
+    assert "| regression | regnety_200mf @fake:duration_ms=1 -> " in table.read_text(encoding="utf-8")
+
+
+def test_exit_2_names_what_went_wrong() -> None:
+    crashed = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1,fault=segfault", "--no-self-test")
+    assert crashed.exit_code == 2
+    assert "SIGSEGV" in crashed.stdout
+    missing = _run("--baseline", "missing.onnx", "--candidate", "missing.onnx", "--no-self-test")
+    assert missing.exit_code == 2
+    assert "no such file" in missing.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_exit_3_when_it_cannot_tell() -> None:
+    # Times that differ by a factor from call to call: 80 blocks cannot tell a tenth of a percent.
+    wild = f"{FAKE}1,jitter=1.0,seed="
+    sides = ("--baseline", f"{wild}1", "--candidate", f"{wild}2")
+    undecided = _run(*sides, "--max-slowdown", "0.1%", "--no-self-test", "--seed", "1")
+    assert undecided.exit_code == 3, undecided.output
+    assert undecided.stdout.startswith("INCONCLUSIVE")
+
+
+@pytest.mark.usefixtures("here")
+def test_exit_4_when_the_stored_run_is_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, stored = tmp_path / "plan.toml", tmp_path / "stored"
+    plan.write_text(
+        'models = ["regnety_200mf"]\nbackends = ["fake:duration_ms=1"]\nthreads = 1\n'
+        '[budget]\nvisit_s = "20ms"\nrounds = 3\nmin_rounds = 3\n',
+        encoding="utf-8",
+    )
+    monkeypatch.setattr("profiler.report.summary.finish", lambda *_: None)
+    _run(str(plan), "--out", str(stored), command="run")
+    same = _run(str(plan), "--against", str(stored), "--max-slowdown", "50%", "--out", str(tmp_path / "now"))
+    assert same.exit_code == 0, same.output
+    journal = stored / "journal.jsonl"
+    key = host.key()
+    text = journal.read_text(encoding="utf-8").replace(key, "0" * len(key))
+    journal.write_text(re.sub(r'"cpu": ?"[^"]*"', '"cpu": "another"', text), encoding="utf-8")
+    other = _run(str(plan), "--against", str(stored), "--out", str(tmp_path / "again"))
+    assert other.exit_code == 4, other.output
+    assert "cpu is" in other.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_json_holds_the_raw_blocks_the_machine_and_the_rule() -> None:
+    done = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1.2", "--no-self-test", "--json")
+    whole = json.loads(done.stdout)
+    assert whole["exit_code"] == done.exit_code == 1
+    assert whole["host"]["key"]
+    [verdict] = whole["verdicts"]
+    assert verdict["status"] == "regression"
+    assert [len(trial["blocks"]) for trial in verdict["trials"]] == [10, 10]
+    assert verdict["change"]["low"] < verdict["change"]["estimate"] < verdict["change"]["high"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_suite_of_pairs_shares_its_false_alarms(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        f"""
+        max_slowdown = "10%"
+        [[pair]]
+        name = "same"
+        baseline = "{FAKE}1"
+        candidate = "{FAKE}1"
+        [[pair]]
+        name = "slower"
+        baseline = "{FAKE}1"
+        candidate = "{FAKE}1.5"
+        max_slowdown = "5%"
+        """,
+        encoding="utf-8",
+    )
+    done = _run(str(suite), "--json", "--no-self-test")
+    found = {verdict["name"]: verdict for verdict in json.loads(done.stdout)["verdicts"]}
+    assert {name: verdict["status"] for name, verdict in found.items()} == {"same": "pass", "slower": "regression"}
+    assert found["same"]["rule"]["alpha"] == pytest.approx(0.00125)
+    assert [found[name]["max_slowdown"] for name in ("same", "slower")] == [0.10, 0.05]
+    assert done.exit_code == 1
+
+
+def test_memory_is_gated_beside_latency() -> None:
+    done = _run(
+        "--baseline", f"{FAKE}1,at=load,bytes={8 * MIB}", "--candidate", f"{FAKE}1,at=load,bytes={40 * MIB}",
+        "--max-memory-growth", "10%", "--no-self-test", "--json",
+    )  # fmt: skip
+    [verdict] = json.loads(done.stdout)["verdicts"]
+    assert done.exit_code == 1
+    assert "surely less than 5%" in verdict["reason"]
+    assert verdict["peak_memory_bytes"]["candidate"] - verdict["peak_memory_bytes"]["baseline"] == pytest.approx(
+        32 * MIB, abs=2 * MIB
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--baseline", "regnety_200mf"], "--candidate is missing"),
+        (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf", "--threads", "0"], "--threads"),
+        (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf", "--max-slowdown", "much"], "--max-slowdown"),
+        (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf @nothing"], "nothing"),
+        (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf", "--junit", "no/such/x.xml"], "does not exist"),
+        (["missing.toml"], "no such file"),
+        (["missing.toml", "--baseline", "regnety_200mf"], "names pairs already"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_measures_nothing(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(app, ["gate", *arguments])
+    assert isinstance(result.exception, UserError)
+    assert sentence in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[[pair]]\nbaseline = 'regnety_200mf'\n", "candidate"),
+        ("[[pair]]\nbaseline = 'a'\ncandidate = 'b'\n", r"pair\[0\]"),
+        ("max_slowdwn = '5%'\n[[pair]]\n", "max_slowdown"),
+        ("pair = []\n", "pair"),
+        ("not toml", "TOML"),
+    ],
+)
+def test_a_wrong_suite_names_the_key(text: str, sentence: str, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(app, ["gate", str(suite)])
+    assert isinstance(result.exception, UserError)
+    assert re.search(sentence, str(result.exception))
+    assert str(suite) in str(result.exception)
+
+
+def test_markdown_tells_the_reason_of_what_did_not_pass() -> None:
+    text = verdicts.markdown([Verdict("one", "inconclusive", "too noisy"), Verdict("other", "pass", "fine")])
+    assert "too noisy" in text
+    assert "fine" not in text
+    assert text.count("\n|") == 3
