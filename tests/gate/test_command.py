@@ -50,7 +50,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out processes, and what makes slots as long as a busy machine asks for."""
     monkeypatch.setattr(judge, "LocalExecutor", Here)
     monkeypatch.setattr(experiment, "LocalExecutor", Here)
-    monkeypatch.setattr(blocks, "_SLOT_NS", 2_000_000)
+    monkeypatch.setattr(blocks, "_SLOT_NS", 1_000_000)
+    monkeypatch.setattr(blocks, "_SLOT_SAMPLES", 4)
     monkeypatch.setattr(blocks.allocator, "keep_freed", lambda: "kept")
 
 
@@ -70,11 +71,11 @@ def _run(*arguments: str, command: str = "gate") -> Result:
 def test_exit_0_and_1_with_every_output(tmp_path: Path) -> None:
     junit, table = tmp_path / "junit.xml", tmp_path / "table.md"
     files = ("--junit", str(junit), "--markdown", str(table))
-    same = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1", *files)
+    same = _run("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.3", *files)
     assert same.exit_code == 0, same.output
     assert same.stdout.startswith("PASS")
     assert ET.parse(junit).getroot().attrib["failures"] == "0"
-    slower = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1.2", "--no-self-test", *files)
+    slower = _run("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.36", "--no-self-test", *files)
     assert slower.exit_code == 1, slower.output
     assert slower.stdout.startswith("REGRESSION")
     assert "confirmed in fresh processes" in slower.stdout
@@ -83,11 +84,11 @@ def test_exit_0_and_1_with_every_output(tmp_path: Path) -> None:
     failure = root.find("testcase/failure")
     assert failure is not None
     assert "confirmed" in failure.attrib["message"]
-    assert "| regression | regnety_200mf @fake:duration_ms=1 -> " in table.read_text(encoding="utf-8")
+    assert "| regression | regnety_200mf @fake:duration_ms=0.3 -> " in table.read_text(encoding="utf-8")
 
 
 def test_exit_2_names_what_went_wrong() -> None:
-    crashed = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1,fault=segfault", "--no-self-test")
+    crashed = _run("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.3,fault=segfault", "--no-self-test")
     assert crashed.exit_code == 2
     assert "SIGSEGV" in crashed.stdout
     missing = _run("--baseline", "missing.onnx", "--candidate", "missing.onnx", "--no-self-test")
@@ -98,8 +99,8 @@ def test_exit_2_names_what_went_wrong() -> None:
 @pytest.mark.usefixtures("here")
 def test_exit_3_when_it_cannot_tell() -> None:
     # Times that differ by a factor from call to call: 80 blocks cannot tell a tenth of a percent.
-    wild = f"{FAKE}1,jitter=1.0,seed="
-    sides = ("--baseline", f"{wild}1", "--candidate", f"{wild}2")
+    wild = f"{FAKE}0.3,jitter=1.0,seed="
+    sides = ("--baseline", f"{wild}4", "--candidate", f"{wild}5")
     undecided = _run(*sides, "--max-slowdown", "0.1%", "--no-self-test", "--seed", "1")
     assert undecided.exit_code == 3, undecided.output
     assert undecided.stdout.startswith("INCONCLUSIVE")
@@ -128,7 +129,7 @@ def test_exit_4_when_the_stored_run_is_of_another_machine(tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("here")
 def test_json_holds_the_raw_blocks_the_machine_and_the_rule() -> None:
-    done = _run("--baseline", f"{FAKE}1", "--candidate", f"{FAKE}1.2", "--no-self-test", "--json")
+    done = _run("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.36", "--no-self-test", "--json")
     whole = json.loads(done.stdout)
     assert whole["exit_code"] == done.exit_code == 1
     assert whole["host"]["key"]
@@ -146,12 +147,12 @@ def test_a_suite_of_pairs_shares_its_false_alarms(tmp_path: Path) -> None:
         max_slowdown = "10%"
         [[pair]]
         name = "same"
-        baseline = "{FAKE}1"
-        candidate = "{FAKE}1"
+        baseline = "{FAKE}0.3"
+        candidate = "{FAKE}0.3"
         [[pair]]
         name = "slower"
-        baseline = "{FAKE}1"
-        candidate = "{FAKE}1.5"
+        baseline = "{FAKE}0.3"
+        candidate = "{FAKE}0.45"
         max_slowdown = "5%"
         """,
         encoding="utf-8",
@@ -166,7 +167,7 @@ def test_a_suite_of_pairs_shares_its_false_alarms(tmp_path: Path) -> None:
 
 def test_memory_is_gated_beside_latency() -> None:
     done = _run(
-        "--baseline", f"{FAKE}1,at=load,bytes={8 * MIB}", "--candidate", f"{FAKE}1,at=load,bytes={40 * MIB}",
+        "--baseline", f"{FAKE}0.3,at=load,bytes={8 * MIB}", "--candidate", f"{FAKE}0.3,at=load,bytes={40 * MIB}",
         "--max-memory-growth", "10%", "--no-self-test", "--json",
     )  # fmt: skip
     [verdict] = json.loads(done.stdout)["verdicts"]
