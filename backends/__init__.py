@@ -1,4 +1,4 @@
-"""Runtimes, one module each, behind the contract of :mod:`backends.base`.
+"""Runtimes, one module each, behind the contract of ``profiler.backends.base``.
 
 A backend is named by a *spec*: ``eager``, or with options ``fake:duration_ms=2,fault=hang``. The options of a
 backend are the fields of its dataclass. Other packages add backends through the entry point group
@@ -12,18 +12,18 @@ from dataclasses import fields, is_dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from backends.base import BackendError
+from profiler.backends.base import BackendError
 
 if TYPE_CHECKING:
-    from backends.base import Backend
+    from profiler.backends.base import Backend
 
 GROUP = "profiler.backends"
 
 BUILT_IN = {
-    "eager": "backends.eager:Eager",
-    "torchscript": "backends.torchscript:TorchScript",
-    "onnxruntime": "backends.onnxruntime:OnnxRuntime",
-    "fake": "backends.fake:Fake",
+    "eager": "profiler.backends.eager:Eager",
+    "torchscript": "profiler.backends.torchscript:TorchScript",
+    "onnxruntime": "profiler.backends.onnxruntime:OnnxRuntime",
+    "fake": "profiler.backends.fake:Fake",
 }
 
 NAMES = tuple(BUILT_IN)
@@ -45,7 +45,7 @@ def get(spec: str) -> Backend:
     """Return the backend that ``spec`` names, with its options set.
 
     Only the backend's own module is imported, never its runtime: whether that is installed is the answer of
-    :meth:`~backends.base.Backend.unavailable`.
+    ``unavailable``.
 
     Raises:
         UnknownBackendError: There is no such backend, option or value; the message lists what there is.

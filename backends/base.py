@@ -2,7 +2,7 @@
 
 A backend knows how to load one model for one placement and to run it. It never reads a clock, never
 writes a result and never does something other than what was asked: what it cannot do it says, in one
-sentence with a remedy, through :meth:`Backend.unavailable`.
+sentence with a remedy, through ``Backend.unavailable``.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Session(Protocol):
         """Block until everything submitted has finished. A no-op on synchronous devices."""
 
     def output(self) -> Array:
-        """Return the output of the last :meth:`run` as fp32 on the host, shape (batch, classes)."""
+        """Return the output of the last ``run`` as fp32 on the host, shape (batch, classes)."""
 
     def facts(self) -> Mapping[str, Fact]:
         """Return what really ran: versions, provider, threads as read back, effective flags."""
@@ -111,7 +111,7 @@ class Backend(Protocol):
     def load(self, model: Model, example: Array, placement: Placement) -> AbstractContextManager[Session]:
         """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width)).
 
-        Leaving the context frees everything. Raises :class:`BackendError` with one sentence.
+        Leaving the context frees everything. Raises ``BackendError`` with one sentence.
         """
 
 
@@ -140,18 +140,18 @@ class TrainingSession(Protocol):
         """Return the loss of the last step; what is not finite says that the step computed nonsense."""
 
     def facts(self) -> Mapping[str, Fact]:
-        """Return what really ran, as :meth:`Session.facts`, with ``optimizer`` and ``classes``."""
+        """Return what really ran, as ``Session.facts``, with ``optimizer`` and ``classes``."""
 
 
 @runtime_checkable
 class Trainer(Protocol):
-    """What a :class:`Backend` has too when it can train."""
+    """What a ``Backend`` has too when it can train."""
 
     def untrainable(self, placement: Placement) -> str | None:
         """Return why an available ``placement`` cannot be trained on, with the remedy, or None when it can."""
 
     def train(self, model: Model, example: Array, placement: Placement) -> AbstractContextManager[TrainingSession]:
-        """Load ``model`` in training mode; the arguments are those of :meth:`Backend.load`.
+        """Load ``model`` in training mode; the arguments are those of ``Backend.load``.
 
         Weights stay fp32: another precision means automatic mixed precision.
         """
@@ -159,7 +159,7 @@ class Trainer(Protocol):
 
 @runtime_checkable
 class Arena(Protocol):
-    """What a :class:`Backend` has too when its runtime keeps count of its own allocator."""
+    """What a ``Backend`` has too when its runtime keeps count of its own allocator."""
 
     def arena_peak(self, model: Model, example: Array, placement: Placement) -> int | None:
         """Return the most bytes in use at once in the runtime's allocator over one forward, in a session of its own.

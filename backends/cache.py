@@ -22,6 +22,9 @@ from pathlib import Path
 _PENDING = ".pending-"
 _ABANDONED_S = 3600.0
 
+#: Exports and compiled forms kept from earlier runs; a form can be as large as its network's weights.
+KEPT_BYTES = 10 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -50,7 +53,7 @@ def entry(root: Path | None, name: str | None, build: Callable[[Path], None]) ->
 
     Args:
         root: Folder of the cache; None keeps nothing.
-        name: From :func:`key`; None keeps nothing, for content that cannot be named.
+        name: From ``key``; None keeps nothing, for content that cannot be named.
         build: Writes files into an empty folder. What it raises passes through.
     """
     found = _find(root, name) if root and name else None

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from backends.base import MemoryFormat, Placement, Precision
+from profiler.backends.base import MemoryFormat, Placement, Precision
 
 if TYPE_CHECKING:
     import torch

@@ -7,21 +7,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from backends import accelerator, pytorch, training
-from backends.base import BackendError, Model, Placement
-from backends.pytorch import TorchSession
-from backends.training import TorchTraining
+from profiler.backends import accelerator, pytorch, training
+from profiler.backends.base import BackendError, Model, Placement
+from profiler.backends.pytorch import TorchSession
+from profiler.backends.training import TorchTraining
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from backends.base import Array
+    from profiler.backends.base import Array
 
 
 @dataclass(frozen=True, slots=True)
 class Eager(pytorch.Flags):
-    """Eager torch, for inference and training; the fields are options, see :class:`backends.pytorch.Flags`.
+    """Eager torch, for inference and training; the fields are options, see ``profiler.backends.pytorch.Flags``.
 
     Attributes:
         optimizer: What a training step ends with: SGD with momentum, or AdamW. Inference has none.
@@ -59,7 +59,7 @@ class Eager(pytorch.Flags):
 
     @contextmanager
     def train(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchTraining]:
-        """Load ``model`` in training mode for batches like ``example``, as :meth:`load`; bf16 means autocast."""
+        """Load ``model`` in training mode for batches like ``example``, as ``load``; bf16 means autocast."""
         full = replace(placement, precision="fp32")
         with pytorch.settings(placement, self):
             module, x = pytorch.place(model, full, self.name), pytorch.upload(example, full)

@@ -1,7 +1,7 @@
 """A backend whose every duration and fault is known beforehand; it ships, and the tests are built on it.
 
 It needs neither torch nor a model. Adapters must not read clocks, because only the profiler measures; this
-one reads one all the same, since it has to make real time pass exactly. Under a :class:`FakeClock` no real
+one reads one all the same, since it has to make real time pass exactly. Under a ``FakeClock`` no real
 time passes, and statistics can be asserted to the nanosecond.
 """
 
@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from backends import devices
-from backends.base import BackendError, Fact, FallbackError, Model, Placement
+from profiler.backends import devices
+from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
 
 if TYPE_CHECKING:
-    from backends.base import Array
+    from profiler.backends.base import Array
 
 CLASSES = 10
 FLOOD_BYTES = 4 << 20
@@ -96,8 +96,8 @@ class FakeSession:
     Args:
         durations_ns: Time of each run in turn; the last one repeats for ever.
         clock: What the time is spent on.
-        result: What :meth:`output` returns; shape (1, 10) of zeros when left out.
-        asynchronous: Whether :meth:`run` returns at once and the time passes in :meth:`sync`, as on a GPU.
+        result: What ``output`` returns; shape (1, 10) of zeros when left out.
+        asynchronous: Whether ``run`` returns at once and the time passes in ``sync``, as on a GPU.
         before: Called before each run with its number, from 1.
     """
 
@@ -137,7 +137,7 @@ class FakeSession:
             self._clock.wait_until(self._free_at)
 
     def sync(self) -> None:
-        """Let the time pass that the device still needs; a synchronous device has waited in :meth:`run`."""
+        """Let the time pass that the device still needs; a synchronous device has waited in ``run``."""
         if self._asynchronous:
             self._clock.wait_until(self._free_at)
 

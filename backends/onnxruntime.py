@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,16 +20,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from backends import accelerator, cache, devices
-from backends.base import BackendError, Fact, FallbackError, Model, Placement
+from profiler.backends import accelerator, cache, devices
+from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
+from profiler.backends.onnx_graph import GRAPH, OPSET, WEIGHTS, export, most_in_use, nodes_by_provider, processor
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from backends.base import Array
+    from profiler.backends.base import Array
 
-OPSET = 20
+
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -40,7 +38,6 @@ LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 
-_GRAPH, _WEIGHTS = "model.onnx", "weights.bin"
 _SILENT = 4  # every error is also an exception
 _NUMPY_TYPES = {
     "tensor(float)": "float32",
@@ -49,12 +46,6 @@ _NUMPY_TYPES = {
     "tensor(int64)": "int64",
 }
 _PRECISIONS = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}
-
-# Said by torch.onnx.export(dynamo=False) and by one function that it calls; nothing else is silenced.
-_EXPORTER_DEPRECATED = (
-    "You are using the legacy TorchScript-based ONNX export",
-    "The feature will be removed. Please remove usage of this function",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +125,14 @@ class OnnxRuntime:
             if model.onnx is not None:
                 self._optimise(model.onnx, folder, placement)
             elif on_cpu:
-                with cache.entry(None, None, lambda scratch: _export(model, example, placement, scratch)) as exported:
-                    self._optimise(exported.folder / _GRAPH, folder, placement)
+                with cache.entry(None, None, lambda scratch: export(model, example, placement, scratch)) as exported:
+                    self._optimise(exported.folder / GRAPH, folder, placement)
             else:
-                _export(model, example, placement, folder)
+                export(model, example, placement, folder)
 
         with cache.entry(model.cache, self._key(model, example, placement), build) as entry:
             level = "none" if on_cpu else self.graph
-            yield _Prepared(entry.folder / _GRAPH, level, entry.cached, entry.note)
+            yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note)
 
     def _key(self, model: Model, example: Array, placement: Placement) -> str | None:
         if model.key is None:
@@ -160,8 +151,8 @@ class OnnxRuntime:
 
     def _optimise(self, source: Path, folder: Path, placement: Placement) -> None:
         options = self._options(placement, self.graph)
-        options.optimized_model_filepath = str(folder / _GRAPH)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+        options.optimized_model_filepath = str(folder / GRAPH)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         with _one_sentence(f"onnxruntime cannot load {source.name}"):
             _session(source, options, PROVIDERS["cpu"], {})
@@ -324,12 +315,6 @@ class _Prepared:
     note: str | None
 
 
-def most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
-    told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
-    return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)
-
-
 def _not_installed(placement: Placement) -> str | None:
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(both) == 2:
@@ -391,16 +376,6 @@ def _index(placement: Placement) -> int:
     return int(placement.device.partition(":")[2] or 0)
 
 
-def processor() -> str:
-    """Return model and instruction sets of the processor: an optimised graph is laid out for them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "CPU part", "Features")
-    return "\n".join(line for line in lines if line.startswith(wanted)) or platform.machine()
-
-
 def _session(path: Path, options: Any, provider: str, provider_options: Mapping[str, str]) -> Any:
     """Open ``path`` on ``provider`` alone; FallbackError where onnxruntime would quietly take another one."""
     import onnxruntime as ort
@@ -413,29 +388,6 @@ def _session(path: Path, options: Any, provider: str, provider_options: Mapping[
     if session.get_providers()[0] != provider:
         raise FallbackError(f"onnxruntime took {session.get_providers()[0]} instead of {provider}: check its libraries")
     return session
-
-
-def nodes_by_provider(session: Any, provider: str) -> dict[str, Fact]:
-    """Return ``nodes_<provider>`` -> number of graph nodes there, and ``nodes_Cast``, the casts among them.
-
-    Empty where this version of onnxruntime does not tell.
-
-    Raises:
-        FallbackError: A node runs on another provider than ``provider``.
-    """
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
-    places = session.get_provider_graph_assignment_info()
-    counts = Counter({provider: 0})
-    for place in places:
-        counts[place.ep_name] += len(place.get_nodes())
-    if elsewhere := counts.total() - counts[provider]:
-        spread = ", ".join(f"{count} on {name}" for name, count in counts.items())
-        raise FallbackError(
-            f"{elsewhere} of {counts.total()} nodes do not run on {provider} ({spread}): use another device"
-        )
-    casts = sum(node.op_type == "Cast" for place in places for node in place.get_nodes())
-    return {f"nodes_{name}": count for name, count in counts.items()} | {"nodes_Cast": casts}
 
 
 @contextmanager
@@ -451,43 +403,6 @@ def _one_sentence(what: str) -> Iterator[None]:
         if "fallback to CPU EP has been explicitly disabled" in said:
             raise FallbackError(f"{what} on the device alone ({said}): use --device cpu") from error
         raise BackendError(f"{what} ({said}): check the file with onnx.checker") from error
-
-
-def _export(model: Model, example: Array, placement: Placement, folder: Path) -> None:
-    """Write the module of ``model`` as ONNX for exactly the shape of ``example``."""
-    import torch
-
-    from backends import pytorch
-
-    if model.module is None:
-        raise BackendError("the model has neither a module nor an ONNX file: give one of them")
-    module: nn.Module = model.module().eval().to(dtype=pytorch.dtype(placement))
-    x = torch.tensor(example, dtype=pytorch.dtype(placement))
-    with torch.no_grad(), warnings.catch_warnings(), _exportable():
-        for words in _EXPORTER_DEPRECATED:
-            warnings.filterwarnings("ignore", message=words, category=DeprecationWarning)
-        torch.onnx.export(
-            module,
-            (x,),
-            str(folder / _GRAPH),  # as str: only then are weights over 2 GB written beside it
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["input"],
-            output_names=["output"],
-        )
-
-
-@contextmanager
-def _exportable() -> Iterator[None]:
-    from torch.onnx import OnnxExporterError
-
-    try:
-        yield
-    except OnnxExporterError as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
-        raise BackendError(
-            f"torch cannot export the model to ONNX opset {OPSET} ({said}): use torchscript or eager"
-        ) from error
 
 
 def _matching_input(inputs: Sequence[Any], example: Array, placement: Placement) -> Array:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from backends import accelerator, devices
-from backends.base import BackendError, Fact, Model, Placement
+from profiler.backends import accelerator, devices
+from profiler.backends.base import BackendError, Fact, Model, Placement
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from backends.base import Array
+    from profiler.backends.base import Array
 
 
 @dataclass(frozen=True, slots=True)

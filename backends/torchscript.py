@@ -15,15 +15,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from backends import cache, pytorch
-from backends.base import Fact, Model, Placement
-from backends.pytorch import TorchSession
+from profiler.backends import cache, pytorch
+from profiler.backends.base import Fact, Model, Placement
+from profiler.backends.pytorch import TorchSession
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from backends.base import Array
+    from profiler.backends.base import Array
 
 _FILE = "frozen.pt"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from backends import devices, pytorch
-from backends.base import BackendError, Fact, Placement
+from profiler.backends import devices, pytorch
+from profiler.backends.base import BackendError, Fact, Placement
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ LABEL_SMOOTHING = 0.1
 
 
 class TorchTraining:
-    """A module in training mode with its optimizer; satisfies :class:`backends.base.TrainingSession`.
+    """A module in training mode with its optimizer; satisfies ``profiler.backends.base.TrainingSession``.
 
     Args:
         module: fp32, on its device.

@@ -1,6 +1,6 @@
 """``python -m profiler``."""
 
-from profiler.cli import main
+from profiler.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ class UserError(Exception):
     """Bad input or a missing precondition.
 
     The message is one sentence or two: the value, what was expected, and the next step. The command line
-    prints it and exits with :attr:`exit_code`.
+    prints it and exits with ``exit_code``.
     """
 
     exit_code = 2

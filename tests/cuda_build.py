@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backends import devices
+from profiler.backends import devices
 
 ROOT = Path(__file__).parents[1]
 MODEL = ("--model", "regnety_200mf", "--rounds", "1", "--visit", "0.1s", "--timeout", "120s")

@@ -5,12 +5,14 @@ import statistics
 
 import pytest
 
-from backends import accelerator, devices
-from backends.base import Placement
-from profiler import doctor, nvml
-from profiler.executors import LocalExecutor
-from profiler.records import Budget, Case, Failure, Measurement
-from profiler.worker import Limits, Task, visit
+from profiler.backends import accelerator, devices
+from profiler.backends.base import Placement
+from profiler.cli import doctor
+from profiler.machine import nvml
+from profiler.measure.visit import Task, visit
+from profiler.records.types import Budget, Case, Failure, Measurement
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 
 pytestmark = pytest.mark.gpu
 

@@ -85,7 +85,7 @@ def test_pictures_and_links_exist() -> None:
 
 
 def test_the_suite_of_the_gate_is_read(tmp_path: Path) -> None:
-    from profiler import suite
+    from profiler.gate import suite
 
     [text] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     file = tmp_path / "gate.toml"

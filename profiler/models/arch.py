@@ -1,7 +1,7 @@
 """Architecture as data: what a network is, before anything is built or counted.
 
 Every network here is a stem, stages of one kind of block, and a head. The three kinds of block differ only in
-a few numbers, so each block is reduced to one :class:`Block`; counting and building both read it.
+a few numbers, so each block is reduced to one ``Block``; counting and building both read it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Arch:
     """A network.
 
     Attributes:
-        name: Name of the base network, as in :func:`profiler.models.names`.
+        name: Name of the base network, as in ``profiler.models.names``.
         family: ``efficientnet``, ``regnetx``, ``regnety``, ``regnetz``, ``resnet`` or ``resnext``.
         resolution: Height and width of the input, in pixels.
         block: Kind of the blocks.

@@ -1,4 +1,4 @@
-"""From an :class:`~profiler.models.arch.Arch` to a torch module, and from a module to its complexity.
+"""From an ``Arch`` to a torch module, and from a module to its complexity.
 
 torch is imported when a function is called and not before: this module is on the path of commands that
 never run a network.
@@ -46,7 +46,7 @@ def skeleton(arch: Arch) -> nn.Module:
 
 
 def count(module: nn.Module, example: Tensor | int) -> Complexity:
-    """Count a module by watching one forward pass, with the conventions of :mod:`profiler.models.complexity`.
+    """Count a module by watching one forward pass, with the conventions of ``profiler.models.complexity``.
 
     Convolutions, linear layers and 2-d max-pools are seen where they are modules. Transposed convolutions,
     and matrix products written as functions, such as those of attention, are not: flops and acts of a model

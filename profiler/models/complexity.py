@@ -32,7 +32,7 @@ class Complexity:
         acts: Output elements of convolutions and linear layers.
         layers: How many of those there are; 0 in records made before they were counted. Each costs a launch.
         padding_flops: Multiply-adds that come on top where group widths are padded to whole blocks of channels, see
-            :func:`padding`; None in records made before they were counted.
+            ``padding``; None in records made before they were counted.
     """
 
     flops: int

@@ -17,6 +17,12 @@ from profiler.errors import UserError
 from profiler.models.arch import Activation, Arch, BlockKind, Head, Stage, Stem
 from profiler.models.scaling import compatible
 
+
+def is_brought(model: str) -> bool:
+    """Whether a model is the user's own, ``package.module:factory`` or ``.onnx`` file: never scaled."""
+    return model.endswith(".onnx") or ":" in model
+
+
 # Stem width, depths, widths, head width, resolution.
 EFFICIENTNETS = {
     "b0": (32, (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320), 1280, 224),

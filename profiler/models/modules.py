@@ -1,4 +1,4 @@
-"""The networks as torch modules. Importing this imports torch, which :mod:`profiler.models.build` puts off.
+"""The networks as torch modules. Importing this imports torch, which ``profiler.models.build`` puts off.
 
 Only plain layers and static control flow, so that tracing, compiling and exporting see the same graph.
 Nothing here draws weights: construct under ``torch.device("meta")`` and fill afterwards.

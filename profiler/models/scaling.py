@@ -108,11 +108,11 @@ def _alpha(text: str) -> dict[str, float] | None:
 def scale(arch: Arch, rule: str, factor: float) -> Arch:
     """Return ``arch`` scaled by ``rule`` so that its flops grow by about ``factor``.
 
-    Rounding to usable widths makes the real growth differ; :func:`scale_to_flops` corrects for it.
+    Rounding to usable widths makes the real growth differ; ``scale_to_flops`` corrects for it.
 
     Args:
         arch: A base network.
-        rule: A scaling rule, see :func:`parse_rule`.
+        rule: A scaling rule, see ``parse_rule``.
         factor: The scaling factor s, above 0; below 1 shrinks.
 
     Raises:
@@ -182,12 +182,12 @@ def scale_to_flops(arch: Arch, rule: str, flops: int) -> Arch:
     """Return ``arch`` scaled along ``rule`` so that it has ``flops``, as far as rounding allows.
 
     Flops are a step function of s that is not even monotonic, so every step near the target is looked at. The
-    result is within 2% where any step is, else it is the nearest; :func:`flops_error` says how far off. Its
+    result is within 2% where any step is, else it is the nearest; ``flops_error`` says how far off. Its
     factor is a short decimal number that gives the same network again.
 
     Args:
         arch: A base network.
-        rule: A scaling rule, see :func:`parse_rule`.
+        rule: A scaling rule, see ``parse_rule``.
         flops: Multiply-adds wanted for one image, above 0; fewer than ``arch`` has shrink it.
 
     Raises:
@@ -256,7 +256,7 @@ def _factors(arch: Arch, rule: Rule, low: float, high: float) -> list[float]:
 
 
 def _edges(arch: Arch, rule: Rule, low: float, high: float) -> Iterator[float]:
-    """Yield the factors in (low, high) at which something that :func:`_scaled` rounds may change."""
+    """Yield the factors in (low, high) at which something that ``_scaled`` rounds may change."""
     by_depth, by_width, by_group, by_side = rule.exponents
     depthwise = arch.block == "mbconv"
     by_group = 0.0 if depthwise else by_group
@@ -274,7 +274,7 @@ def _edges(arch: Arch, rule: Rule, low: float, high: float) -> Iterator[float]:
 
 
 def _width_edges(stage: Stage, exponent: float, low: float, high: float, *, groups_move: bool) -> Iterator[float]:
-    """Yield where a width changes; unless groups move too, only where :func:`compatible` lets it."""
+    """Yield where a width changes; unless groups move too, only where ``compatible`` lets it."""
     group_width = _group(stage.group_width)
     for s, whole in _ties(stage.width / 8, exponent, low, high):
         below, above = (compatible(8 * max(1, w), stage.bottleneck, group_width) for w in (whole, whole + 1))
@@ -283,7 +283,7 @@ def _width_edges(stage: Stage, exponent: float, low: float, high: float, *, grou
 
 
 def _group_edges(stage: Stage, exponent: float, low: float, high: float) -> Iterator[float]:
-    """Yield where a group width changes; :func:`_group` joins most whole numbers with their neighbours."""
+    """Yield where a group width changes; ``_group`` joins most whole numbers with their neighbours."""
     for s, whole in _ties(stage.group_width, exponent, low, high):
         if whole in (1, 2, 5) or whole % 8 in (3, 4):
             yield s

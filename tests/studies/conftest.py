@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from profiler.executors import LocalExecutor
+from profiler.run.processes import LocalExecutor
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends import get
-from backends.base import Placement, Session
-from profiler import heap, measure, reference, telemetry
-from profiler.executors import LocalExecutor
-from profiler.network import load_network
-from profiler.records import Budget, Case, Conditions, Failure, Measurement
-from profiler.run import Calibrations, cache_folder
-from profiler.worker import Limits, Task
+from profiler.backends import get
+from profiler.backends.base import Placement, Session
+from profiler.machine import allocator
+from profiler.machine.cache import cache_folder
+from profiler.machine.conditions import core_wait
+from profiler.measure import reference
+from profiler.measure import timing as measure
+from profiler.measure.calibration import Calibration
+from profiler.measure.network import load_network
+from profiler.measure.visit import Task
+from profiler.records.types import Budget, Case, Conditions, Failure, Measurement
+from profiler.run.calibrations import Calibrations
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 
 if TYPE_CHECKING:
     import altair as alt
@@ -51,7 +57,7 @@ class Job:
 
     case: Case
     seconds: float
-    calibration: reference.Calibration | None = None
+    calibration: Calibration | None = None
     level: float | None = None
 
 
@@ -76,7 +82,7 @@ def hog(period_s: float | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if period_s is None else beside(_HOG, str(period_s))
 
 
-def calibrations(executor: LocalExecutor, threads: tuple[int, ...] = (1, 2)) -> dict[int, reference.Calibration]:
+def calibrations(executor: LocalExecutor, threads: tuple[int, ...] = (1, 2)) -> dict[int, Calibration]:
     """Calibrate anew, now, and return the calibration of each thread count."""
     fresh = Calibrations(executor, cache_folder(), lambda _: NO_LIMITS, redo=True)
     made = {count: fresh.get(Placement(threads=count)) for count in threads}
@@ -110,7 +116,7 @@ def workload(job: Job) -> reference.Reference | None:
 
 def ours(job: Job) -> Measurement:
     """Measure as a visit does, within ``job.seconds`` of wall time."""
-    heap.keep_freed()
+    allocator.keep_freed()
     with session(job) as (loaded, deadline):
         beside = workload(job)
         warmup = measure.warm_up(loaded, Budget(warmup_s=0.5))
@@ -122,7 +128,7 @@ def ours(job: Job) -> Measurement:
             warmup.typical_ns,
             threads=job.case.placement.threads,
             alone_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).alone_ns,
-            core_wait=telemetry.core_wait(job.case.placement.threads),
+            core_wait=core_wait(job.case.placement.threads),
         )
     nominal = job.calibration.nominal_ns if job.calibration else None
     return Measurement(
@@ -172,8 +178,9 @@ def save_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
 
 def save(name: str, frame: pd.DataFrame, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> None:
     """Write ``name``.csv and ``name``.png under results/studies/."""
-    from profiler import charts
+    from profiler.report import render
+    from profiler.report.render import styled
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     frame.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
-    charts.save(charts.styled(chart), RESULTS / f"{name}.png")
+    render.save(styled(chart), RESULTS / f"{name}.png")

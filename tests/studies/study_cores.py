@@ -18,15 +18,17 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from profiler.estimate import QUIET, reference_slowness, visit_estimate
-from profiler.executors import LocalExecutor
-from profiler.records import Case
+from profiler.backends.base import Placement
+from profiler.records.disturbance import QUIET, reference_slowness
+from profiler.records.estimate import visit_estimate
+from profiler.records.types import Case
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 
 SECONDS = 360.0
 VISIT_S = 0.8
 CASES = [
-    Case(network, "", 1.0, backend, lab.Placement(threads=2))
+    Case(network, "", 1.0, backend, Placement(threads=2))
     for network in ("regnety_400mf", "regnetx_800mf", "efficientnet_b0", "regnety_4.0gf", "resnet50")
     for backend in ("eager", "onnxruntime")
 ]

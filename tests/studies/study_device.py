@@ -21,9 +21,10 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from profiler.doctor import device_reason
-from profiler.executors import LocalExecutor
-from profiler.records import Case
+from profiler.backends.base import Placement
+from profiler.cli.doctor import device_reason
+from profiler.records.types import Case
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 
 DEVICE = os.environ.get("PROFILER_DEVICE", "cuda:0")
@@ -86,12 +87,12 @@ def timed(seed: int) -> dict[str, list[float]]:
     """Return, for every part and model, the medians of its turns in ns; in a fresh process."""
     import torch
 
-    from backends import devices
+    from profiler.backends import devices
 
     with contextlib.ExitStack() as stack:
         calls = parts(DEVICE)
         for name, (network, backend, batch) in MODELS.items():
-            case = Case(network, "", 1.0, backend, lab.Placement(DEVICE), batch)
+            case = Case(network, "", 1.0, backend, Placement(DEVICE), batch)
             session, _ = stack.enter_context(lab.session(lab.Job(case, 60.0)))
             calls[name] = session.run
         sync = partial(devices.synchronize, torch.device(DEVICE))

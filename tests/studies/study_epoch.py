@@ -16,13 +16,16 @@ import sys
 import time
 from pathlib import Path
 
-import backends
-from backends.base import Placement, Trainer
-from profiler import run, training
-from profiler.executors import LocalExecutor
-from profiler.network import load_network
-from profiler.records import Budget, Case, Epoch
-from profiler.worker import Limits, Reply, Task, visit
+from profiler import backends
+from profiler.backends.base import Placement, Trainer
+from profiler.machine.cache import cache_folder
+from profiler.measure import training
+from profiler.measure.network import load_network
+from profiler.measure.visit import Reply, Task, visit
+from profiler.records.epoch import epoch_time
+from profiler.records.types import Budget, Case, Epoch, Feed
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 
 ROOT = Path(__file__).parents[2]
@@ -83,11 +86,11 @@ def test_an_epoch_is_predicted_within_five_percent(executor: LocalExecutor) -> N
         for batch in (8, 16):
             asked = case(model, batch)
             budget = Budget(visit_s=5.0, timeout_s=900.0)
-            task = Task(asked, budget, None, run.cache_folder(), "epoch", training.Feed(workers=0))
+            task = Task(asked, budget, None, cache_folder(), "epoch", Feed(workers=0))
             reply = executor.call(visit, task, budget.timeout_s, Limits())
             assert isinstance(reply, Reply), reply
             assert isinstance(reply.outcome, Epoch), reply.outcome
-            told = training.epoch_time(reply.outcome, asked.placement, batch)
+            told = epoch_time(reply.outcome, asked.placement, batch)
             rows.append(
                 {
                     "model": model, "batch": batch, "workers": reply.outcome.workers, "predicted_s": told.predicted_s,

@@ -1,6 +1,6 @@
 """How often the gate cries wolf, and how often it sleeps.
 
-Slow-downs are made by added rungs of a ladder model (:mod:`tests.studies.ladder`), disturbances by processes that keep
+Slow-downs are made by added rungs of a ladder model (``tests.studies.ladder``), disturbances by processes that keep
 cores or the memory busy. Every gate loads both sides in fresh processes, and a regression counts only when it was
 confirmed, as in use.
 """
@@ -18,13 +18,16 @@ import altair as alt
 import pandas as pd
 from scipy import stats
 
-from backends.base import Placement
-from profiler import gate, remote
-from profiler.decision import Rule
-from profiler.executors import LocalExecutor
-from profiler.gate import Apart, Contest, Pair, Together, Verdict, judge
-from profiler.records import Case
-from profiler.subjects import Subject
+from profiler.backends.base import Placement
+from profiler.gate import side
+from profiler.gate.bias import BIAS_FACTOR, Bias, measure_bias
+from profiler.gate.contest import Apart, Contest, Together
+from profiler.gate.decision import Rule
+from profiler.gate.judge import judge
+from profiler.gate.subject import Pair, Subject
+from profiler.gate.verdict import Verdict
+from profiler.records.types import Case
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab, ladder
 
 #: Trials of each cell, so that a shortened study can be run: PROFILER_STUDY_SHARE=0.1.
@@ -54,7 +57,7 @@ def together(executor: LocalExecutor, pair: Pair) -> Contest:
 
 
 def apart(pair: Pair) -> Contest:
-    code = remote.Code(Path(__file__).parents[2])
+    code = side.Code(Path(__file__).parents[2])
     return Apart(pair, code, code)
 
 
@@ -213,8 +216,8 @@ def test_the_bias_between_processes(executor: LocalExecutor) -> None:
     rows = []
     for name, contest in (("together", together(executor, pair)), ("apart", apart(pair))):
         for repeat in range(times(6)):
-            bias = gate.measure_bias(contest, seed=10 * repeat)
-            assert isinstance(bias, gate.Bias), bias
+            bias = measure_bias(contest, seed=10 * repeat)
+            assert isinstance(bias, Bias), bias
             rows += [
                 {"contest": name, "repeat": repeat, "estimate": y, "error": e, "bias": bias.size}
                 for y, e in zip(bias.estimates, bias.errors, strict=True)
@@ -222,4 +225,4 @@ def test_the_bias_between_processes(executor: LocalExecutor) -> None:
     frame = pd.DataFrame(rows)
     lab.save("gate_bias", frame, alt.Chart(frame).mark_tick().encode(x="estimate:Q", y="contest:N"))
     print(frame.groupby("contest")[["estimate", "error", "bias"]].describe().T.to_string())
-    assert frame.groupby("contest")["bias"].median().max() < 0.025 / gate.BIAS_FACTOR
+    assert frame.groupby("contest")["bias"].median().max() < 0.025 / BIAS_FACTOR

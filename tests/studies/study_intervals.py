@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.estimate import Levels, VisitEstimate, headline, quiet_level, visit_estimate
-from profiler.executors import LocalExecutor
-from profiler.records import Budget
+from profiler.records.disturbance import Levels, quiet_level
+from profiler.records.estimate import VisitEstimate, headline, visit_estimate
+from profiler.records.types import Budget
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 
 VISITS = 60

@@ -12,11 +12,14 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from backends.base import Placement
-from profiler import plan, run
-from profiler.executors import LocalExecutor
-from profiler.records import Budget, Case, Memory
-from profiler.worker import Limits, Reply, Task, visit
+from profiler.backends.base import Placement
+from profiler.machine.cache import cache_folder
+from profiler.measure.visit import Reply, Task, visit
+from profiler.plan.cases import expand
+from profiler.plan.read import load
+from profiler.records.types import Budget, Case, Memory
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 
 MIB = 1 << 20
@@ -24,7 +27,7 @@ BACKENDS = ("eager", "torchscript", "onnxruntime")
 
 
 def task(case: Case) -> Task:
-    return Task(case, Budget(), None, run.cache_folder(), "memory")
+    return Task(case, Budget(), None, cache_folder(), "memory")
 
 
 def watched(executor: LocalExecutor, case: Case) -> Memory:
@@ -80,7 +83,7 @@ def test_known_bytes_in_the_child_of_a_large_parent() -> None:
 
 def test_every_case_of_quick_repeats_in_fresh_processes(executor: LocalExecutor) -> None:
     rows = []
-    for case in plan.expand(plan.load("quick"), 1):
+    for case in expand(load("quick"), 1):
         first, second = (peak(watched(executor, case)) for _ in range(2))
         rows.append({"network": case.network, "backend": case.backend, "first": first, "second": second})
     lab.save_rows("memory_twice", rows)

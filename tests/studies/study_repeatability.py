@@ -5,7 +5,7 @@ order. The machine is quiet, or a hog keeps one core busy for half of every seco
 rounds in which every cell is visited once, for a sixth of its time, two at least; so a repeat takes as long as the
 other ways in all cells, and visits lie seconds apart. Each repeat is a run of its own: it learns the level of the
 reference from its own visits, and keeps the memory that forwards free, as every visit does
-(:mod:`profiler.heap`). The others run as they would without us.
+(``profiler.machine.allocator``). The others run as they would without us.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from profiler.estimate import Levels, case_estimate, quiet_level, visit_estimate
-from profiler.executors import LocalExecutor
-from profiler.records import Measurement
+from profiler.records.disturbance import Levels, quiet_level
+from profiler.records.estimate import case_estimate, visit_estimate
+from profiler.records.types import Measurement
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab, ways
 
 REPEATS = 10

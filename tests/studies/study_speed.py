@@ -11,9 +11,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from profiler import store
-from profiler.executors import Isolation, LocalExecutor
-from profiler.summary import share
+from profiler.records.reading import read
+from profiler.report.summary import share
+from profiler.run.processes import Isolation, LocalExecutor
 from tests.studies import lab
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_quick_spends_its_time_measuring(tmp_path: Path) -> None:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "profiler", "run", "quick", "--out", folder], cwd=ROOT, check=True)
         wall = time.perf_counter() - start
-        spent = share(store.read(folder).records)
+        spent = share(read(folder).records)
         rows.append({"run": number, "wall_s": wall, "models_s": spent.samples, "reference_s": spent.reference})
     frame = pd.DataFrame(rows)
     frame["share_of_wall"] = (frame["models_s"] + frame["reference_s"]) / frame["wall_s"]

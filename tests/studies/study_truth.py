@@ -8,10 +8,11 @@ from statistics import median
 import altair as alt
 import pandas as pd
 
-from profiler.estimate import visit_estimate
-from profiler.executors import LocalExecutor
-from profiler.records import Budget, Case
-from profiler.worker import Task, visit
+from profiler.backends.base import Placement
+from profiler.measure.visit import Task, visit
+from profiler.records.estimate import visit_estimate
+from profiler.records.types import Budget, Case
+from profiler.run.processes import LocalExecutor
 from tests.studies import lab, ways
 
 CELLS = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
@@ -22,7 +23,7 @@ def test_known_durations() -> None:
     executor = LocalExecutor()
     rows = []
     for duration_ms, allowed in ((1.0, 0.001), (0.05, 0.01)):
-        fake = Case("resnet50", "", 1.0, f"fake:duration_ms={duration_ms}", lab.Placement())
+        fake = Case("resnet50", "", 1.0, f"fake:duration_ms={duration_ms}", Placement())
         replies = [lab.call(executor, visit, Task(fake, Budget(visit_s=0.5), None, None)) for _ in range(5)]
         raw = median(visit_estimate(reply.outcome).raw_ns for reply in replies)
         rows.append(

@@ -6,9 +6,11 @@ import time
 from statistics import fmean, median
 from typing import Any
 
-from profiler import heap, measure, reference, telemetry
-from profiler.estimate import visit_estimate
-from profiler.records import Budget, Conditions, Measurement
+from profiler.machine import allocator, conditions
+from profiler.measure import reference
+from profiler.measure import timing as measure
+from profiler.records.estimate import visit_estimate
+from profiler.records.types import Budget, Conditions, Measurement
 from tests.studies import lab
 
 TURNS = 20
@@ -52,7 +54,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
     Each takes ``job.seconds`` in a turn. They are short, as the machine changes from one second to the next, and the
     nominal time, from the same buffers, is the mean of one before and one after the others.
     """
-    heap.keep_freed()
+    allocator.keep_freed()
     placement = job.case.placement
     turns: list[dict[str, float]] = []
     with lab.session(job) as (loaded, _):
@@ -64,7 +66,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
 
         warmup = measure.warm_up(loaded, Budget())
         forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
-        core_wait = telemetry.core_wait(placement.threads)
+        core_wait = conditions.core_wait(placement.threads)
         reference.sample_beside(stand_in, beside, placement.threads, reference.WARM_UP_S)
         before = nominal_ns()
         for _ in range(TURNS):

@@ -1,0 +1,1 @@
+"""From tables to answers: fits, predictions, advice, comparisons. Prints nothing."""

@@ -1,0 +1,204 @@
+"""``profiler compare``: devices, backends, precisions and machines side by side, network by network.
+
+A *side* is one run on one machine with one backend in one placement. Two sides are compared over the networks that
+both have; sides of unlike machines too, and then the machines are named.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from profiler.analysis.frame import (
+    GROUP_KEYS,
+    checked_rows,
+    group_label,
+    latency_column,
+    plain,
+    read_table,
+    source_names,
+)
+from profiler.analysis.regression import Interval, geometric_mean, rank_correlation
+from profiler.errors import UserError
+
+#: Facts of a machine, told where two sides differ in them.
+MACHINE = ("host", "cpu", "os", "torch_version", "onnxruntime_version")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one network costs on one side, with its 95% interval where that was measured."""
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One run, machine, backend and placement.
+
+    Attributes:
+        keys: Values of the grouping columns, and ``run``.
+        machine: Facts of the machine that the table has.
+        costs: Cost of each network.
+    """
+
+    keys: dict[str, str]
+    machine: dict[str, str]
+    costs: dict[str, Cost]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One network on two sides: the second's cost over the first's, with a 95% interval where both have one."""
+
+    network: str
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sides, over the networks that both have.
+
+    Attributes:
+        first: The side that is divided by.
+        second: The side that is divided.
+        differs: For each key or machine fact in which they differ, both values.
+        ratios: One per common network.
+        mean: Geometric mean of the ratios.
+        interval: 95% of the geometric mean, Student's t over networks; None below 3.
+        spearman: Rank correlation of the networks' costs; None below 4, or where a side is constant.
+    """
+
+    first: dict[str, str]
+    second: dict[str, str]
+    differs: dict[str, tuple[str, str]]
+    ratios: tuple[Ratio, ...]
+    mean: float
+    interval: Interval | None
+    spearman: float | None
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Both sides, by the keys in which they differ."""
+        keys = [key for key in self.first if self.first.get(key) != self.second.get(key)]
+        shown = [key for key in keys if key not in MACHINE] or keys
+        first, second = (group_label({key: side.get(key, "") for key in shown}) for side in (self.first, self.second))
+        return first, second
+
+
+def ratio_interval(top: Cost, bottom: Cost) -> Interval | None:
+    """95% interval of ``top / bottom`` from the interval of each; None where one has none.
+
+    The method of variance estimates recovery (Zou and Donner 2008) in logarithms: distances to the limits add in
+    squares, so that intervals that are not symmetric stay so.
+    """
+    if top.interval is None or bottom.interval is None:
+        return None
+    a, b = math.log(top.value), math.log(bottom.value)
+    a_low, a_high = (math.log(end) for end in top.interval)
+    b_low, b_high = (math.log(end) for end in bottom.interval)
+    low = a - b - math.hypot(a - a_low, b_high - b)
+    high = a - b + math.hypot(a_high - a, b - b_low)
+    return (math.exp(low), math.exp(high))
+
+
+def sides(frame: pd.DataFrame, y: str = "latency_ms") -> list[Side]:
+    """All sides of a table, in its order.
+
+    Args:
+        frame: One row per case, as ``profiler run`` writes them; a column ``run`` where runs were joined.
+        y: Column to compare.
+
+    Raises:
+        UserError: The table cannot be used.
+    """
+    checked = checked_rows(frame, y)
+    table = frame.reset_index(drop=True)
+    keys = [key for key in GROUP_KEYS if key in table]
+    found: dict[tuple[str, ...], list[int]] = {}
+    for row in range(len(table)):
+        if checked["why"].iloc[row] == "":
+            found.setdefault(tuple(plain(table[key].iloc[row]) for key in keys), []).append(row)
+    return [
+        Side(
+            keys=dict(zip(keys, values, strict=True)),
+            machine={c: plain(table[c].iloc[rows[0]]) for c in MACHINE if c in table},
+            costs={str(checked["network"].iloc[row]): _cost(table, row, y) for row in rows},
+        )
+        for values, rows in found.items()
+    ]
+
+
+def _cost(table: pd.DataFrame, row: int, y: str) -> Cost:
+    value = float(table[y].iloc[row])
+    unit = y.rpartition("_")[2]
+    columns = [f"{y.removesuffix(f'_{unit}')}_ci_{end}_{unit}" for end in ("low", "high")]
+    if any(column not in table for column in columns):
+        return Cost(value, None)
+    low, high = (float(pd.to_numeric(table[column].iloc[[row]], errors="coerce").iloc[0]) for column in columns)
+    return Cost(value, (low, high) if 0 < low <= value <= high < math.inf else None)
+
+
+def pairs(found: Sequence[Side]) -> list[Pair]:
+    """Pairs of sides that differ in one thing and share networks; all pairs where none differ in just one.
+
+    A machine counts as one thing, with the run made on it and whatever else two runs have no value of in common.
+    """
+    made = [(_things(a, b, found), _pair(a, b)) for a, b in itertools.combinations(found, 2)]
+    shared = [(things, pair) for things, pair in made if pair is not None]
+    fewest = min((things for things, _ in shared), default=0)
+    return [pair for things, pair in shared if things == fewest]
+
+
+def _things(a: Side, b: Side, found: Sequence[Side]) -> int:
+    """In how many things two sides differ."""
+    keys = [key for key in a.keys if a.keys[key] != b.keys[key]]
+    machine = {"run", "host"}
+    if "run" in keys:
+        machine |= {key for key in keys if not _values(found, a, key) & _values(found, b, key)}
+    return len(set(keys) - machine) + bool(machine & set(keys))
+
+
+def _values(found: Sequence[Side], side: Side, key: str) -> set[str]:
+    return {each.keys[key] for each in found if each.keys["run"] == side.keys["run"]}
+
+
+def _pair(a: Side, b: Side) -> Pair | None:
+    common = [network for network in a.costs if network in b.costs]
+    if not common:
+        return None
+    ratios = tuple(_ratio(network, b.costs[network], a.costs[network]) for network in common)
+    mean, interval = geometric_mean([ratio.value for ratio in ratios])
+    ours, theirs = a.keys | a.machine, b.keys | b.machine
+    differs = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
+    costs = [[side.costs[network].value for network in common] for side in (a, b)]
+    return Pair(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs))
+
+
+def _ratio(network: str, top: Cost, bottom: Cost) -> Ratio:
+    return Ratio(network, top.value / bottom.value, ratio_interval(top, bottom))
+
+
+def read(sources: Sequence[Path], y: str | None) -> tuple[pd.DataFrame, str]:
+    """Join runs into one table with a column ``run``; and the column to compare.
+
+    Raises:
+        UserError: A source cannot be read, or lacks the column.
+    """
+    frames = [read_table(source) for source in sources]
+    column = latency_column(frames[0], y)
+    for source, frame in zip(sources, frames, strict=True):
+        if column not in frame:
+            raise UserError(f"{source} has no column {column!r}, which {sources[0]} has: name one of both with --y")
+    joined = [f.assign(run=name) for name, f in zip(source_names(sources), frames, strict=True)]
+    with_rows = [f.dropna(axis="columns", how="all") for f in joined if len(f)] or joined
+    table = pd.concat(with_rows, ignore_index=True)
+    return (table if column in table else table.assign(**{column: np.nan})), column

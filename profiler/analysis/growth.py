@@ -1,0 +1,166 @@
+"""How activations and latency grow when a network is scaled, rule by rule, beside what theory says.
+
+One convolution has flops in proportion to d · w² · r² and activations in proportion to d · w · r² (Dollar, Singh and
+Girshick, *Fast and Accurate Model Scaling*, section 3). A rule that multiplies flops by s therefore multiplies
+activations by s to the power of its weights of depth and resolution and half its weight of width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from profiler.analysis.fit import Fit
+from profiler.analysis.frame import measured, network_names, plain, rows_of
+from profiler.analysis.regression import CONFIDENCE, Coefficient, Interval, coefficient
+from profiler.errors import UserError
+from profiler.models.scaling import parse_rule
+
+LEAST_STEPS = 3
+#: Compound scaling (Tan and Le 2019): what the other rules are held against.
+CONTROL = "dwr"
+
+
+def theory(rule: str) -> float | None:
+    """The power of s with which activations grow: 1/2 for ``w``, 1 for ``d`` and ``r``, 1 - a/2 for ``alpha=a``.
+
+    None for a text that is no rule.
+    """
+    try:
+        by_depth, by_width, _, by_side = parse_rule(rule).exponents
+    except UserError:
+        return None
+    return by_depth + by_width + 2 * by_side
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How costs grow along one rule, as powers of the measured growth in flops.
+
+    Attributes:
+        rule: As in the table.
+        theory: Of activations, see ``theory``.
+        acts: Exponent of activations, of the networks as rounding left them.
+        cost: Exponent of the measured column, each base network with a level of its own.
+        steps: Scaled networks it rests on.
+    """
+
+    rule: str
+    theory: float | None
+    acts: Coefficient
+    cost: Coefficient
+    steps: int
+
+
+def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
+    """The scaled networks of a group, relative to their base.
+
+    Args:
+        frame: The table the fit was made from.
+        one: A pooled fit.
+
+    Returns:
+        Columns network, model, scaling, factor (as asked for), and s (flops), acts and cost, each over that of the
+        base network; bases themselves have scaling ``""``. Networks whose base was not measured are not in it.
+    """
+    rows = rows_of(frame, one.group)
+    rows = rows[measured(rows)]
+    table = pd.DataFrame(
+        {
+            "network": network_names(rows),
+            "model": [plain(v) for v in rows["model"]],
+            "scaling": [plain(v) for v in rows["scaling"]] if "scaling" in rows else "",
+            "factor": pd.to_numeric(rows["factor"], errors="coerce") if "factor" in rows else np.nan,
+            **{
+                name: pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float)
+                for name, column in (("s", "flops"), ("acts", "acts"), ("cost", one.y))
+            },
+        }
+    )
+    table = table[(table[["s", "acts", "cost"]] > 0).all(axis=1)]
+    bases = table[table["scaling"] == ""].drop_duplicates("model").set_index("model")
+    table = table[table["model"].isin(bases.index)].reset_index(drop=True)
+    for column in ("s", "acts", "cost"):
+        table[column] /= table["model"].map(bases[column])
+    return table
+
+
+def growth(relative: pd.DataFrame) -> list[Growth]:
+    """Exponents of every rule with at least three scaled networks, in the order of their first appearance.
+
+    Args:
+        relative: From ``steps``.
+    """
+    rules = [rule for rule in dict.fromkeys(relative["scaling"]) if rule]
+    return [found for rule in rules if (found := _growth(relative, rule))]
+
+
+def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
+    scaled = relative[relative["scaling"] == rule]
+    bases = relative[(relative["scaling"] == "") & relative["model"].isin(scaled["model"])]
+    if len(scaled) < LEAST_STEPS or np.ptp(np.log(scaled["s"].to_numpy(dtype=float))) < 1e-9:
+        return None
+    both = pd.concat([scaled, bases])
+    models = pd.factorize(both["model"])[0]
+    own = (models[:, None] == np.arange(models.max() + 1)).astype(np.float64)
+    log_s = np.log(both["s"].to_numpy(dtype=np.float64))
+    terms = np.column_stack([own, log_s])
+    acts, cost = (coefficient(terms, np.log(both[c].to_numpy(dtype=np.float64))) for c in ("acts", "cost"))
+    return Growth(rule, theory(rule), acts, cost, len(scaled))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a rule costs beside compound scaling of the same bases by the same factors, at equal flops.
+
+    Attributes:
+        rule: As in the table.
+        acts: Geometric mean over bases of the ratio of activations per multiply-add.
+        cost: The same of the measured column; below 1 the rule is the cheaper.
+        interval: 95% of ``cost``, from the spread between bases; None with a single one.
+        bases: Base networks.
+        pairs: Scaled networks with a counterpart.
+    """
+
+    rule: str
+    acts: float
+    cost: float
+    interval: Interval | None
+    bases: int
+    pairs: int
+
+
+def paces(relative: pd.DataFrame) -> list[Pace]:
+    """Every rule beside compound scaling, cheapest first; empty where that was not measured.
+
+    Rounded widths and depths leave the flops of a pair some percent apart, so that costs are compared per multiply-add.
+    Only networks scaled up count: a rule that adds few activations on the way up takes few away on the way down.
+
+    Args:
+        relative: From ``steps``.
+    """
+    scaled = relative[(relative["scaling"] != "") & (relative["factor"] > 1)]
+    scaled = scaled.drop_duplicates(["model", "scaling", "factor"])
+    control = scaled[scaled["scaling"] == CONTROL].set_index(["model", "factor"])
+    found = []
+    for rule in dict.fromkeys(scaled["scaling"]):
+        own = scaled[scaled["scaling"] == rule].set_index(["model", "factor"])
+        own, other = own.align(control, join="inner", axis=0)
+        if rule == CONTROL or own.empty:
+            continue
+        logs = {c: np.log((own[c] / own["s"]) / (other[c] / other["s"])) for c in ("acts", "cost")}
+        by_base = {c: each.groupby("model").mean().to_numpy(dtype=float) for c, each in logs.items()}
+        acts, cost = (float(np.exp(each.mean())) for each in (by_base["acts"], by_base["cost"]))
+        found.append(Pace(rule, acts, cost, _interval(by_base["cost"]), len(by_base["cost"]), len(own)))
+    return sorted(found, key=lambda each: each.cost)
+
+
+def _interval(logs: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Interval | None:
+    """Student's interval of a geometric mean, given logarithms; None of a single one."""
+    if len(logs) < 2:
+        return None
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(logs) - 1)) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))

@@ -1,0 +1,102 @@
+"""``profiler predict``: what an unmeasured network will cost, and how far that may be off.
+
+The model is the two-term one of ``profiler.analysis.fit``, with more terms where those foretell networks left out better:
+every layer costs a launch, weights must be read, and a runtime that works on blocks of channels wastes arithmetic on
+narrow groups. Its interval comes from what it said of networks it had not seen: each measured network is predicted by a
+fit to the others, and the relative errors of those predictions are what a new network must expect.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from profiler import models
+from profiler.analysis.cost_model import CostModel, cost_models
+from profiler.analysis.frame import PROXIES, latency_column, measured, rows_of, unit_of
+from profiler.analysis.regression import Interval
+from profiler.models.arch import Arch
+from profiler.models.complexity import Complexity
+
+#: Columns of our own tables that are predicted beside the latency; the others are parts of these.
+OWN_COSTS = ("peak_memory_bytes", "epoch_s")
+#: What such columns are called in tables of others.
+OTHER_COSTS = re.compile(r"(?:memory|peak|step|epoch|energy).*_(?:ms|s|h|mib|mb|bytes|j)$", re.IGNORECASE)
+NO_COSTS = re.compile(r"_ci_|raw|p\d\d|precision|images|loader|samples")
+
+
+def costs_of(frame: pd.DataFrame) -> list[str]:
+    """The columns worth predicting: the latency, and memory, step, epoch and energy where they hold numbers."""
+    own = [column for column in OWN_COSTS if column in frame]
+    named = [c for c in map(str, frame.columns) if OTHER_COSTS.search(c) and not NO_COSTS.search(c)]
+    held = [c for c in own or named if pd.to_numeric(frame[c], errors="coerce").notna().any()]
+    return list(dict.fromkeys([latency_column(frame, None), *held]))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one group's model says of one network.
+
+    Attributes:
+        group: Values of the grouping columns.
+        y: Column.
+        unit: Its unit, or empty.
+        value: In units of y.
+        interval: 90% prediction interval.
+        basis: What it rests on.
+        beyond: How the network lies outside of what was measured, or None.
+        measured: y of the same network, where the table has it.
+    """
+
+    group: dict[str, str]
+    y: str
+    unit: str
+    value: float
+    interval: Interval
+    basis: str
+    beyond: str | None
+    measured: float | None
+
+
+def predict(frame: pd.DataFrame, arch: Arch) -> tuple[list[Prediction], dict[str, str]]:
+    """Predict every cost that a table has, in each of its groups.
+
+    Returns:
+        Predictions; and for each group and column without one, why.
+
+    Raises:
+        UserError: The table cannot be used.
+    """
+    network = models.complexity(arch)
+    made: list[Prediction] = []
+    without: dict[str, str] = {}
+    for y in costs_of(frame):
+        found, missing = cost_models(frame, y, arch.family)
+        made += [_prediction(frame, model, network, arch) for model in found]
+        without |= {f"{label}, {y}": why for label, why in missing.items()}
+    return made, without
+
+
+def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Arch) -> Prediction:
+    return Prediction(
+        group=model.group,
+        y=model.y,
+        unit=unit_of(model.y),
+        value=model.value(network),
+        interval=model.interval(network),
+        basis=model.basis,
+        beyond=model.beyond(network),
+        measured=_measured(frame, model, network, arch),
+    )
+
+
+def _measured(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Arch) -> float | None:
+    """The y of the row that is this very network, if it was measured."""
+    rows = rows_of(frame, model.group)
+    same = measured(rows) & (rows["model"] == arch.name)
+    for proxy in PROXIES:
+        same &= pd.to_numeric(rows[proxy], errors="coerce") == getattr(network, proxy)
+    values = pd.to_numeric(rows.loc[same, model.y], errors="coerce").dropna()
+    return None if values.empty else float(values.iloc[0])

@@ -1,0 +1,84 @@
+"""Which scaled networks there are near a target, and what each would cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from profiler import models
+from profiler.errors import UserError
+from profiler.models.arch import Arch
+from profiler.models.complexity import Complexity
+
+Measure = Callable[[Complexity], float]
+
+#: The paper's rules, in the order in which they are told.
+MARKED = ("dWr", "dwr", "w")
+
+#: Factors around the one that meets the target, and how far apart: rounding moves flops by up to a quarter.
+STEPS, STEP = 36, 1.012
+LARGEST_FACTOR, SMALLEST_FACTOR = 1024.0, 1 / 256
+
+
+# --- Search ------------------------------------------------------------------------------------------------
+
+
+def directions() -> list[str]:
+    """The rules that are searched: the paper's, alpha in steps of 0.05, and a simplex of free weights.
+
+    Depth, width and resolution share 12 parts in every way; group width goes with the width, by half of it, or not
+    at all.
+    """
+    alphas = [f"alpha={a / 20:.2f}" for a in range(21)]
+    free = [_weighted(d, w, 12 - d - w, g) for d in range(13) for w in range(13 - d) for g in range(3 if w else 1)]
+    return list(dict.fromkeys([*MARKED, *alphas, *free]))
+
+
+def _weighted(d: int, w: int, r: int, half_groups: int) -> str:
+    """A rule of whole weights in lowest terms; group width gets ``half_groups`` halves of the width's weight."""
+    weights = [2 * d, 2 * w, half_groups * w, 2 * r]
+    unit = math.gcd(*weights)
+    return "_".join(f"{letter}{weight // unit}" for letter, weight in zip("dwgr", weights, strict=True) if weight)
+
+
+def structure(arch: Arch) -> object:
+    """What is built: equal for networks that are the same, however they were arrived at."""
+    return (arch.stem.width, arch.depths, arch.widths, arch.group_widths, arch.head.width, arch.resolution)
+
+
+def near(base: Arch, rule: str, limit: float, measure: Measure) -> Iterator[Arch]:
+    """Networks along a rule around the factor at which ``measure`` reaches ``limit``."""
+    middle = crossing(base, rule, limit, measure)
+    if middle is None:
+        return
+    for step in range(-STEPS // 2, STEPS // 2 + 1):
+        # Four digits, so that a user can give the factor again.
+        arch = _scaled(base, rule, float(f"{middle * STEP**step:.4g}"))
+        if arch is not None:
+            yield arch
+
+
+def crossing(base: Arch, rule: str, limit: float, measure: Measure) -> float | None:
+    """The factor, to 1%, at which a measure along a rule passes a limit; None where it never does."""
+    low, high = SMALLEST_FACTOR, LARGEST_FACTOR
+    if not _reached(base, rule, low, measure) < limit <= _reached(base, rule, high, measure):
+        return None
+    while high > 1.01 * low:
+        middle = math.sqrt(low * high)
+        if _reached(base, rule, middle, measure) < limit:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(low * high)
+
+
+def _reached(base: Arch, rule: str, factor: float, measure: Measure) -> float:
+    arch = _scaled(base, rule, factor)
+    return 0.0 if arch is None else measure(models.complexity(arch))
+
+
+def _scaled(base: Arch, rule: str, factor: float) -> Arch | None:
+    try:
+        return models.scale(base, rule, factor)
+    except UserError:  # the input would have no pixels left
+        return None

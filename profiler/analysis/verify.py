@@ -1,0 +1,169 @@
+"""Whether advice held: the advised networks measured beside compound scaling."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from profiler import models
+from profiler.analysis.advise import TOLERANCE, Advice, Candidate
+from profiler.analysis.growth import CONTROL
+from profiler.analysis.regression import Interval, geometric_mean
+from profiler.analysis.search import structure
+from profiler.models.arch import Arch
+
+if TYPE_CHECKING:
+    from profiler.plan.plan import Plan
+    from profiler.records.types import Measurement, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """An advised network and its control, measured.
+
+    Attributes:
+        advised: The candidate.
+        control: The base scaled by ``dwr`` to the same flops.
+        flops_ratio: Flops of the advised over those of the control.
+        costs: Measured latency of both in milliseconds, or None where that failed.
+        ratio: The advised latency over the control's, see ``paired_ratio``; None where one failed.
+        interval: 95% interval of the ratio, or None.
+        expected: The ratio that was predicted.
+        predicted: Whether the measured latency is within the 90% prediction interval; None if not measured.
+    """
+
+    advised: Candidate
+    control: Arch
+    flops_ratio: float
+    costs: tuple[float | None, float | None]
+    ratio: float | None
+    interval: Interval | None
+    expected: float
+    predicted: bool | None
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the advised network is faster, all of the interval below 1; None where that is undecided."""
+        if self.ratio is None or self.interval is None or self.interval[0] <= 1 <= self.interval[1]:
+            return None
+        return self.interval[1] < 1
+
+    def sentence(self, unit: str) -> str:
+        """Whether the advice held, in words."""
+        name = f"{self.advised.arch.name} {self.advised.rule} x{self.advised.arch.factor:g}"
+        ours, theirs = self.costs
+        if ours is None or theirs is None or self.ratio is None:
+            return f"{name}: not verified: {'it' if ours is None else 'its control'} could not be measured."
+        said = {True: "The advice held", False: "The advice did not hold", None: "Undecided"}[self.held]
+        faster = f"{in_words(self.ratio)}, where {in_words(self.expected)} was predicted"
+        ends = f"ratio {self.ratio:.3f}"
+        if self.interval:
+            ends += f" [{self.interval[0]:.3f}, {self.interval[1]:.3f}]"
+        low, high = self.advised.interval
+        within = "within" if self.predicted else "outside"
+        return (
+            f"{said}: {name} measured {ours:.4g} ms, {CONTROL} of equal flops ({1 / self.flops_ratio - 1:+.1%}) "
+            f"{theirs:.4g} ms: {faster}, {ends}. Its latency is {within} the predicted "
+            f"{self.advised.latency:.4g} {unit} [{low:.4g}, {high:.4g}]."
+        )
+
+
+def in_words(ratio: float) -> str:
+    return f"{abs(1 - ratio):.1%} {'faster' if ratio < 1 else 'slower'}"
+
+
+def with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
+    """The best networks, each with the base scaled by ``dwr`` to the same flops, so that only the shape differs.
+
+    Networks whose flops ``dwr`` cannot meet within 2% are passed over, as long as there are others.
+    """
+    fair: list[tuple[Candidate, Arch]] = []
+    far: list[tuple[Candidate, Arch]] = []
+    for one in advice.best:
+        control = models.scale_to_flops(advice.base, CONTROL, one.counts.flops)
+        near = abs(models.flops_error(control, one.counts.flops)) <= TOLERANCE
+        (fair if near else far).append((one, control))
+        if len(fair) == count or len(fair) + len(far) == 10 * count:
+            break
+    return [*fair, *far][:count]
+
+
+def plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
+    """A plan that measures these networks in the place that ``group`` names.
+
+    Raises:
+        UserError: A value of the group is no longer valid, such as a backend that is not installed.
+    """
+    from profiler.plan.read import loads
+
+    place = {
+        "backends": group.get("backend", "eager"),
+        "devices": group.get("device", "cpu"),
+        "precisions": group.get("precision", "fp32"),
+        "threads": int(float(group.get("threads") or 1)),
+        "batches": int(float(group.get("batch") or 1)),
+        "modes": group.get("mode", "infer"),
+        "memory_formats": group.get("memory_format", "contiguous"),
+    }
+    lines = ['name = "verify"', *(f"{key} = {jsonlib.dumps(value)}" for key, value in place.items() if value)]
+    for arch in dict.fromkeys(archs):
+        lines += ["[[sweep]]", f"models = {jsonlib.dumps(arch.name)}"]
+        if arch.scaling:
+            lines += [f"scalings = {jsonlib.dumps(arch.scaling)}", f"factors = {arch.factor!r}"]
+    return loads("\n".join(lines), "the plan to verify with")
+
+
+Visits: TypeAlias = "dict[int, Measurement]"
+
+
+def good(records: Sequence[Record]) -> Visits:
+    """The measurements among some visits, by their round."""
+    from profiler.records.types import Measurement
+
+    return {record.round: record.outcome for record in records if isinstance(record.outcome, Measurement)}
+
+
+def paired_ratio(ours: Visits, theirs: Visits) -> tuple[float, Interval | None]:
+    """Latency of one network over that of another, from the rounds in which both were visited.
+
+    The visits of a round lie close in time, so that a drift of the machine leaves their ratio alone. Rounds in which
+    the machine left one of them no quiet block count only where fewer than three others are left.
+
+    Returns:
+        Geometric mean of the rounds' ratios, and its 95% interval by Student's t, None below three rounds.
+
+    Raises:
+        ValueError: They have no round in common.
+    """
+    from profiler.records.disturbance import quiet_level
+    from profiler.records.estimate import visit_estimate
+
+    levels = [quiet_level(list(visits.values())) for visits in (ours, theirs)]
+    rounds = sorted(ours.keys() & theirs.keys())
+    if not rounds:
+        raise ValueError("a paired ratio needs at least one round that visited both")
+    both = [(visit_estimate(ours[n], levels[0]), visit_estimate(theirs[n], levels[1])) for n in rounds]
+    quiet = [(top, bottom) for top, bottom in both if top.quiet_samples and bottom.quiet_samples]
+    used = quiet if len(quiet) >= 3 else both
+    return geometric_mean([top.normalised_ns / bottom.normalised_ns for top, bottom in used])
+
+
+def check(one: Candidate, control: Arch, visits: Mapping[object, Visits], unit_ms: float, expected: float) -> Check:
+    from profiler.records.estimate import case_estimate
+
+    pair = [visits.get(structure(arch), {}) for arch in (one.arch, control)]
+    ours, theirs = (case_estimate(list(v.values())).latency_ns / 1e6 if v else None for v in pair)
+    ratio, interval = paired_ratio(*pair) if pair[0].keys() & pair[1].keys() else (None, None)
+    low, high = (end * unit_ms for end in one.interval)
+    return Check(
+        advised=one,
+        control=control,
+        flops_ratio=one.counts.flops / models.complexity(control).flops,
+        costs=(ours, theirs),
+        ratio=ratio,
+        interval=interval,
+        expected=expected,
+        predicted=None if ours is None else low <= ours <= high,
+    )

@@ -1,0 +1,262 @@
+"""``profiler advise``: the scaling that is fastest here at equal flops."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from profiler import models
+from profiler.analysis.advise import Advice, Candidate, Kind, advise, at_equal_flops, prepare
+from profiler.analysis.frame import SECONDS, chosen_rows, group_label, read_table, unit_of
+from profiler.analysis.growth import CONTROL
+from profiler.analysis.search import structure
+from profiler.analysis.verify import Check, check, good, in_words, plan_for, with_controls
+from profiler.errors import UserError
+from profiler.report.console import plain_table
+from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
+
+if TYPE_CHECKING:
+    from profiler.run.display import Display
+    from profiler.run.lab import Lab
+
+
+def verify(advice: Advice, count: int, folder: Path, lab: Lab, seed: int, shown: Display) -> list[Check]:
+    """Measure the best networks and their controls, as ``profiler run`` does, and compare them.
+
+    Args:
+        advice: From ``advise``.
+        count: How many of the best to measure.
+        folder: A new run folder.
+        lab: Executor, budget and limits of the visits.
+        seed: Of the random order.
+        shown: What the user sees meanwhile.
+
+    Returns:
+        One check per advised network.
+
+    Raises:
+        UserError: The folder cannot be written or holds a run already.
+    """
+    from profiler.plan.cases import expand
+    from profiler.records import journal as store
+    from profiler.records import table
+    from profiler.records.columns import write_csv
+    from profiler.records.reading import read
+    from profiler.run import rounds as runs
+    from profiler.run.schedule import Progress
+
+    chosen = with_controls(advice, count)
+    plan = plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.predictors.place)
+    cases = expand(plan, 1)
+    progress = Progress(cases, lab.budget, levels=lab.levels)
+    with store.Journal.open(folder, runs.session_facts(plan, cases, seed)) as journal:
+        runs.measure_all(journal, progress, seed, lab, shown)
+    write_csv(table.rows(read(folder)), folder / "cases.csv")
+    visits = {structure(models.resolve(c.model, c.scaling, c.factor)): good(progress.visits[c.key]) for c in cases}
+    unit = SECONDS.get(unit_of(advice.predictors.latency.y), 1e-3) * 1e3
+    model = advice.predictors.latency
+    expected = [one.latency / model.value(models.complexity(control)) for one, control in chosen]
+    return [check(one, control, visits, unit, e) for (one, control), e in zip(chosen, expected, strict=True)]
+
+
+# --- The command -------------------------------------------------------------------------------------------
+
+
+def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
+    """Read the one target that was given: its kind, its value in flops, seconds or bytes, and its text.
+
+    Raises:
+        UserError: None or several were given, or the one cannot be read.
+    """
+    given = {"flops": flops, "latency": latency, "memory": memory}
+    said = {kind: text for kind, text in given.items() if text}
+    if len(said) != 1:
+        have = " and ".join(f"--{kind}" for kind in said) or "none"
+        raise UserError(f"one target is needed, and {have} given: --flops 4GF, --latency 20ms or --memory 500MiB")
+    if flops:
+        return "flops", float(parse_flops(flops)), flops
+    value, text = (parse_duration(latency), latency) if latency else (float(parse_bytes(memory or "")), memory)
+    kind: Kind = "latency" if latency else "memory"
+    if value <= 0:
+        raise UserError(f"--{kind} {text} leaves no room: give a limit above 0")
+    return kind, value, text or ""
+
+
+def run(
+    base: str,
+    source: Path,
+    targets: tuple[str | None, str | None, str | None],
+    backend: str | None,
+    count: int,
+    out: Path | None,
+    json: bool,
+    where: str | None = None,
+) -> int:
+    """Advise how to scale a network; ``profiler advise``.
+
+    Args:
+        base: A name that ``profiler models`` lists.
+        source: The run to learn from.
+        targets: ``--flops``, ``--latency`` and ``--memory``, one of them given.
+        backend: Whose rows to use, where the run has several.
+        count: How many of the best to measure; 0 measures none.
+        out: Folder for those measurements; None for one under results/.
+        json: Print JSON.
+        where: Further rows to choose, as ``batch=8,threads=1``.
+
+    Returns:
+        0; with ``count``, 1 where an advised network was not measured to be faster than its control.
+
+    Raises:
+        UserError: Something that was given cannot be used.
+    """
+    arch = models.get(base)
+    kind, value, said = parse_goal(*targets)
+    frame = chosen_rows(read_table(source), backend, where)
+    goal, predictors = prepare(frame, arch.family, kind, value, said)
+    advice = advise(arch, goal, predictors)
+    if not json:
+        _print(advice, Console())
+    checks = _verified(advice, count, out) if count else []
+    unit = unit_of(predictors.latency.y)
+    if json:
+        print(jsonlib.dumps(_facts(advice, checks), indent=2, allow_nan=False))
+    else:
+        for check in checks:
+            print(check.sentence(unit))
+    return 0 if all(check.held for check in checks) else 1
+
+
+def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
+    import random
+
+    from profiler.machine import host
+    from profiler.machine.cache import cache_folder
+    from profiler.records.types import Budget
+    from profiler.run.calibrations import Calibrations
+    from profiler.run.child import Limits
+    from profiler.run.display import Live
+    from profiler.run.lab import Lab
+    from profiler.run.processes import LocalExecutor
+
+    folder = out or Path("results") / f"verify-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    console = Console(stderr=True)
+    theirs = advice.predictors.place.get("host")
+    if theirs and theirs != host.key():
+        console.print(f"the run was made on another machine ({theirs}); this one is {host.key()}", highlight=False)
+    executor = LocalExecutor()
+    try:
+        calibrations = Calibrations(executor, cache_folder(), lambda _: Limits())
+        lab = Lab(Budget(), executor, lambda _: Limits(), calibrations)
+        with Live(console) as shown:
+            checks = verify(advice, count, folder, lab, random.SystemRandom().randrange(2**31), shown)
+    finally:
+        executor.close()
+    console.print(f"measurements in {folder}", highlight=False, soft_wrap=True)
+    return checks
+
+
+def _print(advice: Advice, console: Console) -> None:
+    model = advice.predictors.latency
+    title = f"{advice.base.name} for --{advice.goal.kind} {advice.goal.said}: {group_label(model.group)}"
+    console.print(escape(title), style="bold", highlight=False, soft_wrap=True)
+    looked = f"{advice.tried:,} networks tried, {advice.distinct:,} of them distinct"
+    console.print(f"{looked}; predicted from {escape(model.basis)}.", highlight=False)
+    unit = unit_of(model.y)
+    table = plain_table("rule", "s", "flops", f"{unit} [90%]", "px", "depths", "widths")
+    for column in table.columns[:-2]:
+        column.no_wrap = True
+    others = [one for one in reversed(advice.front) if one is not advice.best[0]]
+    for one in (advice.best[0], *others[: SHOWN - 1]):
+        table.add_row(*_row(one))
+    table.add_section()
+    for one in advice.marked:
+        table.add_row(*_row(one), style="bold")
+    console.print(table)
+    console.print(_advice_sentence(advice), highlight=False)
+    beyond = model.beyond(advice.best[0].counts)
+    if beyond:
+        console.print(escape(f"The first one extrapolates: {beyond}."), highlight=False)
+
+
+SHOWN = 8
+
+
+def _row(one: Candidate) -> list[str]:
+    low, high = one.interval
+    name = f"{one.mark} ({one.rule})" if one.mark and one.mark != one.rule else one.rule
+    return [
+        escape(name),
+        f"{one.arch.factor:.4g}",
+        format_flops(one.counts.flops).replace(" ", ""),
+        escape(f"{one.latency:.3g} [{low:.3g}, {high:.3g}]") + ("" if one.meets else " *"),
+        str(one.arch.resolution),
+        " ".join(map(str, one.arch.depths)),
+        " ".join(map(str, one.arch.widths)),
+    ]
+
+
+def _advice_sentence(advice: Advice) -> str:
+    first = advice.best[0]
+    text = f"Best: --scale {first.rule} --factor {first.arch.factor:g}"
+    control = next((one for one in advice.marked if one.mark == CONTROL), None)
+    if control and advice.goal.kind == "flops":
+        ratio = at_equal_flops(first, advice.power) / at_equal_flops(control, advice.power)
+        text += f", predicted {in_words(ratio)} than {CONTROL} at equal flops"
+    elif control:
+        text += f", {first.counts.flops / control.counts.flops - 1:+.0%} flops of the largest {CONTROL} that meets it"
+    missed = " * misses the target by more than 2%." if not all(one.meets for one in advice.marked) else ""
+    return f"{text}. Accuracy is not predicted: dWr is the rule whose accuracy was published.{missed}"
+
+
+def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
+    return {
+        "base": advice.base.name,
+        "goal": {"kind": advice.goal.kind, "limit": advice.goal.limit},
+        "where": advice.predictors.latency.group,
+        "basis": advice.predictors.latency.basis,
+        "tried": advice.tried,
+        "distinct": advice.distinct,
+        "front": [_described(one) for one in advice.front],
+        "marked": [_described(one) for one in advice.marked],
+        "best": _described(advice.best[0]),
+        "checks": [
+            {
+                "advised": _described(check.advised),
+                "control": {"scaling": CONTROL, "factor": check.control.factor},
+                "flops_ratio": check.flops_ratio,
+                "ratio": check.ratio,
+                "interval": check.interval,
+                "expected": check.expected,
+                "held": check.held,
+                "within_prediction": check.predicted,
+            }
+            for check in checks
+        ],
+    }
+
+
+def _described(one: Candidate) -> dict[str, object]:
+    arch = one.arch
+    return {
+        "rule": one.rule,
+        "mark": one.mark,
+        "factor": arch.factor,
+        "resolution": arch.resolution,
+        "depths": arch.depths,
+        "widths": arch.widths,
+        "group_widths": arch.group_widths,
+        "flops": one.counts.flops,
+        "params": one.counts.params,
+        "acts": one.counts.acts,
+        "latency": one.latency,
+        "interval": one.interval,
+        "memory": one.memory,
+        "meets": one.meets,
+    }

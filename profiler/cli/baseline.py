@@ -1,0 +1,54 @@
+"""``profiler baseline``: keep a run to compare with, and list what is kept."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from profiler.gate.baseline import FILE, entries
+from profiler.records.reading import read
+from profiler.units import format_duration
+
+
+def show(file: Path = FILE, json: bool = False) -> None:
+    """Print what a baseline holds; ``profiler baseline show``.
+
+    Raises:
+        UserError: There is no baseline.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    stored = read(file)
+    for notice in stored.notices:
+        print(notice, file=sys.stderr)
+    told = entries(stored)
+    if json:
+        print(jsonlib.dumps(told, indent=2, allow_nan=False))
+        return
+    shown = Table(box=None, pad_edge=False)
+    for name in ("case", "latency", "95%", "visits", "when", "host", "versions"):
+        shown.add_column(name, overflow="fold", justify="right" if name in ("latency", "95%", "visits") else "left")
+    for one in told:
+        shown.add_row(*map(escape, _cells(one)))
+    console = Console()
+    console.print(shown)
+    machines = {one["host"]: ", ".join(filter(None, (one["cpu"], one["gpu"]))) for one in told}
+    for key, words in machines.items():
+        console.print(f"machine {key}: {escape(words)}", highlight=False, soft_wrap=True)
+
+
+#: Versions worth a column; the rest is in the file.
+_SHOWN = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino")
+
+
+def _cells(one: Mapping[str, Any]) -> list[str]:
+    low, high = one["latency_ci_low_ms"], one["latency_ci_high_ms"]
+    ends = f"[{format_duration(low / 1e3)}, {format_duration(high / 1e3)}]" if low is not None else ""
+    versions = ", ".join(f"{name} {one['versions'][name]}" for name in _SHOWN if name in one["versions"])
+    latency = format_duration(one["latency_ms"] / 1e3)
+    return [one["label"], latency, ends, str(one["visits"]), one["started"], one["host"], versions]

@@ -1,0 +1,26 @@
+"""``profiler export``: a run's table as CSV, at any time, also while the run goes on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from profiler.records.columns import write_csv
+from profiler.records.reading import read
+from profiler.records.table import rows
+
+
+def run(run: Path, csv: Path) -> None:
+    """Write the table of a run.
+
+    Args:
+        run: The run's folder or its journal.
+        csv: Where to write.
+
+    Raises:
+        UserError: There is no run, or the file cannot be written.
+    """
+    journal = read(run)
+    for notice in journal.notices:
+        print(notice, file=sys.stderr)
+    write_csv(rows(journal), csv)

@@ -1,0 +1,91 @@
+"""``profiler gate``: two sides of each pair in a suite, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler.errors import UserError
+from profiler.gate.contest import Options
+from profiler.gate.judge import run_suite
+from profiler.gate.suite import from_flags, load
+from profiler.gate.verdict import exit_code
+from profiler.units import parse_duration, parse_share
+
+if TYPE_CHECKING:
+    from profiler.gate.verdict import Judged
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where verdicts go besides the terminal."""
+
+    json: bool = False
+    junit: Path | None = None
+    markdown: Path | None = None
+
+    def check(self) -> None:
+        """Refuse files that cannot be written before anything is measured."""
+        for file in (self.junit, self.markdown):
+            if file is not None and not file.parent.is_dir():
+                raise UserError(f"{file}: the folder {file.parent} does not exist; make it first")
+
+
+def command(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any], outputs: Outputs) -> int:
+    """Judge a suite, or a plan against a stored run; print and write the verdicts and return the exit code."""
+    from profiler.report import verdicts
+
+    def shown(verdict: Judged) -> None:
+        if not outputs.json:
+            print(verdicts.text(verdict), flush=True)
+
+    outputs.check()
+    found = _against(file, flags, how, shown) if how.get("against") else _pairs(file, flags, how, shown)
+    verdicts.write(found, outputs.junit, outputs.markdown)
+    if outputs.json:
+        print(verdicts.as_json(found))
+    return exit_code(found)
+
+
+Shown = Callable[["Judged"], None]
+
+
+def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Judged]:
+    if file is not None and any(flags.get(side) for side in ("baseline", "candidate")):
+        raise UserError(f"{file} names pairs already; leave out --baseline and --candidate, or the file")
+    pairs = load(Path(file)) if file is not None else from_flags(**flags)
+    time = how.get("time")
+    options = Options(
+        **({"seconds": parse_duration(time)} if time else {}),
+        self_test=how.get("self_test", True),
+        seed=how.get("seed"),
+        baseline_python=how.get("baseline_python"),
+    )
+    return run_suite(pairs, options, shown)
+
+
+#: What a plan is told by other names than a pair.
+_PLAN_KEYS = {
+    "backend": "backends",
+    "device": "devices",
+    "precision": "precisions",
+    "threads": "threads",
+    "batch": "batches",
+}
+
+
+def _against(plan: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Judged]:
+    from profiler.gate.against import against
+
+    if plan is None:
+        raise UserError("--against needs the plan to measure, as: profiler gate quick --against results/baseline.jsonl")
+    if any(flags.get(side) for side in ("baseline", "candidate", "max_memory_growth")):
+        raise UserError("--against compares latencies with a stored run; leave out --baseline, --candidate and memory")
+    keys = {_PLAN_KEYS[name]: value for name, value in flags.items() if name in _PLAN_KEYS and value is not None}
+    limit = parse_share(str(flags.get("max_slowdown") or "5%"))
+    found = against(how["against"], plan, limit, how.get("out"), flags=keys, resume=how.get("resume", False))
+    for verdict in found:
+        shown(verdict)
+    return found

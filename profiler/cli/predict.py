@@ -1,0 +1,102 @@
+"""``profiler predict``: what a network costs that was not measured."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.markup import escape
+
+from profiler import models
+from profiler.analysis.cost_model import LEVEL
+from profiler.analysis.frame import PROXIES, chosen_rows, exact_counts, group_label, prose, read_table
+from profiler.analysis.predict import Prediction, predict
+from profiler.cli.models import select
+from profiler.errors import UserError
+from profiler.models.arch import Arch
+from profiler.units import format_bytes, format_count, parse_flops
+
+Facts: TypeAlias = dict[str, object]
+
+
+def run(
+    source: Path,
+    model: str,
+    scale: str,
+    factor: float | None,
+    flops: str | None,
+    backend: str | None,
+    json: bool,
+    where: str | None = None,
+) -> None:
+    """Predict what a network costs from a run; ``profiler predict``.
+
+    Raises:
+        UserError: The table or the network cannot be used, or no group has enough networks.
+    """
+    arch = select(model, scale, factor, parse_flops(flops) if flops else None)
+    frame = exact_counts(chosen_rows(read_table(source), backend, where))
+    made, without = predict(frame, arch)
+    if not made:
+        raise UserError(f"{source} does not suffice for a prediction: {_listed(without)}")
+    if json:
+        print(jsonlib.dumps(_facts(arch, made, without), indent=2, allow_nan=False))
+    else:
+        _print(arch, made, without)
+
+
+def _listed(without: dict[str, str]) -> str:
+    return "; ".join(f"{label}: {why}" for label, why in without.items())
+
+
+def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> Facts:
+    counts = models.complexity(arch)
+    network = {"model": arch.name, "scaling": arch.scaling, "factor": arch.factor, "resolution": arch.resolution}
+    rows = [
+        {
+            "label": group_label(one.group),
+            **one.group,
+            "column": one.y,
+            "unit": one.unit,
+            "predicted": one.value,
+            "low": one.interval[0],
+            "high": one.interval[1],
+            "extrapolates": one.beyond,
+            "basis": one.basis,
+            "measured": one.measured,
+        }
+        for one in made
+    ]
+    known = {proxy: getattr(counts, proxy) for proxy in PROXIES}
+    return {"level": LEVEL, "network": network | known, "predictions": rows, "without": without}
+
+
+def _print(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> None:
+    console = Console()
+    counts = models.complexity(arch)
+    costs = ", ".join(f"{format_count(getattr(counts, proxy))} {proxy}" for proxy in PROXIES)
+    name = f"{arch.name} {arch.scaling} x{arch.factor:.4g}" if arch.scaling else arch.name
+    console.print(escape(f"{name}, {arch.resolution} px: {costs}"), style="bold", highlight=False, soft_wrap=True)
+    for label in dict.fromkeys(group_label(one.group) for one in made):
+        console.print(f"\n{escape(label)}", highlight=False, soft_wrap=True)
+        for one in (each for each in made if group_label(each.group) == label):
+            for line in _lines(one):
+                console.print(escape(line), highlight=False, soft_wrap=True)
+    for label, why in without.items():
+        console.print(escape(f"{label}: no prediction: {why}"), highlight=False, soft_wrap=True)
+
+
+def _amount(value: float, unit: str) -> str:
+    return format_bytes(value) if unit == "bytes" else f"{value:.4g} {unit}".strip()
+
+
+def _lines(one: Prediction) -> list[str]:
+    value, low, high = (_amount(v, one.unit) for v in (one.value, *one.interval))
+    seen = "" if one.measured is None else f"; measured {_amount(one.measured, one.unit)}"
+    lines = [f"  {prose(one.y)}: {value} [{low}, {high}], 90%{seen}", f"    from {one.basis}"]
+    if one.beyond:
+        lines.append(f"    extrapolates: {one.beyond}; the interval does not cover that")
+    return lines

@@ -1,0 +1,79 @@
+"""``profiler gate PLAN --against FILE``: measure a plan again and compare with a stored baseline."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from profiler.backends import cache
+from profiler.errors import UserError
+from profiler.gate.baseline import StoredCalibrations, calibrations
+from profiler.gate.contrast import visits_of
+from profiler.gate.stored import Verdict, judge
+from profiler.machine import host
+from profiler.machine.cache import cache_folder
+from profiler.records.reading import Run, read
+from profiler.records.types import Case
+from profiler.run.child import Limits
+from profiler.run.experiment import _Bench
+from profiler.run.lab import Lab
+
+
+def against(
+    stored: Path,
+    plan_source: str,
+    max_slowdown: float,
+    out: Path | None = None,
+    *,
+    flags: Mapping[str, object] | None = None,
+    resume: bool = False,
+) -> list[Verdict]:
+    """Measure a plan now and compare each of its cases with the same case of a stored run.
+
+    The runs are made at different times; see the top of this module for what that costs, and what the reference does
+    about it. Cases that the stored run lacks, or has of another machine, are not measured.
+
+    Args:
+        stored: A baseline from ``update``, or a run's folder or journal.
+        plan_source: Name or path of the plan.
+        max_slowdown: The slow-down that must be caught, as a share.
+        out: Folder of the new run; None for one named after the time.
+        flags: Keys of the plan to replace, as for ``profiler run``.
+        resume: Continue an interrupted comparison in ``out``.
+
+    Raises:
+        UserError: The stored run or the plan cannot be used, or the folder cannot be written.
+        KeyboardInterrupt: The user stopped it; what was measured is saved, and how to continue was printed.
+    """
+    from profiler.plan.cases import expand
+    from profiler.plan.read import load, override
+    from profiler.run.processes import LocalExecutor
+
+    if not 0 < max_slowdown < math.inf:
+        raise UserError(f"a limit of {max_slowdown:g} cannot be gated; expected a share above 0, as 5%")
+    base = read(stored)
+    for notice in base.notices:
+        print(notice, file=sys.stderr)
+    plan = override(load(plan_source), **flags or {})
+    cases = _with_stored_batches(expand(plan, host.usable_cores()), base)
+    folder = out or Path("results") / f"gate-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    how = f"profiler gate {plan_source} --against {stored} --out {folder} --resume"
+    cache.prune(cache_folder(), cache.KEPT_BYTES)
+    executor = LocalExecutor()
+    try:
+        limits, known = (lambda _: Limits()), calibrations(base)
+        lab = Lab(plan.budget, executor, limits, StoredCalibrations(known, executor, cache_folder(), limits))
+        bench = _Bench(plan, folder, lab, known, how, resume)
+        return judge(base, cases, bench.measure, max_slowdown)
+    finally:
+        executor.close()
+
+
+def _with_stored_batches(cases: Sequence[Case], stored: Run) -> list[Case]:
+    """Give cases of batch ``max`` the batch that the stored run found: another one would be another case."""
+    known = {replace(case, batch=1): case for case in visits_of(stored) if case.batch_asked}
+    return [known.get(case, case) if case.batch_asked else case for case in cases]

@@ -1,0 +1,170 @@
+"""A stored baseline: kept runs, in one file of lines that a reviewer can read."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from profiler.backends.base import Placement
+from profiler.errors import UserError
+from profiler.gate.contrast import Visits, in_ms, part, session_of, visits_of
+from profiler.machine import host
+from profiler.machine.cache import cache_folder
+from profiler.measure.calibration import Calibration, identity, stored
+from profiler.records.estimate import case_estimate
+from profiler.records.reading import Run, Session, dump, read
+from profiler.records.types import Case, Failure, Measurement, Record
+from profiler.run.calibrations import Calibrations
+
+FILE = Path("results") / "baseline.jsonl"
+
+
+class StoredCalibrations(Calibrations):
+    """Calibrations of a stored run first, so that the reference and its nominal time are the same in both runs."""
+
+    def __init__(self, known: Mapping[str, Calibration], *given: Any) -> None:
+        super().__init__(*given)
+        self._stored = known
+
+    def get(self, placement: Placement) -> Calibration | Failure:
+        """Return the stored calibration for ``placement``, or this machine's own."""
+        return self._stored.get(identity(host.key(), placement)) or super().get(placement)
+
+
+def calibrations(stored: Run) -> dict[str, Calibration]:
+    """Return the calibrations that a stored run kept, under their names; none of those that cannot be read."""
+    found: dict[str, Calibration] = {}
+    for session in stored.sessions:
+        for name, values in part(session, "calibrations").items():
+            with suppress(TypeError):
+                found[name] = Calibration(**values)
+    return found
+
+
+# --- the file ------------------------------------------------------------
+
+
+def update(run: Path, file: Path = FILE, *, replace: bool = False) -> None:
+    """Store a run's latencies as the baseline, in place of the same cases; ``profiler baseline update``.
+
+    Cases that failed are left out, so that they replace none that were measured. Of the sessions, those stay that the
+    visits belong to: they say which machine and versions these are of.
+
+    Args:
+        run: The run's folder or its journal.
+        file: The baseline; it changes completely or not at all.
+        replace: Drop a baseline of another machine instead of refusing.
+
+    Raises:
+        UserError: There is no latency in the run, the file holds something else or another machine's baseline, or it
+            cannot be written.
+    """
+    fresh = read(run)
+    records = _with_latency(fresh.records)
+    if not records:
+        raise UserError(f"{run} has no latency to store; expected a run with at least one measured case.")
+    old = _earlier(file)
+    for notice in (*fresh.notices, *old.notices):
+        print(notice, file=sys.stderr)
+    if old.records and {record.host for record in old.records} != {record.host for record in records}:
+        if not replace:
+            raise UserError(_other_machine(run, fresh, file, old))
+        old = Run(file)
+    measured, before = ({record.case for record in some} for some in (records, old.records))
+    kept = [record for record in old.records if record.case not in measured]
+    _write(file, [*_sessions(old, kept), *_sessions(fresh, records)], [*kept, *records])
+    print(f"{file}: {len(measured)} cases stored ({len(measured & before)} replaced), {len(before - measured)} kept")
+
+
+def _with_latency(records: Iterable[Record]) -> list[Record]:
+    """Latency visits of the cases that have a measurement among them, failed visits of those too."""
+    timed = [record for record in records if record.measures == "latency"]
+    good = {record.case for record in timed if isinstance(record.outcome, Measurement)}
+    return [record for record in timed if record.case in good]
+
+
+def _earlier(file: Path) -> Run:
+    if not file.exists():
+        return Run(file)
+    found = read(file)
+    if found.notices and not (found.records or found.sessions):
+        raise UserError(f"{file} exists and is no baseline; choose another file, or remove it.")
+    return found
+
+
+def _other_machine(run: Path, fresh: Run, file: Path, old: Run) -> str:
+    here, there = (session_of(found, found.records[-1]) for found in (fresh, old))
+    told = host.difference(here.host, there.host) if here and there else None
+    return (
+        f"{run} (here) and {file} (there) are not to be mixed: {told or 'not the same machine'}; "
+        "choose another file, or drop what it holds with --replace."
+    )
+
+
+def _sessions(found: Run, records: Sequence[Record]) -> list[Session]:
+    """Sessions that ``records`` belong to, with the calibrations behind them."""
+    owners = [(record, session_of(found, record)) for record in records]
+    return [
+        _with_calibrations(session, [record for record, owner in owners if owner is session])
+        for session in found.sessions
+        if any(owner is session for _, owner in owners)
+    ]
+
+
+def _with_calibrations(session: Session, records: Iterable[Record]) -> Session:
+    """Add the calibrations in the user's cache that these visits were really measured with."""
+    kept = dict(part(session, "calibrations"))
+    for record in records:
+        name = identity(record.host, record.case.placement)
+        made = stored(cache_folder(), name)
+        if made and isinstance(record.outcome, Measurement) and record.outcome.nominal_ns == made.nominal_ns:
+            kept.setdefault(name, asdict(made))
+    return replace(session, facts={**session.facts, "calibrations": kept})
+
+
+def _write(file: Path, sessions: Iterable[Session], records: Iterable[Record]) -> None:
+    """Write a journal; another process sees the old file or the new one, never half of it."""
+    lines = [jsonlib.dumps({"kind": "session", **asdict(session)}, ensure_ascii=False) for session in sessions]
+    lines += [f'{{"kind":"visit","record":{dump(record)}}}' for record in records]
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(("\n".join(lines) + "\n").encode(errors="replace"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); choose another file.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def entries(stored: Run) -> list[dict[str, Any]]:
+    """Return the measured cases of a stored run in its order, as plain types; times in ms."""
+    return [_entry(case, visits) for case, visits in visits_of(stored).items() if visits.measured]
+
+
+def _entry(case: Case, visits: Visits) -> dict[str, Any]:
+    made = case_estimate(visits.measured, visits.pilot)
+    machine = part(visits.session, "host")
+    return {
+        "case": case.key,
+        "label": case.label,
+        "latency_ms": in_ms(made.latency_ns),
+        "latency_ci_low_ms": in_ms(made.ci_low_ns),
+        "latency_ci_high_ms": in_ms(made.ci_high_ns),
+        "visits": made.visits,
+        "started": visits.started,
+        "host": visits.host,
+        "cpu": machine.get("cpu"),
+        "gpu": machine.get("gpu"),
+        "versions": dict(part(visits.session, "versions")),
+    }

@@ -1,0 +1,1 @@
+"""What the machine is and does: host, device, conditions, caches, checks."""

@@ -1,0 +1,286 @@
+"""What NVIDIA's management library (NVML) says of one GPU, by UUID.
+
+torch numbers the devices that ``CUDA_VISIBLE_DEVICES`` leaves, NVML numbers all: only the UUID means the same in both.
+What a GPU, a driver or a partition (MIG) does not tell is None, never 0. Asking costs up to milliseconds and takes
+locks in the driver, so the process that is being timed never does it: ``python -m profiler.nvml UUID SECONDS`` does,
+see ``profiler.machine.gpu.Watch``.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pynvml
+
+from profiler.machine.gpu import Reading
+
+#: Answers that mean "this is not told here": not supported, no permission, function not found, no data, other version,
+#: deprecated, not ready.
+_UNTOLD = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_NO_PERMISSION,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_DATA,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_DEPRECATED,
+    pynvml.NVML_ERROR_NOT_READY,
+)
+
+_SENTENCES = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 cannot be loaded: install the NVIDIA driver, or start the "
+    "container with --gpus all",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel driver is not loaded: load it (modprobe nvidia), or start "
+    "the container with --gpus all",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA libraries and the kernel driver have different versions: "
+    "reboot after the driver's update, or install the matching libraries",
+    pynvml.NVML_ERROR_GPU_IS_LOST: "the GPU is lost (it fell off the bus): look for Xid in the kernel's log, then "
+    "reset the GPU or reboot",
+    pynvml.NVML_ERROR_NOT_FOUND: "NVML does not know this GPU: it is hidden from this container, or it is lost",
+}
+
+_COMPUTE_MODES = {
+    pynvml.NVML_COMPUTEMODE_DEFAULT: "default",
+    pynvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD: "exclusive thread",
+    pynvml.NVML_COMPUTEMODE_PROHIBITED: "prohibited",
+    pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS: "exclusive process",
+}
+
+
+class NvmlError(Exception):
+    """NVML cannot answer at all; the message is a sentence with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What identifies a GPU; stable between runs.
+
+    Attributes:
+        uuid: As NVML writes it, ``GPU-...`` or ``MIG-...``.
+        name: Product name.
+        driver: Version of the driver.
+        max_clock_mhz: Highest clock of the multiprocessors, in MHz.
+    """
+
+    uuid: str
+    name: str | None
+    driver: str | None
+    max_clock_mhz: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a GPU is set up, as far as latency and power depend on it. None is what the driver does not tell.
+
+    Attributes:
+        power_limit_w: Enforced limit, in watts.
+        power_limit_default_w: The limit that it has when nobody sets one, in watts.
+        max_clock_mhz: Highest clock of the multiprocessors, in MHz.
+        max_memory_clock_mhz: Highest clock of the memory, in MHz.
+        application_clock_mhz: Clock of the multiprocessors that applications are set to get, in MHz.
+        clocks_held: Whether clocks that somebody set (application or locked clocks) hold it back at this moment; NVML
+            tells no locked clocks, only that they do.
+        persistence: Whether the driver stays loaded while nobody uses the GPU.
+        compute_mode: ``default``, ``exclusive process`` or ``prohibited``.
+        mig: Whether the GPU is partitioned.
+        ecc: Whether its memory corrects errors.
+        pcie_generation: Of the link at this moment; an idle link falls back to a lower one.
+        pcie_generation_max: The most that GPU and slot can do.
+        pcie_width: Lanes of the link at this moment.
+        pcie_width_max: The most that GPU and slot can do.
+    """
+
+    power_limit_w: float | None
+    power_limit_default_w: float | None
+    max_clock_mhz: int | None
+    max_memory_clock_mhz: int | None
+    application_clock_mhz: int | None
+    clocks_held: bool | None
+    persistence: bool | None
+    compute_mode: str | None
+    mig: bool | None
+    ecc: bool | None
+    pcie_generation: int | None
+    pcie_generation_max: int | None
+    pcie_width: int | None
+    pcie_width_max: int | None
+
+
+@contextmanager
+def opened() -> Iterator[None]:
+    """Hold NVML open.
+
+    Raises:
+        NvmlError: There is no library, no driver, or they do not fit together.
+    """
+    with _one_sentence():
+        pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def handle(uuid: str) -> Any:
+    """Return NVML's handle of the device with ``uuid``, with or without its prefix ``GPU-`` or ``MIG-``.
+
+    Raises:
+        NvmlError: NVML knows no such device.
+    """
+    names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
+    for name in names[:-1]:
+        with suppress(pynvml.NVMLError):
+            return pynvml.nvmlDeviceGetHandleByUUID(name)
+    with _one_sentence():
+        return pynvml.nvmlDeviceGetHandleByUUID(names[-1])
+
+
+def identify(uuid: str) -> Gpu:
+    """Return what identifies the GPU with ``uuid``; NVML must be open. Raises NvmlError as ``handle``."""
+    found = handle(uuid)
+    return Gpu(
+        uuid=uuid,
+        name=_told(pynvml.nvmlDeviceGetName, found),
+        driver=_told(pynvml.nvmlSystemGetDriverVersion),
+        max_clock_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, found, pynvml.NVML_CLOCK_SM),
+    )
+
+
+def settings(found: Any) -> Settings:
+    """Return how a GPU is set up. Raises NvmlError when it is lost."""
+
+    def told(ask: Callable[..., Any], *arguments: object) -> Any:
+        return _told(ask, found, *arguments)
+
+    events = _events(found)
+    return Settings(
+        power_limit_w=_watts(told(pynvml.nvmlDeviceGetEnforcedPowerLimit)),
+        power_limit_default_w=_watts(told(pynvml.nvmlDeviceGetPowerManagementDefaultLimit)),
+        max_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
+        max_memory_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM),
+        application_clock_mhz=told(pynvml.nvmlDeviceGetApplicationsClock, pynvml.NVML_CLOCK_SM),
+        clocks_held=None if events is None else bool(events & pynvml.nvmlClocksEventReasonApplicationsClocksSetting),
+        persistence=_on(told(pynvml.nvmlDeviceGetPersistenceMode)),
+        compute_mode=_COMPUTE_MODES.get(told(pynvml.nvmlDeviceGetComputeMode)),
+        mig=_on(told(pynvml.nvmlDeviceGetMigMode)),
+        ecc=_on(told(pynvml.nvmlDeviceGetEccMode)),
+        pcie_generation=told(pynvml.nvmlDeviceGetCurrPcieLinkGeneration),
+        pcie_generation_max=told(pynvml.nvmlDeviceGetMaxPcieLinkGeneration),
+        pcie_width=told(pynvml.nvmlDeviceGetCurrPcieLinkWidth),
+        pcie_width_max=told(pynvml.nvmlDeviceGetMaxPcieLinkWidth),
+    )
+
+
+def _watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
+
+
+def _on(answer: int | Sequence[int] | None) -> bool | None:
+    """Whether a switch is on; of some switches NVML tells what it is now and what it will be after a reset."""
+    if answer is None:
+        return None
+    return bool(answer if isinstance(answer, int) else answer[0])
+
+
+def installed() -> tuple[str | None, str | None]:
+    """Return (names of all GPUs of this host, driver version), or Nones without a working NVIDIA driver."""
+    try:
+        with opened():
+            count = _told(pynvml.nvmlDeviceGetCount) or 0
+            with _one_sentence():
+                handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+            names = [_told(pynvml.nvmlDeviceGetName, found) or "unnamed" for found in handles]
+            return "; ".join(names) or None, _told(pynvml.nvmlSystemGetDriverVersion)
+    except NvmlError:
+        return None, None
+
+
+def read(found: Any) -> Reading:
+    """Look at a GPU once.
+
+    Raises:
+        NvmlError: The GPU is lost.
+    """
+    energy = _told(pynvml.nvmlDeviceGetTotalEnergyConsumption, found)
+    used = _told(pynvml.nvmlDeviceGetUtilizationRates, found)
+    memory = _told(pynvml.nvmlDeviceGetMemoryInfo, found)
+    return Reading(
+        ns=time.monotonic_ns(),
+        clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_MEM),
+        events=_events(found),
+        temperature_c=_first_told(
+            (pynvml.nvmlDeviceGetTemperatureV, pynvml.nvmlDeviceGetTemperature), found, pynvml.NVML_TEMPERATURE_GPU
+        ),
+        energy_j=None if energy is None else energy / 1000,
+        utilisation=None if used is None else used.gpu / 100,
+        used_bytes=None if memory is None else int(memory.used),
+        processes=_processes(found),
+    )
+
+
+def _events(found: Any) -> int | None:
+    """Bit mask of the reasons for the clocks as they are."""
+    asks = pynvml.nvmlDeviceGetCurrentClocksEventReasons, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
+    mask: int | None = _first_told(asks, found)
+    return mask
+
+
+def _processes(found: Any) -> tuple[tuple[int, int | None], ...] | None:
+    listed = _first_told(
+        (pynvml.nvmlDeviceGetComputeRunningProcesses_v3, pynvml.nvmlDeviceGetComputeRunningProcesses_v2), found
+    )
+    return None if listed is None else tuple((process.pid, process.usedGpuMemory) for process in listed)
+
+
+def _told(ask: Callable[..., Any], *arguments: object) -> Any:
+    """Return the answer, None where it is not told here; NvmlError where nothing more will be."""
+    try:
+        return ask(*arguments)
+    except pynvml.NVMLError as error:
+        if error.value in _UNTOLD:
+            return None
+        raise NvmlError(_sentence(error)) from error
+
+
+def _first_told(asks: Sequence[Callable[..., Any]], *arguments: object) -> Any:
+    """Newer names first: an older driver does not have them."""
+    answers = (_told(ask, *arguments) for ask in asks)
+    return next((answer for answer in answers if answer is not None), None)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except pynvml.NVMLError as error:
+        raise NvmlError(_sentence(error)) from error
+
+
+def _sentence(error: pynvml.NVMLError) -> str:
+    return _SENTENCES.get(error.value) or f"NVML fails with error {error.value} ({error}): check nvidia-smi"
+
+
+def main(uuid: str, interval_s: float) -> None:
+    """Write one reading a line until standard input closes or the GPU no longer answers."""
+    try:
+        with opened():
+            found = handle(uuid)
+            while True:
+                print(json.dumps(asdict(read(found))), flush=True)
+                ready, _, _ = select.select([sys.stdin], [], [], interval_s)
+                if ready:
+                    return
+    except NvmlError as error:
+        print(json.dumps({"note": str(error)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]))

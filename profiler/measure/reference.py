@@ -1,0 +1,210 @@
+"""The fixed workload that is interleaved with every measurement, and its nominal time on this machine.
+
+On a CPU it has three parts: a chain of pointwise convolutions over the same few weights, such a chain that goes on
+through 48 MiB of weights and finds them in no cache, and matrix products. Each kind of work that a network does follows
+something else: matrix products the clock, the short chain the cache that all cores share and how far apart two cores
+are, the long one memory too. Their shares are from three experiments, of 360 to 900 fresh processes each, with the
+parts timed apart beside five networks in two runtimes on one and two threads: by these shares the time of a visit over
+the reference spread by 1.2% on one thread and 2.0% on two with the cores together, where the plain time spread by 2.2%
+and 2.8%. A small network run layer by layer, once a part, follows the caches twice to ten times as much as any model,
+and with small kernels the mix was no better. Elsewhere it is a larger matrix product and small kernels.
+
+Its nominal time is measured once per machine, device, thread count and precision and kept in the user's cache; a
+latency is a ratio to the reference beside it times that nominal time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from profiler.backends.base import Placement
+from profiler.machine.conditions import core_wait
+from profiler.measure.timing import Clock, Workload, reference_block, reference_settle
+from profiler.records.disturbance import crowded
+from profiler.records.nominal import Calls
+
+if TYPE_CHECKING:
+    import torch
+
+
+#: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
+TARGET_NS = 4_000_000
+#: MiB of weights that the long chain goes through: more than a third-level cache holds beside a model.
+STREAMED = 48
+#: Before a calibration takes times.
+WARM_UP_S = 0.2
+
+
+class Reference:
+    """The workload itself, on one device; satisfies ``profiler.measure.timing.Workload``."""
+
+    def __init__(self, placement: Placement, repeats: int = 1) -> None:
+        import torch
+
+        device = torch.device(placement.device)
+        self._torch = torch
+        self._parts = _on_host(placement.threads) if device.type == "cpu" else _on_device(device, placement.precision)
+        self.repeats = repeats
+        self._sync: Callable[[], None] = (lambda: None) if device.type == "cpu" else _synchronize(device)
+
+    def run(self) -> None:
+        """Submit one call."""
+        with self._torch.inference_mode():
+            for _ in range(self.repeats):
+                for part in self._parts:
+                    part()
+
+    def sync(self) -> None:
+        """Block until everything submitted has finished."""
+        self._sync()
+
+
+def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
+    """Return the parts of a unit on a CPU; work in half precision is emulated on most, so that all is in single."""
+    import torch
+
+    edge = round(192 * threads ** (1 / 3) / 16) * 16
+    short, long, count = (4, 4, 16) if threads == 1 else (7, 13, 8)
+    generator = torch.Generator().manual_seed(0)  # the global one is the model's
+    a, b = torch.rand(2, edge, edge, generator=generator)
+    return _Chain(short, short, threads), _Chain(long, STREAMED, threads), _products(a, b, count)
+
+
+def _on_device(device: torch.device, precision: str) -> tuple[Callable[[], None], ...]:
+    import torch
+
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*size: int) -> torch.Tensor:
+        return torch.rand(*size, generator=generator).to(device, dtype)
+
+    return _products(random(2048, 2048), random(2048, 2048), 1), _small_kernels(random(4096), 30)
+
+
+def _products(a: torch.Tensor, b: torch.Tensor, count: int) -> Callable[[], None]:
+    import torch
+
+    product = torch.empty_like(a)
+
+    def run() -> None:
+        for _ in range(count):
+            torch.mm(a, b, out=product)
+
+    return run
+
+
+def _small_kernels(values: torch.Tensor, launches: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(launches):
+            values.mul_(1.0)
+
+    return run
+
+
+class _Chain:
+    """Pointwise convolutions, each with a MiB of weights of its own, as a network's late layers are.
+
+    A call goes through ``layers`` of ``weights`` of them and the next call goes on from there, round and round.
+    """
+
+    def __init__(self, layers: int, weights: int, images: int) -> None:
+        import torch
+        from torch.nn import functional
+
+        self._conv2d, self._relu = functional.conv2d, torch.relu_
+        # One value for all: random ones would take a tenth of a second in every visit.
+        weight = torch.full((weights, 512, 512, 1, 1), 1 / 512)
+        self._weights = itertools.cycle(weight)
+        self._layers = range(layers)
+        self._x = torch.ones(images, 512, 6, 6)
+
+    def __call__(self) -> None:
+        x = self._x
+        for _ in self._layers:
+            x = self._relu(self._conv2d(x, next(self._weights)))
+
+
+class StandIn:
+    """What stands in for a model while the reference is calibrated: convolutions, and 16 MiB read and written."""
+
+    def __init__(self, placement: Placement) -> None:
+        import torch
+
+        self._torch = torch
+        device = torch.device(placement.device)
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((1, 32, 112, 112), (64, 32, 3, 3), (64, 8, 3, 3), (2048, 2048))
+        self._x, self._dense, self._grouped, self._large = (
+            torch.rand(*shape, generator=generator).to(device) for shape in shapes
+        )
+
+    def run(self) -> None:
+        """Run for some milliseconds on a CPU core."""
+        conv2d = self._torch.nn.functional.conv2d
+        with self._torch.inference_mode():
+            conv2d(conv2d(self._x, self._dense, padding=1), self._grouped, padding=1, groups=8)
+            self._large.mul_(1.0)
+
+    def sync(self) -> None:
+        """Leave it to the reference, which waits for the device before it is timed."""
+
+
+def _synchronize(device: torch.device) -> Callable[[], None]:
+    import torch
+
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return torch.accelerator.synchronize
+
+
+def choose_repeats(placement: Placement, clock: Callable[[], int] = time.perf_counter_ns) -> int:
+    """Return how many units make one call of about ``TARGET_NS``."""
+    unit = Reference(placement)
+    times = []
+    for _ in range(20):
+        start = clock()
+        unit.run()
+        unit.sync()
+        times.append(clock() - start)
+    return max(1, round(TARGET_NS / statistics.median(times[5:])))
+
+
+def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
+    """Return single calls over ``seconds``, after warming up, taken as a visit takes them."""
+    reference, model = Reference(placement, repeats), StandIn(placement)
+    sample_beside(model, reference, placement.threads, WARM_UP_S)
+    return sample_beside(model, reference, placement.threads, seconds, core_wait(placement.threads))
+
+
+def sample_beside(
+    model: Workload,
+    reference: Workload,
+    threads: int,
+    seconds: float,
+    core_wait: Clock | None = None,
+    clock: Clock = time.perf_counter_ns,
+) -> Calls:
+    """Return single calls of ``reference`` over ``seconds``, in blocks after ``model``.
+
+    In a visit the reference finds caches and threads as a model left them, and is slower than in a loop of its own; a
+    nominal time from such a loop would make every headline too small by that. So something stands in for the model
+    here, and the calls before the timed ones are as many as in a visit.
+
+    Blocks whose threads waited for a core, as ``core_wait`` tells, count only where there are no others: beside a
+    competitor for a core a call on two threads can take fifty times its time.
+    """
+    alone: list[int] = []
+    crowded_out: list[int] = []
+    end = clock() + round(seconds * 1e9)
+    while not (alone or crowded_out) or clock() < end:
+        model.run()
+        begin, waited = clock(), core_wait() if core_wait else 0
+        block = reference_block(reference, clock, reference_settle(threads))
+        waited = core_wait() - waited if core_wait else 0
+        (crowded_out if crowded(waited, (clock() - begin,)) else alone).extend(block)
+    return Calls(alone or crowded_out, crowded=not alone)

@@ -1,0 +1,288 @@
+"""Time a session: the only module that reads a clock around a model.
+
+A visit warms up until its samples stop getting faster and an accelerator's clock stands still, then alternates blocks
+of samples with blocks of a fixed reference workload until its time is up. Whatever slows the machine slows both, so the
+ratio of a sample to its neighbouring reference repeats where the sample alone does not.
+
+The shape of a block follows from experiments on a shared two-core machine: a reference call between every two
+forwards slows the model itself (caches and thread pools are taken from it), while blocks of several forwards, the
+first of each block untimed, leave it alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Protocol
+
+from profiler.records.disturbance import crowded
+from profiler.records.types import Budget, Warmup
+
+Clock = Callable[[], int]
+
+#: A sample lasts at least this long, so that reading the clock (about 0.1 µs) costs below 0.1% of it.
+SAMPLE_NS = 250_000
+#: A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
+#: every change of workload caches and thread pools must be won back.
+BLOCK_NS = 90_000_000
+#: Forwards at the start of a block that are not recorded take about this long: the model wins its caches back from the
+#: reference.
+SETTLE_NS = 2_000_000
+#: On several threads they take this long, as idle threads of the reference spin for some milliseconds, and may do so on
+#: the cores of another pool: of a network of 4.5 ms in ONNX Runtime the second forward read 12% slow, the third 3%.
+SPIN_NS = 10_000_000
+#: A slower model gets no such forward, which would be long, but three samples at least: of a network of 47 ms the first
+#: read 1.6% slow, which was half of that in the median of blocks of two, and is none of it in that of three.
+SLOW_NS = 15_000_000
+#: From here on that part is too small to matter, and one sample makes a block.
+VERY_SLOW_NS = 100_000_000
+#: Timed calls of the reference in a block.
+REFERENCE_CALLS = 3
+#: Calls before them that are not recorded: the reference wins its caches back from the model. On one thread the call
+#: after one of them was 7 to 12% slower than where it ended, by what the model had left, that after four 1.5% at most.
+REFERENCE_SETTLE = 4
+#: On several threads it also shares cores with the spinning threads of another pool: 2.5% after four, 1% after six.
+REFERENCE_SETTLE_THREADS = 6
+#: They end when they have taken this long: beside a competitor a call on several threads can take fifty times its time.
+REFERENCE_SETTLE_NS = 50_000_000
+#: A warm-up sample this much faster than all before it says that warming up is not over.
+STEADY = 0.02
+#: The most samples a block has.
+MAX_BLOCK = 64
+#: A block that has taken this many times as long as it should ends at once: something disturbs it, and the reference
+#: must see that. A hog once fitted, half a second of it, between two undisturbed references.
+OVERDUE = 2
+#: A visit whose blocks all had a competitor for their cores goes on for as long again, and for this long at least.
+PATIENCE_NS = 1_000_000_000
+
+
+class ClockError(Exception):
+    """The clock did not do what a clock does."""
+
+
+class Workload(Protocol):
+    """What can be timed: submit one unit of work, and wait for everything submitted."""
+
+    def run(self) -> None:
+        """Submit one unit of work."""
+
+    def sync(self) -> None:
+        """Block until everything submitted has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Raw times of one visit; the fields are those of ``Measurement``.
+
+    Attributes:
+        waited_ns: Of the visit's time, what was spent on waiting for the reference to have its cores.
+    """
+
+    samples_ns: tuple[tuple[int, ...], ...]
+    calls_per_sample: int
+    reference_ns: tuple[tuple[int, ...], ...]
+    core_wait_ns: tuple[int, ...] = ()
+    waited_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a block is built for a model of a given speed.
+
+    Attributes:
+        calls: Forwards per sample.
+        settle: Untimed forwards at the start of a block.
+        samples: Timed samples in a block.
+    """
+
+    calls: int
+    settle: int
+    samples: int
+
+
+def shape(forward_ns: float, threads: int = 1) -> Shape:
+    """Return the block for a model whose forward takes ``forward_ns`` nanoseconds.
+
+    On one thread a slow model gets no untimed forward but three samples, see ``SLOW_NS``. On several it does get
+    one, see ``SPIN_NS``, and at least two samples (without it, a forward of 47 ms in ONNX Runtime read 4.5% slow).
+    """
+    forward_ns = max(forward_ns, 1.0)
+    calls = max(1, round(SAMPLE_NS / forward_ns + 0.5) if forward_ns < SAMPLE_NS else 1)
+    if threads == 1:
+        settle = 0 if forward_ns > SLOW_NS else max(1, round(SETTLE_NS / forward_ns))
+        fewest = 1 if forward_ns > VERY_SLOW_NS else 3
+    else:
+        settle, fewest = math.ceil(SPIN_NS / forward_ns), 2
+    samples = min(MAX_BLOCK, max(fewest, round(BLOCK_NS / (forward_ns * calls))))
+    return Shape(calls, settle, samples)
+
+
+def warm_up(
+    session: Workload,
+    budget: Budget,
+    clock: Clock = time.perf_counter_ns,
+    settled: Callable[[], bool] | None = None,
+) -> Warmup:
+    """Run until samples stop getting faster, at least three samples, or until the budget for it is spent.
+
+    The test is one-sided on minima, because a disturbance can only slow a sample: warm-up is over when the last
+    two samples, and as many samples as half of all so far, hold none that beats every earlier one by 2%.
+
+    Args:
+        session: What is warmed up.
+        budget: ``warmup_s`` counts.
+        clock: Monotonic, in nanoseconds.
+        settled: Whether the device's own clock stands still; asked after every sample, and must hold too. None where
+            nobody knows.
+    """
+    deadline = clock() + round(budget.warmup_s * 1e9)
+    samples: list[int] = []
+    while True:
+        samples.append(_time_one(session, clock))
+        if (settled is None or settled()) and _is_steady(samples):
+            return Warmup(tuple(samples), steady=True)
+        if len(samples) >= 2 and clock() + samples[-1] > deadline:
+            return Warmup(tuple(samples), steady=False)
+
+
+def _is_steady(samples: list[int]) -> bool:
+    recent = max(2, len(samples) // 2)
+    early, late = samples[:-recent], samples[-recent:]
+    return bool(early) and min(late) > (1 - STEADY) * min(early)
+
+
+def _time_one(session: Workload, clock: Clock) -> int:
+    start = clock()
+    session.run()
+    session.sync()
+    return _elapsed(start, clock())
+
+
+def _elapsed(start: int, end: int) -> int:
+    if end < start:
+        raise ClockError(f"the clock went backwards by {start - end} ns during a sample; nothing was measured")
+    return end - start
+
+
+def measure(
+    session: Workload,
+    reference: Workload | None,
+    budget: Budget,
+    forward_ns: float,
+    clock: Clock = time.perf_counter_ns,
+    *,
+    threads: int = 1,
+    alone_ns: float | None = None,
+    core_wait: Clock | None = None,
+) -> Timing:
+    """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
+
+    A block that begins beside a competitor for the cores will not count, so a visit waits with it until the reference
+    has them to itself; and one that has seen no such block when its time is up goes on, for ``PATIENCE_NS`` or its
+    own time again, whichever is more, and waits no longer in the second half of that. The reference is asked, and the
+    scheduler, never the samples. What slows the reference less than a competitor lasts for many seconds, as when the
+    host moves two cores apart, and is left to a later visit.
+
+    Args:
+        session: The model, warm.
+        reference: The fixed workload on the same device with the same threads, or None to go without.
+        budget: ``visit_s`` and ``min_samples`` count.
+        forward_ns: Rough time of one forward; decides the shape of a block, never the result.
+        clock: Monotonic, in nanoseconds.
+        threads: Of the model and the reference, on the host.
+        alone_ns: What a call of the reference takes at most while nothing competes for its cores; None where nobody
+            knows, and then a visit neither waits nor goes on.
+        core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
+            samples of each block. None where the system does not tell.
+    """
+    block, settle = shape(forward_ns, threads), reference_settle(threads)
+    limit_ns = round(OVERDUE * max(BLOCK_NS, block.samples * block.calls * forward_ns))
+    alone = math.inf if reference is None or alone_ns is None else alone_ns
+    samples: list[tuple[int, ...]] = []
+    references: list[tuple[int, ...]] = []
+    waits: list[int] = []
+    waited_ns = 0
+    with _no_garbage_collection():
+        visit_ns = round(budget.visit_s * 1e9)
+        patience_ns = 0 if math.isinf(alone) else max(visit_ns, PATIENCE_NS)
+        deadline = clock() + visit_ns
+        end, wait = deadline + patience_ns, deadline + patience_ns // 2
+        if reference is not None:
+            references.append(reference_block(reference, clock, settle))
+        while True:
+            begin = clock()
+            while reference is not None and median(references[-1]) > alone and clock() < wait:
+                references[-1] = reference_block(reference, clock, 0)
+            waited_ns += clock() - begin
+            if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
+                return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
+            _settle(session, block)
+            before = core_wait() if core_wait is not None else 0
+            samples.append(_samples(session, block, clock, limit_ns))
+            if core_wait is not None:
+                waits.append(max(0, core_wait() - before))
+            if reference is not None:
+                references.append(reference_block(reference, clock, settle))
+                had_cores = not (waits and crowded(waits[-1], samples[-1]))
+                if had_cores and all(median(one) <= alone for one in references[-2:]):
+                    end = wait = deadline
+
+
+def reference_settle(threads: int) -> int:
+    """Return how many calls of the reference after a model go untimed."""
+    return REFERENCE_SETTLE if threads == 1 else REFERENCE_SETTLE_THREADS
+
+
+def reference_block(reference: Workload, clock: Clock, settle: int) -> tuple[int, ...]:
+    """Return the times in ns of ``REFERENCE_CALLS`` calls of the reference, after up to ``settle`` untimed ones."""
+    enough = clock() + REFERENCE_SETTLE_NS
+    while settle and clock() < enough:
+        reference.run()
+        reference.sync()
+        settle -= 1
+    return tuple(_time_one(reference, clock) for _ in range(REFERENCE_CALLS))
+
+
+def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
+    """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync."""
+    _settle(session, block)
+    return _samples(session, block, clock, math.inf)
+
+
+def _settle(session: Workload, block: Shape) -> None:
+    for _ in range(block.settle):
+        session.run()
+    session.sync()
+
+
+def _samples(session: Workload, block: Shape, clock: Clock, limit_ns: float) -> tuple[int, ...]:
+    """Time the samples of a block, and begin no further one when those so far add up to more than ``limit_ns``."""
+    times = []
+    calls = range(block.calls)
+    run, sync = session.run, session.sync
+    left = limit_ns
+    for _ in range(block.samples):
+        start = clock()
+        for _ in calls:
+            run()
+        sync()
+        times.append(_elapsed(start, clock()))
+        left -= times[-1]
+        if left < 0:
+            break
+    return tuple(times)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

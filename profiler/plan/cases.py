@@ -1,0 +1,191 @@
+"""From a plan to its cases."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+from profiler import models as zoo
+from profiler import units
+from profiler.backends.base import Placement
+from profiler.models.arch import Arch
+from profiler.models.complexity import Complexity
+from profiler.models.families import is_brought
+from profiler.plan.plan import Plan, Sweep
+from profiler.records.types import Case
+
+# --- cases ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of a plan, and what is worth saying about how the plan got there.
+
+    Attributes:
+        model: As in ``Case``, like the next three.
+        scaling: Empty for the unscaled network.
+        factor: 1.0 for the unscaled network.
+        target_flops: What the factor was solved for, or None.
+        note: A sentence, or empty.
+        repeats: Whether an earlier network of the same model is the same, so that this one is not measured.
+    """
+
+    model: str
+    scaling: str = ""
+    factor: float = 1.0
+    target_flops: int | None = None
+    note: str = ""
+    repeats: bool = False
+
+
+def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
+    """All cases of a plan in a stable order, each once.
+
+    Networks that come out the same (every rule at factor 1, a rule that changes nothing, two targets with one
+    answer) are measured once, under the first name; ``notes`` says so.
+
+    Args:
+        plan: A valid plan.
+        usable_threads: Cores that this process may use, put where the plan says 0.
+    """
+    cases: dict[tuple[object, ...], Case] = {}
+    for sweep in plan.sweeps:
+        networks = [n for n in _networks(sweep) if not n.repeats]
+        for network, backend, placement, batch, mode in itertools.product(
+            networks, sweep.backends, _placements(sweep, usable_threads), sweep.batches, sweep.modes
+        ):
+            same = (network.model, _structure(network), backend, placement, batch, mode)
+            case = Case(
+                model=network.model,
+                scaling=network.scaling,
+                factor=network.factor,
+                target_flops=network.target_flops,
+                backend=backend,
+                placement=placement,
+                batch=batch or 1,
+                batch_asked=None if batch else "max",
+                mode=mode,
+            )
+            cases.setdefault(same, case)
+    return tuple(cases.values())
+
+
+def notes(plan: Plan) -> list[str]:
+    """What a reader of the results should know about networks and devices, one sentence each."""
+    networks = [n.note for sweep in plan.sweeps for n in _networks(sweep) if n.note]
+    return list(dict.fromkeys(networks + _device_notes(plan)))
+
+
+def _device_notes(plan: Plan) -> list[str]:
+    """Accelerators of one host are not independent, even where only one is used at a time."""
+    used = dict.fromkeys(device for sweep in plan.sweeps for device in sweep.devices if not device.startswith("cpu"))
+    if len(used) < 2:
+        return []
+    return [f"{', '.join(used)} are visited one at a time; they share this host's power, cooling and PCIe lanes"]
+
+
+def complexities(cases: Iterable[Case]) -> dict[str, Complexity | None]:
+    """Complexity of each case for one image, under its key; None for brought models: not counted here."""
+    return {case.key: _complexity(case.model, case.scaling, case.factor) for case in cases}
+
+
+def _placements(sweep: Sweep, usable_threads: int) -> list[Placement]:
+    threads = dict.fromkeys(t or usable_threads for t in sweep.threads)
+    grid = itertools.product(sweep.devices, sweep.precisions, threads, sweep.memory_formats)
+    return [Placement(device, precision, t, layout) for device, precision, t, layout in grid]
+
+
+def _networks(sweep: Sweep) -> Iterator[Network]:
+    for model in sweep.models:
+        if is_brought(model):
+            note = f"{model} is a model of your own and cannot be scaled: measured as it is" if sweep.scalings else ""
+            yield Network(model, note=note)
+        elif sweep.scalings:
+            yield from _scaled_networks(model, sweep)
+        else:
+            yield Network(model)
+
+
+def _scaled_networks(model: str, sweep: Sweep) -> Iterator[Network]:
+    seen: dict[object, Network] = {}
+    base = Network(model)
+    for rule, (factor, target) in itertools.product(sweep.scalings, _steps(sweep)):
+        asked = Network(model, rule, factor if target is None else _solve(model, rule, target), target)
+        by_one = factor == 1 and target is None
+        found = base if by_one or _structure(asked) == _structure(base) else asked
+        repeats = _structure(found) in seen
+        first = seen.setdefault(_structure(found), found)
+        yield replace(first, repeats=repeats, note="" if by_one else _note(asked, first))
+
+
+def _note(asked: Network, first: Network) -> str:
+    if first is not asked:
+        return f"{_said(asked)} is the same network as {_said(first)}: measured once"
+    return _off_target(asked)
+
+
+def _steps(sweep: Sweep) -> list[tuple[float, int | None]]:
+    return [(1.0, target) for target in sweep.flops] or [(factor, None) for factor in sweep.factors]
+
+
+@cache
+def _arch(model: str, scaling: str, factor: float) -> Arch:
+    return zoo.resolve(model, scaling, factor)
+
+
+@cache
+def _solve(model: str, scaling: str, target: int) -> float:
+    return zoo.scale_to_flops(zoo.get(model), scaling, target).factor
+
+
+@cache
+def _complexity(model: str, scaling: str, factor: float) -> Complexity | None:
+    return None if is_brought(model) else zoo.complexity(_arch(model, scaling, factor))
+
+
+def _structure(network: Network) -> object:
+    """What is built, without how the plan arrived there: equal for networks that are the same."""
+    if is_brought(network.model):
+        return network.model
+    return replace(_arch(network.model, network.scaling, network.factor), scaling="", factor=1.0)
+
+
+def _said(network: Network) -> str:
+    if not network.scaling:
+        return network.model
+    target = network.target_flops
+    step = f"x{network.factor:.4g}" if target is None else _short(target)
+    return f"{network.model} {network.scaling} {step}"
+
+
+def _short(flops: float) -> str:
+    """Flops without a blank, as a flag takes them."""
+    return units.format_flops(flops).replace(" ", "")
+
+
+# Rounding to usable widths moves flops away from what was asked. Solving promises 2%; a plain factor
+# promises nothing, so only what would surprise is worth a sentence.
+_NEAR_TARGET = 0.02
+_NEAR_FACTOR = 0.20
+
+
+def _off_target(network: Network) -> str:
+    """Where the flops that a network really has are not those that were asked for, say so."""
+    reached, base = _flops(network), _flops(Network(network.model))
+    if network.target_flops is not None:
+        off = reached / network.target_flops - 1
+        return f"{_said(network)}: reached {_short(reached)} ({off:+.1%})" if abs(off) > _NEAR_TARGET else ""
+    off = reached / (network.factor * base) - 1
+    if abs(off) <= _NEAR_FACTOR:
+        return ""
+    return (
+        f"{_said(network)}: {_short(reached)}, {off:+.1%} from {network.factor:.4g} times {network.model}; "
+        f"--flops {_short(network.factor * base)} solves for the factor"
+    )
+
+
+def _flops(network: Network) -> int:
+    counted = _complexity(network.model, network.scaling, network.factor)
+    return counted.flops if counted else 0

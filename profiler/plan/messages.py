@@ -1,0 +1,40 @@
+"""What is wrong with a plan, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from profiler.plan.values import closest
+
+KnownKeys = Callable[[Sequence[int | str]], list[str]]
+
+
+def sentences(error: ValidationError, place: Callable[[str], str], known: KnownKeys) -> list[str]:
+    """Return one line for each wrong key, in the order of the file.
+
+    Args:
+        error: What pydantic found.
+        place: Says where a key such as ``sweep[0].models[1]`` stands.
+        known: Returns the keys that may stand at a location.
+    """
+    return list(dict.fromkeys(f"{place(_key(e['loc']))}: {_problem(e, known)}" for e in error.errors()))
+
+
+def _key(loc: Sequence[int | str]) -> str:
+    """A place as TOML would say it: ``sweep[0].models[1]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+
+
+def _problem(error: ErrorDetails, known: KnownKeys) -> str:
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "extra_forbidden":
+        keys = known(error["loc"])
+        return f"unknown key{closest(str(error['loc'][-1]), keys, 1)}; expected one of {', '.join(keys)}"
+    if kind == "literal_error":
+        return f"{got!r} is not known; expected {context['expected']}"
+    return f"{got!r} is wrong; {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -1,0 +1,215 @@
+"""Plans from TOML files and flags, and back to TOML."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from profiler.errors import UserError
+from profiler.models.families import is_brought
+from profiler.plan.messages import sentences
+from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
+from profiler.plan.values import closest
+
+FOLDER = Path(__file__).parent / "built_in"
+BUILT_IN = ("quick", "paper")
+
+# Each key of a plan, and the flag that says the same.
+FLAGS: Mapping[str, str] = {
+    "models": "--model",
+    "scalings": "--scale",
+    "factors": "--factor",
+    "flops": "--flops",
+    "backends": "--backend",
+    "devices": "--device",
+    "precisions": "--precision",
+    "threads": "--threads",
+    "batches": "--batch",
+    "modes": "--mode",
+    "memory_formats": "--memory-format",
+    "seed": "--seed",
+    "memory": "--memory",
+    "epoch": "--epoch",
+    "images": "--images",
+    "images_from": "--images-from",
+    "workers": "--workers",
+    "budget.precision": "--precision",
+    "budget.rounds": "--rounds",
+    "budget.visit_s": "--visit",
+    "budget.timeout_s": "--timeout",
+}
+
+# A comma separates two names unless the next word is a setting: "fake:duration_ms=1,sigma=0.1,eager" is two
+# backends.
+_COMMA = re.compile(r",(?!\s*\w+=)")
+
+
+# --- reading ------------------------------------------------------------
+
+
+def load(source: str | Path) -> Plan:
+    """Read a built-in plan by its name, or a TOML file by its path.
+
+    Raises:
+        UserError: There is no such plan, it is no TOML, or some of its keys are wrong: one line for each.
+    """
+    path = FOLDER / f"{source}.toml" if source in BUILT_IN else Path(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(
+            f"no plan {str(source)!r} ({reason}); expected one of {', '.join(BUILT_IN)}, "
+            f"or the path of a TOML file{closest(str(source), BUILT_IN, 1)}."
+        ) from error
+    plan = loads(text, str(source) if path.parent != FOLDER else path.name)
+    return plan if plan.name else plan.model_copy(update={"name": path.stem})
+
+
+def loads(text: str, source: str = "plan") -> Plan:
+    """Read a plan from TOML text; ``source`` names it in errors.
+
+    Raises:
+        UserError: As ``load``.
+    """
+    try:
+        keys = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: not valid TOML: {error}.") from error
+    return _validated(keys, lambda key: f"{source}: {key}")
+
+
+def from_flags(**flags: object) -> Plan:
+    """Make a plan from flags alone, see ``override``.
+
+    Raises:
+        UserError: A value is wrong, or no model was named.
+    """
+    return override(Plan.model_construct(name="flags"), **flags)
+
+
+def override(plan: Plan, **flags: object) -> Plan:
+    """Replace keys of a plan, in all of its sweeps.
+
+    Args:
+        plan: The plan to start from; it stays as it is.
+        **flags: Keys of a plan. A list may be text with commas (``"1,2,4"``) or hold such texts; ``None`` and
+            empty lists mean "not given". Fields of the budget are named as they are: ``rounds=5``.
+
+    Raises:
+        UserError: A value is wrong; the message names the flag.
+    """
+    given = {key: _split(key, value) for key, value in flags.items() if value is not None and value not in ([], ())}
+    keys = plan.model_dump(exclude_unset=True, by_alias=True)
+    budget = {key: given.pop(key) for key in BudgetKeys.model_fields if key in given}
+    keys["budget"] = keys.get("budget", {}) | budget
+    withdrawn = {"factors", "flops"} if given.keys() & {"factors", "flops"} else set()
+    keys["sweep"] = [{k: v for k, v in s.items() if k not in given.keys() | withdrawn} for s in keys.get("sweep", ())]
+    said = given | {f"budget.{key}": value for key, value in budget.items()}
+    return _validated(merged(keys, given), lambda key: _flag(key, said) or f"{plan.name or 'plan'}: {key}")
+
+
+def _split(key: str, value: object) -> Any:
+    if key not in Sweep.model_fields:
+        return value
+    parts = value if isinstance(value, list | tuple) else (value,)
+    texts = itertools.chain.from_iterable(_COMMA.split(p) if isinstance(p, str) else (p,) for p in parts)
+    return [t.strip() if isinstance(t, str) else t for t in texts]
+
+
+def _flag(key: str, given: Iterable[str]) -> str:
+    """The flag that set a key such as ``models[1]`` or ``budget.visit_s``; empty where no flag did."""
+    name = key.partition("[")[0]
+    return FLAGS.get(name, key) if name in given else ""
+
+
+def _validated(keys: Mapping[str, Any], place: Callable[[str], str]) -> Plan:
+    """Check every key, then what they mean together. ``place`` says where a key stands."""
+    try:
+        plan = Plan.model_validate(keys)
+    except ValidationError as error:
+        raise UserError("\n".join(sentences(error, place, _known_keys))) from error
+    contradictions = list(_contradictions(plan))
+    if contradictions:
+        raise UserError("\n".join(f"{place(key)}: {sentence}" for key, sentence in contradictions))
+    return plan
+
+
+def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Keys that are right by themselves and wrong together."""
+    if plan.epoch and not any("train" in sweep.modes for sweep in plan.sweeps):
+        yield "epoch", "an epoch is made of training steps; add the mode train, as --mode train"
+    for i, sweep in enumerate(plan.sweeps):
+        at = f"sweep[{i}]." if plan.sweep else ""
+        own = plan.sweep[i] if plan.sweep else plan
+        if not sweep.models:
+            yield f"{at}models", "no model is named; `profiler models` lists them"
+        if {"factors", "flops"} <= own.model_fields_set:
+            yield f"{at}flops", "factors and flops exclude each other: flops solves for the factor"
+        elif sweep.scalings and not (sweep.factors or sweep.flops):
+            yield (
+                f"{at}scalings",
+                "a scaling needs factors (such as [1, 2, 4]) or flops (such as ['4GF', '8GF'])",
+            )
+        elif not sweep.scalings and (sweep.flops or any(f != 1 for f in sweep.factors)):
+            key = "flops" if sweep.flops else "factors"
+            yield f"{at}{key}", "scaling needs a rule: give scalings, such as 'dwr' or 'dWr'"
+        if sweep.scalings and sweep.models and all(map(is_brought, sweep.models)):
+            brought = ", ".join(sweep.models)
+            yield (
+                f"{at}scalings",
+                f"{brought} cannot be scaled: only networks that `profiler models` lists can",
+            )
+
+
+def _known_keys(loc: Sequence[int | str]) -> list[str]:
+    if loc[0] == "budget":
+        return list(BudgetKeys.model_fields)
+    if loc[0] == "sweep":
+        return list(Sweep.model_fields)
+    return [field.alias or name for name, field in Plan.model_fields.items()]
+
+
+# --- writing ------------------------------------------------------------
+
+
+def to_toml(plan: Plan) -> str:
+    """The plan as text that ``loads`` reads back to an equal plan."""
+    keys = plan.model_dump(exclude_unset=True, by_alias=True)
+    sweeps, budget = keys.pop("sweep", ()), keys.pop("budget", {})
+    tables = [
+        ("", keys),
+        *([("[budget]", budget)] if budget else []),
+        *(("[[sweep]]", sweep) for sweep in sweeps),
+    ]
+    return "\n".join(_table(header, table) for header, table in tables)
+
+
+def _table(header: str, keys: Mapping[str, Any]) -> str:
+    lines = [f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None]
+    return "".join(f"{line}\n" for line in ([header, *lines] if header else lines))
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    # JSON writes numbers and strings as TOML does, but leaves DEL, which TOML forbids, as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def digest(plan: Plan) -> str:
+    """16 hexadecimal digits, equal for plans that measure the same in the same way, whatever their name."""
+    meaning = {
+        "sweeps": [sweep.model_dump() for sweep in plan.sweeps],
+        "budget": plan.budget_keys.model_dump(),
+        "seed": plan.seed,
+    }
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

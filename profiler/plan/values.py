@@ -1,0 +1,109 @@
+"""The types of a plan's values, each with what it accepts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from profiler import backends as runtimes
+from profiler import models as zoo
+from profiler import units
+from profiler.backends.base import BackendError
+from profiler.errors import UserError
+
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
+_FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+# --- values ------------------------------------------------------------
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("the list is empty; expected at least one value")
+    return values
+
+
+def closest(name: str, known: Iterable[str], number: int = 3) -> str:
+    near = difflib.get_close_matches(name, list(known), n=number, cutoff=0.5)
+    return f"; closest: {', '.join(near)}" if near else ""
+
+
+def _model(name: str) -> str:
+    if name.endswith(".onnx") or _FACTORY.fullmatch(name) or name in zoo.names():
+        return name
+    raise ValueError(
+        f"unknown model {name!r}{closest(name, zoo.names())}; expected a name that `profiler models` lists, "
+        "package.module:factory, or a path ending in .onnx"
+    )
+
+
+def _rule(text: str) -> str:
+    try:
+        return zoo.parse_rule(text).text
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
+def _backend(spec: str) -> str:
+    try:
+        runtimes.get(spec)
+    except BackendError as error:
+        raise ValueError(f"{error}{closest(spec.partition(':')[0], runtimes.available())}") from error
+    return spec
+
+
+def _device(name: str) -> str:
+    if _DEVICE.fullmatch(name):
+        return name
+    raise ValueError(f"unknown device {name!r}; expected cpu, cuda, cuda:N, xpu, xpu:N or mps")
+
+
+def _batch(value: object, check: ValidatorFunctionWrapHandler) -> int:
+    return 0 if value == "max" else int(check(value))
+
+
+def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
+    """Text goes through ``parse``; numbers are already in the unit."""
+
+    def read(value: object) -> object:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except UserError as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(read)
+
+
+LIST = (BeforeValidator(_listed), AfterValidator(_distinct))
+FULL = (*LIST, AfterValidator(_some))
+ModelName = Annotated[str, AfterValidator(_model)]
+RuleName = Annotated[str, AfterValidator(_rule)]
+BackendSpec = Annotated[str, AfterValidator(_backend)]
+DeviceName = Annotated[str, AfterValidator(_device)]
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Flops = Annotated[int, Field(gt=0), _parsed(units.parse_flops)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), _parsed(units.parse_duration)]
+Share = Annotated[float, Field(gt=0, lt=1), _parsed(units.parse_share)]
+Count = Annotated[int, Field(ge=1)]
+#: Images per forward; ``max``, the largest batch that fits, is 0.
+Batch = Annotated[int, Field(ge=1), WrapValidator(_batch), PlainSerializer(lambda batch: batch or "max")]

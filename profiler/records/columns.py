@@ -1,0 +1,150 @@
+"""The columns of a table, and a table as CSV."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from profiler.errors import UserError
+
+Value: TypeAlias = str | int | float | None
+Row: TypeAlias = dict[str, Value]
+
+#: Columns in their order. flops, params and acts are of one image; latencies of one forward of the whole
+#: batch.
+COLUMNS = (
+    "model",
+    "family",
+    "scaling",
+    "factor",
+    "resolution",
+    "flops",
+    "params",
+    "acts",
+    "backend",
+    "device",
+    "precision",
+    "threads",
+    "batch",
+    "mode",
+    "latency_ms",
+    "latency_raw_ms",
+    "latency_ci_low_ms",
+    "latency_ci_high_ms",
+    "p10_ms",
+    "p90_ms",
+    "visits",
+    "samples",
+    "throughput_per_s",
+    "parity",
+    "status",
+    "reason",
+    "p99_ms",
+    "precision_reached",
+    "disturbance",
+    "steady_visits",
+    "quiet_visits",
+    "effective_samples",
+    "marked_samples",
+    "waited_s",
+    "involuntary_switches",
+    "steal_s",
+    "stall_s",
+    "throttled_s",
+    "device_ms",
+    "gpu_clock_mhz",
+    "gpu_temperature_c",
+    "gpu_power_w",
+    "energy_j",
+    "gpu_foreign_processes",
+    "gpu_slowdown",
+    "simulated",
+    "peak_memory_bytes",
+    "load_memory_bytes",
+    "run_memory_bytes",
+    "memory_source",
+    "process_peak_bytes",
+    "allocated_peak_bytes",
+    "reserved_peak_bytes",
+    "driver_memory_bytes",
+    "arena_peak_bytes",
+    "forward_ms",
+    "loss_ms",
+    "backward_ms",
+    "optimizer_ms",
+    "zero_grad_ms",
+    "optimizer",
+    "epoch_images",
+    "epoch_steps",
+    "epoch_compute_s",
+    "epoch_s",
+    "epoch_measured_s",
+    "epoch_error",
+    "loader_ms",
+    "loader_workers",
+    "batch_asked",
+    "memory_format",
+    "target_flops",
+    "layers",
+    "padding_flops",
+    "case",
+    "backend_version",
+    "torch_version",
+    "onnxruntime_version",
+    "provider",
+    "host",
+    "cpu",
+    "os",
+    "python",
+    "started",
+)
+
+
+def write_csv(table: Iterable[Row], path: Path) -> None:
+    """Write rows with the columns of ``COLUMNS``; the file appears complete or not at all.
+
+    Milliseconds get six significant digits, other numbers all of theirs; None is empty.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", newline="", encoding="utf-8", errors="replace") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows([_cell(column, row.get(column)) for column in COLUMNS] for row in table)
+        # mkstemp makes files private; a table is as readable as anything else its user writes.
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written ({error.strerror}); choose another file.")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _cell(column: str, value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}" if column.endswith("_ms") else repr(value)
+    return str(value)

@@ -1,0 +1,250 @@
+"""The journal: one append-only file of JSON lines in a run folder, from which every table is derived.
+
+A line is either a *session* (facts of one start of ``profiler run``) or a *visit* (one
+``Record``). A visit is on the disk before the next one starts, so whatever kills a
+run costs at most the visit that was under way.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock, Timeout
+
+from profiler.errors import UserError
+from profiler.records.reading import NAME, Run, read
+from profiler.records.types import SCHEMA, Record
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+
+LOCK = ".lock"
+
+
+@dataclass(slots=True)
+class Journal:
+    """A run folder opened for appending, by this process alone. Use it as a context manager.
+
+    Attributes:
+        path: The journal.
+        earlier: What the folder held before this session; empty for a new run.
+    """
+
+    path: Path
+    earlier: Run
+    _fd: int
+    _lock: BaseFileLock
+    _size: int
+    _kept: int = field(default=0)
+
+    @classmethod
+    def open(cls, folder: Path, facts: Mapping[str, Any], *, resume: bool = False) -> Journal:
+        """Create or continue the run in ``folder`` and write the session's line.
+
+        Args:
+            folder: Created with its parents when it does not exist.
+            facts: Facts of the session; dataclasses in it (cases, budget) are written as objects.
+            resume: Continue a run of the same plan on the same machine. Without a journal in ``folder`` this
+                starts one.
+
+        Raises:
+            UserError: Another process runs here; the folder holds a run and ``resume`` is False; the run in
+            it
+                has another plan or machine; the folder cannot be written.
+        """
+        path = folder / NAME
+        lock = _locked(folder)
+        try:
+            earlier = _continued(path, facts, resume)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            # A torn last line would swallow the next one: cut it off before anything is appended.
+            os.ftruncate(fd, earlier.size)
+            _sync_folder(folder)
+        except OSError as error:
+            lock.release()
+            raise _unwritable(path, error) from error
+        except UserError:
+            lock.release()
+            raise
+        journal = cls(path, earlier, fd, lock, earlier.size, len(earlier.records))
+        try:
+            journal._write({"kind": "session", "schema": SCHEMA, "pid": os.getpid(), "facts": facts})
+        except UserError:
+            journal.close()
+            raise
+        return journal
+
+    def append(self, record: Record) -> None:
+        """Add one visit; when this returns it is on the disk.
+
+        Raises:
+            UserError: The disk is full or fails. The journal then ends with the last whole line.
+        """
+        self._write({"kind": "visit", "record": record})
+        self._kept += 1
+
+    def close(self) -> None:
+        """Give the folder back. Closing twice does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        # Output of a crashed process may hold bytes that are no text; they must not cost the line.
+        data = (text + "\n").encode(errors="replace")
+        try:
+            _write_all(self._fd, data)
+            os.fsync(self._fd)
+        except OSError as error:
+            self._cut()
+            raise self._full(error) from error
+        self._size += len(data)
+
+    def _cut(self) -> None:
+        """Remove what a failed write left behind; where even that fails, reading and resuming recover it."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            return
+
+    def _full(self, error: OSError) -> UserError:
+        what = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
+        return UserError(
+            f"{self.path}: {what}, so the last visit was not saved; the {self._kept} before it are safe. "
+            "Make room and repeat the command with --resume."
+        )
+
+
+def _locked(folder: Path) -> BaseFileLock:
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder} is in use by another run{_holder(folder)}; "
+            "wait for it to end, or choose another folder with --out."
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return lock
+
+
+def _holder(folder: Path) -> str:
+    """Who holds the lock, as far as the journal tells; it may not have written its line yet."""
+    try:
+        return f" (process {read(folder).sessions[-1].pid})"
+    except (UserError, IndexError):
+        return ""
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written ({error.strerror}); choose another folder with --out, or check its permissions."
+    )
+
+
+def _continued(path: Path, facts: Mapping[str, Any], resume: bool) -> Run:
+    """What there is to continue; refuses to mix it with a run that is not the same."""
+    if not path.exists() or path.stat().st_size == 0:
+        return Run(path)
+    if not resume:
+        raise UserError(
+            f"{path.parent} already holds a run; continue it with --resume, or choose another folder with --out."
+        )
+    earlier = read(path)
+    for session in earlier.sessions[-1:]:
+        _refuse_other_plan(path, session.facts, facts)
+        _refuse_other_machine(path, session.host, facts.get("host", {}))
+    return earlier
+
+
+def _refuse_other_plan(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if old.get("digest") == new.get("digest"):
+        return
+    changes = "; ".join(_changes(_flat(old.get("plan")), _flat(new.get("plan")))) or "the plan's digest"
+    raise UserError(
+        f"{path.parent} holds a run of another plan ({changes}); "
+        "resume it with its own plan, or choose another folder with --out."
+    )
+
+
+def _refuse_other_machine(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if old.get("key") == new.get("key"):
+        return
+    changes = "; ".join(_changes(old, new))
+    raise UserError(
+        f"{path.parent} holds a run of another machine ({changes}); "
+        "results of unlike machines are not mixed: choose another folder with --out."
+    )
+
+
+def _flat(toml: object) -> dict[str, Any]:
+    """Keys of a plan's text, those of its tables as ``sweep[1].models``; empty for anything unreadable."""
+    try:
+        return dict(_leaves("", tomllib.loads(toml if isinstance(toml, str) else "")))
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _leaves(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(f"{prefix}{key}.", value)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for i, item in enumerate(value):
+                yield from _leaves(f"{prefix}{key}[{i}].", item)
+        else:
+            yield prefix + key, value
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = [*old, *(key for key in new if key not in old)]
+    return [f"{k}: {_said(old, k)} there, {_said(new, k)} here" for k in keys if old.get(k) != new.get(k)]
+
+
+def _said(facts: Mapping[str, Any], key: str) -> str:
+    return json.dumps(facts[key], default=str) if key in facts else "nothing"
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written to the journal")
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write every byte: on a nearly full disk ``os.write`` stores a part and reports no error."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the name of a new file as durable as its bytes."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

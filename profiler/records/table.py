@@ -1,0 +1,344 @@
+"""One tidy row per case, derived from a journal; and tables read back from wherever they come."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from profiler import models
+from profiler.errors import UserError
+from profiler.models.arch import Arch
+from profiler.models.families import is_brought
+from profiler.records.columns import COLUMNS, Row, Value
+from profiler.records.disturbance import Levels, near, recalibrated
+from profiler.records.epoch import epoch_time, steps_per_epoch
+from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
+from profiler.records.reading import Run, Session
+from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
+from profiler.units import format_share
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Sources on a device, in the order in which one of them is the figure that a user reads first.
+_ON_DEVICE = ("allocated", "nvml")
+
+
+def headline(sources: Mapping[str, int], device: str) -> str | None:
+    """Return the source whose peak stands for the case: the device's own where one tells, the process's on the CPU.
+
+    On an accelerator the memory of the host process says nothing about what fits on the device. There, 0 bytes from
+    torch's allocator mean that the runtime has another one.
+    """
+    if device.partition(":")[0] == "cpu":
+        return "process" if "process" in sources else None
+    return next((name for name in _ON_DEVICE if sources.get(name)), None)
+
+
+_SUMS = ("involuntary_switches", "steal_s", "stall_s", "throttled_s")
+
+
+def rows(run: Run) -> list[Row]:
+    """One row per case, planned cases in plan order first, then whatever else was measured.
+
+    A number that was not measured is None, never 0. ``status`` is ``ok``, ``unstable`` (the interval is
+    wider than asked for), the status of the failure, or ``pending`` (planned and not measured yet).
+    """
+    measured = run.by_case
+    cases = {case.key: case for case in run.planned}
+    cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
+    levels = Levels()
+    for record in run.records:
+        levels.add(record.case.placement, record.outcome)
+    return [_row(case, measured.get(key, ()), run.sessions, levels) for key, case in cases.items()]
+
+
+def frame(run: Run) -> pd.DataFrame:
+    """``rows`` as a data frame with the columns of ``COLUMNS``."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(run), columns=list(COLUMNS))
+
+
+def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session], levels: Levels) -> Row:
+    timed = [record for record in visits if record.measures == "latency"]
+    good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
+    failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
+    good, level = recalibrated(good, levels.of(case.placement, good))
+    estimate = case_estimate(good, _budget(sessions).min_rounds, level) if good else None
+    row: Row = dict.fromkeys(COLUMNS)
+    row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
+    row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)
+    if estimate is not None:
+        row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
+    row |= _of_memory(visits, case.placement.device)
+    row["status"], reason = _verdict(estimate, failures, _budget(sessions))
+    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_failed_passes(visits))))
+    return row
+
+
+def _of_case(case: Case) -> Row:
+    place = case.placement
+    return {
+        "model": case.model,
+        "scaling": case.scaling,
+        "factor": case.factor,
+        "target_flops": case.target_flops,
+        "backend": case.backend,
+        "device": place.device,
+        "precision": place.precision,
+        "threads": place.threads,
+        "memory_format": place.memory_format,
+        "batch": case.batch,
+        "batch_asked": case.batch_asked,
+        "mode": case.mode,
+        "case": case.key,
+    }
+
+
+def _of_network(case: Case, visits: Sequence[Record]) -> Row:
+    """Counts as the visits recorded them, else computed: they are known before anything is measured."""
+    arch = _arch(case)
+    exact = models.complexity(arch) if arch else None
+    counted = next((r.complexity for r in visits if r.complexity), exact)
+    resolution = next((r.resolution for r in visits if r.resolution), arch.resolution if arch else None)
+    counts: Row = {"flops": counted.flops, "params": counted.params, "acts": counted.acts} if counted else {}
+    # Records that are older than one of these counts lack it.
+    newest = [each for each in (counted, exact) if each]
+    counts["layers"] = next((each.layers for each in newest if each.layers), None)
+    counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
+    return counts | {"family": arch.family if arch else None, "resolution": resolution}
+
+
+def _arch(case: Case) -> Arch | None:
+    if is_brought(case.model):
+        return None
+    try:
+        return models.resolve(case.model, case.scaling, case.factor)
+    except UserError:  # a network that this version no longer knows
+        return None
+
+
+def _of_host(visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
+    if not visits:
+        return {}
+    key = visits[0].host
+    facts = next((s.host for s in reversed(sessions) if s.host.get("key") == key), {})
+    row: Row = {name: _scalar(facts.get(name)) for name in ("cpu", "os", "python")}
+    return row | {"host": key, "started": min(record.started for record in visits)}
+
+
+def _of_facts(good: Sequence[Measurement], backend: str) -> Row:
+    """What really ran, as the latest visit says, and the worst parity of all."""
+    if not good:
+        return {}
+    facts = good[-1].facts
+    name = backend.partition(":")[0]
+    parities = [m.parity for m in good if m.parity is not None]
+    return {
+        "parity": max(parities) if parities else None,
+        "provider": facts.get("provider"),
+        # A backend inside torch has torch's version.
+        "backend_version": facts.get(name) or facts.get("torch"),
+    }
+
+
+def _of_versions(good: Sequence[Measurement], sessions: Sequence[Session]) -> Row:
+    """Versions as the process read them back, else as installed (an export needs torch too)."""
+    facts = good[-1].facts if good else {}
+    installed = _part(sessions[-1].facts, "versions") if sessions else {}
+    names = {"torch_version": ("torch",), "onnxruntime_version": ("onnxruntime", "onnxruntime-gpu")}
+    found = {column: [facts.get(n) or installed.get(n) for n in choices] for column, choices in names.items()}
+    return {column: _scalar(next(filter(None, values), None)) for column, values in found.items()}
+
+
+def _part(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = facts.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _of_conditions(good: Sequence[Measurement]) -> Row:
+    """Sums over the visits of what disturbed them; None where the system did not tell."""
+    row: Row = {}
+    for name in _SUMS:
+        told = [v for v in (getattr(m.conditions, name) for m in good) if v is not None]
+        row[name] = sum(told) if told else None
+    row["waited_s"] = math.fsum(m.phases_s.get("waited", 0.0) for m in good) if good else None
+    return row | _of_device(good)
+
+
+def _of_device(good: Sequence[Measurement]) -> Row:
+    """The device's own account: medians and worst cases over the visits; None where it does not tell."""
+    on_device = [ns for m in good for ns in m.device_ns]
+    joules = [m.energy_j for m in good if m.energy_j is not None]
+    slow = [m.conditions.gpu_slowdown for m in good if m.conditions.gpu_slowdown]
+    return {
+        "device_ms": _ms(statistics.median(on_device)) if on_device else None,
+        "gpu_clock_mhz": _told(good, "gpu_clock_mhz", statistics.median),
+        "gpu_temperature_c": _told(good, "gpu_temperature_c", max),
+        "gpu_power_w": _told(good, "gpu_power_w", statistics.median),
+        "energy_j": statistics.median(joules) if joules else None,
+        "gpu_foreign_processes": _told(good, "gpu_foreign_processes", max),
+        "gpu_slowdown": ", ".join(dict.fromkeys(slow)) or None,
+        "simulated": "true" if any(m.facts.get("simulated") for m in good) else None,
+    }
+
+
+def _told(good: Sequence[Measurement], name: str, statistic: Callable[[list[float]], float]) -> float | None:
+    values = [value for value in (getattr(m.conditions, name) for m in good) if value is not None]
+    return statistic(values) if values else None
+
+
+def _of_estimate(e: CaseEstimate, batch: int) -> Row:
+    return {
+        "latency_ms": _ms(e.latency_ns),
+        "latency_raw_ms": _ms(e.raw_ns),
+        "latency_ci_low_ms": _ms(e.ci_low_ns),
+        "latency_ci_high_ms": _ms(e.ci_high_ns),
+        "p10_ms": _ms(e.p10_ns),
+        "p90_ms": _ms(e.p90_ns),
+        "p99_ms": _ms(e.p99_ns),
+        "visits": e.visits,
+        "samples": e.samples,
+        "throughput_per_s": batch / (e.latency_ns / 1e9),
+        "precision_reached": e.relative_half_width,
+        "disturbance": e.disturbance,
+        "steady_visits": e.steady_visits,
+        "quiet_visits": e.quiet_visits,
+        "effective_samples": e.effective_samples,
+        "marked_samples": e.marked_samples,
+    }
+
+
+def _of_training(good: Sequence[Measurement], e: CaseEstimate, visits: Sequence[Record]) -> Row:
+    """Parts of a step, and an epoch: of steps alone, and with a loader where one was measured."""
+    case = visits[0].case
+    if case.mode != "train":
+        return {}
+    epochs = [record.outcome for record in visits if isinstance(record.outcome, Epoch)]
+    images = epochs[-1].images if epochs else IMAGENET
+    steps = steps_per_epoch(images, case.batch)
+    row: Row = {
+        "optimizer": _scalar(good[-1].facts.get("optimizer")),
+        "epoch_images": images,
+        "epoch_steps": steps,
+        "epoch_compute_s": steps * e.latency_ns / 1e9,
+    }
+    return row | _of_parts(good) | (_of_epoch(epochs[-1], case) if epochs else {})
+
+
+def _of_parts(good: Sequence[Measurement]) -> Row:
+    """Medians of the parts of a step, scaled as their visit's headline is, so that they add up to it."""
+    told = [visit for visit in good if visit.parts_ns]
+    scales = [made.normalised_ns / made.raw_ns for made in map(visit_estimate, told)]
+    names = [name for name in dict.fromkeys(n for visit in told for n in visit.parts_ns) if f"{name}_ms" in COLUMNS]
+    return {
+        f"{name}_ms": _ms(
+            statistics.median(
+                scale * statistics.median(visit.parts_ns[name]) for visit, scale in zip(told, scales, strict=True)
+            )
+        )
+        for name in names
+    }
+
+
+def _of_epoch(epoch: Epoch, case: Case) -> Row:
+    told = epoch_time(epoch, case.placement, case.batch)
+    return {
+        "epoch_s": told.predicted_s,
+        "epoch_measured_s": told.measured_s,
+        "epoch_error": told.error,
+        "loader_ms": _ms(told.loader_ns),
+        "loader_workers": epoch.workers,
+    }
+
+
+def _of_memory(visits: Sequence[Record], device: str) -> Row:
+    """Peaks of the latest memory visit: the one that is read first, and every source beside it."""
+    found = [record.outcome for record in visits if isinstance(record.outcome, Memory)]
+    if not found:
+        return {}
+    load, run = found[-1].load_bytes, found[-1].run_bytes
+    peaks = {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
+    source = headline(peaks, device)
+    return {
+        "peak_memory_bytes": peaks[source] if source else None,
+        "load_memory_bytes": load.get(source) if source else None,
+        "run_memory_bytes": run.get(source) if source else None,
+        "memory_source": source,
+        "process_peak_bytes": peaks.get("process"),
+        # A runtime with an allocator of its own takes nothing from torch's.
+        "allocated_peak_bytes": peaks.get("allocated") or None,
+        "reserved_peak_bytes": peaks.get("reserved") or None,
+        "driver_memory_bytes": peaks.get("nvml"),
+        "arena_peak_bytes": found[-1].arena_bytes,
+    }
+
+
+def _failed_passes(visits: Sequence[Record]) -> list[str]:
+    """What the visits beside those for latency failed of, in words."""
+    last = {record.measures: record.outcome for record in visits if record.measures != "latency"}
+    return [f"{name} {o.status}: {o.reason}" for name, o in last.items() if isinstance(o, Failure)]
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6
+
+
+def _scalar(value: object) -> Value:
+    return value if isinstance(value, str | int | float) else None
+
+
+def _budget(sessions: Sequence[Session]) -> Budget:
+    """The budget of the last session, fields that it lacks at their defaults."""
+    facts = _part(sessions[-1].facts, "budget") if sessions else {}
+    known = {field.name for field in fields(Budget)}
+    return replace(Budget(), **{name: value for name, value in facts.items() if name in known})
+
+
+def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget: Budget) -> tuple[str, str]:
+    """Status and reason: the latest failure where nothing succeeded, else what the estimate is worth."""
+    if estimate is None and failures:
+        return failures[-1].status, failures[-1].reason
+    if estimate is None:
+        return "pending", "planned, not measured yet; continue the run with --resume"
+    rounds = estimate.visits + len(failures)
+    unstable = _unstable(estimate, rounds, budget)
+    last = f"{failures[-1].status}: {failures[-1].reason}" if failures else ""
+    failed = f"{len(failures)} of {rounds} visits failed: {last}" if failures else ""
+    return "unstable" if unstable else "ok", "; ".join(filter(None, (unstable, failed)))
+
+
+def _slowed(good: Sequence[Measurement]) -> str:
+    """Which visits ran while the GPU slowed itself down, and why; empty when none did."""
+    slow = [m.conditions.gpu_slowdown for m in good if m.conditions.gpu_slowdown]
+    reasons = ", ".join(dict.fromkeys(slow))
+    return f"in {len(slow)} of {len(good)} visits the GPU slowed itself down ({reasons})" if slow else ""
+
+
+def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
+    """Why the latency is not as certain as was asked for; empty when it is."""
+    width, asked = estimate.relative_half_width, format_share(budget.precision)
+    used = f"after {rounds} of {budget.rounds} rounds"
+    if not near(estimate.level):
+        return (
+            f"the reference took {estimate.level:.2g} times its nominal time at its best: something else has cores, "
+            "or the machine has changed since its calibration (profiler calibrate); the latency is as read, not "
+            "normalised"
+        )
+    if not estimate.quiet_visits:
+        return (
+            f"no block of {estimate.visits} visits was undisturbed, and the latency may be far off; run it again when "
+            "the machine is quieter"
+        )
+    if width is None:
+        one = "one visit" if estimate.visits == 1 else f"one undisturbed visit of {estimate.visits}"
+        return f"{one} gives no interval, ±{asked} was asked for, {used}"
+    if width > budget.precision:
+        return f"the 95% interval is ±{format_share(width)}, ±{asked} was asked for, {used}"
+    if estimate.visits < budget.min_rounds:
+        return f"{estimate.visits} good visits, at least {budget.min_rounds} were asked for, {used}"
+    return ""

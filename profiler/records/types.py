@@ -1,0 +1,315 @@
+"""The frozen types that flow from plan to table.
+
+Statistics are never stored beside the raw data they come from: they are computed in
+``profiler.records.estimate``, so that a better estimator can be applied to old runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from profiler.backends.base import Fact, Placement
+from profiler.models.complexity import Complexity
+
+
+def now() -> str:
+    """Return the UTC time to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+#: Images of ImageNet-1k's training set.
+IMAGENET = 1_281_167
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The epoch asked about, and where its images come from.
+
+    Attributes:
+        images: Images of one epoch.
+        folder: The user's images; None makes a small set once.
+        workers: Processes that load; None takes the cores that training leaves.
+    """
+
+    images: int = IMAGENET
+    folder: str | None = None
+    workers: int | None = None
+
+
+SCHEMA = 1
+
+Mode = Literal["infer", "train"]
+#: What a visit is for. Each disturbs the others, so each has visits of its own.
+Pass = Literal["latency", "memory", "epoch"]
+FailureStatus = Literal["error", "crashed", "oom", "timeout", "unsupported", "parity", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing to measure: a scaled network on a backend in a placement.
+
+    Attributes:
+        model: A name from ``profiler.models``, ``package.module:factory``, or a path ending in ``.onnx``.
+        scaling: Rule such as ``dWr``; empty for the unscaled network.
+        factor: Scaling factor s; 1.0 for the unscaled network.
+        target_flops: The flops that were asked for, where ``factor`` was solved for them.
+        batch_asked: ``max`` where ``batch`` is the largest that was found to fit.
+        backend: Name with optional settings, as ``fake:duration_ms=1``.
+        placement: Device, precision, threads, memory format.
+        batch: Images per forward.
+        mode: ``infer`` or ``train``.
+    """
+
+    model: str
+    scaling: str
+    factor: float
+    backend: str
+    placement: Placement
+    batch: int = 1
+    mode: Mode = "infer"
+    target_flops: int | None = None
+    batch_asked: Literal["max"] | None = None
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
+        fields = asdict(self)
+        if self.batch_asked is None:  # younger than the first journals: without it their cases keep their keys
+            del fields["batch_asked"]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def network(self) -> str:
+        """The network as people say it: ``regnety_4.0gf dWr x4``."""
+        return f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
+
+    @property
+    def label(self) -> str:
+        """One line for progress and messages."""
+        p = self.placement
+        mode = "" if self.mode == "infer" else f" {self.mode}"
+        asked = f" ({self.batch_asked})" if self.batch_asked else ""
+        return f"{self.network} · {self.backend}{mode} · {p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long to measure, and how well.
+
+    Attributes:
+        visit_s: Wall time of the timed part of one visit, in seconds.
+        min_samples: Samples that a visit takes even when they outlast ``visit_s``.
+        warmup_s: The longest a visit may warm up, in seconds.
+        rounds: The most visits a case gets.
+        min_rounds: The fewest visits a case gets before its interval may end it.
+        precision: Half width of the 95% interval over visits, relative, at which a case is finished.
+        timeout_s: Wall time after which a visit is killed.
+    """
+
+    visit_s: float = 1.0
+    min_samples: int = 5
+    warmup_s: float = 3.0
+    rounds: int = 12
+    min_rounds: int = 5
+    precision: float = 0.01
+    timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Warmup:
+    """What happened before the first timed sample.
+
+    Attributes:
+        samples_ns: Time per forward of each warm-up sample.
+        steady: Whether samples, and an accelerator's clock where its driver tells it, stood still before the budget
+            for warming up was spent.
+    """
+
+    samples_ns: tuple[int, ...]
+    steady: bool
+
+    @property
+    def typical_ns(self) -> int:
+        """A rough time of one forward, in ns: the fastest of the later half."""
+        return min(self.samples_ns[len(self.samples_ns) // 2 :])
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What else the machine did during the timed part of a visit. None where the system does not tell.
+
+    Attributes:
+        involuntary_switches: Times the process was taken off a core against its will.
+        steal_s: CPU time taken by the hypervisor, all cores, in seconds.
+        stall_s: Time in which some task waited for a CPU (Linux pressure stall, ``some``), in seconds.
+        throttled_s: Time the control group was throttled, in seconds.
+        frequency_mhz: Mean frequency of the cores after the visit.
+        load: Cores kept busy by other processes, on average.
+        gpu_readings: Looks at the GPU; None without one, 0 when none fell into the timed part.
+        gpu_clock_mhz: Median clock of the multiprocessors.
+        gpu_clock_min_mhz: Lowest clock of the multiprocessors.
+        gpu_memory_clock_mhz: Median clock of the GPU's memory.
+        gpu_temperature_c: Highest temperature of the GPU, in degrees Celsius.
+        gpu_power_w: Mean power from the GPU's energy counter, model and reference together.
+        gpu_utilisation: Mean share of time in which a kernel ran, 0 to 1.
+        gpu_memory_bytes: Most memory of the GPU that NVML counts for this process.
+        gpu_foreign_processes: Most other processes with a compute context on the GPU.
+        gpu_slowdown: Thermal or power reasons for which the GPU slowed itself down; empty when it did not.
+        gpu_note: Why readings are missing or end early.
+    """
+
+    involuntary_switches: int | None = None
+    steal_s: float | None = None
+    stall_s: float | None = None
+    throttled_s: float | None = None
+    frequency_mhz: float | None = None
+    load: float | None = None
+    gpu_readings: int | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_clock_min_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_utilisation: float | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_foreign_processes: int | None = None
+    gpu_slowdown: str | None = None
+    gpu_note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The raw data of one visit.
+
+    Samples come in blocks, with a block of the reference workload before the first, between every two and after
+    the last: ``len(reference_ns) == len(samples_ns) + 1``, or 0 when the visit ran without a reference.
+
+    Attributes:
+        samples_ns: Blocks of samples, each the time of ``calls_per_sample`` forwards and one sync.
+        calls_per_sample: Forwards per sample.
+        reference_ns: Blocks of times of the reference workload, one call each.
+        nominal_ns: Time of one call of the reference on this machine when nothing disturbs it.
+        warmup: Samples before the timed ones.
+        parity: Largest absolute difference from eager's output, divided by eager's largest absolute output.
+        conditions: What the machine did meanwhile.
+        facts: What the backend says really ran.
+        phases_s: Wall time of the visit's parts: device, build, load, parity, warmup, timed, events, energy; and
+            waited, the part of timed in which nothing was begun because the reference was disturbed.
+        device_ns: Times of single forwards by events on the device's own stream, in a pass after the timed one;
+            empty where the backend or the device has no events.
+        parts_ns: Times of the parts of a few training steps after the timed ones, by part; empty for inference.
+        energy_j: Energy of the GPU per forward or step, from its counter, in a pass after the timed one.
+        core_wait_ns: How long threads of the visit were ready to run but had no core, in all, during each block of
+            samples; empty where the system does not tell, or where there are more threads than cores.
+    """
+
+    samples_ns: tuple[tuple[int, ...], ...]
+    calls_per_sample: int
+    reference_ns: tuple[tuple[int, ...], ...]
+    nominal_ns: float | None
+    warmup: Warmup
+    parity: float | None
+    conditions: Conditions
+    facts: dict[str, Fact]
+    phases_s: dict[str, float] = field(default_factory=dict)
+    device_ns: tuple[int, ...] = ()
+    parts_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    energy_j: float | None = None
+    core_wait_ns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peaks of memory in one visit, in bytes above the level before loading, by source.
+
+    Sources are ``process`` (resident set), ``allocated`` and ``reserved`` (torch's allocator on an accelerator) and
+    ``nvml`` (the driver's count); one that does not tell is missing.
+
+    Attributes:
+        load_bytes: Peak while the model was loaded.
+        run_bytes: Peak while it ran; what was loaded is part of it.
+        arena_bytes: Most bytes in use at once in the runtime's own allocator; None where it does not tell.
+        facts: What the backend says really ran.
+    """
+
+    load_bytes: dict[str, int]
+    run_bytes: dict[str, int]
+    arena_bytes: int | None = None
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Training steps, loader and both together, by turns in one visit; each time is the mean of one block, in ns.
+
+    Attributes:
+        step_ns: Time of a training step, its batch kept on the host.
+        loader_ns: Time in which the loader alone makes a batch.
+        joint_ns: Time of a step fed by the loader: what an epoch is made of.
+        images: Images of the epoch that was asked about.
+        workers: Processes that load; with 0 the training process loads too, between its steps.
+        cores: Cores that this process may use.
+        files: Image files that were read over and over.
+        facts: What the backend says really ran.
+    """
+
+    step_ns: tuple[float, ...]
+    loader_ns: tuple[float, ...]
+    joint_ns: tuple[float, ...]
+    images: int
+    workers: int
+    cores: int
+    files: int
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a visit has no measurement.
+
+    Attributes:
+        status: The kind of failure.
+        reason: One sentence for the table: the value, what was expected, the next step.
+        detail: Traceback or the last output of the process, for whoever looks closer.
+    """
+
+    status: FailureStatus
+    reason: str
+    detail: str = ""
+
+
+#: What comes of a visit.
+Outcome = Measurement | Memory | Epoch | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One visit, as one line of the journal.
+
+    Attributes:
+        case: What was measured.
+        complexity: Exact flops, params and acts for one image; None for a model that could not be counted.
+        resolution: Height and width of the input, in pixels.
+        host: Key of the machine, see ``profiler.machine.host``.
+        round: Number of the round, from 0.
+        started: UTC time, ISO 8601.
+        wall_s: Wall time of the whole visit as the parent saw it, in seconds.
+        outcome: The raw data, or why there is none.
+        measures: What the visit was for; it decides the type of ``outcome`` unless that is a Failure.
+    """
+
+    case: Case
+    complexity: Complexity | None
+    resolution: int | None
+    host: str
+    round: int
+    started: str
+    wall_s: float
+    outcome: Outcome
+    schema: int = SCHEMA
+    measures: Pass = "latency"

@@ -1,0 +1,1 @@
+"""From answers to words and pictures: terminal, charts, pages, JUnit, Markdown."""

@@ -1,0 +1,114 @@
+"""Fits as tables of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from profiler.analysis.fit import Fit
+from profiler.analysis.frame import PROXIES
+from profiler.analysis.regression import Interval
+from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
+
+
+def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) -> None:
+    """Print fits, pooled first, in no more than 80 columns.
+
+    Args:
+        fits: Of one table, as ``fit`` returns them.
+        console: Where to print.
+        brief: Leave out families, exponents and slopes within families.
+    """
+    for pooled in (one for one in fits if one.family is None):
+        console.print(escape(pooled.label), style="bold", soft_wrap=True)
+        if pooled.lines:
+            console.print(_lines_table(pooled))
+        told = (sentence, two_term_sentence, full_sentence, rates_sentence, outliers_sentence)
+        for text in (*(tell(pooled) for tell in told), *_footnotes(pooled)):
+            if text:
+                console.print(escape(text), highlight=False)
+        if not brief:
+            _print_more(pooled, [one for one in fits if one.group == pooled.group and one.family], console)
+        console.print()
+
+
+def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:
+    if pooled.lines:
+        console.print(_exponents_table(pooled))
+    if any(one.lines for one in families):
+        console.print(_families_table([one for one in families if one.lines]))
+    for one in families:
+        if one.reason and pooled.lines:
+            console.print(escape(f"{one.family}: {one.reason}."), highlight=False)
+
+
+def plain_table(first: str, *numbers: str, title: str = "") -> Table:
+    """A table without frame: one column of names, then columns of numbers."""
+    table = Table(title=title or None, title_justify="left", title_style="", box=None, pad_edge=False)
+    # Folded where a log is narrow: a cell that is cut off is a lost number.
+    table.add_column(first, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _lines_table(one: Fit) -> Table:
+    unit = f" ({one.unit})" if one.unit else ""
+    table = plain_table("pooled on", f"slope{unit}", "95%", "intercept", "r [95%]", "MAPE")
+    for line in one.lines:
+        low, high = line.r_interval
+        table.add_row(
+            f"per {line.x_unit}",
+            _number(line.slope),
+            escape(_interval(line.slope_interval)),
+            _number(line.intercept),
+            escape(f"{line.r:.3f} [{low:.2f}, {high:.2f}]"),
+            f"{line.mape:.1%}",
+        )
+    return table
+
+
+def _exponents_table(one: Fit) -> Table:
+    unit = f" ({one.unit})" if one.unit else ""
+    table = plain_table("on", "exponent", "95%", f"slope within families{unit}", "95%")
+    for line in one.lines:
+        within = "" if line.within_slope is None else _number(line.within_slope)
+        exponent = "" if line.exponent is None else f"{line.exponent:.3f}"
+        ends = [escape(_interval(pair)) for pair in (line.exponent_interval, line.within_interval)]
+        table.add_row(line.proxy, exponent, ends[0], within, ends[1])
+    return table
+
+
+def _families_table(families: Sequence[Fit]) -> Table:
+    table = plain_table("per family", "n", *(f"r {p}" for p in PROXIES), "two-term MAPE, left out")
+    for one in families:
+        lines = [one.line(proxy) for proxy in PROXIES]
+        left_out = one.two_term.loo_mape if one.two_term else None
+        error = "" if left_out is None else f"{left_out:.1%}"
+        table.add_row(one.family, str(one.n), *("" if line is None else f"{line.r:.3f}" for line in lines), error)
+    return table
+
+
+def _interval(pair: Interval | None) -> str:
+    return f"[{_number(pair[0])}, {_number(pair[1])}]" if pair else ""
+
+
+def _number(value: float) -> str:
+    """Three digits, and all of a whole part: exponents are hard to compare at a glance."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
+def _footnotes(one: Fit) -> list[str]:
+    """What was left out of a fit, by name."""
+    notes = [] if one.reason else [f"No line on {proxy}: {why}." for proxy, why in one.unfit.items()]
+    if one.left_out:
+        cases = "case" if len(one.left_out) == 1 else "cases"
+        names: dict[str, list[str]] = {}
+        for out in one.left_out:
+            names.setdefault(out.why, []).append(out.network)
+        told = "; ".join(f"{', '.join(networks)} ({why})" for why, networks in names.items())
+        notes.append(f"Left out {len(one.left_out)} {cases}: {told}")
+    return notes

@@ -1,0 +1,107 @@
+"""Judgeds as people and programs read them: terminal text, JSON, JUnit XML, a markdown table."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from profiler.errors import UserError
+from profiler.gate.decision import RULE
+from profiler.gate.verdict import Judged, exit_code
+from profiler.machine import host
+from profiler.units import format_duration, format_share
+
+_NEXT = {
+    "regression": "profile both sides in detail: profiler run --model A,B; the limit is --max-slowdown",
+    "inconclusive": "run it again when the machine is quiet, allow more time with --time, or raise --max-slowdown",
+    "error": "mend what the sentence names and run it again",
+    "not comparable": "make a baseline on this machine: profiler baseline update RUN",
+}
+
+
+def text(verdict: Judged) -> str:
+    """Return a few lines for the terminal."""
+    lines = [f"{verdict.status.upper():12}  {verdict.label}", f"{'':12}  {verdict.reason}"]
+    old, new = verdict.latency_ns("baseline"), verdict.latency_ns("candidate")
+    if old is not None and new is not None:
+        took = f", in {format_duration(verdict.seconds)} of measuring" if verdict.seconds else ""
+        lines.append(f"{'':12}  {format_duration(old / 1e9)} -> {format_duration(new / 1e9)}{took}")
+    if verdict.status in _NEXT:
+        lines.append(f"{'':12}  next: {_NEXT[verdict.status]}")
+    return "\n".join(lines)
+
+
+def as_json(verdicts: Sequence[Judged]) -> str:
+    """Return all verdicts with the machine and the exit code."""
+    whole = {
+        "exit_code": exit_code(verdicts),
+        "host": {"key": host.key(), **host.facts()},
+        "decision_rule": RULE,
+        "verdicts": [verdict.as_dict() for verdict in verdicts],
+    }
+    return json.dumps(whole, indent=1, default=str)
+
+
+def markdown(verdicts: Sequence[Judged]) -> str:
+    """Return a table to paste into a pull request."""
+    lines = [
+        "| verdict | pair | change [95% interval] | limit | baseline | candidate |",
+        "|---|---|---|---|---|---|",
+        *(_row(verdict) for verdict in verdicts),
+        "",
+        *(f"- **{verdict.label}**: {verdict.reason}" for verdict in verdicts if verdict.status != "pass"),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(verdict: Judged) -> str:
+    change, limit = verdict.change, verdict.max_slowdown
+    moved = (
+        f"{format_share(change.estimate, signed=True)} [{format_share(change.low, signed=True)}, "
+        f"{format_share(change.high, signed=True)}]"
+        if change
+        else ""
+    )
+    times = [verdict.latency_ns(side) for side in ("baseline", "candidate")]
+    cells = [
+        verdict.status,
+        verdict.label.replace("|", "\\|"),
+        moved,
+        format_share(limit) if limit is not None else "",
+        *(format_duration(ns / 1e9) if ns is not None else "" for ns in times),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def junit(verdicts: Sequence[Judged]) -> str:
+    """Return JUnit XML: a regression is a failure, what was not decided is skipped, what went wrong is an error."""
+    kinds = {"regression": "failure", "inconclusive": "skipped", "error": "error", "not comparable": "skipped"}
+    suite = ET.Element("testsuite", name="latency gate", tests=str(len(verdicts)))
+    for kind in ("failure", "error", "skipped"):
+        number = sum(kinds.get(verdict.status) == kind for verdict in verdicts)
+        suite.set({"failure": "failures", "error": "errors"}.get(kind, kind), str(number))
+    for verdict in verdicts:
+        seconds = verdict.seconds or 0.0
+        case = ET.SubElement(suite, "testcase", name=verdict.label, classname="profiler.gate", time=f"{seconds:.3f}")
+        if verdict.status in kinds:
+            ET.SubElement(case, kinds[verdict.status], message=verdict.reason).text = text(verdict)
+        else:
+            ET.SubElement(case, "system-out").text = text(verdict)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def write(verdicts: Sequence[Judged], junit_file: Path | None, markdown_file: Path | None) -> None:
+    """Write the files that were asked for; raises UserError when one cannot be written."""
+    makers: list[tuple[Path | None, Callable[[Sequence[Judged]], str]]] = [
+        (junit_file, junit),
+        (markdown_file, markdown),
+    ]
+    for file, made in makers:
+        if file is None:
+            continue
+        try:
+            file.write_text(made(verdicts), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{file} could not be written: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""The parent of visits: processes, rounds, calibrations, and what is shown meanwhile."""

@@ -1,0 +1,107 @@
+"""The calibrations of a run: kept ones, or measured when first needed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from profiler.backends.base import Placement
+from profiler.machine import host
+from profiler.measure.calibration import Calibration, identity, store, stored
+from profiler.measure.visit import CalibrationTask, calibrate
+from profiler.records.disturbance import FASTER, Levels
+from profiler.records.nominal import Calls, nominal
+from profiler.records.types import Failure, now
+from profiler.run.child import Limits, LimitsFor
+from profiler.run.processes import Executor
+
+#: Fresh processes that measure the nominal time of a reference, and seconds each.
+CALIBRATION_VISITS = 5
+CALIBRATION_S = 0.5
+
+
+def reference_visits(
+    placement: Placement, executor: Executor, count: int, seconds: float, limits: Limits | None = None
+) -> tuple[int, list[Calls]] | Failure:
+    """Return (units per call, calls of the reference in each of ``count`` fresh processes), or the first failure."""
+    repeats: int | None = None
+    visits: list[Calls] = []
+    for _ in range(count):
+        task = CalibrationTask(placement, repeats, seconds)
+        answer = executor.call(calibrate, task, 120.0, limits or Limits())
+        if isinstance(answer, Failure):
+            return answer
+        repeats, calls = answer
+        visits.append(calls)
+    return repeats or 1, visits
+
+
+class Calibrations:
+    """Nominal times of the reference, measured when first needed and kept in the user's cache.
+
+    On two threads beside a process that keeps a core busy the reference once took 23 to 100 times its time. Where its
+    threads waited for a core in every block of every process there is no calibration, but a failure that says so.
+
+    Args:
+        executor: Where calibrations are measured.
+        folder: Where they are kept.
+        limits: Of the processes that measure them.
+        redo: Measure them even where they are kept.
+        corrected: They are corrected by what visits find, as a run's table does: one is made beside a busy core too,
+            but not kept.
+    """
+
+    def __init__(
+        self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False, corrected: bool = False
+    ) -> None:
+        self._executor, self._folder, self._limits = executor, folder, limits
+        self._redo, self._corrected = redo, corrected
+        self._known: dict[str, Calibration | Failure] = {}
+
+    def get(self, placement: Placement) -> Calibration | Failure:
+        """Return the calibration for the device, precision and threads of ``placement``."""
+        name = identity(host.key(), placement)
+        if name not in self._known:
+            kept = None if self._redo else stored(self._folder, name)
+            self._known[name] = kept or self._measure(placement, name)
+        return self._known[name]
+
+    def _measure(self, placement: Placement, name: str) -> Calibration | Failure:
+        limits = self._limits(placement)
+        answer = reference_visits(placement, self._executor, CALIBRATION_VISITS, CALIBRATION_S, limits)
+        if isinstance(answer, Failure):
+            return answer
+        repeats, visits = answer
+        centre, spread = nominal(visits)
+        made = Calibration(repeats, centre, spread, len(visits), now())
+        if not all(calls.crowded for calls in visits):
+            self._keep(name, made)
+            return made
+        busy = (
+            f"with threads={placement.threads} on {placement.device} the reference always waited for a core while it "
+            "was calibrated: something else keeps cores busy; stop it, or use fewer threads"
+        )
+        if not self._redo:
+            then = "this calibration is not kept" if self._corrected else "measuring without the reference"
+            print(f"{busy}; {then}", file=sys.stderr)
+        return made if self._corrected else Failure("error", busy)
+
+    def correct(self, placement: Placement, levels: Levels) -> None:
+        """Keep a shorter nominal time where visits found the reference faster than its calibration did."""
+        name = identity(host.key(), placement)
+        made = self._known.get(name)
+        if not isinstance(made, Calibration):
+            return
+        level = levels.overall(placement, made.nominal_ns)
+        if level is not None and level < FASTER:
+            self._keep(name, replace(made, nominal_ns=made.nominal_ns * level, created=now()))
+
+    def _keep(self, name: str, made: Calibration) -> None:
+        try:
+            store(self._folder, name, made)
+        except OSError as error:
+            print(
+                f"the calibration could not be kept ({error}); it is measured again next time",
+                file=sys.stderr,
+            )

@@ -1,0 +1,199 @@
+"""Where visits run: each in a fresh process of this machine.
+
+A process is forked from a server that has the runtimes loaded already (tens of milliseconds instead of seconds);
+``spawn`` starts each from nothing, for systems without fork and for doubt about what a fork inherits. While a child
+runs, the parent sleeps in the kernel: it must not take a core from what is being timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections import deque
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+from profiler.records.types import Failure
+from profiler.run.child import Limits, main
+
+Isolation = Literal["forkserver", "spawn"]
+A = TypeVar("A")
+R = TypeVar("R")
+
+#: What the fork server holds ready. CUDA must not be initialised before a fork; importing does not.
+_PRELOAD = ["profiler.run.preload"]
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_SPAWN = multiprocessing.get_context("spawn")
+#: Bytes of a process's last output that are kept for the row of a failure.
+_KEPT = 4000
+
+
+class Executor(Protocol):
+    """Runs one function in a fresh process, somewhere."""
+
+    def call(self, function: Callable[[A], R], argument: A, timeout_s: float, limits: Limits) -> R | Failure:
+        """Return what ``function(argument)`` returns, or why it returned nothing. Never raises for the child."""
+
+    def close(self) -> None:
+        """End whatever still runs."""
+
+
+class LocalExecutor:
+    """Fresh processes on this machine, one at a time."""
+
+    def __init__(self, isolation: Isolation | None = None) -> None:
+        self.isolation: Isolation = isolation or ("spawn" if sys.platform == "win32" else "forkserver")
+        if self.isolation == "forkserver":
+            _FORKSERVER.set_forkserver_preload(_PRELOAD)
+        self._child: BaseProcess | None = None
+
+    def call(self, function: Callable[[A], R], argument: A, timeout_s: float, limits: Limits) -> R | Failure:
+        """Run ``function(argument)`` in a fresh process; see ``Executor``."""
+        context = _FORKSERVER if self.isolation == "forkserver" else _SPAWN
+        results, results_end = context.Pipe(duplex=False)
+        output, output_end = context.Pipe(duplex=False)
+        arguments = (results_end, output_end, function, argument, limits)
+        child = context.Process(target=main, args=arguments, daemon=True)
+        kills = _oom_kills()
+        self._child = child
+        with _main_hidden():
+            child.start()
+        results_end.close()
+        output_end.close()
+        tail = _Tail(output)
+        try:
+            received: R | Failure = _receive(child, results, timeout_s)
+        finally:
+            self._child = None
+            _end(child)
+            results.close()
+            printed = tail.close()
+        if isinstance(received, Failure):
+            return _explain(received, printed, oom=_oom_kills() > kills)
+        return received
+
+    def close(self) -> None:
+        """Kill the child that runs now, if any."""
+        if self._child is not None:
+            _end(self._child)
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep the child from importing the parent's main module again.
+
+    It needs none of it, a test runner or a notebook takes long to import, and a script without a guard would start
+    over. What runs in the child must therefore come from an importable module.
+    """
+    main_module = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main_module
+
+
+def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> R | Failure:
+    deadline = time.monotonic() + timeout_s
+    multiprocessing.connection.wait([results, child.sentinel], timeout_s)
+    try:
+        if results.poll():
+            received: R = results.recv()
+            return received
+    except EOFError:
+        pass
+    child.join(max(0.0, min(5.0, deadline - time.monotonic())))
+    if child.exitcode is None:
+        return Failure(
+            "timeout",
+            f"no result within {timeout_s:g} s and was stopped; raise budget.timeout_s to wait longer",
+        )
+    return Failure("crashed", _exit_reason(child.exitcode))
+
+
+def _exit_reason(code: int) -> str:
+    if code >= 0:
+        return f"the process ended with exit code {code} before it had a result"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"the process was killed by signal {-code} ({name})"
+
+
+def _explain(failed: Failure, printed: str, *, oom: bool) -> Failure:
+    """Add what the process last printed; a kill for memory by the kernel is an ``oom``."""
+    detail = "\n".join(part for part in (failed.detail, printed) if part)
+    if oom and failed.status == "crashed":
+        return Failure("oom", f"{failed.reason}: the kernel ran out of memory; try a smaller batch", detail)
+    return Failure(failed.status, failed.reason, detail)
+
+
+def _end(child: BaseProcess) -> None:
+    """Kill a child with everything it started, and reap it."""
+    if child.pid is not None and child.exitcode is None:
+        child.join(0.5)
+    if child.pid is not None and child.exitcode is None:
+        _kill_group(child.pid)
+        child.kill()
+        child.join()
+
+
+def _kill_group(pid: int) -> None:
+    if not hasattr(os, "killpg"):
+        return
+    try:
+        if os.getpgid(pid) != os.getpgid(0):
+            os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _oom_kills() -> int:
+    """Return how often the kernel has killed for memory, as far as this system counts it."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        try:
+            lines = Path(path).read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+class _Tail:
+    """Drain a pipe in a thread that sleeps until something is written, and keep the end of it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._kept: deque[bytes] = deque(maxlen=64)
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._pipe.fileno(), 65536)
+            except OSError:
+                return
+            if not chunk:
+                return
+            self._kept.append(chunk[-_KEPT:])
+
+    def close(self) -> str:
+        # A grandchild may hold the other end open: what it prints no longer matters.
+        self._thread.join(1.0)
+        text = b"".join(self._kept)[-_KEPT:].decode(errors="replace").strip()
+        if not self._thread.is_alive():
+            self._pipe.close()
+        return text

@@ -1,0 +1,96 @@
+"""``profiler run``: rounds over the cases of a plan, a fresh process per visit, every visit kept.
+
+Each round visits every unfinished case once, in random order, so that a drift of the machine spreads over all cases
+instead of falling on the last ones. A case is finished when the interval over its visits is narrow enough.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from profiler import __version__
+from profiler.machine import host
+from profiler.measure.calibration import VERSION
+from profiler.records.journal import Journal
+from profiler.records.types import Case, Pass, Record, now
+from profiler.run.display import Display
+from profiler.run.lab import Lab, one_visit
+from profiler.run.schedule import Progress
+
+if TYPE_CHECKING:
+    from profiler.plan.plan import Plan
+
+
+class Interrupt:
+    """Ctrl-C once finishes the visit that runs and saves; twice stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print(
+            "\nfinishing the visit that runs, then saving; Ctrl-C again stops now",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    @contextmanager
+    def watch(self) -> Iterator[Interrupt]:
+        """Take over SIGINT for the duration of the context."""
+        before = signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
+    """Return what the journal says of one session: machine, versions, command, plan, order."""
+    from profiler.plan.read import digest, to_toml
+
+    return {
+        "host": {"key": host.key(), **host.facts()},
+        "versions": {"latency-profiler": __version__, **host.versions()},
+        "argv": sys.argv[1:],
+        "reference": VERSION,
+        "seed": seed,
+        "plan": to_toml(plan),
+        "digest": digest(plan),
+        "started": now(),
+        "cases": list(cases),
+        "budget": plan.budget,
+    }
+
+
+def measure_all(
+    journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display, passes: Sequence[Pass] = ()
+) -> bool:
+    """Visit until every case is finished, then make the visits of ``passes``; return False when the user stopped it."""
+
+    def note(record: Record) -> None:
+        journal.append(record)
+        progress.add(record)
+        lab.levels.add(record.case.placement, record.outcome)
+        shown.after(record, progress)
+
+    with Interrupt().watch() as interrupt:
+        for number in range(progress.budget.rounds):
+            for case in progress.round_order(number, seed):
+                if interrupt.asked:
+                    return False
+                shown.before(case, number, progress)
+                note(one_visit(case, number, lab))
+        for case, measures in progress.missing(passes):
+            if interrupt.asked:
+                return False
+            shown.before(case, 0, progress)
+            note(one_visit(case, 0, lab, measures))
+    return True

@@ -1,0 +1,284 @@
+"""What a test hands to the fixture ``latency_gate``.
+
+    from profiler.testing import onnx, torch_model, zoo
+
+    def test_latency(latency_gate):
+        latency_gate(onnx("new.onnx"), baseline=onnx("old.onnx"), max_slowdown=0.05)
+
+    def test_model(latency_gate):
+        latency_gate(torch_model(Net(), x), baseline="git:origin/main", max_slowdown=0.05)
+
+    def test_budget(latency_gate):
+        latency_gate(torch_model(Net(), x), max_latency="12ms")
+
+A string in the grammar of ``profiler.gate.subject`` is a model too: ``"package.module:factory @torchscript"``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from profiler import models
+from profiler.backends.base import Placement, Precision
+from profiler.errors import UserError
+from profiler.gate import subject as subjects
+from profiler.gate.subject import EXAMPLES, Spec, Subject
+from profiler.records.types import Case
+from profiler.units import parse_duration, parse_share
+
+if TYPE_CHECKING:
+    from profiler.backends.base import Array
+
+
+def subject(model: Model) -> Subject:
+    return model.subject if isinstance(model, Live) else model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Live:
+    """A torch module that exists only in the process of the test that built it.
+
+    Attributes:
+        module: The module; it is put into evaluation mode and converted to the placement's precision.
+        example: Its only input, a floating-point tensor of shape (batch, ...).
+        backend: Name with optional settings.
+        placement: Where it runs.
+        revision: Git revision under whose code the test builds it; None for the code as it is now.
+    """
+
+    module: Any
+    example: Any
+    backend: str
+    placement: Placement
+    revision: str | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """The same as a subject, for reports; no other process can load it by that name."""
+        name, batch = type(self.module).__name__, int(self.example.shape[0])
+        return Subject(Case(name, "", 1.0, self.backend, self.placement, batch), self.revision)
+
+    def array(self) -> Array:
+        """Return the example as fp32 on the host, shape (batch, ...)."""
+        import torch
+
+        array: Array = self.example.detach().to("cpu", torch.float32).numpy()
+        return array
+
+    def check(self) -> None:
+        """Raise UserError where this is not one module with one floating-point tensor."""
+        import torch
+
+        if not isinstance(self.module, torch.nn.Module):
+            raise UserError(f"torch_model got {self.module!r:.80}; expected a torch module, as torch_model(Net(), x)")
+        x = self.example
+        if not (isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim):
+            raise UserError(
+                f"torch_model got the example input {x!r:.80}; expected one floating-point tensor of shape "
+                "(batch, ...): wrap a model that takes anything else in a module that makes it from one"
+            )
+
+
+Model: TypeAlias = Subject | Live
+#: What a test may give as a side: a model, or a string that names one.
+Side: TypeAlias = str | Subject | Live
+
+
+def onnx(
+    path: str | Path, backend: str = "onnxruntime", threads: int = 1, batch: int = 1, device: str = "cpu"
+) -> Subject:
+    """Name an ONNX file.
+
+    Args:
+        path: From the folder in which pytest was started.
+        backend: A backend that reads ONNX.
+        threads: Intra-op threads on the host.
+        batch: Images per forward, where the file leaves it open.
+        device: ``cpu``, ``cuda:0``, ...
+    """
+    return Subject(Case(os.fspath(path), "", 1.0, backend, Placement(device, threads=threads), batch))
+
+
+def zoo(
+    name: str,
+    scale: str = "",
+    factor: float = 1.0,
+    backend: str = "eager",
+    threads: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+) -> Subject:
+    """Name a network that ``profiler models`` lists, scaled by ``factor`` with the rule ``scale`` where one is given.
+
+    The other arguments are those of ``onnx``.
+    """
+    return Subject(Case(name, scale, float(factor), backend, Placement(device, threads=threads), batch))
+
+
+def torch_model(
+    module: Any,  # a torch module; annotating it would import torch
+    example_input: Any,
+    backend: str = "eager",
+    threads: int = 1,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> Live:
+    """Hand over a module as it is; the test is run again in fresh processes, and each builds its own.
+
+    Args:
+        module: A torch module; what is timed is its evaluation mode.
+        example_input: Its only input, a floating-point tensor of shape (batch, ...).
+        backend: ``eager``, ``torchscript``, ``onnxruntime``, or another that runs torch modules.
+        threads: Intra-op threads on the host.
+        device: ``cpu``, ``cuda:0``, ...
+        precision: What weights and input are converted to.
+    """
+    return Live(module, example_input, backend, Placement(device, precision, threads))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A call of ``latency_gate``, understood and checked.
+
+    Attributes:
+        candidate: The model as it is to become.
+        baseline: What it is compared with; None for an absolute budget.
+        max_slowdown: The slow-down that must be caught, as a share; None leaves latency ungated.
+        max_memory_growth: The growth of peak memory that fails, as a share; None leaves memory ungated.
+        max_latency_s: The absolute budget of one forward, in seconds; None for a comparison.
+    """
+
+    candidate: Model
+    baseline: Model | None
+    max_slowdown: float | None
+    max_memory_growth: float | None
+    max_latency_s: float | None
+
+    @classmethod
+    def read(
+        cls,
+        candidate: Side,
+        *,
+        baseline: Side | None = None,
+        max_slowdown: float | str | None = 0.05,
+        max_memory_growth: float | str | None = None,
+        max_latency: str | None = None,
+    ) -> Asked:
+        """Understand the arguments of the fixture; raises UserError with one sentence where they make no gate."""
+        if (baseline is None) == (max_latency is None):
+            raise UserError("latency_gate takes either baseline= (a model, or git:REF) or max_latency= (as '12ms')")
+        asked = cls(
+            candidate=_model(candidate, baseline),
+            baseline=None if baseline is None else _model(baseline, candidate),
+            max_slowdown=_share("max_slowdown", max_slowdown),
+            max_memory_growth=_share("max_memory_growth", max_memory_growth),
+            max_latency_s=None if max_latency is None else _duration(max_latency),
+        )
+        asked._check()
+        return asked
+
+    @property
+    def sides(self) -> tuple[Model, ...]:
+        """The sides there are, the candidate first."""
+        return (self.candidate,) if self.baseline is None else (self.candidate, self.baseline)
+
+    @property
+    def live(self) -> bool:
+        """Whether a side exists only in the process of its test."""
+        return any(isinstance(model, Live) for model in self.sides)
+
+    def _check(self) -> None:
+        for model in self.sides:
+            _check_model(model)
+        if len({placement_of(model) for model in self.sides}) > 1:
+            raise UserError(
+                "baseline and candidate have different devices, threads or precisions; a gate compares models"
+            )
+        if self.max_slowdown is None and self.max_memory_growth is None and self.max_latency_s is None:
+            raise UserError("latency_gate has nothing to gate; give max_slowdown= or max_memory_growth=, as 0.05")
+        if self.max_memory_growth is not None and (self.live or self.baseline is None):
+            raise UserError(
+                "max_memory_growth needs a baseline and models that fresh processes can load by name: "
+                "onnx(...), zoo(...) or 'package.module:factory'"
+            )
+        self._check_revisions()
+
+    def _check_revisions(self) -> None:
+        """A live module can be had under another revision only by running its own test there."""
+        revisions = [model.revision for model in self.sides]
+        if not any(revisions):
+            return
+        if self.baseline is None:
+            raise UserError("max_latency is for the code as it is; leave out the revision of the candidate")
+        pure = all(isinstance(model, Live) for model in self.sides)
+        if self.live and not (pure and self.candidate.revision is None):
+            raise UserError(
+                "a torch_model is compared with baseline='git:REF' (the same test under that revision) or with a model "
+                "of the code as it is; with another model under a revision, name both: 'package.module:factory'"
+            )
+
+
+def _model(side: Side, other: Side | None) -> Model:
+    """Return a side as a model; one that names only a revision takes the model of the other."""
+    if isinstance(side, Subject | Live):
+        return side
+    if not isinstance(side, str):
+        raise UserError(
+            f"{side!r:.80} is no model; expected onnx(...), zoo(...), torch_model(...) or a string: {EXAMPLES}"
+        )
+    spec = subjects.parse(side)
+    if spec.model is None:
+        if other is None or (isinstance(other, str) and subjects.parse(other).model is None):
+            raise UserError(f"{side!r} takes the model of the other side, which names none; {EXAMPLES}")
+        return _under(_model(other, None), spec)
+    placement, batch = (
+        (Placement(), 1) if other is None or isinstance(other, str) else (placement_of(other), _batch(other))
+    )
+    return subjects.subjects(side, side, placement, None, batch)[1]
+
+
+def _under(model: Model, spec: Spec) -> Model:
+    if isinstance(model, Live):
+        return replace(model, backend=spec.backend or model.backend, revision=spec.revision)
+    case = replace(model.case, backend=spec.backend or model.case.backend)
+    return Subject(case, spec.revision)
+
+
+def placement_of(model: Model) -> Placement:
+    """Return where a model runs."""
+    return model.placement if isinstance(model, Live) else model.case.placement
+
+
+def _batch(model: Model) -> int:
+    if isinstance(model, Subject):
+        return model.case.batch
+    model.check()
+    return int(model.example.shape[0])
+
+
+def _check_model(model: Model) -> None:
+    if isinstance(model, Live):
+        model.check()
+        return
+    name = model.case.model
+    if model.case.factor != 1.0 and not model.case.scaling:
+        raise UserError(f"zoo({name!r}, factor={model.case.factor:g}) has no scaling rule; give scale=, as 'dWr'")
+    if ":" not in name and not name.endswith(".onnx"):
+        models.resolve(name, model.case.scaling, model.case.factor)
+
+
+def _share(name: str, value: float | str | None) -> float | None:
+    share = parse_share(value) if isinstance(value, str) else value
+    if share is not None and not share > 0:
+        raise UserError(f"{name}={value!r}: expected a share above 0, as 0.05 or '5%'")
+    return share
+
+
+def _duration(value: str) -> float:
+    seconds = parse_duration(value) if isinstance(value, str) else 0.0
+    if not seconds > 0:
+        raise UserError(f"max_latency={value!r}: expected a duration above 0 with its unit, as '12ms'")
+    return seconds

@@ -1,0 +1,183 @@
+"""The process in which a test is made again, from the side of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.backends.base import Model as Loadable
+from profiler.backends.base import Placement, Session
+from profiler.errors import UserError
+from profiler.gate import blocks
+from profiler.gate import side as remote
+from profiler.gate.decision import Rule
+from profiler.gate.side import Line
+from profiler.machine.cache import cache_folder
+from profiler.machine.conditions import core_wait
+from profiler.measure import reference
+from profiler.measure import timing as measure
+from profiler.measure.calibration import Calibration
+from profiler.records.types import Budget, Conditions, Failure, Measurement
+from profiler.run.child import failure
+from profiler.testing.arguments import Asked, Live, Model, placement_of
+from profiler.testing.rerun import read
+
+
+@contextlib.contextmanager
+def opened(model: Model) -> Iterator[Session]:
+    """Load a model, live or by name, and run it once."""
+    if not isinstance(model, Live):
+        with blocks.loaded(model.case, cache_folder()) as session:
+            yield session
+        return
+    with blocks.opened(
+        model.backend, model.placement, lambda: (Loadable(None, lambda: model.module), model.array())
+    ) as live:
+        yield live
+
+
+def foreign(top: Path) -> str | None:
+    """Return the file of a module that was imported from below ``top``, where another version was to be used."""
+    for name, module in list(sys.modules.items()):
+        file = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
+        if not file or name.partition(".")[0] in ("profiler", "backends"):
+            continue
+        path = Path(file)
+        if path.is_relative_to(top) and not path.is_relative_to(sys.prefix) and "site-packages" not in path.parts:
+            return str(path)
+    return None
+
+
+class Server:
+    """The end of the process in which a test runs again; a plugin of its pytest, and its ``latency_gate``."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self._line = Line(read, write)
+        self._reached = False
+        self._problem = "the test ended without a call of latency_gate"
+
+    def takes_over(self, benchmark: Any) -> None:
+        """Keep pytest-benchmark from warning that its fixture was not used."""
+        benchmark._mode = "latency_gate(...)"  # noqa: SLF001 - it has no other way to say so
+
+    def __call__(self, candidate: Any, **asked: Any) -> None:
+        """Answer one request about the models of a gate, then leave the test."""
+        self._reached = True
+        request = next(self._line.requests(), None)
+        if request is not None:
+            self._answer(request, candidate, asked)
+        pytest.skip("served")
+
+    def _answer(self, request: Mapping[str, Any], candidate: Any, asked: Mapping[str, Any]) -> None:
+        answers = {"duel": self._duel, "load": self._load, "visit": self._visit}
+        try:
+            answers[request["do"]](request, Asked.read(candidate, **asked))
+        except BrokenPipeError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the verdict must say it
+            with contextlib.suppress(OSError):
+                self._line.answer(failure=asdict(failure(error)))
+
+    def _duel(self, request: Mapping[str, Any], asked: Asked) -> None:
+        old = _present(asked.baseline)
+        new = _again(old) if request["itself"] else asked.candidate
+        rule = read(Rule, request["rule"])
+        with ExitStack() as stack:
+            models = {"baseline": old, "candidate": new}
+            sessions = {side: stack.enter_context(opened(model)) for side, model in models.items()}
+            trial = blocks.between(sessions, rule, request["seed"], request["seconds"])
+        self._line.answer(trial=asdict(trial))
+
+    def _load(self, request: Mapping[str, Any], asked: Asked) -> None:
+        with opened(_present(getattr(asked, request["side"]))) as session:
+            strange = foreign(Path(request["left"])) if request["left"] else None
+            if strange is not None:
+                raise UserError(
+                    f"{strange} was imported, which is the current code: its editable install goes round the path; "
+                    "install it in the classic way, or move it to the top of the repository or to src"
+                )
+            self._line.answer(loaded=True)
+            remote.serve(self._line, session, session.facts)
+
+    def _visit(self, request: Mapping[str, Any], asked: Asked) -> None:
+        budget, given = Budget(**request["budget"]), request["calibration"]
+        with opened(asked.candidate) as session:
+            calibration = Calibration(**given) if given else None
+            measured = _measured(session, placement_of(asked.candidate), budget, calibration)
+        self._line.answer(measurement=asdict(measured))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep why the test could not be imported."""
+        if report.failed:
+            self._problem = _said(report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep why the test did not come as far as the gate."""
+        if not report.passed and not self._reached:
+            self._problem = _said(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Answer for a test that did not."""
+        if self._reached or next(self._line.requests(), None) is None:
+            return
+        with contextlib.suppress(OSError):
+            self._line.answer(failure=asdict(Failure("error", self._problem)))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """Skip the interpreter's shutdown: unloading the runtimes takes long."""
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _said(report: pytest.CollectReport | pytest.TestReport) -> str:
+    """Return the last line of a report that says something: the exception, or why the test was skipped."""
+    if isinstance(report.longrepr, tuple):
+        why = report.longrepr[2].removeprefix("Skipped: ")
+        return f"the test is skipped in its own process ({why}); give the options that it needs with --latency-args"
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = crash.message if crash is not None else report.longreprtext
+    lines = [line.removeprefix("E ").strip() for line in said.splitlines() if line.strip()]
+    return (lines[0] if crash is not None else lines[-1]) if lines else "the test failed"
+
+
+def _present(model: Model | None) -> Model:
+    if model is None:
+        raise UserError("the gate of this test has no baseline in its own process; build it from the same arguments")
+    return model
+
+
+def _again(model: Model) -> Model:
+    """Return the same model with weights of its own: sharing memory would make it too alike."""
+    return replace(model, module=copy.deepcopy(model.module)) if isinstance(model, Live) else model
+
+
+def _measured(session: Session, placement: Placement, budget: Budget, calibration: Calibration | None) -> Measurement:
+    workload = reference.Reference(placement, calibration.repeats) if calibration else None
+    warmup = measure.warm_up(session, budget)
+    threads = placement.threads
+    timing = measure.measure(
+        session, workload, budget, warmup.typical_ns, threads=threads, core_wait=core_wait(threads)
+    )
+    return Measurement(
+        samples_ns=timing.samples_ns,
+        calls_per_sample=timing.calls_per_sample,
+        reference_ns=timing.reference_ns,
+        nominal_ns=calibration.nominal_ns if calibration else None,
+        warmup=warmup,
+        parity=None,
+        conditions=Conditions(),
+        facts=dict(session.facts()),
+        core_wait_ns=timing.core_wait_ns,
+    )

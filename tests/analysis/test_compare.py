@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from profiler.analysis import compare
+from profiler.analysis.compare import Cost
+from profiler.cli.app import app
+from profiler.cli.compare import run
+from profiler.errors import UserError
+
+
+def table(n: int = 8, factor: float = 1.0, seed: int = 0, **columns: object) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    acts = np.linspace(2e6, 5e7, n)
+    frame = pd.DataFrame(
+        {
+            "model": [f"net{i}" for i in range(n)],
+            "acts": acts,
+            "flops": acts * 100,
+            "params": acts,
+            "backend": "eager",
+            "device": "cpu",
+            "threads": 1,
+            "status": "ok",
+            "host": "aaaa",
+            "cpu": "One CPU",
+        }
+    )
+    frame["latency_ms"] = factor * (1 + acts / 1e6) * np.exp(0.01 * rng.normal(size=n))
+    frame["latency_ci_low_ms"], frame["latency_ci_high_ms"] = frame["latency_ms"] / 1.02, frame["latency_ms"] * 1.03
+    return frame.assign(**columns)
+
+
+def pairs(*frames: pd.DataFrame) -> list[compare.Pair]:
+    return compare.pairs(compare.sides(pd.concat(frames)))
+
+
+def test_backends_of_one_run_are_compared_over_the_networks_both_have() -> None:
+    (pair,) = pairs(table(), table(n=6, factor=0.5, seed=1, backend="onnxruntime"))
+    assert pair.labels == ("eager", "onnxruntime")
+    assert [ratio.network for ratio in pair.ratios] == [f"net{i}" for i in range(6)]
+
+
+def test_ratios_their_mean_and_ranks() -> None:
+    (pair,) = pairs(table(), table(factor=0.5, seed=1, backend="onnxruntime"))
+    assert len(pair.ratios) == 8
+    logs = np.log([ratio.value for ratio in pair.ratios])
+    assert pair.mean == pytest.approx(math.exp(logs.mean()))
+    assert pair.interval is not None
+    low, high = stats.t.interval(0.95, 7, logs.mean(), logs.std(ddof=1) / math.sqrt(8))
+    assert pair.interval == pytest.approx((math.exp(low), math.exp(high)))
+    assert pair.spearman == pytest.approx(1)
+
+
+def test_the_interval_of_a_ratio_joins_both_in_squares() -> None:
+    found = compare.ratio_interval(Cost(2.0, (1.9, 2.2)), Cost(1.0, (0.96, 1.05)))
+    assert found is not None
+    low = math.log(2) - math.hypot(math.log(2 / 1.9), math.log(1.05))
+    high = math.log(2) + math.hypot(math.log(1.1), math.log(1 / 0.96))
+    assert found == pytest.approx((math.exp(low), math.exp(high)))
+
+
+def test_a_side_known_exactly_leaves_the_interval_of_the_other() -> None:
+    assert compare.ratio_interval(Cost(2.0, (1.9, 2.2)), Cost(1.0, (1.0, 1.0))) == pytest.approx((1.9, 2.2))
+
+
+def test_intervals_of_ratios_hold_the_ratio() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        costs = []
+        for centre, noise in ((3.0, 0.02), (2.0, 0.01)):
+            logs = math.log(centre) + noise * rng.normal(size=10)
+            half = stats.t.ppf(0.975, 9) * logs.std(ddof=1) / math.sqrt(10)
+            costs.append(Cost(math.exp(logs.mean()), (math.exp(logs.mean() - half), math.exp(logs.mean() + half))))
+        found = compare.ratio_interval(*costs)
+        assert found is not None
+        hits += found[0] <= 1.5 <= found[1]
+    assert 930 <= hits <= 975
+
+
+def test_a_missing_interval_leaves_the_ratio_without_one() -> None:
+    (pair,) = pairs(table(), table(backend="onnxruntime", latency_ci_low_ms=np.nan))
+    assert all(ratio.interval is None for ratio in pair.ratios)
+    assert pair.interval is not None
+
+
+def test_only_sides_that_differ_in_one_thing_are_paired() -> None:
+    frames = [table(backend=b, threads=t) for b in ("eager", "onnxruntime") for t in (1, 2)]
+    assert {pair.labels for pair in pairs(*frames)} == {
+        ("eager", "onnxruntime"),
+        ("1 thread", "2 threads"),
+    }
+    assert len(pairs(*frames)) == 4
+
+
+def test_machines_and_what_only_they_have_count_as_one_thing() -> None:
+    cpu = [table(backend=b, run="cpu-box") for b in ("eager", "onnxruntime")]
+    gpu = [table(backend=b, run="gpu-box", host="bbbb", cpu="Two", device="cuda:0") for b in ("eager", "onnxruntime")]
+    found = pairs(*cpu, *gpu)
+    across = [pair for pair in found if "run" in pair.differs]
+    assert len(found) == 4
+    assert [pair.differs["device"] for pair in across] == [("cpu", "cuda:0")] * 2
+    assert all(pair.differs["host"] == ("aaaa", "bbbb") for pair in across)
+
+
+def test_failed_and_empty_rows_are_not_compared() -> None:
+    other = table(backend="onnxruntime")
+    other.loc[0, "status"] = "oom"
+    other.loc[1, "latency_ms"] = np.nan
+    (pair,) = pairs(table(), other)
+    assert [ratio.network for ratio in pair.ratios] == [f"net{i}" for i in range(2, 8)]
+
+
+def test_constant_sides_have_no_ranks() -> None:
+    (pair,) = pairs(table(latency_ms=5.0), table(backend="onnxruntime"))
+    assert pair.spearman is None
+
+
+def test_reversed_networks_rank_in_reverse() -> None:
+    other = table(backend="onnxruntime")
+    other["latency_ms"] = 100 / other["latency_ms"]
+    (pair,) = pairs(table(), other)
+    assert pair.spearman == pytest.approx(-1)
+
+
+# --- The command ---
+
+
+def write(folder: Path, **frames: pd.DataFrame) -> list[Path]:
+    files = [folder / f"{name}.csv" for name in frames]
+    for file, frame in zip(files, frames.values(), strict=True):
+        frame.to_csv(file, index=False)
+    return files
+
+
+def test_unlike_machines_are_named_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = write(tmp_path, old=table(), new=table(factor=0.5, host="bbbb", cpu="Other CPU"))
+    run(files, None, json=False)
+    said = capsys.readouterr().out
+    assert "old and new were not measured on like machines: host aaaa / bbbb, cpu One CPU / Other CPU." in said
+    assert "new / old" in said
+    assert "net7" in said
+
+
+def test_like_machines_need_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(write(tmp_path, old=table(), new=table()), None, json=False)
+    assert "not measured on like machines" not in capsys.readouterr().out
+
+
+def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = write(tmp_path, old=table(n=2), new=table(n=2, factor=2.0))
+    run(files, None, json=True)
+    (pair,) = json.loads(capsys.readouterr().out)["pairs"]
+    assert pair["interval"] is None
+    assert pair["mean"] == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        ({"a": table()}, "one side to compare"),
+        ({"a": table(status="oom"), "b": table(status="oom")}, "no measured case to compare"),
+        ({"a": table(), "b": table().assign(model="other")}, "no two sides share a network"),
+        ({"a": table(), "b": table().drop(columns="latency_ms")}, "has no column 'latency_ms'"),
+        ({"a": table(), "b": table(latency_ms=np.nan)}, "one side to compare"),
+        ({"a": table(latency_ms=np.nan), "b": table(latency_ms=np.nan)}, "no measured case"),
+        ({"a": table().head(0), "b": table().head(0)}, "no rows"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_one_sentence(
+    tmp_path: Path, frames: dict[str, pd.DataFrame], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        run(write(tmp_path, **frames), None, json=False)
+
+
+def test_the_command_line_reaches_it(tmp_path: Path) -> None:
+    files = write(tmp_path, old=table(), new=table(factor=2.0))
+    done = CliRunner().invoke(app, ["compare", *map(str, files), "--y", "latency_ms"])
+    assert done.exit_code == 0, done.output
+    assert "new / old" in done.output

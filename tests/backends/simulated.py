@@ -1,0 +1,248 @@
+"""Runs in a process of its own, with the simulated accelerator loaded: real code on known device times.
+
+Usage: ``python tests/simulated.py LIBRARY``; prints one JSON object, name of the scenario -> what came out.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from profiler import backends
+from profiler.backends import accelerator, devices
+from profiler.backends.base import Fact, Model, Placement, Session
+from profiler.backends.onnxruntime import OrtSession
+from profiler.machine import device_checks
+from profiler.machine.gpu import Reading
+from profiler.machine.torch_bench import TorchBench
+from profiler.measure import reference
+from profiler.measure import timing as measure
+from profiler.records.types import Budget
+from tests.backends.simulator import Simulator
+
+MS = 1_000_000
+#: Device times that the scenarios give to operations; a forward of the network is two convolutions and a linear layer.
+CONVOLUTION, LINEAR = 5 * MS, 2 * MS
+FORWARD = 2 * CONVOLUTION + LINEAR
+PLACE = Placement("sim:0")
+EXAMPLE = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+BUDGET = Budget(visit_s=0.1, warmup_s=0.1)
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 5),
+    )
+
+
+MODEL = Model(key=None, module=network)
+
+
+class Unsynchronised:
+    """A session whose author forgot that the device is asynchronous."""
+
+    def __init__(self, session: Session) -> None:
+        self.run = session.run
+
+    def sync(self) -> None:
+        pass
+
+
+def measured(session: measure.Workload, clock: Callable[[], int], workload: measure.Workload | None = None) -> float:
+    """Median time of one forward as the profiler measures it, in nanoseconds."""
+    warmup = measure.warm_up(session, BUDGET, clock)
+    timing = measure.measure(session, workload, BUDGET, warmup.samples_ns[-1], clock)
+    return statistics.median(ns / timing.calls_per_sample for block in timing.samples_ns for ns in block)
+
+
+def cold(sim: Simulator) -> dict[str, object]:
+    """Flushing takes as long as ten forwards, and must not be counted."""
+    sim.cost("aten::zero_", 10 * FORWARD)
+    with backends.get("eager:cold=1").load(MODEL, EXAMPLE, PLACE) as session:
+        before = sim.busy()
+        return {"device_ns": session.device_ns(3), "busy_ns": sim.busy() - before, "cold": session.facts()["cold"]}
+
+
+def latency(backend: str, sim: Simulator) -> dict[str, object]:
+    with backends.get("eager").load(MODEL, EXAMPLE, Placement("cpu")) as session:
+        session.run()
+        expected = session.output()
+    with backends.get(backend).load(MODEL, EXAMPLE, PLACE) as session:
+        session.run()
+        difference = float(np.abs(session.output() - expected).max())
+        return {
+            "host_ns": measured(session, sim.clock),
+            "beside_another_ns": measured(session, sim.clock, Companion(sim)),
+            "device_ns": session.device_ns(5),
+            "unsynchronised_ns": measured(Unsynchronised(session), sim.clock),
+            "difference": difference,
+            "simulated": session.facts()["simulated"],
+            "device_name": session.facts()["device_name"],
+        }
+
+
+class OnSimulator:
+    """ONNX Runtime's session, whose forwards also work on the simulated device, in a stream of its own choice."""
+
+    def __init__(self, session: object, works_in: torch.Stream) -> None:
+        self._session, self._stream = session, works_in
+        self._a = torch.ones(2, 2, device=works_in.device)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, *_: object) -> None:
+        torchs = torch.accelerator.current_stream(self._stream.device)
+        torch.accelerator.set_stream(self._stream)
+        torch.mm(self._a, self._a)
+        torch.accelerator.set_stream(torchs)
+
+
+def shared_stream(sim: Simulator) -> dict[str, object]:
+    """ONNX Runtime in the stream that torch shares with it, in another one, and where it does not say in which."""
+    device = torch.device(PLACE.device)
+    torchs = torch.accelerator.current_stream(device)
+    sim.cost("aten::mm", FORWARD)
+    told = {"provider_has_user_compute_stream": "1"}
+    with backends.get("onnxruntime").load(MODEL, EXAMPLE, Placement("cpu")) as real:
+        with accelerator.own_stream(device) as stream:
+
+            def session(works_in: torch.Stream, facts: dict[str, Fact]) -> OrtSession:
+                return OrtSession(OnSimulator(real._session, works_in), EXAMPLE, Placement("cpu"), facts, stream)
+
+            workload = reference.Reference(PLACE)
+            inside = {
+                "is_torchs": torch.accelerator.current_stream(device) == stream,
+                "is_the_default": torchs == stream,
+                "device_ns": session(stream, told).device_ns(3),
+                "elsewhere_ns": session(torch.Stream(device), told).device_ns(3),
+                "unconfirmed_ns": session(stream, {}).device_ns(3),
+                "reference_ns": accelerator.device_ns(workload.run, device, 1, stream=stream),
+            }
+        # Another session may have made its own stream torch's since.
+        outside = {"later_ns": session(stream, told).device_ns(3)}
+    return inside | outside | {"is_given_back": torch.accelerator.current_stream(device) == torchs}
+
+
+class Bench(TorchBench):
+    """The real bench on small tensors: the simulator says what they cost."""
+
+    def __init__(self, sim: Simulator) -> None:
+        super().__init__(str(PLACE.device), edge=2)
+        self.sim = sim
+
+    def product(self, edge: int) -> Callable[[], object]:
+        submit = super().product(2)
+
+        def priced() -> None:
+            self.sim.cost("aten::mm", edge**3 // 1000)
+            submit()
+            self.sim.cost("aten::mm", MS)
+
+        return priced
+
+
+class Companion(Bench):
+    """Something else that is timed between the samples, as the reference workload is."""
+
+    def run(self) -> None:
+        self.work(1)
+
+
+class ForgetsToWait(Bench):
+    def sync(self) -> None:
+        pass
+
+
+class WrongStream(Bench):
+    def event_ns(self, units: int) -> int | None:
+        start, end = accelerator.event(self.device), accelerator.event(self.device)
+        other = torch.Stream(self.device)
+        start.record(other)
+        self.work(units)
+        end.record(other)
+        self.sync()
+        return round(start.elapsed_time(end) * 1e6)
+
+
+class ReadsEarly(Bench):
+    def event_ns(self, units: int) -> int | None:
+        start, end = accelerator.event(self.device), accelerator.event(self.device)
+        start.record()
+        self.work(units)
+        end.record()
+        return round(start.elapsed_time(end) * 1e6)
+
+
+class KeepsPeak(Bench):
+    def reset_peak(self) -> None:
+        pass
+
+
+class Blocks(Bench):
+    def work(self, units: int) -> None:
+        super().work(units)
+        devices.synchronize(self.device)
+
+
+class WrongGraph(Bench):
+    def graph_difference(self) -> float | None:
+        return 0.5
+
+
+class Driver:
+    """A driver that sees what happens on the simulator; ``blind`` means that it looks at another device."""
+
+    def __init__(self, sim: Simulator, *, blind: bool = False) -> None:
+        self.sim, self.blind = sim, blind
+        self.name = "another GPU" if blind else "simulated accelerator"
+        self.max_clock_mhz = None
+
+    def read(self) -> Reading:
+        busy = 0.0 if self.blind else self.sim.busy() / 1e9
+        used = 0 if self.blind else torch.accelerator.memory_allocated(0)
+        return Reading(self.sim.clock(), utilisation=None, energy_j=busy * 100, used_bytes=used, processes=())
+
+
+def checked(bench: Bench, driver: Driver | None, sim: Simulator) -> dict[str, dict[str, object]]:
+    rest = lambda seconds: sim.advance(round(seconds * 1e9))  # noqa: E731
+    found = device_checks.run_checks(bench, driver, "no driver is simulated", sim.clock, rest)
+    return {finding.check: asdict(finding) for finding in found}
+
+
+def main(library: Path) -> dict[str, object]:
+    sim = Simulator(library)
+    results: dict[str, object] = {"unavailable": [devices.unavailable(d) for d in ("sim", "sim:0", "sim:1")]}
+    sim.cost("aten::convolution", CONVOLUTION)
+    sim.cost("aten::addmm", LINEAR)
+    results["forward_ns"] = FORWARD
+    results |= {backend: latency(backend, sim) for backend in ("eager", "torchscript")}
+    results["cold"] = cold(sim)
+    results["shared_stream"] = shared_stream(sim)
+    sim.cost("aten::mm", MS)
+    device_checks.LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
+    kinds = (Bench, ForgetsToWait, WrongStream, ReadsEarly, KeepsPeak, Blocks, WrongGraph)
+    results["checks"] = {kind.__name__: checked(kind(sim), Driver(sim), sim) for kind in kinds}
+    results["checks"] |= {"BlindDriver": checked(Bench(sim), Driver(sim, blind=True), sim)}
+    results["checks"] |= {"NoDriver": checked(Bench(sim), None, sim)}
+    return results
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))

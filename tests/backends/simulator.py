@@ -1,0 +1,86 @@
+"""The simulated accelerator of ``native/sim_accelerator.cpp``: compiled once, loaded into a process of its own.
+
+It registers a device type with torch for the whole process, so the test process never loads it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import types
+from pathlib import Path
+
+from tests import NATIVE
+
+SOURCE = NATIVE / "sim_accelerator.cpp"
+
+
+def compiled(folder: Path) -> Path:
+    """Return the library, compiled once for this source and this torch; raises CalledProcessError or OSError."""
+    import torch
+
+    home = Path(torch.__file__).parent
+    digest = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
+    library = folder / f"sim-{digest}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{library.name}.{os.getpid()}"
+    include = [f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}"]
+    link = [f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"]
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={torch.compiled_with_cxx11_abi():d}"
+    flags = ["-std=c++20", "-O1", "-w", "-shared", "-fPIC", abi]
+    subprocess.run(["g++", *flags, *include, str(SOURCE), "-o", str(partial), *link], check=True, capture_output=True)
+    partial.replace(library)
+    return library
+
+
+class Simulator:
+    """The knobs of the loaded library; times in virtual nanoseconds."""
+
+    def __init__(self, library: Path) -> None:
+        import torch
+
+        torch.utils.rename_privateuse1_backend("sim")
+        torch.ops.load_library(str(library))
+        torch._register_device_module("sim", _module())
+        self._library = ctypes.CDLL(str(library))
+        self._library.sim_now_ns.restype = ctypes.c_int64
+        self._library.sim_busy_ns.restype = ctypes.c_int64
+
+    def clock(self) -> int:
+        """Return the host's virtual time."""
+        return int(self._library.sim_now_ns())
+
+    def cost(self, operation: str, ns: int) -> None:
+        """Let ``operation``, as ``aten::relu_``, take ``ns`` on the device from now on."""
+        self._library.sim_cost(operation.encode(), ctypes.c_int64(ns))
+
+    def advance(self, ns: int) -> None:
+        """Let ``ns`` pass on the host."""
+        self._library.sim_advance(ctypes.c_int64(ns))
+
+    def busy(self) -> int:
+        """Return for how long operations have run on the device so far."""
+        return int(self._library.sim_busy_ns())
+
+
+def _module() -> types.ModuleType:
+    module = types.ModuleType("torch.sim")
+    answers = {
+        "device_count": lambda: 1,
+        "is_available": lambda: True,
+        "current_device": lambda: 0,
+        "is_initialized": lambda: True,
+        "_is_in_bad_fork": lambda: False,
+        "_lazy_init": lambda: None,
+        "manual_seed_all": lambda _seed: None,
+        "get_device_name": lambda _device=None: "simulated accelerator",
+        "get_amp_supported_dtype": list,
+    }
+    for name, answer in answers.items():
+        setattr(module, name, answer)
+    module.simulated = True
+    return module

@@ -1,0 +1,146 @@
+"""Real session code on a simulated accelerator whose device times are known; and bugs planted to be found.
+
+Everything here is simulated. The scenarios run once, in a process of their own: see ``simulated.py``.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from profiler import backends
+from profiler.backends.base import Placement
+from tests.backends.simulator import compiled
+
+SCENARIOS = Path(__file__).parent / "simulated.py"
+
+
+@pytest.fixture(scope="module")
+def results():
+    folder = Path(platformdirs.user_cache_dir("latency-profiler", appauthor=False)) / "tests"
+    try:
+        library = compiled(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", b"") or str(error).encode()
+        pytest.skip(f"the simulated accelerator does not compile here: {said.decode(errors='replace')[-300:]}")
+    done = subprocess.run([sys.executable, str(SCENARIOS), str(library)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def failed(results, bench):
+    return {check for check, found in results["checks"][bench].items() if found["status"] == "fail"}
+
+
+def test_the_device_checks_accept_it(results):
+    assert results["unavailable"][:2] == [None, None]
+    assert "there is no sim:1, the devices are sim:0" in results["unavailable"][2]
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+@pytest.mark.parametrize("how", ["host_ns", "beside_another_ns"])
+def test_the_known_time_is_recovered(how, backend, results):
+    assert results[backend][how] == pytest.approx(results["forward_ns"], rel=0.05)
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_events_recover_the_known_time(backend, results):
+    times = results[backend]["device_ns"]
+    assert len(times) == 5
+    assert times == pytest.approx([results["forward_ns"]] * 5, rel=0.05)
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_a_session_that_forgets_to_wait_is_far_off(backend, results):
+    """What the two tests above are worth: without the wait they are red."""
+    assert results[backend]["unsynchronised_ns"] < 0.05 * results["forward_ns"]
+
+
+def test_flushing_the_cache_is_not_timed(results):
+    found = results["cold"]
+    assert found["cold"] is True
+    assert found["device_ns"] == pytest.approx([results["forward_ns"]] * 3, rel=0.05)
+    assert found["busy_ns"] == 3 * 11 * results["forward_ns"]
+
+
+def test_events_time_onnxruntime_in_the_stream_that_it_shares_with_torch(results):
+    found = results["shared_stream"]
+    assert found["is_torchs"] is True
+    assert found["is_the_default"] is False
+    assert found["device_ns"] == pytest.approx([results["forward_ns"]] * 3, rel=0.05)
+    assert found["later_ns"] == pytest.approx([results["forward_ns"]] * 3, rel=0.05)
+    assert found["is_given_back"] is True
+
+
+def test_the_reference_runs_in_the_shared_stream(results):
+    """It holds one matrix product, which takes as long as a forward here."""
+    assert results["shared_stream"]["reference_ns"] == pytest.approx([results["forward_ns"]], rel=0.1)
+
+
+def test_a_runtime_that_works_in_another_stream_is_far_off(results):
+    """What the tests above are worth; so without the provider's word for the stream there is no time by events."""
+    assert max(results["shared_stream"]["elsewhere_ns"]) < 0.05 * results["forward_ns"]
+    assert results["shared_stream"]["unconfirmed_ns"] == []
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_rows_say_that_they_are_simulated(backend, results):
+    assert results[backend]["simulated"] is True
+    assert results[backend]["device_name"] == "simulated accelerator"
+    assert results[backend]["difference"] < 1e-6
+
+
+def test_a_sound_device_fails_no_check(results):
+    found = {check: finding["status"] for check, finding in results["checks"]["Bench"].items()}
+    assert found == {
+        "events scale": "pass",
+        "events match the host": "pass",
+        "asynchronous": "pass",
+        "memory peak": "pass",
+        "products scale": "pass",
+        "graph": "unverifiable",
+        "identity": "pass",
+        "own process": "unverifiable",
+        "driver sees memory": "pass",
+        "load is seen": "pass",
+    }
+
+
+@pytest.mark.parametrize(
+    ("bug", "red"),
+    [
+        ("ForgetsToWait", {"events match the host", "asynchronous", "products scale"}),
+        ("WrongStream", {"events match the host"}),
+        ("ReadsEarly", {"events scale", "events match the host"}),
+        ("KeepsPeak", {"memory peak"}),
+        ("Blocks", {"asynchronous"}),
+        ("WrongGraph", {"graph"}),
+        ("BlindDriver", {"identity", "driver sees memory", "load is seen"}),
+    ],
+)
+def test_a_planted_bug_turns_its_checks_red(bug, red, results):
+    assert failed(results, bug) == red
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("eager:cuda_graph=1", "cuda_graph=1 needs a CUDA device"),
+        ("eager:cold=1", "cold=1 needs a device with events"),
+        ("torchscript:cold=1", "cold=1 needs a device with events"),
+    ],
+)
+def test_options_of_a_device_are_refused_on_the_cpu(spec, words):
+    assert words in backends.get(spec).unavailable(Placement("cpu"))
+
+
+def test_options_of_inference_are_refused_for_training():
+    assert "leave them out to train" in backends.get("eager:cuda_graph=1").untrainable(Placement("cuda"))
+
+
+def test_without_a_driver_its_checks_say_why(results):
+    assert not failed(results, "NoDriver")
+    for check in ("identity", "own process", "driver sees memory", "load is seen"):
+        assert results["checks"]["NoDriver"][check]["said"] == "no driver is simulated"

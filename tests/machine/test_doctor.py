@@ -1,0 +1,385 @@
+"""Each check is handed what a sound machine shows, and then each fault that it is there to find."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from profiler.backends import devices
+from profiler.backends.base import Placement
+from profiler.cli import doctor
+from profiler.cli.app import app
+from profiler.errors import UserError
+from profiler.machine import device_checks
+from profiler.machine.bench import Finding
+from profiler.machine.device import settings_at_work
+from profiler.machine.host_checks import (
+    FREE_BYTES,
+    backend,
+    clock,
+    device_usable,
+    free_disk,
+    noise,
+    repeatability,
+    threads,
+    versions,
+)
+from profiler.machine.nvml import Settings
+from profiler.measure.timing import SAMPLE_NS
+from profiler.measure.visit import Reply
+from profiler.records.nominal import Calls
+from profiler.records.types import Conditions, Failure, Measurement, Warmup
+from profiler.run.child import Limits
+from profiler.run.processes import LocalExecutor
+
+MS = 1_000_000
+QUIET = Conditions(load=0.05, steal_s=0.0, stall_s=0.01, throttled_s=0.0)
+SETTINGS = Settings(
+    power_limit_w=250.0,
+    power_limit_default_w=400.0,
+    max_clock_mhz=1980,
+    max_memory_clock_mhz=2619,
+    application_clock_mhz=1410,
+    clocks_held=True,
+    persistence=True,
+    compute_mode="default",
+    mig=False,
+    ecc=True,
+    pcie_generation=4,
+    pcie_generation_max=5,
+    pcie_width=16,
+    pcie_width_max=16,
+)
+MEASURED = Measurement(((9 * MS, 8 * MS),), 1, (), None, Warmup((), steady=True), 1e-7, QUIET, {})
+
+
+def status(findings):
+    return [finding.status for finding in findings]
+
+
+def ticking(step, count=100):
+    return [step * i for i in range(count)]
+
+
+def test_a_sound_clock():
+    assert status(clock(ticking(40), SAMPLE_NS)) == ["pass", "pass"]
+
+
+def test_being_taken_off_the_core_is_not_the_clocks_fault():
+    away = [reading + (5 * MS if i > 50 else 0) for i, reading in enumerate(ticking(40))]
+    assert status(clock(away, SAMPLE_NS)) == ["pass", "pass"]
+
+
+@given(st.lists(st.integers(1, 200), min_size=2, max_size=50), st.integers(1, 10**6), st.data())
+def test_a_clock_that_goes_back_once_is_found(steps, back, data):
+    readings = list(itertools.accumulate(steps))
+    at = data.draw(st.integers(1, len(readings) - 1))
+    broken = [*readings[:at], readings[at - 1] - back, *readings[at:]]
+    monotonic, _ = clock(broken, SAMPLE_NS)
+    assert monotonic.status == "fail"
+    assert f"back by {back} ns" in monotonic.said
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        pytest.param(ticking(1000), id="dear"),
+        pytest.param([5] * 100, id="stands still"),
+        pytest.param(sorted(ticking(10_000, 10) * 1000), id="coarse"),
+    ],
+)
+def test_a_clock_that_cannot_time_a_sample_is_found(readings):
+    assert clock(readings, SAMPLE_NS)[1].status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("change", "loud"),
+    [
+        ({"load": 1.9}, "other programs"),
+        ({"steal_s": 0.2}, "steal"),
+        ({"stall_s": 0.4}, "stall"),
+        ({"throttled_s": 0.01}, "throttled"),
+    ],
+)
+def test_each_kind_of_noise_is_named(change, loud):
+    assert noise(QUIET, 1.0, 2).status == "pass"
+    found = noise(replace(QUIET, **change), 1.0, 2)
+    assert found.status == "fail"
+    assert f"({loud})" in found.said
+
+
+def test_a_system_that_tells_nothing_is_not_called_quiet():
+    assert noise(Conditions(), 1.0, 2).status == "unverifiable"
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ((1, 1, 0.99), "pass"),
+        ((4, 4, 3.5), "pass"),
+        ((2, 1, 0.99), "fail"),
+        ((1, 1, 1.9), "fail"),
+        ((4, 4, 1.0), "unverifiable"),
+    ],
+)
+def test_threads(seen, expected):
+    assert threads(seen).status == expected
+
+
+def test_the_reference_must_repeat():
+    def calls(ns: int, crowded: bool = False) -> Calls:
+        return Calls([ns] * 8, crowded)
+
+    steady = [calls(5 * MS), calls(5 * MS + 1000), calls(5 * MS)]
+    assert repeatability(steady).status == "pass"
+    assert repeatability([*steady[:2], calls(9 * MS)]).status == "fail"
+    assert "waited for a core" in repeatability([calls(5 * MS, crowded=True)] * 3).said
+    assert repeatability(Failure("crashed", "killed")) == Finding("reference", "fail", "killed")
+
+
+def test_free_disk(tmp_path):
+    assert free_disk(tmp_path, FREE_BYTES).status == "pass"
+    full = free_disk(tmp_path, FREE_BYTES - 1)
+    assert full.status == "fail"
+    assert "make room" in full.said
+    assert "GiB are free" in free_disk(tmp_path / "not" / "there" / "yet").said
+
+
+def test_versions():
+    assert versions({"torch": "2.6"}).status == "pass"
+    assert versions({}).status == "fail"
+    both = versions({"torch": "2.6", "onnxruntime": "1", "onnxruntime-gpu": "1"})
+    assert "overwrite each other" in both.said
+    assert both.status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected", "words"),
+    [
+        (MEASURED, "pass", "in 8.00 ms and differs by 1e-07"),
+        (replace(MEASURED, facts={"nodes_CUDAExecutionProvider": 7}), "pass", "7 nodes on CUDAExecutionProvider"),
+        (replace(MEASURED, parity=None), "pass", "nothing to compare"),
+        (Failure("unsupported", "not installed"), "unverifiable", "not installed"),
+        (Failure("fallback", "3 of 9 nodes"), "fail", "3 of 9 nodes"),
+        (Failure("parity", "outputs differ"), "fail", "outputs differ"),
+    ],
+)
+def test_backends(outcome, expected, words):
+    found = backend("onnxruntime", outcome)
+    assert found.status == expected
+    assert words in found.said
+
+
+class Scripted:
+    """An executor that runs nothing: each function that would have run in a process has its answer."""
+
+    def __init__(self, **answers: object) -> None:
+        self.answers = {
+            "use_threads": lambda count: (count, count, float(count)),
+            "device_reason": lambda device: (device, None, None),
+            "calibrate": lambda _task: (3, Calls([5 * MS] * 8, crowded=False)),
+            "visit": lambda _task: Reply(MEASURED),
+            "check_device": lambda _device: [Finding("events scale", "pass", "2.0")],
+            "device_settings": lambda _device: SETTINGS,
+        } | answers
+
+    def call(self, function: Callable[..., object], argument: object, timeout_s: float, limits: object) -> object:
+        answer = self.answers[function.__name__]
+        return answer(argument) if callable(answer) else answer
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A quiet machine on which every process answers as scripted."""
+
+    def install(**answers):
+        monkeypatch.setattr(doctor, "LocalExecutor", lambda: Scripted(**answers))
+        monkeypatch.setattr(doctor, "_rest", lambda _seconds: QUIET)
+        monkeypatch.setattr(doctor, "clock", lambda _readings, sample_ns: doctor_clock(ticking(40), sample_ns))
+
+    doctor_clock = clock
+    return install
+
+
+def found(capsys):
+    return {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+
+
+def test_exit_code_of_a_sound_machine(machine, capsys):
+    machine()
+    assert doctor.run("cpu", as_json=True) == 0
+    checks = found(capsys)
+    assert {finding["status"] for finding in checks.values()} == {"pass"}
+    assert "events scale" not in checks
+
+
+def test_what_cannot_be_told_fails_nothing(machine, capsys):
+    machine(visit=Reply(Failure("unsupported", "not installed")))
+    assert doctor.run("cpu", as_json=True) == 0
+    assert found(capsys)["backend eager"]["status"] == "unverifiable"
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        ({"device_reason": ("cpu", "no such device", None)}, "device"),
+        ({"device_reason": Failure("crashed", "killed by signal 11")}, "device"),
+        ({"use_threads": Failure("timeout", "no result")}, "threads (1)"),
+        ({"calibrate": Failure("oom", "out of memory")}, "reference"),
+        ({"visit": Failure("crashed", "killed by signal 11")}, "backend eager"),
+    ],
+)
+def test_one_fault_is_enough_to_fail(broken, check, machine, capsys):
+    machine(**broken)
+    assert doctor.run("cpu", as_json=True) == 1
+    assert found(capsys)[check]["status"] == "fail"
+
+
+def test_a_device_that_does_not_work_is_not_examined_further(machine, capsys):
+    machine(device_reason=("cuda:0", "the driver is missing", None))
+    assert doctor.run("cuda:0", as_json=True) == 1
+    answer = json.loads(capsys.readouterr().out)
+    checks = {finding["check"]: finding for finding in answer["findings"]}
+    assert checks["device"]["said"] == "the driver is missing"
+    assert not {"reference", "events scale", "self-check"} & set(checks)
+    assert answer["settings"] is None
+
+
+def test_an_accelerator_is_checked_by_itself(machine, capsys):
+    machine()
+    assert doctor.run("cuda:0", as_json=True) == 0
+    assert found(capsys)["events scale"]["status"] == "pass"
+    machine(check_device=Failure("crashed", "killed by signal 6"))
+    assert doctor.run("cuda:0", as_json=True) == 1
+    assert found(capsys)["self-check"]["said"] == "killed by signal 6"
+
+
+@pytest.mark.parametrize(("device", "label"), [("xpu", "XPU"), ("mps", "MPS"), ("cuda:0", "ROCm")])
+def test_an_untested_platform_is_labelled(device, label, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.2" if label == "ROCm" else None)
+    monkeypatch.setattr(devices, "unavailable", lambda _device: None)
+    finding = device_usable(doctor.device_reason(device))
+    assert finding.status == "pass"
+    assert f"untested on {label}" in finding.said
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_cpu_and_cuda_carry_no_such_label(device, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(devices, "unavailable", lambda _device: None)
+    assert device_usable(doctor.device_reason(device)).said == f"torch computes on {device}"
+
+
+def test_settings_are_reported_and_fail_nothing(machine, capsys):
+    machine(device_settings=replace(SETTINGS, compute_mode="prohibited", persistence=False))
+    assert doctor.run("cuda:0", as_json=False) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("250 W, default 400 W", "at most 1980 MHz, 1410 MHz set", "prohibited", "4, at most 5"):
+        assert words in printed
+    doctor.run("cuda:0", as_json=True)
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["power_limit_w"], settings["power_limit_default_w"]) == (250.0, 400.0)
+
+
+def test_settings_that_are_not_told_are_empty(machine, capsys):
+    """As on a MIG partition: null in JSON, an empty cell in the table, never 0 or off."""
+    silent = Settings(**dict.fromkeys(Settings.__dataclass_fields__))
+    assert {value for _, value in doctor.settings_rows(silent)} == {""}
+    assert ("PCIe lanes", "at most 16") in doctor.settings_rows(replace(silent, pcie_width_max=16))
+    assert ("ECC", "off") in doctor.settings_rows(replace(silent, ecc=False))
+    machine(device_settings=silent)
+    assert doctor.run("cuda:0", as_json=True) == 0
+    assert set(json.loads(capsys.readouterr().out)["settings"].values()) == {None}
+
+
+@pytest.mark.parametrize("answer", ["no driver [here]", Failure("crashed", "no driver [here]")])
+def test_why_there_are_no_settings_is_said(answer, machine, capsys):
+    machine(device_settings=answer)
+    assert doctor.run("cuda:0", as_json=False) == 0
+    assert "settings of cuda:0 are not told: no driver [here]" in capsys.readouterr().out
+    doctor.run("cuda:0", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["settings"], told["settings_note"]) == (None, "no driver [here]")
+
+
+def test_settings_are_read_while_the_device_works():
+    """At rest the link falls back and no setting holds the clocks."""
+    order = []
+
+    class Working:
+        def work(self, units):
+            order.append("work")
+
+        def sync(self):
+            order.append("sync")
+
+    def read():
+        order.append("read")
+        return SETTINGS
+
+    assert settings_at_work(Working(), read, lambda _seconds: order.append("sleep")) == SETTINGS
+    assert order == ["work", "sleep", "read", "sync"]
+
+
+def test_the_table_counts(machine, capsys):
+    machine(visit=Failure("parity", "[bold]outputs[/bold] differ"))
+    assert doctor.run("cpu", as_json=False) == 1
+    printed = capsys.readouterr().out
+    assert "3 failed" in printed
+    assert "[bold]" in printed
+
+
+@pytest.mark.parametrize("device", ["", "CPU", " cuda"])
+def test_a_name_that_is_no_device(device):
+    with pytest.raises(UserError, match="expected cpu, cuda"):
+        doctor.run(device, as_json=False)
+
+
+def test_real_processes_answer():
+    """The functions that run in processes of their own, in such processes."""
+    executor = LocalExecutor()
+    try:
+        asked, told, busy = executor.call(doctor.use_threads, 1, 60.0, Limits())
+        outcome = doctor._visited("eager", Placement("cpu"), executor)
+        nowhere = doctor._visited("eager", Placement("xpu"), executor)
+    finally:
+        executor.close()
+    assert (asked, told) == (1, 1)
+    assert 0 < busy < 1.25
+    assert backend("eager", outcome).status == "pass"
+    assert backend("eager", nowhere).status == "unverifiable"
+
+
+def test_a_check_that_raises_has_failed():
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError("device-side assert triggered\nmore")
+
+    findings = device_checks.run_checks(Broken(), None, "no driver", sleep=lambda _seconds: None)
+    assert {f.said for f in findings if f.status == "fail"} == {"the check itself failed: device-side assert triggered"}
+    assert len([f for f in findings if f.status == "fail"]) == 6
+
+
+def test_help_loads_no_runtime():
+    code = "import sys; from profiler.cli import app; print([m for m in ('torch', 'pynvml') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_line_passes_device_and_exit_code(monkeypatch):
+    asked = []
+    monkeypatch.setattr(doctor, "run", lambda device, as_json: asked.append((device, as_json)) or 1)
+    done = CliRunner().invoke(app, ["doctor", "--device", "cuda:1", "--json"])
+    assert done.exit_code == 1
+    assert asked == [("cuda:1", True)]

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import string
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler import models
+from profiler.errors import UserError
+from profiler.plan import cases, plan, read
+from profiler.plan import cases as cases_
+from profiler.plan.cases import complexities, notes
+from profiler.plan.duration import estimate_seconds
+from profiler.plan.read import BUILT_IN, FOLDER, digest, from_flags, load, loads, override, to_toml
+from profiler.records.types import Budget
+
+
+def errors(text: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        loads(text, "p.toml")
+    return str(caught.value).splitlines()
+
+
+def expand(text: str, usable_threads: int = 2):
+    return cases.expand(loads(text), usable_threads)
+
+
+# --- reading
+
+
+def test_defaults():
+    (case, *others) = expand('models = "resnet50"', usable_threads=6)
+    assert (case.scaling, case.factor, case.batch, case.mode) == ("", 1.0, 1, "infer")
+    assert (case.placement.device, case.placement.precision, case.placement.threads) == ("cpu", "fp32", 6)
+    assert [case.backend, *(c.backend for c in others)] == ["eager", "torchscript", "onnxruntime"]
+    assert loads('models = "resnet50"').budget == Budget()
+
+
+def test_scalars_stand_for_lists():
+    scalars = 'models = "resnet50"\nscalings = "w"\nfactors = 2\nthreads = 1\nbatches = 8'
+    lists = 'models = ["resnet50"]\nscalings = ["w"]\nfactors = [2]\nthreads = [1]\nbatches = [8]'
+    assert loads(scalars) == loads(lists)
+
+
+def test_units_in_the_budget_and_in_flops():
+    read = loads(
+        'models = "regnety_400mf"\nscalings = "w"\nflops = ["1.6GF", 800000000]\n'
+        '[budget]\nvisit_s = "1500ms"\nwarmup_s = 2\nprecision = "2%"'
+    )
+    assert read.flops == (1_600_000_000, 800_000_000)
+    assert (read.budget.visit_s, read.budget.warmup_s, read.budget.precision) == (1.5, 2.0, 0.02)
+
+
+def test_fewer_rounds_than_the_fewest_lower_the_fewest():
+    read = override(load("quick"), rounds=1)
+    assert (read.budget.rounds, read.budget.min_rounds) == (1, 1)
+
+
+# What follows a plan's first line, models = "resnet50"; the key that is named; what is said of it.
+MISTAKES = [
+    ("model = 1", "model", "unknown key; closest: models; expected one of models, scalings, factors"),
+    ('backends = "eagre"', "backends[0]", "no backend 'eagre': choose one of eager, torchscript"),
+    ('backends = "eagre"', "backends[0]", "; closest: eager"),
+    ('precisions = "fp8"', "precisions[0]", "'fp8' is not known; expected 'fp32', 'fp16' or 'bf16'"),
+    ('modes = "predict"', "modes[0]", "'predict' is not known; expected 'infer' or 'train'"),
+    ('devices = "gpu"', "devices[0]", "unknown device 'gpu'; expected cpu, cuda, cuda:N"),
+    ('scalings = "dz"\nfactors = 2', "scalings[0]", "'dz' is not a scaling rule"),
+    ("batches = [1, 0]", "batches[1]", "0 is wrong; input should be greater than or equal to 1"),
+    ("batches = []", "batches", "the list is empty"),
+    ("threads = -1", "threads[0]", "-1 is wrong"),
+    ('scalings = "w"\nflops = "lots"', "flops[0]", "'lots' is not a number of flops"),
+    ("[budget]\nvisit = 1", "budget.visit", "unknown key; closest: visit_s; expected one of visit_s"),
+    ('[budget]\nvisit_s = "fast"', "budget.visit_s", "'fast' is not a duration"),
+    ('[[sweep]]\nname = "a"', "sweep[0].name", "unknown key"),
+    ('[[sweep]]\n[[sweep]]\nmodels = "x"', "sweep[1].models[0]", "unknown model 'x'"),
+    ("[[sweep]]\nmodels = []", "sweep[0].models", "the list is empty"),
+    ('scalings = "w"', "scalings", "a scaling needs factors"),
+    ("factors = 2", "factors", "scaling needs a rule"),
+    ('flops = "4GF"', "flops", "scaling needs a rule"),
+    ('[[sweep]]\nflops = "4GF"', "sweep[0].flops", "scaling needs a rule"),
+    ('scalings = "w"\nfactors = 2\nflops = "8GF"', "flops", "factors and flops exclude each other"),
+    ("factors = [1 2]", "not valid TOML", "line 2"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "said"), MISTAKES)
+def test_a_mistake_is_one_line_that_names_its_key(text, key, said):
+    (line,) = errors(f'models = "resnet50"\n{text}')
+    assert line.startswith(f"p.toml: {key}: ")
+    assert said in line
+
+
+def test_an_unknown_model_is_answered_with_the_closest():
+    (line,) = errors('models = ["resnet50", "resnet5"]')
+    assert line.startswith("p.toml: models[1]: unknown model 'resnet5'; closest: ")
+    assert "resnet50" in line
+    assert "`profiler models`" in line
+
+
+@pytest.mark.parametrize(("text", "key"), [("batches = 1", "models"), ("[[sweep]]\nbatches = 1", "sweep[0].models")])
+def test_a_plan_needs_a_model(text, key):
+    assert errors(text) == [f"p.toml: {key}: no model is named; `profiler models` lists them"]
+
+
+def test_own_models_alone_cannot_be_scaled():
+    (line,) = errors('models = "m.onnx"\nscalings = "w"\nfactors = 2')
+    assert line.startswith("p.toml: scalings: m.onnx cannot be scaled")
+
+
+def test_every_mistake_of_a_file_is_reported():
+    said = errors('models = ["resnet5", "resnet50"]\nbatches = 0\ndevices = ["cpu", "tpu"]\nseed = "x"')
+    assert [line.split(": ")[1] for line in said] == ["models[0]", "devices[1]", "batches[0]", "seed"]
+
+
+def test_an_unknown_plan_lists_the_built_in_ones(tmp_path):
+    with pytest.raises(UserError, match=r"no plan 'quik'.*quick, paper.*closest: quick"):
+        load("quik")
+    with pytest.raises(UserError, match="directory"):
+        load(tmp_path)
+    (tmp_path / "bad.toml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load(tmp_path / "bad.toml")
+
+
+def test_a_file_without_a_name_is_called_after_its_path(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('models = "resnet50"')
+    assert load(path).name == "mine"
+    assert load(str(path)).models == ("resnet50",)
+
+
+# --- flags
+
+
+def test_flags_say_what_a_file_says():
+    from_file = loads(
+        'models = "regnety_4.0gf"\nscalings = ["dWr", "w"]\nflops = ["8GF", "16GF"]\n'
+        'backends = ["eager", "onnxruntime"]\nbatches = [1, 8]\nthreads = [1, 2]\n'
+        'memory_formats = "channels_last"\nseed = 3\n[budget]\nprecision = "2%"\nrounds = 4'
+    )
+    from_flags = read.from_flags(
+        models="regnety_4.0gf",
+        scalings="dWr, w",
+        flops="8GF,16GF",
+        backends="eager,onnxruntime",
+        batches="1,8",
+        threads=["1", "2"],
+        memory_formats="channels_last",
+        devices=None,
+        seed=3,
+        precision="2%",
+        rounds=4,
+    )
+    assert digest(from_flags) == digest(from_file)
+    assert cases.expand(from_flags, 2) == cases.expand(from_file, 2)
+
+
+def test_options_of_a_backend_keep_their_commas():
+    flags = from_flags(models="resnet50", backends="eager,fake:duration_ms=1,seed=3,onnxruntime")
+    assert flags.backends == ("eager", "fake:duration_ms=1,seed=3", "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ({"models": "resnet5"}, r"--model: unknown model 'resnet5'"),
+        ({"models": "resnet50", "batches": "1,two"}, r"--batch: 'two' is wrong; .*integer"),
+        ({"models": "resnet50", "precision": "tight"}, r"--precision: 'tight' is not a share"),
+        ({"models": "resnet50", "scalings": "w"}, r"--scale: a scaling needs factors"),
+        ({"batches": "1"}, r"flags: models: no model is named"),
+    ],
+)
+def test_a_mistake_in_a_flag_names_the_flag(flags, line):
+    with pytest.raises(UserError, match=line):
+        from_flags(**flags)
+
+
+def test_a_flag_replaces_the_key_in_every_sweep():
+    paper = load("paper")
+    changed = override(paper, devices="cuda", batches="1", flops="8GF", timeout_s="10s")
+    cases = cases_.expand(changed, 2)
+    assert {(c.placement.device, c.batch) for c in cases} == {("cuda", 1)}
+    assert {c.target_flops for c in cases} == {8_000_000_000}
+    assert changed.budget == replace(paper.budget, timeout_s=10.0)
+    assert paper == load("paper")
+
+
+# --- cases
+
+
+def test_the_base_network_appears_once_however_many_rules_have_factor_one():
+    cases = expand('models = "regnety_400mf"\nscalings = ["d", "w", "dwr"]\nfactors = [1, 2]\nbackends = "eager"')
+    assert [c.network for c in cases] == [
+        "regnety_400mf", "regnety_400mf d x2", "regnety_400mf w x2", "regnety_400mf dwr x2",
+    ]  # fmt: skip
+
+
+def test_cases_are_distinct_and_in_a_stable_order():
+    text = (
+        'models = ["resnet50", "regnety_400mf"]\nscalings = ["d", "dWr"]\nfactors = [1, 2]\n'
+        "batches = [1, 4]\nthreads = [0, 1, 2]"
+    )
+    cases = expand(text)
+    assert len({case.key for case in cases}) == len(cases) == 2 * 3 * 3 * 2 * 2
+    assert cases == expand(text)
+    assert [case.model for case in cases] == sorted((case.model for case in cases), reverse=True)
+
+
+def test_overlapping_sweeps_measure_a_case_once():
+    cases = expand('backends = "eager"\n[[sweep]]\nmodels = "resnet50"\n[[sweep]]\nmodels = ["resnet50", "resnet101"]')
+    assert [case.model for case in cases] == ["resnet50", "resnet101"]
+
+
+def test_a_sweep_inherits_the_top_and_its_flops_withdraw_inherited_factors():
+    read = loads(
+        'scalings = "w"\nfactors = [1, 2]\nbackends = "eager"\n[[sweep]]\nmodels = "regnety_400mf"\n'
+        '[[sweep]]\nmodels = "regnety_4.0gf"\nflops = "8GF"'
+    )
+    assert [(c.model, c.factor, c.target_flops) for c in cases.expand(read, 1)][:2] == [
+        ("regnety_400mf", 1.0, None),
+        ("regnety_400mf", 2.0, None),
+    ]
+    last = cases.expand(read, 1)[2]
+    assert (last.model, last.target_flops) == ("regnety_4.0gf", 8_000_000_000)
+    assert models.complexity(models.resolve(last.model, last.scaling, last.factor)).flops == pytest.approx(
+        8e9, rel=0.05
+    )
+
+
+def test_a_rule_that_changes_nothing_is_measured_unscaled_and_noted():
+    # 3, 4, 6 and 3 blocks times 1.05 are as many.
+    read = loads('models = "resnet50"\nscalings = "d"\nfactors = 1.05\nbackends = "eager"')
+    (case,) = cases.expand(read, 1)
+    assert (case.scaling, case.factor) == ("", 1.0)
+    assert notes(read) == ["resnet50 d x1.05 is the same network as resnet50: measured once"]
+
+
+def test_two_ways_to_one_network_are_measured_once_and_noted():
+    read = loads('models = "regnety_400mf"\nscalings = ["dWr", "d1_w8_g8_r1"]\nfactors = 2\nbackends = "eager"')
+    assert [case.scaling for case in cases.expand(read, 1)] == ["dWr"]
+    assert notes(read) == ["regnety_400mf d1_w8_g8_r1 x2 is the same network as regnety_400mf dWr x2: measured once"]
+
+
+def test_flops_far_from_those_asked_for_are_noted():
+    (note,) = notes(loads('models = "regnety_4.0gf"\nscalings = "w"\nfactors = 4'))
+    assert note == "regnety_4.0gf w x4: 12.3GF, -22.9% from 4 times regnety_4.0gf; --flops 15.9GF solves for the factor"
+
+
+def test_a_target_that_the_grid_of_widths_misses_is_noted():
+    # One block more or less: nothing lies between.
+    read = loads('models = "resnet50"\nscalings = "d"\nflops = "4.2GF"\nbackends = "eager"')
+    (case,) = cases.expand(read, 1)
+    reached = models.complexity(models.resolve(case.model, case.scaling, case.factor)).flops
+    off = reached / 4.2e9 - 1
+    assert abs(off) > 0.02
+    assert notes(read) == [f"resnet50 d 4.20GF: reached {reached / 1e9:.2f}GF ({off:+.1%})"]
+
+
+def test_own_models_among_scaled_ones_stay_as_they_are():
+    read = loads(
+        'models = ["resnet50", "my.nets:small", "a/b.onnx"]\nbackends = "eager"\nscalings = "d"\nfactors = [1, 2]'
+    )
+    assert [c.network for c in cases.expand(read, 1)] == [
+        "resnet50",
+        "resnet50 d x2",
+        "my.nets:small",
+        "a/b.onnx",
+    ]
+    assert [note.partition(" is ")[0] for note in notes(read)] == ["my.nets:small", "a/b.onnx"]
+
+
+# --- writing
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+lists = {
+    "models": st.lists(st.sampled_from(["resnet50", "regnety_400mf", "own.nets:f", 'odd "name"\\.onnx']), min_size=1),
+    "backends": st.lists(st.sampled_from(["eager", "torchscript", "onnxruntime"]), min_size=1),
+    "devices": st.lists(st.sampled_from(["cpu", "cuda:1", "xpu"]), min_size=1),
+    "threads": st.lists(st.integers(0, 64), min_size=1),
+    "batches": st.lists(st.integers(1, 512), min_size=1),
+    "modes": st.lists(st.sampled_from(["infer", "train"]), min_size=1),
+}
+
+
+@st.composite
+def plans(draw):
+    keys = draw(st.fixed_dictionaries({}, optional=lists)) | {"models": ["resnet50", *draw(lists["models"])]}
+    if draw(st.booleans()):
+        keys["scalings"] = draw(st.lists(st.sampled_from(["d", "dWr", "d1_w2_r0.5"]), min_size=1))
+        step = draw(st.sampled_from(["factors", "flops"]))
+        numbers = st.floats(1e-3, 1e3) if step == "factors" else st.integers(1, 10**12)
+        keys[step] = draw(st.lists(numbers, min_size=1))
+    keys |= {"name": draw(names), "description": draw(names)}
+    keys |= draw(st.fixed_dictionaries({}, optional={"seed": st.integers(0, 2**63 - 1)}))
+    keys["budget"] = draw(
+        st.fixed_dictionaries({}, optional={"visit_s": st.floats(1e-9, 1e9), "rounds": st.integers(1, 99)})
+    )
+    keys["sweep"] = draw(st.lists(st.fixed_dictionaries({}, optional=lists), max_size=3))
+    for sweep in keys["sweep"]:
+        sweep["models"] = ["regnety_400mf", *sweep.get("models", ())]
+    return plan.Plan.model_validate(keys)
+
+
+@given(plans())
+def test_a_plan_survives_its_text(original):
+    text = to_toml(original)
+    again = loads(text)
+    assert again == original
+    assert digest(again) == digest(original)
+    assert to_toml(again) == text
+
+
+def test_the_digest_tells_meaning_from_words():
+    text = 'models = "resnet50"\nbatches = 1'
+    same = loads(f'name = "other"\ndescription = "words"\n{text}')
+    assert digest(loads(text)) == digest(same) == digest(loads('models = ["resnet50"]'))
+    changes = ["batches = 2", "seed = 1", "[budget]\nrounds = 4"]
+    digests = {digest(loads(f'models = "resnet50"\n{change}')) for change in changes}
+    assert len(digests - {digest(loads(text))}) == 3
+
+
+# --- built-in plans and the guess at their time
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_plans_load_and_every_network_exists(name):
+    read = load(name)
+    cases = cases_.expand(read, 2)
+    assert read.name == name
+    assert set(read.description) <= set(string.printable)
+    assert all(counted is not None for counted in complexities(cases).values())
+    assert set(BUILT_IN) == {path.stem for path in Path(FOLDER).glob("*.toml")}
+
+
+def test_the_quick_plan_fits_five_minutes():
+    quick = load("quick")
+    cases = cases_.expand(quick, 2)
+    assert {c.model for c in cases} == {"efficientnet_b0", "regnety_200mf"}
+    assert estimate_seconds(cases, complexities(cases), quick.budget) < 300
+
+
+def test_the_paper_plan_reaches_its_sizes():
+    cases = cases_.expand(load("paper"), 2)
+    counted = complexities(cases)
+    largest = {c.model: max(counted[o.key].flops for o in cases if o.model == c.model) for c in cases}
+    assert {m: round(f / 1e9) for m, f in largest.items() if m.endswith("4.0gf")} == {
+        "regnety_4.0gf": 16,
+        "regnetz_4.0gf": 17,
+    }
+    assert len({c.scaling for c in cases}) == 10
+
+
+def test_the_guess_adds_up():
+    cases = expand('models = "resnet50"\nbackends = ["eager", "torchscript"]\nthreads = 1')
+    counted = complexities(cases)
+    budget = Budget(visit_s=10.0, warmup_s=0.5, rounds=4, min_rounds=2)
+    forward = counted[cases[0].key].flops / 20e9
+    one = 10.0 + 3 * forward + 0.3
+    assert estimate_seconds(cases, counted, budget) == pytest.approx(2 * (1.0 + 3 * one))
+    assert estimate_seconds(cases, counted, replace(budget, timeout_s=2.0)) == 2 * (1.0 + 3 * 2.0)
