@@ -1,7 +1,7 @@
-"""What README.md and docs/ show holds: every command runs or at least parses, every example is read, every link leads on.
+"""What README.md and docs/ show holds: every command runs or at least parses, examples are read, links lead on.
 
-The commands run in reading order, in one folder and one process (importing what they need costs seconds each time), with
-a budget of next to nothing: their numbers are not looked at here.
+The commands run in reading order, in one folder and one process (importing what they need costs seconds each time),
+with a budget of next to nothing: their numbers are not looked at here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PARSED = {
     "run quick --out results/quick --resume": "draws the report again; tests/run/test_rounds.py resumes",
     "report results/quick -o report.html": "the report of two runs is written",
 }
-#: What makes a measuring command fast, by what it begins with: fewer networks, and of each one short visit on one thread.
+#: What makes a measuring command fast, by what it begins with: fewer networks, and one short visit of each.
 BRIEF = {
     "run quick": [
         "--visit", "20ms", "--rounds", "1", "--threads", "1", "--backend", "eager",
@@ -58,7 +58,8 @@ BRIEF = {
     "run --model regnety_200mf --scale": [
         "--visit", "20ms", "--rounds", "1", "--threads", "1", "--backend", "eager", "--batch", "1", "--scale", "w",
     ],
-    "run --model regnety_200mf --backend eager --mode infer,train": ["--dry-run"],  # tests/measure/ trains and watches memory
+    # tests/measure/ trains and watches memory.
+    "run --model regnety_200mf --backend eager --mode infer,train": ["--dry-run"],
     "run": ["--visit", "20ms", "--rounds", "1", "--threads", "1"],
     "gate": ["--no-self-test"],
 }  # fmt: skip
@@ -89,7 +90,8 @@ class Block(NamedTuple):
 
 def blocks() -> Iterator[Block]:
     for page in PAGES:
-        for language, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.M):
+        shown = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        for language, text in shown:
             yield Block(page, language, text)
 
 
@@ -160,7 +162,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"[{group}]", *(f"{name} = {value}" for name, value in names.items())]
     (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
     weight = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
-    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, d) for n, d in (("x", ["n", 3, 16, 16]), ("y", None))]
+    shapes = {"x": ["n", 3, 16, 16], "y": None}
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "tiny", ends[:1], ends[1:], [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     for name in ("tiny.onnx", "detector.onnx"):
@@ -169,7 +172,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")]), "XDG_CACHE_HOME": str(folder / "cache")}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")]),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -309,7 +315,8 @@ def test_every_kind_of_example_is_looked_at() -> None:
 
 
 def test_results_in_git_are_small() -> None:
-    kept = [path for name in ("reference", "studies") for path in (ROOT / "results" / name).rglob("*") if path.is_file()]
+    folders = [ROOT / "results" / name for name in ("reference", "studies")]
+    kept = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in kept} <= {".csv", ".png", ".txt"}
     assert [path for path in kept if path.stat().st_size > 200_000] == []
 
