@@ -9,8 +9,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.cost_model import TwoTerm
-from profiler.analysis.fit import Fit, Line
+from profiler.analysis.cost_model import CostModel
+from profiler.analysis.fit import Fit
 from profiler.analysis.frame import (
     PROXIES,
     SECONDS,
@@ -23,6 +23,7 @@ from profiler.analysis.frame import (
     scale_of,
 )
 from profiler.analysis.growth import steps, theory
+from profiler.analysis.line import Line
 from profiler.analysis.throughput import NEAR_BEST, curves
 from profiler.report.render import INK, PANEL, Chart, empty, styled
 
@@ -121,10 +122,10 @@ def _theory_lines(scaled: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _residuals_panel(points: pd.DataFrame, one: Fit, model: TwoTerm, colour: alt.Color) -> alt.LayerChart:
+def _residuals_panel(points: pd.DataFrame, one: Fit, model: CostModel, colour: alt.Color) -> alt.LayerChart:
     """How far each network is from the two-term model, in percent of what that predicts."""
     points = points.copy()
-    points["predicted"] = model.t0 + model.per_acts * points["acts"] + model.per_flops * points["flops"]
+    points["predicted"] = model.t0 + sum(term.coefficient * points[term.column] for term in model.terms)
     points = points[points["predicted"] > 0]
     points["off"] = 100 * (points["y"] / points["predicted"] - 1)
     tooltip = [
@@ -280,7 +281,7 @@ def _ends(points: pd.DataFrame, line: Line) -> pd.DataFrame:
 
 def _panel_title(one: Fit, proxy: str, line: Line | None) -> alt.TitleParams:
     """What is seen: the correlation with its interval, the best one in bold."""
-    best = one.winner is not None and one.winner.proxy == proxy
+    best = one.winner == proxy
     name = PROXIES[proxy].name.capitalize()
     if line is None:
         return alt.TitleParams(name, subtitle=one.unfit.get(proxy, ""), fontWeight="normal")

@@ -69,8 +69,8 @@ def verdict(one: Fit) -> str:
         f"[{low:.3f}, {high:.3f}] over {one.n} networks"
     )
     text += f"; {', '.join(others)}." if others else "."
-    if one.winner and one.winner.probability is not None:
-        text += f" They stay the best in {one.winner.probability:.0%} of resampled sets of networks."
+    if one.winner_probability is not None:
+        text += f" They stay the best in {one.winner_probability:.0%} of resampled sets of networks."
     return f"<b>{where}</b> {text}"
 
 
@@ -109,7 +109,7 @@ def _growth_table(frame: pd.DataFrame, one: Fit) -> str:
     for each in found:
         expected = "" if each.theory is None else f"{each.theory:.2f}"
         cells = (expected, f"{each.acts.value:.2f}", f"{each.cost.value:.2f}", pair(each.cost.interval, ".2f"))
-        rows.append(f"<tr>{texts((each.rule,))}{tds((*cells, str(each.steps)))}</tr>")
+        rows.append(f"<tr>{texts((each.rule,))}{tds((*cells, str(each.networks)))}</tr>")
     note = (
         "<p class=note>Powers of s, the growth of flops over the base network's. Theory is that of one "
         "convolution; stems, heads and rounded widths and depths make a network differ.</p>"
@@ -122,8 +122,8 @@ def _pace_table(relative: pd.DataFrame, one: Fit) -> str:
     cost = prose(one.y)
     rows = []
     for each in paces(relative):
-        cells = (f"{each.acts:.3f}", f"{each.cost:.3f}", pair(each.interval, ".3f"), str(each.bases), str(each.pairs))
-        rows.append(f"<tr>{texts((each.rule,))}{tds(cells)}</tr>")
+        ratios = (f"{each.acts.value:.3f}", f"{each.cost.value:.3f}", pair(each.cost.interval, ".3f"))
+        rows.append(f"<tr>{texts((each.rule,))}{tds((*ratios, str(each.bases), str(each.networks)))}</tr>")
     if not rows:
         return ""
     note = (
@@ -173,7 +173,7 @@ def _fit_rows(fits: Sequence[Fit]) -> str:
         for line in one.lines:
             slope = (f"{line.slope:.4g}", pair(line.slope_interval), f"{line.intercept:.4g}")
             r = (f"{line.r:.3f}", pair(line.r_interval, ".3f"), f"{line.mape:.1%}", str(one.n))
-            best = " class=best" if one.winner and one.winner.proxy == line.proxy else ""
+            best = " class=best" if one.winner == line.proxy else ""
             rows.append(f"<tr{best}><td>{name}</td><td>per {line.x_unit}</td>{tds((*slope, *r))}</tr>")
         reasons = [one.reason] if one.reason else [f"{proxy}: {why}" for proxy, why in one.unfit.items()]
         rows += [f"<tr class=none><td>{name}</td><td colspan=8>{escape(why)}</td></tr>" for why in reasons]
