@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler import models
-from profiler.analysis.advise import TOLERANCE, Advice, Candidate
+from profiler.analysis.advise import Advice
 from profiler.analysis.frame import SECONDS, unit_of
+from profiler.analysis.goal import TOLERANCE, Candidate
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.regression import geometric_mean
 from profiler.analysis.search import structure

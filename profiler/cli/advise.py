@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from profiler import models
-from profiler.analysis.advise import Advice, Candidate, Kind, advise, at_equal_flops, prepare
+from profiler.analysis.advise import Advice, advise, at_equal_flops
 from profiler.analysis.frame import group_label, unit_of
+from profiler.analysis.goal import Candidate, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
@@ -20,6 +21,9 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.report.console import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
+
+#: Networks of the front in the table, the best one included.
+_SHOWN = 8
 
 
 def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
@@ -109,7 +113,7 @@ def _print(advice: Advice, console: Console) -> None:
     for column in table.columns[:-2]:
         column.no_wrap = True
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
-    for one in (advice.best[0], *others[: SHOWN - 1]):
+    for one in (advice.best[0], *others[: _SHOWN - 1]):
         table.add_row(*_row(one))
     table.add_section()
     for one in advice.marked:
@@ -119,9 +123,6 @@ def _print(advice: Advice, console: Console) -> None:
     beyond = model.beyond(advice.best[0].counts)
     if beyond:
         console.print(escape(f"The first one extrapolates: {beyond}."), highlight=False)
-
-
-SHOWN = 8
 
 
 def _row(one: Candidate) -> list[str]:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from profiler import models
 from profiler.analysis import advise
 from profiler.analysis.cost_model import cost_models
+from profiler.analysis.goal import Goal, Kind, prepare
 from profiler.analysis.search import directions
 from profiler.analysis.verify import Check, _paired_ratio, _plan_for, _with_controls, verify
 from profiler.cli.advise import _advice_sentence, parse_goal, run
@@ -51,12 +52,12 @@ def table(per_acts: float, per_flops: float, t0: float = 0.5, **columns: object)
     return pd.DataFrame(rows).assign(backend="fake", threads=1, status="ok").assign(**columns)
 
 
-def goal(kind: advise.Kind, limit: float, per_acts: float, per_flops: float) -> advise.Goal:
+def goal(kind: Kind, limit: float, per_acts: float, per_flops: float) -> Goal:
     (latency,), _ = cost_models(table(per_acts, per_flops), "latency_ms")
-    return advise.Goal(kind, limit, str(limit), latency, None, {"backend": "fake", "threads": "1"})
+    return Goal(kind, limit, str(limit), latency, None, {"backend": "fake", "threads": "1"})
 
 
-def advice(kind: advise.Kind, limit: float, per_acts: float, per_flops: float) -> advise.Advice:
+def advice(kind: Kind, limit: float, per_acts: float, per_flops: float) -> advise.Advice:
     return advise.advise(models.get(BASE), goal(kind, limit, per_acts, per_flops))
 
 
@@ -310,7 +311,7 @@ def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_limit_of_memory_uses_the_memory_that_was_measured() -> None:
     frame = table(2.0, 0.1)
     frame["memory_peak_mib"] = 100 + 8 * frame["acts"] / 2**20 + 4 * frame["params"] / 2**20
-    asked = advise.prepare(frame, "regnety", "memory", 900 * 2**20, "900MiB")
+    asked = prepare(frame, "regnety", "memory", 900 * 2**20, "900MiB")
     assert asked.limit == pytest.approx(900)
     first = advise.advise(models.get(BASE), asked).best[0]
     assert first.memory is not None
@@ -318,7 +319,7 @@ def test_a_limit_of_memory_uses_the_memory_that_was_measured() -> None:
 
 
 def test_seconds_become_the_unit_of_the_run() -> None:
-    asked = advise.prepare(table(2.0, 0.1), "regnety", "latency", 0.06, "60ms")
+    asked = prepare(table(2.0, 0.1), "regnety", "latency", 0.06, "60ms")
     assert asked.limit == pytest.approx(60)
 
 
@@ -339,7 +340,7 @@ def test_targets_that_are_wrong_are_one_sentence(targets: tuple[str | None, ...]
 def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:
     frame = pd.concat([table(2, 1, threads=t) for t in (1, 2)])
     with pytest.raises(UserError, match="advice needs exactly one; choose it with --backend or --where"):
-        advise.prepare(frame, "regnety", "flops", 4e9, "4GF")
+        prepare(frame, "regnety", "flops", 4e9, "4GF")
     frame.to_csv(tmp_path / "run.csv", index=False)
     file = tmp_path / "run.csv"
     assert run(BASE, file, ("8GF", None, None), "fake", 0, None, json=True, where="threads=2") == 0
@@ -347,7 +348,7 @@ def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:
 
 def test_memory_that_was_not_measured_is_one_sentence() -> None:
     with pytest.raises(UserError, match="the run has no memory measured"):
-        advise.prepare(table(2, 1), "regnety", "memory", 1e9, "1GB")
+        prepare(table(2, 1), "regnety", "memory", 1e9, "1GB")
 
 
 def test_the_command_line_reaches_it(tmp_path: Path) -> None:
