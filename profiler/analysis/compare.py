@@ -89,7 +89,7 @@ def _ratio_interval(top: Quantity, bottom: Quantity) -> Interval | None:
     return (math.exp(low), math.exp(high))
 
 
-def settings(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
+def settings_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
     """All settings of a table, in its order.
 
     Args:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings
+from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings_of
 from profiler.analysis.frame import group_label
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
@@ -25,7 +25,7 @@ def run(sources: Sequence[Path], y: str | None, json: bool) -> None:
         UserError: A run cannot be used, or no two sides share a network.
     """
     frame, column = joined_runs(sources, y)
-    found = settings(frame, column)
+    found = settings_of(frame, column)
     made = comparisons(found)
     if not made:
         raise UserError(_nothing(found))

@@ -40,7 +40,7 @@ def table(n: int = 8, factor: float = 1.0, seed: int = 0, **columns: object) -> 
 
 
 def pairs(*frames: pd.DataFrame) -> list[compare.Comparison]:
-    return compare.comparisons(compare.settings(pd.concat(frames)))
+    return compare.comparisons(compare.settings_of(pd.concat(frames)))
 
 
 def test_backends_of_one_run_are_compared_over_the_networks_both_have() -> None:

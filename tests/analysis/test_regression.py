@@ -152,7 +152,7 @@ def test_the_interval_of_r_holds_r(kind: str) -> None:
         r = float(np.corrcoef(x, y)[0, 1])
         low, high = fisher_interval(r, n)
         if kind == "bootstrap":
-            draws = weighted_correlations(x, y, resample_weights(each, 1000, seed))
+            draws = weighted_correlations(x, y, resample_weights(each, 500, seed))
             low, high = bca_interval(r, draws, weighted_correlations(x, y, 1 - np.eye(n)))
         hits += low <= true <= high
     # 95% less what the bootstrap is known to lose at this size, and three standard errors of 500 trials.
