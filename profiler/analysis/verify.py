@@ -190,7 +190,7 @@ def verify(
 
     Raises:
         UserError: The folder cannot be written or holds a run already.
-        Stopped: The user stopped it.
+        StoppedError: The user stopped it.
     """
     chosen = _with_controls(advice, count)
     plan = _plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.goal.place)
