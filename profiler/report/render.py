@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -31,7 +32,8 @@ def empty(reason: str) -> alt.Chart:
     """A chart that says, in words, that there is nothing to see and why."""
     data = pd.DataFrame({"text": [f"Nothing to draw: {reason}"]})
     mark = alt.Chart(data, width=3 * PANEL, height=120).mark_text(fontSize=15, color=_MUTED, font=_FONT)
-    return styled(mark.encode(text="text:N"))
+    chart: alt.Chart = styled(mark.encode(text="text:N"))
+    return chart
 
 
 def styled(chart: _Styled, padding: int = 14) -> _Styled:
@@ -110,7 +112,7 @@ def _html(chart: Chart) -> str:
 
 
 #: How a chart is written, by the end of the file's name; each needs no other file.
-_FORMATS = {".html": _html, ".png": _png, ".svg": svg}
+_FORMATS: dict[str, Callable[[Chart], str | bytes]] = {".html": _html, ".png": _png, ".svg": svg}
 
 
 def write_chart(chart: Chart, path: Path) -> None:

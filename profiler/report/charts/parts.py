@@ -47,7 +47,8 @@ def points_of(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
 
 def dots_of(points: pd.DataFrame) -> alt.Chart:
     """One filled mark per row, without its axes."""
-    return alt.Chart(points).mark_point(filled=True, size=62, opacity=0.85)
+    chart: alt.Chart = alt.Chart(points).mark_point(filled=True, size=62, opacity=0.85)
+    return chart
 
 
 def log_scale(base: float | alt.UndefinedType = alt.Undefined) -> alt.Scale:
