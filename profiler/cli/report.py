@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from profiler.analysis.frame import read_table, source_names
+from profiler.analysis.source import read_table, source_names
 from profiler.errors import UserError
 from profiler.records.reading import read
 from profiler.report.extra import NO_CHARTS, can_draw

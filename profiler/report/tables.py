@@ -45,7 +45,7 @@ def lines_table(fits: Sequence[Fit]) -> Table:
     for one in fits:
         name = one.family or "all families"
         for line in one.lines:
-            if one.winner and one.winner.proxy == line.proxy:
+            if one.winner == line.proxy:
                 best.append(len(rows))
             slope = (f"{line.slope:.4g}", _interval(line.slope_interval), f"{line.intercept:.4g}")
             r = (f"{line.r:.3f}", _interval(line.r_interval, ".3f"), f"{line.mape:.1%}", str(one.n))
@@ -62,7 +62,7 @@ def growth_table(frame: pd.DataFrame, one: Fit) -> Table | None:
     for each in growth(steps(frame, one)):
         expected = "" if each.theory is None else f"{each.theory:.2f}"
         powers = (expected, f"{each.acts.value:.2f}", f"{each.cost.value:.2f}", _interval(each.cost.interval, ".2f"))
-        rows.append((each.rule, *powers, str(each.steps)))
+        rows.append((each.rule, *powers, str(each.networks)))
     note = (
         "Powers of s, the growth of flops over the base network's. Theory is that of one convolution; stems, heads "
         "and rounded widths and depths make a network differ."
@@ -75,8 +75,8 @@ def pace_table(frame: pd.DataFrame, one: Fit) -> Table | None:
     """Every rule beside compound scaling at equal flops; None where that was not measured."""
     cost = prose(one.y)
     rows = [
-        (each.rule, f"{each.acts:.3f}", f"{each.cost:.3f}", _interval(each.interval, ".3f"), str(each.bases),
-         str(each.pairs))
+        (each.rule, f"{each.acts.value:.3f}", f"{each.cost.value:.3f}", _interval(each.cost.interval, ".3f"),
+         str(each.bases), str(each.networks))
         for each in paces(steps(frame, one))
     ]  # fmt: skip
     note = (

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.analysis.fit import fit
@@ -45,6 +45,7 @@ def test_throughput_is_in_images_per_second() -> None:
     assert found["throughput"].tolist() == pytest.approx([100e3, 200e3])
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.dictionaries(st.sampled_from([1, 2, 4, 8, 16, 32]), st.floats(0.1, 1e4), min_size=2))
 def test_no_smaller_batch_than_the_knee_is_near_the_best(latencies: dict[int, float]) -> None:
     found = curve(table(latencies))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.analysis.frame import source_names
+from profiler.analysis.source import source_names
 from profiler.cli.report import run
 from profiler.errors import UserError
 from profiler.report import page as report

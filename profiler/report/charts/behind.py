@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from profiler.analysis.cost_model import TwoTerm
+from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import prose
 from profiler.analysis.growth import steps, theory
@@ -64,10 +64,10 @@ def _theory_lines(scaled: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _residuals_panel(points: pd.DataFrame, one: Fit, model: TwoTerm, colour: alt.Color) -> alt.LayerChart:
+def _residuals_panel(points: pd.DataFrame, one: Fit, model: CostModel, colour: alt.Color) -> alt.LayerChart:
     """How far each network is from the two-term model, in percent of what that predicts."""
     points = points.copy()
-    points["predicted"] = model.t0 + model.per_acts * points["acts"] + model.per_flops * points["flops"]
+    points["predicted"] = model.t0 + sum(term.coefficient * points[term.column] for term in model.terms)
     points = points[points["predicted"] > 0]
     points["off"] = 100 * (points["y"] / points["predicted"] - 1)
     tooltip = [

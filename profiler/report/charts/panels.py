@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from profiler.analysis.fit import Fit, Line, fit
+from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import PROXIES
+from profiler.analysis.line import Line
 from profiler.analysis.predict import costs_of
 from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, shape_of, y_title
 from profiler.report.render import INK, PANEL, Chart, empty, styled
@@ -91,7 +92,7 @@ def _ends(points: pd.DataFrame, line: Line) -> pd.DataFrame:
 
 def _panel_title(one: Fit, proxy: str, line: Line | None) -> alt.TitleParams:
     """What is seen: the correlation with its interval, the best one in bold."""
-    best = one.winner is not None and one.winner.proxy == proxy
+    best = one.winner == proxy
     name = PROXIES[proxy].name.capitalize()
     if line is None:
         return alt.TitleParams(name, subtitle=one.unfit.get(proxy, ""), fontWeight="normal")
