@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from profiler.analysis.frame import latency_column
 from profiler.analysis.source import read_table
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.console import print_fits
+from profiler.report.extra import NO_CHARTS, can_draw
 
 #: What JSON calls the coefficients of counts whose columns are no such name.
 _PER = {"layers": "layer", "padding_flops": "padding"}
@@ -54,7 +56,7 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted
         source: Run folder, journal or any CSV with the columns model, flops, params, acts and a latency.
         json: Print JSON instead of tables.
         y: Column to explain; None finds the latency.
-        chart: Where to write the chart (.html, .png or .svg), or None.
+        chart: Where to write the chart (.html, .png or .svg), or None; without the extra ``report``, said and not written.
         weighted: Weigh networks by how surely they were measured, see ``fit``.
 
     Raises:
@@ -62,11 +64,13 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted
     """
     frame = read_table(source)
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
-    if chart is not None:
-        from profiler.report import charts  # altair takes a second
-        from profiler.report.render import save
+    if chart is not None and not can_draw():
+        print(NO_CHARTS, file=sys.stderr)
+    elif chart is not None:
+        from profiler.report.charts.panels import latency
+        from profiler.report.render import write_chart  # altair takes a second
 
-        save(charts.latency(frame, fits), chart)
+        write_chart(latency(frame, fits), chart)
     if json:
         print(_to_json(fits))
     else:
