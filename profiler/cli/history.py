@@ -7,10 +7,13 @@ import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
 
 from profiler.analysis.changepoints import ChangePoint
 from profiler.analysis.history import History, Point, histories
+from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.units import format_share
 
@@ -83,3 +86,12 @@ def _cells(point: Point, change: ChangePoint | None) -> list[str]:
     ends = f"[{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
     told = f"{format_share(change.change, signed=True)} from here (p = {change.p:.2g})" if change else ""
     return [point.started, point.run, value, ends, told]
+
+
+def history_command(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Where the runs are.")],
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to follow [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """Print the history of every case under a folder; see ``run``."""
+    run(folder, json, y)
