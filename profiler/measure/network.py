@@ -86,7 +86,7 @@ def _call(spec: str) -> Any:  # a module, or a pair of module and example input
     name, _, attribute = spec.partition(":")
     # The user's modules come first while their model is made, as in a program of theirs, and last afterwards: what is
     # imported late for the backend is not looked for among them.
-    sys.path.insert(0, "")
+    sys.path[:] = ["", *filter(None, sys.path)]
     try:
         try:
             function = getattr(importlib.import_module(name), attribute)
@@ -96,8 +96,7 @@ def _call(spec: str) -> Any:  # a module, or a pair of module and example input
             ) from error
         return function()
     finally:
-        sys.path.remove("")
-        sys.path.append("")
+        sys.path[:] = [*filter(None, sys.path), ""]
 
 
 def _onnx_file(case: Case, cache: Path | None) -> Network:
