@@ -6,9 +6,11 @@ import json as jsonlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 from rich.markup import escape
+from typer import Argument, Exit, Option
 
 from profiler import models
 from profiler.analysis.advise import Advice, advise, at_equal_flops
@@ -17,6 +19,7 @@ from profiler.analysis.goal import Candidate, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
+from profiler.cli.options import Json, RunPath
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.report.console import plain_table
@@ -197,3 +200,21 @@ def _described(one: Candidate) -> dict[str, object]:
         "memory": one.memory,
         "meets": one.meets,
     }
+
+
+def advise_command(
+    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.")],
+    source: RunPath,
+    flops: Annotated[str | None, Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
+    latency: Annotated[str | None, Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
+    memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
+    backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
+    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
+    verify: Annotated[
+        int, Option("--verify", metavar="K", min=0, help="Measure the best K, and dwr at equal flops.")
+    ] = 0,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of those measurements.")] = None,
+    json: Json = False,
+) -> None:
+    """Advise how to scale a network; see ``run``."""
+    raise Exit(run(base, source, (flops, latency, memory), backend, verify, out, json, where))

@@ -6,13 +6,16 @@ import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer import Option
 
 from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings_of
 from profiler.analysis.frame import group_label
+from profiler.cli.options import Json, RunPaths
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
 from profiler.report.console import plain_table
@@ -101,3 +104,12 @@ def _unlike(one: Comparison) -> str | None:
 def _differences(facts: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     for name, (first, second) in facts.items():
         yield f"{name.replace('_', ' ')} {first} / {second}"
+
+
+def compare_command(
+    runs: RunPaths,
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to compare [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """Compare runs; see ``run``."""
+    run(runs, y, json)

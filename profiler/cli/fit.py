@@ -6,13 +6,16 @@ import json as jsonlib
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
+from typer import Option
 
 from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import SEED, Fit, fit
 from profiler.analysis.frame import latency_column
 from profiler.analysis.source import read_table
+from profiler.cli.options import Json, RunPath
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.console import print_fits
 from profiler.report.extra import NO_CHARTS, can_draw
@@ -75,3 +78,14 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted
         print(_to_json(fits))
     else:
         print_fits(fits, Console())
+
+
+def fit_command(
+    source: RunPath,
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
+    chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
+    weighted: Annotated[bool, Option("--weighted", help="Weigh networks by how surely they were measured.")] = False,
+    json: Json = False,
+) -> None:
+    """Print the fits of a run; see ``run``."""
+    run(source, json, y, chart, weighted=weighted)

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer import Argument, Option
 
 from profiler.analysis.history import History, Point, histories
+from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.units import format_share
 
@@ -80,3 +82,12 @@ def _cells(point: Point, note: str) -> list[str]:
     value = point.status if point.value is None else f"{point.value:.4g}"
     ends = f"[{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
     return [point.started, point.run, value, ends, note]
+
+
+def history_command(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Where the runs are.")],
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to follow [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """Print the history of every case under a folder; see ``run``."""
+    run(folder, json, y)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 from rich.markup import escape
+from typer import Option
 
 from profiler import models
 from profiler.analysis.frame import PROXIES, group_label, prose
@@ -15,6 +17,7 @@ from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
 from profiler.cli.models import select
+from profiler.cli.options import Factor, Flops, Json, Model, RunPath
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.units import format_bytes, format_count, parse_flops
@@ -98,3 +101,17 @@ def _lines(one: Prediction) -> list[str]:
     if one.beyond:
         lines.append(f"    extrapolates: {one.beyond}; the interval does not cover that")
     return lines
+
+
+def predict_command(
+    source: RunPath,
+    model: Model,
+    scale: Annotated[str, Option("--scale", metavar="RULE", help="As for `profiler complexity`.")] = "",
+    factor: Factor = None,
+    flops: Flops = None,
+    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
+    json: Json = False,
+) -> None:
+    """Predict what a network costs from a run; see ``run``."""
+    run(source, model, scale, factor, flops, backend, json, where)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from typer import Option
 
 from profiler.analysis.source import read_table, source_names
+from profiler.cli.options import RunPaths
 from profiler.errors import UserError
 from profiler.records.reading import read
 from profiler.report.extra import NO_CHARTS, can_draw
@@ -47,3 +49,11 @@ def _facts(source: Path) -> Mapping[str, Any]:
         return {}
     sessions = read(source).sessions
     return sessions[-1].facts if sessions else {}
+
+
+def report_command(
+    runs: RunPaths,
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
+) -> None:
+    """Write the report of one or several runs; see ``run``."""
+    run(runs, output)

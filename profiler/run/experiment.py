@@ -108,7 +108,9 @@ def measure_into(
             lab.calibrations.correct(placement, lab.levels)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
-        raise StoppedError(f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}")
+        raise StoppedError(
+            f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
+        )
     return progress
 
 
