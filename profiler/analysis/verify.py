@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler import models
 from profiler.analysis.advise import TOLERANCE, Advice, Candidate
+from profiler.analysis.frame import SECONDS, unit_of
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.regression import Interval, geometric_mean
 from profiler.analysis.search import structure
 from profiler.models.arch import Arch
+from profiler.plan.cases import expand
+from profiler.plan.plan import Plan
+from profiler.plan.read import loads
+from profiler.records.disturbance import quiet_level
+from profiler.records.estimate import case_estimate, visit_estimate
+from profiler.records.types import Measurement, Record
+from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.lab import Lab
 
 if TYPE_CHECKING:
-    from profiler.plan.plan import Plan
-    from profiler.records.types import Measurement, Record
+    from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,6 @@ def plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
     Raises:
         UserError: A value of the group is no longer valid, such as a backend that is not installed.
     """
-    from profiler.plan.read import loads
-
     place = {
         "backends": group.get("backend", "eager"),
         "devices": group.get("device", "cpu"),
@@ -115,13 +123,11 @@ def plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
     return loads("\n".join(lines), "the plan to verify with")
 
 
-Visits: TypeAlias = "dict[int, Measurement]"
+Visits: TypeAlias = dict[int, Measurement]
 
 
 def good(records: Sequence[Record]) -> Visits:
     """The measurements among some visits, by their round."""
-    from profiler.records.types import Measurement
-
     return {record.round: record.outcome for record in records if isinstance(record.outcome, Measurement)}
 
 
@@ -137,9 +143,6 @@ def paired_ratio(ours: Visits, theirs: Visits) -> tuple[float, Interval | None]:
     Raises:
         ValueError: They have no round in common.
     """
-    from profiler.records.disturbance import quiet_level
-    from profiler.records.estimate import visit_estimate
-
     levels = [quiet_level(list(visits.values())) for visits in (ours, theirs)]
     rounds = sorted(ours.keys() & theirs.keys())
     if not rounds:
@@ -151,8 +154,6 @@ def paired_ratio(ours: Visits, theirs: Visits) -> tuple[float, Interval | None]:
 
 
 def check(one: Candidate, control: Arch, visits: Mapping[object, Visits], unit_ms: float, expected: float) -> Check:
-    from profiler.records.estimate import case_estimate
-
     pair = [visits.get(structure(arch), {}) for arch in (one.arch, control)]
     ours, theirs = (case_estimate(list(v.values())).latency_ns / 1e6 if v else None for v in pair)
     ratio, interval = paired_ratio(*pair) if pair[0].keys() & pair[1].keys() else (None, None)
@@ -167,3 +168,35 @@ def check(one: Candidate, control: Arch, visits: Mapping[object, Visits], unit_m
         expected=expected,
         predicted=None if ours is None else low <= ours <= high,
     )
+
+
+def verify(
+    advice: Advice, count: int, folder: Path, *, lab: Lab | None = None, console: Console | None = None
+) -> list[Check]:
+    """Measure the best networks and their controls, as ``profiler run`` does, and compare them.
+
+    Args:
+        advice: From ``advise``.
+        count: How many of the best to measure.
+        folder: A new run folder.
+        lab: What the visits share; None for this machine's own.
+        console: Where to show what happens; None for nowhere.
+
+    Returns:
+        One check per advised network.
+
+    Raises:
+        UserError: The folder cannot be written or holds a run already.
+        Stopped: The user stopped it.
+    """
+    chosen = with_controls(advice, count)
+    plan = plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.predictors.place)
+    with nullcontext(lab) if lab else opened_lab(plan) as shared:
+        progress = measure_into(folder, plan, expand(plan, 1), shared, console=console)
+    visits = {
+        structure(models.resolve(c.model, c.scaling, c.factor)): good(progress.visits[c.key]) for c in progress.cases
+    }
+    unit = SECONDS.get(unit_of(advice.predictors.latency.y), 1e-3) * 1e3
+    model = advice.predictors.latency
+    expected = [one.latency / model.value(models.complexity(control)) for one, control in chosen]
+    return [check(one, control, visits, unit, e) for (one, control), e in zip(chosen, expected, strict=True)]

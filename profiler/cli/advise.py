@@ -13,59 +13,16 @@ from rich.markup import escape
 
 from profiler import models
 from profiler.analysis.advise import Advice, Candidate, Kind, advise, at_equal_flops, prepare
-from profiler.analysis.frame import SECONDS, chosen_rows, group_label, read_table, unit_of
+from profiler.analysis.frame import chosen_rows, group_label, read_table, unit_of
 from profiler.analysis.growth import CONTROL
-from profiler.analysis.search import structure
-from profiler.analysis.verify import Check, check, good, in_words, plan_for, with_controls
+from profiler.analysis.verify import Check, in_words, verify
 from profiler.errors import UserError
+from profiler.machine import host
 from profiler.report.console import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
 
 if TYPE_CHECKING:
-    from profiler.run.display import Display
-    from profiler.run.lab import Lab
-
-
-def verify(advice: Advice, count: int, folder: Path, lab: Lab, seed: int, shown: Display) -> list[Check]:
-    """Measure the best networks and their controls, as ``profiler run`` does, and compare them.
-
-    Args:
-        advice: From ``advise``.
-        count: How many of the best to measure.
-        folder: A new run folder.
-        lab: Executor, budget and limits of the visits.
-        seed: Of the random order.
-        shown: What the user sees meanwhile.
-
-    Returns:
-        One check per advised network.
-
-    Raises:
-        UserError: The folder cannot be written or holds a run already.
-    """
-    from profiler.plan.cases import expand
-    from profiler.records import journal as store
-    from profiler.records import table
-    from profiler.records.columns import write_csv
-    from profiler.records.reading import read
-    from profiler.run import rounds as runs
-    from profiler.run.schedule import Progress
-
-    chosen = with_controls(advice, count)
-    plan = plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.predictors.place)
-    cases = expand(plan, 1)
-    progress = Progress(cases, lab.budget, levels=lab.levels)
-    with store.Journal.open(folder, runs.session_facts(plan, cases, seed)) as journal:
-        runs.measure_all(journal, progress, seed, lab, shown)
-    write_csv(table.rows(read(folder)), folder / "cases.csv")
-    visits = {structure(models.resolve(c.model, c.scaling, c.factor)): good(progress.visits[c.key]) for c in cases}
-    unit = SECONDS.get(unit_of(advice.predictors.latency.y), 1e-3) * 1e3
-    model = advice.predictors.latency
-    expected = [one.latency / model.value(models.complexity(control)) for one, control in chosen]
-    return [check(one, control, visits, unit, e) for (one, control), e in zip(chosen, expected, strict=True)]
-
-
-# --- The command -------------------------------------------------------------------------------------------
+    pass
 
 
 def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
@@ -134,30 +91,12 @@ def run(
 
 
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
-    import random
-
-    from profiler.machine import host
-    from profiler.machine.cache import cache_folder
-    from profiler.records.types import Budget
-    from profiler.run.calibrations import Calibrations
-    from profiler.run.child import Limits
-    from profiler.run.display import Live
-    from profiler.run.lab import Lab
-    from profiler.run.processes import LocalExecutor
-
     folder = out or Path("results") / f"verify-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console(stderr=True)
     theirs = advice.predictors.place.get("host")
     if theirs and theirs != host.key():
         console.print(f"the run was made on another machine ({theirs}); this one is {host.key()}", highlight=False)
-    executor = LocalExecutor()
-    try:
-        calibrations = Calibrations(executor, cache_folder(), lambda _: Limits())
-        lab = Lab(Budget(), executor, lambda _: Limits(), calibrations)
-        with Live(console) as shown:
-            checks = verify(advice, count, folder, lab, random.SystemRandom().randrange(2**31), shown)
-    finally:
-        executor.close()
+    checks = verify(advice, count, folder, console=console)
     console.print(f"measurements in {folder}", highlight=False, soft_wrap=True)
     return checks
 

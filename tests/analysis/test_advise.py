@@ -15,16 +15,15 @@ from profiler import models
 from profiler.analysis import advise
 from profiler.analysis.cost_model import cost_models
 from profiler.analysis.search import directions
-from profiler.analysis.verify import Check, paired_ratio, plan_for, with_controls
+from profiler.analysis.verify import Check, paired_ratio, plan_for, verify, with_controls
 from profiler.cli import advise as advise_
-from profiler.cli.advise import _advice_sentence, parse_goal, verify
+from profiler.cli.advise import _advice_sentence, parse_goal
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure.visit import Reply, Task
 from profiler.models.complexity import Complexity
 from profiler.records.reading import read
 from profiler.records.types import Budget, Conditions, Failure, Measurement, Warmup
-from profiler.run import display
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab
@@ -201,7 +200,7 @@ class Scripted:
 def verified(tmp_path: Path, found: advise.Advice, executor: Scripted, count: int = 2) -> list[Check]:
     calibrations = Calibrations(executor, tmp_path / "cache", lambda _: Limits())
     lab = Lab(Budget(min_rounds=3, rounds=3), executor, lambda _: Limits(), calibrations)
-    return verify(found, count, tmp_path / "run", lab, 1, display.Quiet())
+    return verify(found, count, tmp_path / "run", lab=lab)
 
 
 def linear(counts: Complexity, _rule: str) -> float:

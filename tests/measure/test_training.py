@@ -16,7 +16,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from rich.console import Console
 from torch import nn
 
 from profiler import backends
@@ -35,11 +34,10 @@ from profiler.records.columns import Row
 from profiler.records.epoch import epoch_time, predict_ns, steps_per_epoch
 from profiler.records.reading import dump, parse, read
 from profiler.records.types import Budget, Case, Conditions, Epoch, Failure, Feed, Measurement, Record, Warmup
-from profiler.run import display, rounds
 from profiler.run.batch import with_batches
+from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
 from profiler.run.processes import LocalExecutor
-from profiler.run.schedule import Progress
 from tests import ROOT
 
 PLACE = Placement()
@@ -466,6 +464,9 @@ class NoReference:
     def get(self, _: Placement) -> Failure:
         return Failure("unsupported", "")
 
+    def correct(self, _: Placement, _levels: object) -> None:
+        pass
+
 
 @pytest.fixture
 def swept(tmp_path, monkeypatch, executor):
@@ -475,12 +476,10 @@ def swept(tmp_path, monkeypatch, executor):
 
     def sweep(memory_limit: str | None = None, **flags: object) -> list[Row]:
         made = from_flags(**flags, threads=1, visit_s="0.02s", warmup_s="0.01s", min_samples=2, rounds=1)
-        options = Options(memory_limit=memory_limit)
-        lab = Lab(made.budget, executor, options.limits(), NoReference(), made.feed)
-        cases = with_batches(expand(made, 1), tmp_path, lab, options, Console(quiet=True))
-        with store.Journal.open(tmp_path / "run", rounds.session_facts(made, cases, 0)) as journal:
-            progress = Progress(cases, made.budget)
-            assert rounds.measure_all(journal, progress, 0, lab, display.Quiet(), made.passes)
+        limits = Options(memory_limit=memory_limit).limits()
+        lab = Lab(made.budget, executor, limits, NoReference(), made.feed)
+        cases = with_batches(expand(made, 1), tmp_path, lab, print, resume=False)
+        measure_into(tmp_path / "run", made, cases, lab)
         return table.rows(read(tmp_path / "run"))
 
     return sweep

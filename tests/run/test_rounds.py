@@ -23,17 +23,14 @@ from profiler.measure.visit import CalibrationTask, Reply, Task
 from profiler.models.complexity import Complexity
 from profiler.plan.cases import expand
 from profiler.plan.read import from_flags
-from profiler.records import journal as store
 from profiler.records.disturbance import ENOUGH, Levels
 from profiler.records.nominal import Calls
 from profiler.records.reading import NAME, read
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.run import display
-from profiler.run import rounds as run
 from profiler.run.calibrations import CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
+from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
-from profiler.run.schedule import Progress
 from tests import ROOT
 
 
@@ -73,12 +70,7 @@ def setup(tmp_path: Path, executor: Scripted, budget: Budget, models: str = "res
 
 def go(tmp_path: Path, executor: Scripted, budget: Budget, *, resume: bool = False, seed: int = 7) -> list[Record]:
     plan, cases, lab = setup(tmp_path, executor, budget)
-    facts = run.session_facts(plan, cases, seed)
-    with store.Journal.open(tmp_path / "run", facts, resume=resume) as journal:
-        progress = Progress(cases, budget)
-        for record in journal.earlier.records:
-            progress.add(record)
-        run.measure_all(journal, progress, seed, lab, display.Quiet())
+    measure_into(tmp_path / "run", plan.model_copy(update={"seed": seed}), cases, lab, resume=resume)
     return list(read(tmp_path / "run").records)
 
 
