@@ -6,7 +6,6 @@ import json as jsonlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,9 +19,6 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.report.console import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
-
-if TYPE_CHECKING:
-    pass
 
 
 def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:

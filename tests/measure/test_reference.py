@@ -80,15 +80,15 @@ class Timed:
 
 
 def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], bool]:
-    """A block of four calls to settle and three that count is of slow ones, every other block of quick ones."""
+    """A block of calls to settle for 25 ms and three that count is of slow ones, every other block of quick ones."""
     clock = FakeClock()
-    timed = Timed(clock, *[3.0] * 7, *[0.5] * 7)
-    calls = reference.sample_beside(Timed(clock, 0.1), timed, 1, 0.1, core_wait, clock)
+    timed = Timed(clock, *[3.0] * (9 + 3), *[0.5] * (50 + 3))
+    calls = reference.sample_beside(Timed(clock, 0.1), timed, 0.1, core_wait, clock)
     return {ns > 2e6 for ns in calls.times_ns}, calls.crowded
 
 
 def test_calls_that_waited_for_a_core_do_not_make_a_nominal_time() -> None:
-    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 21 ms, in the slow blocks
+    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 36 ms, in the slow blocks
     assert calls_over_2_ms(lambda: next(waits)) == ({False}, False)
     assert calls_over_2_ms(None) == ({True, False}, False)
 

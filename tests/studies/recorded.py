@@ -1,10 +1,11 @@
 """What the ablation replays: every visit of four recorded runs, by block, in files small enough for git.
 
-A row of ``results/studies/ablation/visits_*.csv`` is a visit of a row of ``networks.csv``, counted from 0, on a backend,
-by its first letter. ``samples`` are times of single forwards, in thousandths of the fastest of the visit and above it;
-``unit_ns`` is one such thousandth; blocks are apart by ``;``. ``reference`` are medians of the blocks of the reference, in
-thousandths above its nominal time, one more than there are blocks of samples. ``crowded`` are the blocks whose threads
-waited for a core for more than a twentieth of their time.
+A row of ``results/studies/ablation/visits_*.csv`` is a visit of a row of ``networks.csv``, counted from 0, on a
+backend, by its first letter. ``samples`` are times of single forwards, in thousandths of the fastest of the visit and
+above it; ``unit_ns`` is one such thousandth; blocks are apart by ``;``. ``reference`` are medians of the blocks of the
+reference, in thousandths above its nominal time, one more than there are blocks of samples. ``crowded`` are the blocks
+whose threads waited for a core for more than a twentieth of their time. A run's visits are in the order in which they
+were made.
 """
 
 from __future__ import annotations
@@ -99,8 +100,6 @@ def _row(outcome: dict[str, Any]) -> dict[str, object]:
         "samples": ";".join(" ".join(str(round(s / calls / unit) - 1000) for s in block) for block in blocks),
         "reference": " ".join(str(round(1000 * median(block) / nominal) - 1000) for block in outcome["reference_ns"]),
         "crowded": " ".join(
-            str(i)
-            for i, (wait, block) in enumerate(zip(waits, blocks, strict=True))
-            if wait > WAITED * sum(block)
+            str(i) for i, (wait, block) in enumerate(zip(waits, blocks, strict=True)) if wait > WAITED * sum(block)
         ),
     }
