@@ -16,6 +16,8 @@ from profiler.gate.baseline import calibrations
 from profiler.gate.contrast import visits_of
 from profiler.gate.stored import Verdict, judge
 from profiler.machine import host
+from profiler.plan.cases import expand
+from profiler.plan.read import load, override
 from profiler.records.reading import Run, read
 from profiler.records.types import Case
 from profiler.run.experiment import measure_into, opened_lab
@@ -47,9 +49,6 @@ def against(
         UserError: The stored run or the plan cannot be used, or the folder cannot be written.
         Stopped: The user stopped it; what was measured is saved.
     """
-    from profiler.plan.cases import expand
-    from profiler.plan.read import load, override
-
     if not 0 < max_slowdown < math.inf:
         raise UserError(f"a limit of {max_slowdown:g} cannot be gated; expected a share above 0, as 5%")
     base = read(stored)

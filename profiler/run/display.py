@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
 
 from profiler.records.types import Case, Failure, Record
+from profiler.run.schedule import Progress
 from profiler.units import format_duration
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    from profiler.run.schedule import Progress
 
 
 class Display:
@@ -60,8 +60,6 @@ class Display:
         """Show a failure at once, with its reason."""
         self._seconds.append(record.wall_s)
         if self._console and isinstance(record.outcome, Failure):
-            from rich.text import Text
-
             failed = record.outcome
             text = Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red")
             self._console.print(text, soft_wrap=True)
@@ -84,9 +82,6 @@ class Display:
 
 
 def _bar(console: Console) -> Bar:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
     # No refresh thread: it would wake the parent ten times a second beside what is being timed.
     bar = Bar(
         TextColumn("round {task.fields[round]}"),

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from profiler import __version__
 from profiler.backends import cache
@@ -19,6 +21,7 @@ from profiler.errors import Stopped
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import VERSION, Calibration
+from profiler.plan.plan import Plan
 from profiler.plan.read import digest, to_toml
 from profiler.records.columns import write_csv
 from profiler.records.journal import Journal
@@ -32,11 +35,6 @@ from profiler.run.lab import Lab
 from profiler.run.processes import Isolation, LocalExecutor
 from profiler.run.rounds import measure_all
 from profiler.run.schedule import Progress
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from profiler.plan.plan import Plan
 
 
 @contextmanager
