@@ -55,10 +55,11 @@ class Visits:
 
     @property
     def logs(self) -> list[float]:
-        """Logarithm of each visit's normalised latency in ns, of the visits that make the headline."""
+        """Logarithm of visits' normalised latencies in ns: of those that make the headline, where there are enough."""
         quiet = quiet_level(self.measured)
-        used = counted([visit_estimate(visit, quiet) for visit in self.measured])
-        return [math.log(e.normalised_ns) for e in used]
+        estimates = [visit_estimate(visit, quiet) for visit in self.measured]
+        used = counted(estimates)
+        return [math.log(e.normalised_ns) for e in (used if len(used) >= LEAST_VISITS else estimates)]
 
     @property
     def level(self) -> Level:

@@ -25,8 +25,7 @@ from profiler.records.types import Budget, Warmup
 
 Clock = Callable[[], int]
 
-#: In ns. A sample lasts at least this long, so that reading the clock (about 0.1 µs) costs below 0.1% of it. study_truth
-#: tells.
+#: In ns. A sample lasts at least this long: reading the clock (about 0.1 µs) costs below 0.1% of it. study_truth tells.
 SAMPLE_NS = 250_000
 #: In ns. A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
 #: every change of workload caches and thread pools must be won back. study_repeatability tells.

@@ -23,7 +23,7 @@ FAR = 1.8
 
 
 def has_competitor(slowness: float, level: float) -> bool:
-    """Whether a reference of ``slowness`` times its nominal time shares its cores; ``level`` is what it usually takes."""
+    """Whether a reference of ``slowness`` times its nominal time shares its cores; ``level`` is what it usually is."""
     return slowness > FAR * level
 
 
@@ -68,8 +68,11 @@ def level_of(slowness: Sequence[float]) -> float:
 
 
 def near(level: float) -> bool:
-    """Whether a level of the reference is near enough to its nominal time for a ratio to mean anything."""
-    return level <= FAR
+    """Whether a level of the reference is near enough to its nominal time for a ratio to mean anything.
+
+    It was calibrated beside a competitor where it is far below, and a competitor has its cores where it is far above.
+    """
+    return 1 / FAR <= level <= FAR
 
 
 def crowded(core_wait_ns: int, samples_ns: Sequence[int]) -> bool:

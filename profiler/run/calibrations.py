@@ -15,7 +15,7 @@ from profiler.records.types import Failure, now
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.processes import Executor
 
-#: Fresh processes that measure the nominal time of a reference, and seconds each: most of them may be disturbed, but not
+#: Fresh processes that measure the nominal time of a reference, and seconds each: most may be disturbed, but not
 #: all. study_truth tells.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5

@@ -8,8 +8,9 @@ import torch
 
 from profiler.backends.base import Placement
 from profiler.backends.fake import FakeClock
-from profiler.measure import calibration, reference
+from profiler.measure import reference
 from profiler.records.nominal import Calls
+from profiler.records.nominal import nominal as nominal_of
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -57,13 +58,13 @@ def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
 
 
 def nominal(*visits: list[int]) -> float:
-    return calibration.nominal([Calls(times, crowded=False) for times in visits])[0]
+    return nominal_of([Calls(times, crowded=False) for times in visits])[0]
 
 
 def test_a_process_that_always_waited_for_a_core_counts_only_where_all_did() -> None:
     waited = Calls([90] * 100, crowded=True)
-    assert calibration.nominal([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
-    assert calibration.nominal([waited])[0] == 90
+    assert nominal_of([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
+    assert nominal_of([waited])[0] == 90
 
 
 class Timed:

@@ -89,7 +89,7 @@ def said(visit: Visit, level: float, rule: Rule) -> Said:
 
 
 def _settled(visit: Visit) -> Visit:
-    """On one thread 2 ms of forwards settled, and none of a model slower than 15 ms; two samples of a block are left."""
+    """On one thread 2 ms of forwards settled, none of a model slower than 15 ms; two samples of a block are left."""
     forward_ns = median(s for block in visit.samples for s in block)
     had = 0 if forward_ns > 15e6 else max(1, round(2e6 / forward_ns))
     more = math.ceil(10e6 / forward_ns) - had
@@ -180,7 +180,7 @@ def _clipped(logs: Sequence[float], weights: Sequence[float], rule: Rule) -> lis
 
 def _nearness(slowness: Sequence[float], rule: Rule) -> list[float]:
     for width in (*rule.widths, math.inf):
-        weights = [math.exp(-((math.log(max(1.0, slow / rule.quiet)) / width) ** 2)) for slow in slowness]
+        weights = [math.exp(-((math.log(min(max(1.0, slow / rule.quiet), 1e9)) / width) ** 2)) for slow in slowness]
         if _number(weights) >= min(rule.least, len(weights)):
             break
     return weights
