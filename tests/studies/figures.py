@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tests.studies import lab, recorded
-from tests.studies.replay import Rule, Said, headline, level_of, of_case
+from tests.studies.replay import BEFORE, Rule, Said, headline, level_of, of_case
 
 #: Visits that go wild in the figures that say so: one in so many, by this factor, as on two threads.
 WILD_ONE_IN, WILD_BY = 15, 1.65
@@ -116,6 +116,16 @@ def halves(rule: Rule) -> Values:
             apart.append(headline(sides[0], 3, rule)[0] - headline(sides[1], 3, rule)[0])
         made.append(rms(np.array(apart)))
     return np.array(made)
+
+
+def shift(name: str) -> Callable[[Rule], Values]:
+    """Return the log of each case's headline over that of the estimator before the ablation."""
+
+    def units(rule: Rule) -> Values:
+        before = headlines(name, BEFORE)
+        return np.array([log - before[case][0] for case, (log, _) in headlines(name, rule).items()])
+
+    return units
 
 
 def left_out(name: str) -> Callable[[Rule], Values]:
@@ -269,6 +279,7 @@ def figures() -> dict[str, Figure]:
         "fit's error on networks left out, restless": Figure(left_out("restless"), mean),
     }
     for name in ("quick", "sweep", "restless"):
+        found[f"headlines' shift, {name}"] = Figure(shift(name), mean)
         found[f"one visit, {name}"] = Figure(within(name), rms)
         found[f"unstable rows, {name}"] = Figure(unstable(name), mean)
     return found
