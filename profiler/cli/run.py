@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.errors import Stopped, UserError
+from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.records.types import Case
 from profiler.report.summary import finish
@@ -87,7 +87,7 @@ def _measured(plan: Plan, cases: Sequence[Case], options: Options, console: Cons
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), options.resume)
         try:
             progress = measure_into(folder, plan, cases, lab, resume=options.resume, go_on=go_on, console=console)
-        except Stopped:
+        except StoppedError:
             finish(folder, time.monotonic() - begin, Console())
             raise
     finish(folder, time.monotonic() - begin, Console())

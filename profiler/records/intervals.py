@@ -1,17 +1,24 @@
-"""Intervals over visits, percentiles over dependent samples."""
+"""Intervals over visits, percentiles over dependent samples.
+
+A new interval of one case, over its visits, goes here; one over networks into ``profiler.analysis.regression``; the
+test of two sides is ``profiler.gate.decision``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
 
     Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
+
+#: Low and high end.
+Interval: TypeAlias = tuple[float, float]
 
 # Share of intervals that hold what they are about: a convention. study_intervals counts.
 CONFIDENCE = 0.95

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from profiler import __version__
 from profiler.backends import cache
-from profiler.errors import Stopped
+from profiler.errors import StoppedError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import VERSION, Calibration
@@ -87,7 +87,7 @@ def measure_into(
 
     Raises:
         UserError: The folder cannot be written, holds a run already, or one of another plan or machine.
-        Stopped: The user stopped it.
+        StoppedError: The user stopped it.
     """
     seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
     with Journal.open(folder, session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
@@ -103,7 +103,9 @@ def measure_into(
             complete = measure_all(journal, progress, seed, lab, shown, plan.passes)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
-        raise Stopped(f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}")
+        raise StoppedError(
+            f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
+        )
     return progress
 
 

@@ -20,7 +20,7 @@ from scipy import stats
 
 from profiler.backends.base import Placement
 from profiler.cli.baseline import show
-from profiler.errors import Stopped, UserError
+from profiler.errors import StoppedError, UserError
 from profiler.gate import stored as baseline
 from profiler.gate.against import _with_stored_batches, against
 from profiler.gate.baseline import calibrations, update
@@ -363,7 +363,7 @@ def measured_by(executor: Executor, folder: Path, *, resume: bool = False) -> No
 
 
 def test_what_was_stopped_keeps_what_was_measured_and_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="continue with: profiler gate --resume"):
+    with pytest.raises(StoppedError, match="continue with: profiler gate --resume"):
         measured_by(Executor(2.0, stop_at=3), tmp_path)
     assert len(read(tmp_path).records) == 3
     assert (tmp_path / "cases.csv").exists()
