@@ -138,7 +138,7 @@ def _paired_ratio(ours: _Visits, theirs: _Visits) -> tuple[float, Interval | Non
     """Latency of one network over that of another, from the rounds in which both were visited.
 
     The visits of a round lie close in time, so that a drift of the machine leaves their ratio alone. Rounds in which
-    the machine left one of them no quiet block count only where fewer than three others are left.
+    a competitor left one of them no undisturbed block count only where fewer than three others are left.
 
     Returns:
         Geometric mean of the rounds' ratios, and its 95% interval by Student's t, None below three rounds.
@@ -151,8 +151,8 @@ def _paired_ratio(ours: _Visits, theirs: _Visits) -> tuple[float, Interval | Non
     if not rounds:
         raise ValueError("a paired ratio needs at least one round that visited both")
     both = [(visit_estimate(ours[n], levels[0]), visit_estimate(theirs[n], levels[1])) for n in rounds]
-    quiet = [(top, bottom) for top, bottom in both if top.quiet_samples and bottom.quiet_samples]
-    used = quiet if len(quiet) >= 3 else both
+    undisturbed = [(top, bottom) for top, bottom in both if top.samples and bottom.samples]
+    used = undisturbed if len(undisturbed) >= 3 else both
     return geometric_mean([top.normalised_ns / bottom.normalised_ns for top, bottom in used])
 
 

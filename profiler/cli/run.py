@@ -86,7 +86,7 @@ def _measured(plan: Plan, cases: Sequence[Case], options: Options, console: Cons
 
     folder, begin = _folder(plan, options), time.monotonic()
     go_on = f"profiler run {plan.name} --out {folder} --resume"
-    with opened_lab(plan, isolation=_isolation(options.isolation), limits=options.limits(), corrected=True) as lab:
+    with opened_lab(plan, isolation=_isolation(options.isolation), limits=options.limits()) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), options.resume)
         try:
             progress = measure_into(folder, plan, cases, lab, resume=options.resume, go_on=go_on, console=console)

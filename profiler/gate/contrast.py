@@ -10,8 +10,8 @@ from typing import Any
 
 from profiler.gate.decision import Interval
 from profiler.records.disturbance import quiet_level
-from profiler.records.estimate import PILOT, visit_estimate
-from profiler.records.intervals import trimmed, trimmed_interval
+from profiler.records.estimate import PILOT, counted, visit_estimate
+from profiler.records.intervals import interquartile_mean
 from profiler.records.reading import Run, Session
 from profiler.records.types import Case, Failure, Measurement, Record
 
@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Where the logarithms of a case's visits lie: trimmed mean, its standard error, its degrees of freedom."""
+    """Where the logarithms of a case's visits lie: mean of their middle half, its error, its degrees of freedom."""
 
     centre: float
     error: float
@@ -55,30 +55,26 @@ class Visits:
 
     @property
     def logs(self) -> list[float]:
-        """Logarithm of each visit's normalised latency in ns; of quiet visits where there are enough."""
+        """Logarithm of visits' normalised latencies in ns: of those that make the headline, where there are enough."""
         quiet = quiet_level(self.measured)
         estimates = [visit_estimate(visit, quiet) for visit in self.measured]
-        used = [e for e in estimates if e.quiet_samples]
+        used = counted(estimates)
         return [math.log(e.normalised_ns) for e in (used if len(used) >= LEAST_VISITS else estimates)]
 
     @property
     def level(self) -> Level:
-        """Mean and error as in the headline, see ``profiler.records.intervals.sequential_interval``.
+        """Mean and error as in the headline, see ``profiler.records.intervals.standard_error``.
 
         The visits decided themselves how many there are, and stop when they agree by luck: the error is at least that
         of Stein (1945), from the pilot alone and with its degrees of freedom.
         """
-        from scipy.special import stdtrit
-
         logs = self.logs
-        count = len(logs)
-        freedom = count - 1 - 2 * trimmed(count)
-        centre, half = trimmed_interval(logs)
-        error = (half or 0.0) / float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+        count, centre = len(logs), interquartile_mean(logs)
+        error = statistics.stdev(logs) / math.sqrt(count)
         if not 2 <= self.pilot < count:
-            return Level(centre, error, freedom)
+            return Level(centre, error, count - 1)
         stein = statistics.stdev(logs[: self.pilot]) / math.sqrt(count)
-        return Level(centre, max(error, stein), min(freedom, self.pilot - 1))
+        return Level(centre, max(error, stein), self.pilot - 1)
 
     @property
     def slowness(self) -> float | None:
@@ -98,8 +94,7 @@ class Contrast:
     """``ln(now / then)`` of one case, by Welch's approximation for two samples of unlike spread.
 
     B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
-    Biometrika 34 (1947); on trimmed means K. Yuen, "The two-sample trimmed t for unequal population variances",
-    Biometrika 61 (1974).
+    Biometrika 34 (1947).
 
     Attributes:
         centre: The estimate.

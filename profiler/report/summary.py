@@ -14,7 +14,7 @@ from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.columns import Row, write_csv
-from profiler.records.disturbance import FASTER, Levels, near, quiet_level
+from profiler.records.disturbance import near, quiet_level
 from profiler.records.reading import Run, read
 from profiler.records.types import Measurement, Record
 from profiler.report.extra import NO_CHARTS, can_draw
@@ -44,20 +44,16 @@ def seconds_in_samples(records: Sequence[Record]) -> tuple[float, float]:
 def recalibrate(records: Sequence[Record]) -> Iterator[str]:
     """Say where the reference, at its best over all visits, is ``_OFF`` its nominal time, and what that means."""
     found: defaultdict[Placement, list[Measurement]] = defaultdict(list)
-    levels = Levels()
     for record in records:
         if isinstance(record.outcome, Measurement):
             p = record.case.placement
             found[Placement(p.device, p.precision, p.threads)].append(record.outcome)
-            levels.add(p, record.outcome)
     for place, visits in found.items():
         level = quiet_level(visits)
-        if FASTER <= level <= 1 + _OFF or not near(level):  # what is not near is said in every row
+        if abs(level - 1) <= _OFF or not near(level):  # what is not near is said in every row
             continue
         where = f"{place.device} · {place.precision} · {place.threads} thread{'s' if place.threads != 1 else ''}"
-        if level < 1 and levels.of(place, visits) is not None:
-            what = "a slower machine; latency_ms is by what this run found instead, and so are later runs"
-        elif level < 1:
+        if level < 1:
             what = f"a slower machine, and latency_ms is longer than a clock shows by about {1 / level - 1:.0%}"
         else:
             what = "a faster machine, as which latency_ms counts; latency_raw_ms is as read"

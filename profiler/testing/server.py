@@ -166,10 +166,7 @@ def _again(model: Model) -> Model:
 def _measured(session: Session, placement: Placement, budget: Budget, calibration: Calibration | None) -> Measurement:
     workload = reference.Reference(placement, calibration.repeats) if calibration else None
     warmup = measure.warm_up(session, budget)
-    threads = placement.threads
-    timing = measure.measure(
-        session, workload, budget, warmup.typical_ns, threads=threads, core_wait=core_wait(threads)
-    )
+    timing = measure.measure(session, workload, budget, warmup.typical_ns, core_wait=core_wait(placement.threads))
     return Measurement(
         samples_ns=timing.samples_ns,
         calls_per_sample=timing.calls_per_sample,

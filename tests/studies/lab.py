@@ -53,12 +53,11 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One measurement in a fresh process: what, for how many seconds in all, with which reference at which level."""
+    """One measurement in a fresh process: what, for how many seconds in all, with which reference."""
 
     case: Case
     seconds: float
     calibration: Calibration | None = None
-    level: float | None = None
 
 
 def case(network: str, backend: str, threads: int) -> Case:
@@ -126,8 +125,7 @@ def ours(job: Job) -> Measurement:
             beside,
             Budget(visit_s=left, min_samples=1),
             warmup.typical_ns,
-            threads=job.case.placement.threads,
-            alone_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).alone_ns,
+            alone_ns=Task(job.case, Budget(), job.calibration, None).alone_ns,
             core_wait=core_wait(job.case.placement.threads),
         )
     nominal = job.calibration.nominal_ns if job.calibration else None
