@@ -115,3 +115,17 @@ def test_a_child_has_the_environment_of_its_parent(isolation, monkeypatch):
         executor.close()
     assert found == ["a:b", None]
     assert [os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")] == found
+
+
+#: As a test runner does: this package is imported, and the user's folder is put before everything.
+RUNNER = """
+import os, sys
+from profiler.run import child, processes
+sys.path.insert(0, os.getcwd())
+print(processes.LocalExecutor().call(os.path.basename, "here/found", 60.0, child.Limits()))
+"""
+
+
+def test_the_fork_server_finds_the_package_of_its_parent(folder, cache):
+    with_package(folder)
+    assert profiler(folder, cache, "-P", "-c", RUNNER).stdout == "found\n"
