@@ -11,7 +11,7 @@ class UserError(Exception):
     exit_code = 2
 
 
-class Stopped(UserError):
+class StoppedError(UserError):
     """The user stopped a measurement; all that was measured is saved. The message says where, or how to go on."""
 
     exit_code = 130

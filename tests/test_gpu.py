@@ -4,11 +4,13 @@ import json
 import statistics
 
 import pytest
+from typer.testing import CliRunner
 
 from profiler.backends import accelerator, devices
 from profiler.backends.base import Placement
-from profiler.cli import doctor
+from profiler.cli.app import app
 from profiler.machine import nvml
+from profiler.machine.host_checks import NETWORK
 from profiler.measure.visit import Task, visit
 from profiler.records.types import Budget, Case, Failure, Measurement
 from profiler.run.child import Limits
@@ -38,15 +40,14 @@ def executor():
 @pytest.fixture(scope="module")
 def visited(executor):
     """One visit per backend, in a fresh process each."""
-    cases = {name: Case(doctor.NETWORK, "", 1.0, name, Placement(DEVICE)) for name in BACKENDS}
+    cases = {name: Case(NETWORK, "", 1.0, name, Placement(DEVICE)) for name in BACKENDS}
     tasks = {name: Task(case, BUDGET, None, None) for name, case in cases.items()}
     replies = {name: executor.call(visit, task, 300.0, Limits()) for name, task in tasks.items()}
     return {name: getattr(reply, "outcome", reply) for name, reply in replies.items()}  # a crash is a bare Failure
 
 
-def test_doctor_accepts_the_gpu(capsys):
-    doctor.run(DEVICE, as_json=True)
-    answer = json.loads(capsys.readouterr().out)
+def test_doctor_accepts_the_gpu():
+    answer = json.loads(CliRunner().invoke(app, ["doctor", "--device", DEVICE, "--json"]).stdout)
     findings = {found["check"]: found for found in answer["findings"]}
     # The host may be noisy; what is said of the GPU must hold all the same.
     host = {"noise", "clock resolution", "free disk", "reference"}
@@ -89,7 +90,7 @@ def test_the_visit_watched_its_gpu(visited):
 
 
 def test_a_device_that_is_not_there_is_a_failure_never_the_cpu(executor):
-    task = Task(Case(doctor.NETWORK, "", 1.0, "eager", Placement("cuda:99")), BUDGET, None, None)
+    task = Task(Case(NETWORK, "", 1.0, "eager", Placement("cuda:99")), BUDGET, None, None)
     outcome = executor.call(visit, task, 300.0, Limits()).outcome
     assert isinstance(outcome, Failure)
     assert "there is no cuda:99" in outcome.reason

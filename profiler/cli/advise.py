@@ -6,23 +6,27 @@ import json as jsonlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 from rich.console import Console
 from rich.markup import escape
+from typer import Argument, Exit, Option
 
 from profiler import models
-from profiler.analysis.advise import Advice, Candidate, Kind, advise, at_equal_flops, prepare
-from profiler.analysis.frame import chosen_rows, group_label, read_table, unit_of
+from profiler.analysis.advise import Advice, advise, at_equal_flops
+from profiler.analysis.frame import group_label, unit_of
+from profiler.analysis.goal import Candidate, Kind, prepare
 from profiler.analysis.growth import CONTROL
+from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
+from profiler.cli.options import Json, RunPath
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.report.console import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
 
-if TYPE_CHECKING:
-    pass
+#: Networks of the front in the table, the best one included.
+_SHOWN = 8
 
 
 def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
@@ -76,12 +80,12 @@ def run(
     arch = models.get(base)
     kind, value, said = parse_goal(*targets)
     frame = chosen_rows(read_table(source), backend, where)
-    goal, predictors = prepare(frame, arch.family, kind, value, said)
-    advice = advise(arch, goal, predictors)
+    goal = prepare(frame, arch.family, kind, value, said)
+    advice = advise(arch, goal)
     if not json:
         _print(advice, Console())
     checks = _verified(advice, count, out) if count else []
-    unit = unit_of(predictors.latency.y)
+    unit = unit_of(goal.latency.y)
     if json:
         print(jsonlib.dumps(_facts(advice, checks), indent=2, allow_nan=False))
     else:
@@ -93,7 +97,7 @@ def run(
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
     folder = out or Path("results") / f"verify-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console(stderr=True)
-    theirs = advice.predictors.place.get("host")
+    theirs = advice.goal.place.get("host")
     if theirs and theirs != host.key():
         console.print(f"the run was made on another machine ({theirs}); this one is {host.key()}", highlight=False)
     checks = verify(advice, count, folder, console=console)
@@ -102,7 +106,7 @@ def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
 
 
 def _print(advice: Advice, console: Console) -> None:
-    model = advice.predictors.latency
+    model = advice.goal.latency
     title = f"{advice.base.name} for --{advice.goal.kind} {advice.goal.said}: {group_label(model.group)}"
     console.print(escape(title), style="bold", highlight=False, soft_wrap=True)
     looked = f"{advice.tried:,} networks tried, {advice.distinct:,} of them distinct"
@@ -112,7 +116,7 @@ def _print(advice: Advice, console: Console) -> None:
     for column in table.columns[:-2]:
         column.no_wrap = True
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
-    for one in (advice.best[0], *others[: SHOWN - 1]):
+    for one in (advice.best[0], *others[: _SHOWN - 1]):
         table.add_row(*_row(one))
     table.add_section()
     for one in advice.marked:
@@ -122,9 +126,6 @@ def _print(advice: Advice, console: Console) -> None:
     beyond = model.beyond(advice.best[0].counts)
     if beyond:
         console.print(escape(f"The first one extrapolates: {beyond}."), highlight=False)
-
-
-SHOWN = 8
 
 
 def _row(one: Candidate) -> list[str]:
@@ -158,8 +159,8 @@ def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
     return {
         "base": advice.base.name,
         "goal": {"kind": advice.goal.kind, "limit": advice.goal.limit},
-        "where": advice.predictors.latency.group,
-        "basis": advice.predictors.latency.basis,
+        "where": advice.goal.latency.group,
+        "basis": advice.goal.latency.basis,
         "tried": advice.tried,
         "distinct": advice.distinct,
         "front": [_described(one) for one in advice.front],
@@ -199,3 +200,21 @@ def _described(one: Candidate) -> dict[str, object]:
         "memory": one.memory,
         "meets": one.meets,
     }
+
+
+def advise_command(
+    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.")],
+    source: RunPath,
+    flops: Annotated[str | None, Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
+    latency: Annotated[str | None, Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
+    memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
+    backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
+    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
+    verify: Annotated[
+        int, Option("--verify", metavar="K", min=0, help="Measure the best K, and dwr at equal flops.")
+    ] = 0,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of those measurements.")] = None,
+    json: Json = False,
+) -> None:
+    """Advise how to scale a network; see ``run``."""
+    raise Exit(run(base, source, (flops, latency, memory), backend, verify, out, json, where))

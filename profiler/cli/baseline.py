@@ -6,9 +6,12 @@ import json as jsonlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from profiler.gate.baseline import FILE, entries
+from typer import Argument, Option, Typer
+
+from profiler.cli.options import Json, RunPath
+from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.units import format_duration
 
@@ -52,3 +55,21 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {one['versions'][name]}" for name in _SHOWN if name in one["versions"])
     latency = format_duration(one["latency_ms"] / 1e3)
     return [one["label"], latency, ends, str(one["visits"]), one["started"], one["host"], versions]
+
+
+baseline_command = Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+_Stored = Annotated[Path, Argument(metavar="[FILE]", help="The baseline.")]
+
+
+@baseline_command.command("update", help="Store a run's latencies, in place of the same cases.")
+def _update(
+    run: RunPath,
+    file: _Stored = FILE,
+    replace: Annotated[bool, Option("--replace", help="Drop a baseline of another machine.")] = False,
+) -> None:
+    update(run, file, replace=replace)
+
+
+@baseline_command.command("show", help="List what a baseline holds.")
+def _show(file: _Stored = FILE, json: Json = False) -> None:
+    show(file, json)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from typer import Option
+
 from profiler.backends.base import Placement
+from profiler.cli.options import Many
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
@@ -12,11 +19,16 @@ from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
 
 
-def run(threads: str | None, device: str, precision: str) -> None:
-    """Calibrate for each thread count in ``threads`` (default 1 and all usable cores) and print what was found."""
-    from rich.console import Console
-    from rich.table import Table
+def calibrate_command(
+    threads: Annotated[Many, Option("--threads", metavar="N,N", help="Thread counts [1, all cores].")] = None,
+    device: Annotated[str, Option("--device", metavar="D", help="Device.")] = "cpu",
+    precision: Annotated[str, Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = "fp32",
+) -> None:
+    """Calibrate for each thread count in ``threads`` (default 1 and all usable cores) and print what was found.
 
+    Raises:
+        UserError: An option is not valid, or the reference does not run there.
+    """
     counts = _counts(threads)
     if precision not in ("fp32", "fp16", "bf16"):
         raise UserError(f"--precision {precision!r}: expected fp32, fp16 or bf16")

@@ -1,152 +1,47 @@
-"""``profiler doctor``: whether this machine can be measured, and whether its numbers can be believed.
-
-Every check is a function of what was observed, so that tests can hand it a fault. It passes, fails with the next step,
-or says why it cannot tell here; only a failure makes the command fail.
-"""
+"""``profiler doctor``: whether this machine can be measured, and whether its numbers can be believed."""
 
 from __future__ import annotations
 
-import json
-import time
+import json as jsonlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-from profiler import backends
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer import Exit, Option
+
 from profiler.backends.base import Placement
+from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.machine import host
-from profiler.machine.bench import Finding
-from profiler.machine.cache import cache_folder
-from profiler.machine.conditions import between, snapshot
-from profiler.machine.device import check_device, device_settings
-from profiler.machine.host_checks import (
-    NETWORK,
-    backend,
-    clock,
-    device_usable,
-    free_disk,
-    noise,
-    repeatability,
-    threads,
-    versions,
-)
-from profiler.measure.timing import SAMPLE_NS
-from profiler.measure.visit import Reply, Task, visit
-from profiler.records.types import Budget, Case, Conditions, Failure
-from profiler.run.calibrations import reference_visits
-from profiler.run.child import Limits
-from profiler.run.processes import Executor, LocalExecutor
+from profiler.run.examine import examine
 
 if TYPE_CHECKING:
+    from profiler.machine.bench import Finding
     from profiler.machine.nvml import Settings
-
-
-#: Seconds for which nothing of ours runs, to see what else does.
-REST_S = 1.0
-
-#: How long a backend runs ``NETWORK``.
-BUDGET = Budget(visit_s=0.2, min_samples=3, warmup_s=0.5, rounds=1)
-
-T = TypeVar("T")
 
 _MARKS = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "unverifiable": "[yellow]cannot tell[/]"}
 
 
-def run(device: str, as_json: bool) -> int:
-    """Check this machine for measuring on ``device``, print what was found and return the exit code.
-
-    0 when no check failed, 1 when one did.
+def doctor_command(
+    device: Annotated[str, Option("--device", metavar="D", help="cpu, cuda:0, ...")] = "cpu", json: Json = False
+) -> None:
+    """Check this machine for measuring on ``device`` and print what was found; exits 1 when a check failed.
 
     Raises:
         UserError: ``device`` is no name of a device.
     """
-    placement = Placement(device)
     if not device or device != device.strip().lower():
         raise UserError(f"--device {device!r}: expected cpu, cuda, cuda:N, xpu or mps")
-    executor = LocalExecutor()
-    try:
-        findings = list(examine(placement, executor))
-        told = _settings(device, executor) if _is_usable_accelerator(device, findings) else None
-    finally:
-        executor.close()
-    (_print_json if as_json else _print_table)(device, findings, told)
-    return 1 if any(finding.status == "fail" for finding in findings) else 0
+    findings, settings = examine(Placement(device))
+    (_print_json if json else _print_table)(device, findings, settings)
+    raise Exit(1 if any(finding.status == "fail" for finding in findings) else 0)
 
 
-def examine(placement: Placement, executor: Executor) -> Iterator[Finding]:
-    """Make every observation and check it, in the order in which a user would fix things."""
-    yield versions(host.versions())
-    yield from clock([time.perf_counter_ns() for _ in range(20_000)], SAMPLE_NS)
-    yield free_disk(cache_folder())
-    yield noise(_rest(REST_S), REST_S, host.usable_cores())
-    for count in sorted({1, host.usable_cores()}):
-        yield _answered(f"threads ({count})", executor.call(use_threads, count, 60.0, Limits()), threads)
-    usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), device_usable)
-    yield usable
-    if usable.status == "pass":
-        answer = reference_visits(placement, executor, 3, 0.3)
-        yield repeatability(answer if isinstance(answer, Failure) else answer[1])
-    for name in backends.available():
-        if name != "fake":
-            yield backend(name, _visited(name, placement, executor))
-    if usable.status == "pass" and placement.device_type != "cpu":
-        yield from _self_check(placement.device, executor)
-
-
-def use_threads(count: int) -> tuple[int, int, float]:
-    """In a process of its own: return ``count``, what torch says, and how many cores its work keeps busy."""
-    import torch
-
-    torch.set_num_threads(count)
-    a, out = torch.rand(768, 768), torch.empty(768, 768)
-    torch.mm(a, a, out=out)
-    wall, cpu = time.perf_counter(), time.process_time()
-    while time.perf_counter() - wall < 0.4:
-        torch.mm(a, a, out=out)
-    return count, torch.get_num_threads(), (time.process_time() - cpu) / (time.perf_counter() - wall)
-
-
-def device_reason(device: str) -> tuple[str, str | None, str | None]:
-    """In a process of its own: return ``device``, why torch cannot use it, and the platform if it is untested."""
-    from profiler.backends import devices
-
-    reason = devices.malformed(Placement(device)) or devices.unavailable(device)
-    return device, reason, devices.untested(device)
-
-
-def _rest(seconds: float) -> Conditions:
-    before = snapshot()
-    time.sleep(seconds)
-    return between(before, snapshot())
-
-
-def _visited(name: str, placement: Placement, executor: Executor) -> object:
-    task = Task(Case(NETWORK, "", 1.0, name, placement), BUDGET, None, cache_folder())
-    reply = executor.call(visit, task, 300.0, Limits())
-    return reply.outcome if isinstance(reply, Reply) else reply
-
-
-def _self_check(device: str, executor: Executor) -> list[Finding]:
-    answer = executor.call(check_device, device, 300.0, Limits())
-    return [Finding("self-check", "fail", answer.reason)] if isinstance(answer, Failure) else answer
-
-
-def _is_usable_accelerator(device: str, findings: Sequence[Finding]) -> bool:
-    return Placement(device).device_type != "cpu" and any(f.check == "device" and f.status == "pass" for f in findings)
-
-
-def _settings(device: str, executor: Executor) -> Settings | str:
-    answer = executor.call(device_settings, device, 120.0, Limits())
-    return answer.reason if isinstance(answer, Failure) else answer
-
-
-def _answered(name: str, answer: T | Failure, check: Callable[[T], Finding]) -> Finding:
-    return Finding(name, "fail", answer.reason) if isinstance(answer, Failure) else check(answer)
-
-
-def settings_rows(gpu: Settings) -> list[tuple[str, str]]:
+def _settings_rows(gpu: Settings) -> list[tuple[str, str]]:
     """Return (setting, what it is) for a reader; empty where the driver does not tell."""
     return [
         ("power limit", _told(("{:g} W", gpu.power_limit_w), ("default {:g} W", gpu.power_limit_default_w))),
@@ -171,10 +66,6 @@ def _switch(answer: bool | None, on: str = "on", off: str = "off") -> str:
 
 
 def _print_table(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table("check", "result", "found", title=f"machine {host.key()}, device {device}")
     for finding in findings:
         table.add_row(finding.check, _MARKS[finding.status], escape(finding.said))
@@ -184,7 +75,7 @@ def _print_table(device: str, findings: Sequence[Finding], settings: Settings | 
         console.print(f"settings of {device} are not told: {escape(settings)}", highlight=False)
     elif settings is not None:
         listed = Table("setting", "at work", title=f"{device}, told by its driver; nothing here is required")
-        for row in settings_rows(settings):
+        for row in _settings_rows(settings):
             listed.add_row(*row)
         console.print(listed)
     counts = Counter(finding.status for finding in findings)
@@ -202,4 +93,4 @@ def _print_json(device: str, findings: Sequence[Finding], settings: Settings | s
         "settings": None if settings is None or isinstance(settings, str) else asdict(settings),
         "settings_note": settings if isinstance(settings, str) else None,
     }
-    print(json.dumps(answer, indent=1))
+    print(jsonlib.dumps(answer, indent=1))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
+from typer import Option
+
+from profiler.cli.options import RunPath
 from profiler.records.columns import write_csv
 from profiler.records.reading import read
 from profiler.records.table import rows
 
 
-def run(run: Path, csv: Path) -> None:
+def export_command(
+    run: RunPath, csv: Annotated[Path, Option("--csv", metavar="FILE", help="Where to write the table.")]
+) -> None:
     """Write the table of a run.
-
-    Args:
-        run: The run's folder or its journal.
-        csv: Where to write.
 
     Raises:
         UserError: There is no run, or the file cannot be written.

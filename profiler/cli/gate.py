@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from typer import Argument, Exit, Option
+
+from profiler.cli.options import Json, Many
 from profiler.errors import UserError
 from profiler.gate.contest import SECONDS
 from profiler.gate.judge import judge_pairs
@@ -90,3 +93,57 @@ def _against(plan: str | None, flags: Mapping[str, object], how: Mapping[str, An
     for verdict in found:
         shown(verdict)
     return found
+
+
+_Suite = Annotated[
+    str | None, Argument(metavar="[SUITE]", help="A TOML file with [[pair]] tables; with --against, a plan.")
+]
+_Baseline = Annotated[
+    Many,
+    Option("--baseline", metavar="A", help="MODEL [RULE xS] [@BACKEND], or git:REF [MODEL].", show_default=False),
+]
+_Slowdown = Annotated[
+    Many, Option("--max-slowdown", metavar="5%", help="The slow-down that must be caught [5%], or off.")
+]
+_Growth = Annotated[
+    Many, Option("--max-memory-growth", metavar="10%", help="The growth of peak memory that fails [off].")
+]
+_Against = Annotated[
+    Path | None, Option("--against", metavar="FILE", help="Compare a plan, measured now, with a stored run.")
+]
+_Time = Annotated[Many, Option("--time", metavar="5min", help="A trial begins no look that would end after this.")]
+_SelfTest = Annotated[
+    bool, Option("--self-test/--no-self-test", help="Compare the baseline with itself first, once per machine.")
+]
+_Python = Annotated[Many, Option("--baseline-python", metavar="FILE", help="Interpreter of a git: baseline.")]
+
+
+def gate_command(
+    suite: _Suite = None,
+    baseline: _Baseline = None,
+    candidate: Annotated[Many, Option("--candidate", metavar="B", help="As --baseline.")] = None,
+    max_slowdown: _Slowdown = None,
+    max_memory_growth: _Growth = None,
+    against: _Against = None,
+    backend: Annotated[Many, Option("--backend", metavar="B", help="Of sides that name none.")] = None,
+    device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ...")] = None,
+    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = None,
+    threads: Annotated[int | None, Option("--threads", metavar="N", help="Threads [1].")] = None,
+    batch: Annotated[int | None, Option("--batch", metavar="N", help="Images per forward [1].")] = None,
+    time: _Time = None,
+    self_test: _SelfTest = True,
+    baseline_python: _Python = None,
+    seed: Annotated[int | None, Option("--seed", metavar="N", help="Seed of the order within blocks.")] = None,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="With --against: folder of the run.")] = None,
+    resume: Annotated[bool, Option("--resume", help="With --against: continue an interrupted run.")] = False,
+    junit: Annotated[Path | None, Option("--junit", metavar="FILE", help="Write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, Option("--markdown", metavar="FILE", help="Write a markdown table.")] = None,
+    json: Json = False,
+) -> None:
+    """Judge a suite, one pair, or a plan against a stored run."""
+    sides = {"baseline": baseline, "candidate": candidate}
+    limits = {"max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth}
+    where = {"backend": backend, "device": device, "precision": precision, "threads": threads, "batch": batch}
+    trial = {"time": time, "self_test": self_test, "seed": seed, "baseline_python": baseline_python}
+    how = {**trial, "against": against, "out": out, "resume": resume}
+    raise Exit(command(suite, {**sides, **limits, **where}, how, Outputs(json, junit, markdown)))

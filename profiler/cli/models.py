@@ -1,38 +1,22 @@
-"""``profiler complexity`` and ``profiler models``: what networks cost on paper."""
+"""``profiler models``: the networks there are, and the one that options name."""
 
 from __future__ import annotations
 
 import json as jsonlib
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from typer import Argument
 
 from profiler import models
+from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.models.arch import Arch
-from profiler.units import format_count, format_flops, format_share, parse_flops
+from profiler.units import format_count, format_flops
 
-Facts: TypeAlias = dict[str, str | int | float | list[int]]
-
-# Beyond this from the target, a scaled network is announced as the nearest there is.
-TOLERANCE = 0.02
-
-
-def run(model: str, scale: str, factor: float | None, flops: str | None, json: bool) -> None:
-    """Print the exact complexity of a network, scaled by a factor or to a target or not at all.
-
-    Raises:
-        UserError: The model, rule, factor or target is not valid, or they do not go together.
-    """
-    target = parse_flops(flops) if flops else None
-    arch = select(model, scale, factor, target)
-    facts = describe(arch)
-    if target:
-        facts |= {"target_flops": target, "flops_error": models.flops_error(arch, target)}
-    if json:
-        print(jsonlib.dumps(facts, indent=2))
-        return
-    _print_facts(arch)
-    if target:
-        print(reached(arch, target))
+_Facts: TypeAlias = dict[str, str | int | float | list[int]]
 
 
 def select(model: str, scale: str, factor: float | None, target: int | None) -> Arch:
@@ -53,7 +37,7 @@ def select(model: str, scale: str, factor: float | None, target: int | None) -> 
     return models.resolve(model, scale, 1.0 if factor is None else factor)
 
 
-def describe(arch: Arch) -> Facts:
+def describe(arch: Arch) -> _Facts:
     """Return the facts of a network, ready for JSON; every number of flops, params and acts is exact."""
     counted = models.complexity(arch)
     return {
@@ -70,17 +54,10 @@ def describe(arch: Arch) -> Facts:
     }
 
 
-def reached(arch: Arch, target: int) -> str:
-    """Say in one line how near a solved network came to its target."""
-    flops, error = models.complexity(arch).flops, models.flops_error(arch, target)
-    off = "exactly" if error == 0 else format_share(error, signed=True)
-    line = f"reached {format_flops(flops)} of {format_flops(target)} ({off}) at factor {arch.factor}"
-    if abs(error) > TOLERANCE:
-        line += f"; the widths, depths and resolutions along {arch.scaling} come no nearer"
-    return line
-
-
-def list_models(json: bool, pattern: str | None) -> None:
+def models_command(
+    pattern: Annotated[str | None, Argument(metavar="[PATTERN]", help="Part of a name.")] = None,
+    json: Json = False,
+) -> None:
     """Print every network whose name contains ``pattern``, with its exact complexity.
 
     Raises:
@@ -98,35 +75,7 @@ def list_models(json: bool, pattern: str | None) -> None:
         _print_models(archs)
 
 
-def _print_facts(arch: Arch) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"{arch.name} {arch.scaling} x{arch.factor}" if arch.scaling else arch.name
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_row("resolution", f"{arch.resolution} px")
-    for name, values in (
-        ("depths", arch.depths),
-        ("widths", arch.widths),
-        ("group widths", arch.group_widths),
-    ):
-        table.add_row(name, " ".join(map(str, values)))
-    counted = models.complexity(arch)
-    table.add_row("flops", f"{counted.flops:,}", format_flops(counted.flops))
-    table.add_row("params", f"{counted.params:,}", format_count(counted.params))
-    table.add_row("acts", f"{counted.acts:,}", format_count(counted.acts))
-    Console().print(table)
-
-
 def _print_models(archs: list[Arch]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(box=box.SIMPLE)
     for heading in ("model", "family"):
         table.add_column(heading, no_wrap=True)

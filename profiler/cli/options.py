@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, TypeAlias
 
-import typer
+from typer import Argument, Option
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name that `profiler models` lists.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, its journal, or a CSV.")]
-Many = Optional[str]
+Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists.")]
+Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flops by about S.")]
+Flops = Annotated[str | None, Option("--flops", metavar="T", help="Solve for a target, as 16GF.")]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
+RunPath = Annotated[Path, Argument(metavar="RUN", help="A run folder, its journal, or a CSV.")]
+RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
+#: One or several values between commas.
+Many: TypeAlias = str | None

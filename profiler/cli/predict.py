@@ -5,21 +5,22 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated
 
 from rich.console import Console
 from rich.markup import escape
+from typer import Option
 
 from profiler import models
-from profiler.analysis.cost_model import LEVEL
-from profiler.analysis.frame import PROXIES, chosen_rows, exact_counts, group_label, prose, read_table
+from profiler.analysis.frame import PROXIES, group_label, prose
+from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
+from profiler.analysis.source import chosen_rows, exact_counts, read_table
 from profiler.cli.models import select
+from profiler.cli.options import Factor, Flops, Json, Model, RunPath
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.units import format_bytes, format_count, parse_flops
-
-Facts: TypeAlias = dict[str, object]
 
 
 def run(
@@ -52,7 +53,7 @@ def _listed(without: dict[str, str]) -> str:
     return "; ".join(f"{label}: {why}" for label, why in without.items())
 
 
-def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> Facts:
+def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> dict[str, object]:
     counts = models.complexity(arch)
     network = {"model": arch.name, "scaling": arch.scaling, "factor": arch.factor, "resolution": arch.resolution}
     rows = [
@@ -100,3 +101,17 @@ def _lines(one: Prediction) -> list[str]:
     if one.beyond:
         lines.append(f"    extrapolates: {one.beyond}; the interval does not cover that")
     return lines
+
+
+def predict_command(
+    source: RunPath,
+    model: Model,
+    scale: Annotated[str, Option("--scale", metavar="RULE", help="As for `profiler complexity`.")] = "",
+    factor: Factor = None,
+    flops: Flops = None,
+    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
+    json: Json = False,
+) -> None:
+    """Predict what a network costs from a run; see ``run``."""
+    run(source, model, scale, factor, flops, backend, json, where)

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from profiler.errors import Stopped, UserError
+from typer import Argument, Exit, Option
+
+from profiler.cli.options import Many
+from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.records.types import Case
 from profiler.report.summary import finish
@@ -83,11 +86,11 @@ def _measured(plan: Plan, cases: Sequence[Case], options: Options, console: Cons
 
     folder, begin = _folder(plan, options), time.monotonic()
     go_on = f"profiler run {plan.name} --out {folder} --resume"
-    with opened_lab(plan, isolation=_isolation(options.isolation), limits=options.limits(), corrected=True) as lab:
+    with opened_lab(plan, isolation=_isolation(options.isolation), limits=options.limits()) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), options.resume)
         try:
             progress = measure_into(folder, plan, cases, lab, resume=options.resume, go_on=go_on, console=console)
-        except Stopped:
+        except StoppedError:
             finish(folder, time.monotonic() - begin, Console())
             raise
     finish(folder, time.monotonic() - begin, Console())
@@ -129,3 +132,76 @@ def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
         highlight=False,
     )
     return 0
+
+
+_Precision = Annotated[
+    Many,
+    Option(
+        "--precision",
+        metavar="P,P",
+        help="Of numbers: fp32, fp16, bf16; of the result: a case is finished when its 95% interval is within this, as 1%.",
+    ),
+]
+_Batch = Annotated[Many, Option("--batch", metavar="N,N", help="Images per forward; max finds the largest that fits.")]
+_Epoch = Annotated[bool, Option("--epoch", help="For mode train: an epoch's time, with a loader over image files.")]
+_ImagesFrom = Annotated[
+    str | None, Option("--images-from", metavar="DIR", help="Images to load [a small set is made once].")
+]
+_Workers = Annotated[
+    int | None, Option("--workers", metavar="N", help="Processes that load [cores that training leaves].")
+]
+_Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
+
+
+def run_command(
+    plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
+    model: Annotated[
+        Many, Option("--model", metavar="A,B", help="Names, package.module:factory, or .onnx files.")
+    ] = None,
+    scale: Annotated[Many, Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
+    factor: Annotated[Many, Option("--factor", metavar="S,S", help="Scaling factors.")] = None,
+    flops: Annotated[Many, Option("--flops", metavar="T,T", help="Target flops instead of factors.")] = None,
+    backend: Annotated[Many, Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")] = None,
+    device: Annotated[Many, Option("--device", "--devices", metavar="D,D", help="cpu, cuda:0, ...")] = None,
+    precision: _Precision = None,
+    threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads; 0 is every usable core.")] = None,
+    batch: _Batch = None,
+    mode: Annotated[Many, Option("--mode", metavar="M,M", help="infer, train.")] = None,
+    memory: Annotated[bool, Option("--memory", help="Peak memory too, in a visit of its own.")] = False,
+    epoch: _Epoch = False,
+    images: Annotated[
+        int | None, Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")
+    ] = None,
+    images_from: _ImagesFrom = None,
+    workers: _Workers = None,
+    memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
+    rounds: Annotated[int | None, Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
+    visit: Annotated[str | None, Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
+    timeout: Annotated[str | None, Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
+    seed: Annotated[int | None, Option("--seed", metavar="N", help="Seed of the random order.")] = None,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of the run [results/PLAN-DATE].")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue an interrupted run; measures nothing twice.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be measured, and how long it takes.")] = False,
+    isolation: _Isolation = None,
+    pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
+    memory_limit: Annotated[
+        str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")
+    ] = None,
+) -> None:
+    """Measure a plan, as its file or these options say it."""
+    numbers, interval = _precisions(precision)
+    networks = {"models": model, "scalings": scale, "factors": factor, "flops": flops}
+    where = {"backends": backend, "devices": device, "precisions": numbers, "threads": threads, "batches": batch}
+    what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
+    load = {"images": images, "images_from": images_from, "workers": workers}
+    budget = {"seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
+    flags = {**networks, **where, **what, **load, **budget}
+    raise Exit(command(plan, flags, Options(out, resume, dry_run, isolation, pin, memory_limit)))
+
+
+def _precisions(text: str | None) -> tuple[str | None, str | None]:
+    """Tell the precision of numbers (``fp32,bf16``) from that of the result (``1%``): one flag takes both."""
+    words = [word.strip() for word in text.split(",")] if text else []
+    results = [word for word in words if word[:1].isdigit() or word[:1] == "."]
+    numbers = [word for word in words if word not in results]
+    return ",".join(numbers) or None, results[-1] if results else None

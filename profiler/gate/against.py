@@ -48,7 +48,7 @@ def against(
 
     Raises:
         UserError: The stored run or the plan cannot be used, or the folder cannot be written.
-        Stopped: The user stopped it; what was measured is saved.
+        StoppedError: The user stopped it; what was measured is saved.
     """
     if not 0 < max_slowdown < math.inf:
         raise UserError(f"a limit of {max_slowdown:g} cannot be gated; expected a share above 0, as 5%")

@@ -53,7 +53,7 @@ def kept_bias(folder: Path, name: str, measured: Callable[[], Estimates | Failur
     """Return the bias that is kept in ``folder`` under ``name``; measure and keep it where there is none."""
     file = folder / "gate.json"
     with contextlib.suppress(KeyError, TypeError, ValueError):
-        known = cache.load(file)[name]
+        known = cache.kept(file)[name]
         return bias(list(zip(known["estimates"], known["errors"], strict=True)))
     found = measured()
     if isinstance(found, Failure):

@@ -10,8 +10,8 @@ from typing import Any
 
 from profiler.gate.decision import Change
 from profiler.records.disturbance import quiet_level
-from profiler.records.estimate import PILOT, visit_estimate
-from profiler.records.intervals import CONFIDENCE, Interval, trimmed, trimmed_interval
+from profiler.records.estimate import PILOT, counted, visit_estimate
+from profiler.records.intervals import CONFIDENCE, Interval, interquartile_mean
 from profiler.records.reading import Run, Session
 from profiler.records.types import Case, Failure, Measurement, Record
 
@@ -44,32 +44,28 @@ class Visits:
 
     @property
     def logs(self) -> list[float]:
-        """Logarithm of each visit's normalised latency in ns; of quiet visits where there are enough."""
+        """Logarithm of visits' normalised latencies in ns: of those that make the headline, where there are enough."""
         quiet = quiet_level(self.measured)
         estimates = [visit_estimate(visit, quiet) for visit in self.measured]
-        used = [e for e in estimates if e.quiet_samples]
+        used = counted(estimates)
         return [math.log(e.normalised_ns) for e in (used if len(used) >= LEAST_VISITS else estimates)]
 
     @property
     def level(self) -> tuple[float, float, int]:
-        """Trimmed mean of the logarithms, its standard error, its degrees of freedom.
+        """Mean of the middle half of the logarithms, its standard error, its degrees of freedom.
 
-        Mean and error are as in the headline, see ``profiler.records.intervals.sequential_interval``.
+        Mean and error are as in the headline, see ``profiler.records.intervals.standard_error``.
 
         The visits decided themselves how many there are, and stop when they agree by luck: the error is at least that
         of Stein (1945), from the pilot alone and with its degrees of freedom.
         """
-        from scipy.special import stdtrit
-
         logs = self.logs
-        count = len(logs)
-        freedom = count - 1 - 2 * trimmed(count)
-        centre, half = trimmed_interval(logs)
-        error = (half or 0.0) / float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+        count, centre = len(logs), interquartile_mean(logs)
+        error = statistics.stdev(logs) / math.sqrt(count)
         if not 2 <= self.pilot < count:
-            return centre, error, freedom
+            return centre, error, count - 1
         stein = statistics.stdev(logs[: self.pilot]) / math.sqrt(count)
-        return centre, max(error, stein), min(freedom, self.pilot - 1)
+        return centre, max(error, stein), self.pilot - 1
 
     @property
     def slowness(self) -> float | None:
@@ -89,8 +85,7 @@ class Contrast:
     """``ln(now / then)`` of one case, by Welch's approximation for two samples of unlike spread.
 
     B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
-    Biometrika 34 (1947); on trimmed means K. Yuen, "The two-sample trimmed t for unequal population variances",
-    Biometrika 61 (1974).
+    Biometrika 34 (1947).
 
     Attributes:
         centre: The estimate.

@@ -137,7 +137,7 @@ class Watch:
 
     def __init__(self, uuid: str, interval_s: float = INTERVAL_S) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
-        command = [sys.executable, "-m", "profiler.machine.nvml", uuid, str(interval_s)]
+        command = [sys.executable, "-P", "-m", "profiler.machine.nvml", uuid, str(interval_s)]
         # The child must find this package where the parent found it, installed or not.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603 - our own module

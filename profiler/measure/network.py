@@ -84,15 +84,19 @@ def _factory(case: Case, cache: Path | None) -> Network:
 
 def _call(spec: str) -> Any:  # a module, or a pair of module and example input
     name, _, attribute = spec.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    # The user's modules come first while their model is made, as in a program of theirs, and last afterwards: what is
+    # imported late for the backend is not looked for among them.
+    sys.path[:] = ["", *filter(None, sys.path)]
     try:
-        function = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"model {spec!r}: {error}; expected package.module:function, importable from the current folder"
-        ) from error
-    return function()
+        try:
+            function = getattr(importlib.import_module(name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"model {spec!r}: {error}; expected package.module:function, importable from the current folder"
+            ) from error
+        return function()
+    finally:
+        sys.path[:] = [*filter(None, sys.path), ""]
 
 
 def _onnx_file(case: Case, cache: Path | None) -> Network:

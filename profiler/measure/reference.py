@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from profiler.backends.base import Placement
 from profiler.machine.conditions import core_wait
-from profiler.measure.timing import Clock, Workload, reference_block, reference_settle
+from profiler.measure.timing import Clock, Workload, reference_block
 from profiler.records.disturbance import crowded
 from profiler.records.nominal import Calls
 
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     import torch
 
 
-#: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
+#: In ns. A call of the reference lasts about this long: long enough for the clock, short enough to follow a
+#: disturbance. study_repeatability tells: beside one of 1.5 ms headlines repeated less well.
 TARGET_NS = 4_000_000
 #: MiB of weights that the long chain goes through: more than a third-level cache holds beside a model.
+#: study_repeatability tells.
 STREAMED = 48
-#: Before a calibration takes times.
+#: In s. Before a calibration takes times, for caches and clocks. study_truth tells.
 WARM_UP_S = 0.2
 
 
@@ -177,14 +179,13 @@ def choose_repeats(placement: Placement, clock: Callable[[], int] = time.perf_co
 def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
     """Return single calls over ``seconds``, after warming up, taken as a visit takes them."""
     reference, model = Reference(placement, repeats), StandIn(placement)
-    sample_beside(model, reference, placement.threads, WARM_UP_S)
-    return sample_beside(model, reference, placement.threads, seconds, core_wait(placement.threads))
+    sample_beside(model, reference, WARM_UP_S)
+    return sample_beside(model, reference, seconds, core_wait(placement.threads))
 
 
 def sample_beside(
     model: Workload,
     reference: Workload,
-    threads: int,
     seconds: float,
     core_wait: Clock | None = None,
     clock: Clock = time.perf_counter_ns,
@@ -193,7 +194,7 @@ def sample_beside(
 
     In a visit the reference finds caches and threads as a model left them, and is slower than in a loop of its own; a
     nominal time from such a loop would make every headline too small by that. So something stands in for the model
-    here, and the calls before the timed ones are as many as in a visit.
+    here, and it settles as long before the timed calls as in a visit.
 
     Blocks whose threads waited for a core, as ``core_wait`` tells, count only where there are no others: beside a
     competitor for a core a call on two threads can take fifty times its time.
@@ -204,7 +205,7 @@ def sample_beside(
     while not (alone or crowded_out) or clock() < end:
         model.run()
         begin, waited = clock(), core_wait() if core_wait else 0
-        block = reference_block(reference, clock, reference_settle(threads))
+        block = reference_block(reference, clock)
         waited = core_wait() - waited if core_wait else 0
         (crowded_out if crowded(waited, (clock() - begin,)) else alone).extend(block)
     return Calls(alone or crowded_out, crowded=not alone)

@@ -25,40 +25,21 @@ from profiler.records.types import Budget, Warmup
 
 Clock = Callable[[], int]
 
-#: A sample lasts at least this long, so that reading the clock (about 0.1 µs) costs below 0.1% of it.
+#: In ns. A sample lasts at least this long: reading the clock (about 0.1 µs) costs below 0.1% of it. study_truth tells.
 SAMPLE_NS = 250_000
-#: A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
-#: every change of workload caches and thread pools must be won back.
+#: In ns. A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
+#: every change of workload caches and thread pools must be won back. study_repeatability tells.
 BLOCK_NS = 90_000_000
-#: Forwards at the start of a block that are not recorded take about this long: the model wins its caches back from the
-#: reference.
-SETTLE_NS = 2_000_000
-#: On several threads they take this long, as idle threads of the reference spin for some milliseconds, and may do so on
-#: the cores of another pool: of a network of 4.5 ms in ONNX Runtime the second forward read 12% slow, the third 3%.
-SPIN_NS = 10_000_000
-#: A slower model gets no such forward, which would be long, but three samples at least: of a network of 47 ms the first
-#: read 1.6% slow, which was half of that in the median of blocks of two, and is none of it in that of three.
-SLOW_NS = 15_000_000
-#: From here on that part is too small to matter, and one sample makes a block.
-VERY_SLOW_NS = 100_000_000
-#: Timed calls of the reference in a block.
+#: In ns. Forwards at the start of a block that are not recorded take about this long: the model wins its caches back,
+#: and idle threads of another pool stop spinning on its cores. study_truth tells on two threads.
+SETTLE_NS = 10_000_000
+#: Timed calls of the reference in a block: the fewest with a median that one disturbed call does not move.
 REFERENCE_CALLS = 3
-#: Calls before them that are not recorded: the reference wins its caches back from the model. On one thread the call
-#: after one of them was 7 to 12% slower than where it ended, by what the model had left, that after four 1.5% at most.
-REFERENCE_SETTLE = 4
-#: On several threads it also shares cores with the spinning threads of another pool: 2.5% after four, 1% after six.
-REFERENCE_SETTLE_THREADS = 6
-#: They end when they have taken this long: beside a competitor a call on several threads can take fifty times its time.
-REFERENCE_SETTLE_NS = 50_000_000
-#: A warm-up sample this much faster than all before it says that warming up is not over.
+#: In ns. So long the reference runs before them, for what a model left in caches and on cores. study_truth tells on two
+#: threads: six calls later it is 1% slow, four calls later 2.5%.
+REFERENCE_SETTLE_NS = 25_000_000
+#: A share. A warm-up sample this much faster than all before it says that warming up is not over. study_truth tells.
 STEADY = 0.02
-#: The most samples a block has.
-MAX_BLOCK = 64
-#: A block that has taken this many times as long as it should ends at once: something disturbs it, and the reference
-#: must see that. A hog once fitted, half a second of it, between two undisturbed references.
-OVERDUE = 2
-#: A visit whose blocks all had a competitor for their cores goes on for as long again, and for this long at least.
-PATIENCE_NS = 1_000_000_000
 
 
 class ClockError(Exception):
@@ -105,21 +86,11 @@ class Shape:
     samples: int
 
 
-def shape(forward_ns: float, threads: int = 1) -> Shape:
-    """Return the block for a model whose forward takes ``forward_ns`` nanoseconds.
-
-    On one thread a slow model gets no untimed forward but three samples, see ``SLOW_NS``. On several it does get
-    one, see ``SPIN_NS``, and at least two samples (without it, a forward of 47 ms in ONNX Runtime read 4.5% slow).
-    """
+def shape(forward_ns: float) -> Shape:
+    """Return the block for a model whose forward takes ``forward_ns`` nanoseconds: two samples at least, after one."""
     forward_ns = max(forward_ns, 1.0)
-    calls = max(1, round(SAMPLE_NS / forward_ns + 0.5) if forward_ns < SAMPLE_NS else 1)
-    if threads == 1:
-        settle = 0 if forward_ns > SLOW_NS else max(1, round(SETTLE_NS / forward_ns))
-        fewest = 1 if forward_ns > VERY_SLOW_NS else 3
-    else:
-        settle, fewest = math.ceil(SPIN_NS / forward_ns), 2
-    samples = min(MAX_BLOCK, max(fewest, round(BLOCK_NS / (forward_ns * calls))))
-    return Shape(calls, settle, samples)
+    calls = math.ceil(SAMPLE_NS / forward_ns)
+    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(BLOCK_NS / (forward_ns * calls))))
 
 
 def warm_up(
@@ -176,17 +147,15 @@ def measure(
     forward_ns: float,
     clock: Clock = time.perf_counter_ns,
     *,
-    threads: int = 1,
     alone_ns: float | None = None,
     core_wait: Clock | None = None,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
     A block that begins beside a competitor for the cores will not count, so a visit waits with it until the reference
-    has them to itself; and one that has seen no such block when its time is up goes on, for ``PATIENCE_NS`` or its
-    own time again, whichever is more, and waits no longer in the second half of that. The reference is asked, and the
-    scheduler, never the samples. What slows the reference less than a competitor lasts for many seconds, as when the
-    host moves two cores apart, and is left to a later visit.
+    has them to itself; and one that has seen no block without one when its time is up goes on for as long again. The
+    reference is asked, and the scheduler, never the samples. What slows the reference less than a competitor lasts for
+    many seconds, as when the host moves two cores apart, and is left to a later visit.
 
     Args:
         session: The model, warm.
@@ -194,14 +163,12 @@ def measure(
         budget: ``visit_s`` and ``min_samples`` count.
         forward_ns: Rough time of one forward; decides the shape of a block, never the result.
         clock: Monotonic, in nanoseconds.
-        threads: Of the model and the reference, on the host.
         alone_ns: What a call of the reference takes at most while nothing competes for its cores; None where nobody
             knows, and then a visit neither waits nor goes on.
         core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
             samples of each block. None where the system does not tell.
     """
-    block, settle = shape(forward_ns, threads), reference_settle(threads)
-    limit_ns = round(OVERDUE * max(BLOCK_NS, block.samples * block.calls * forward_ns))
+    block = shape(forward_ns)
     alone = math.inf if reference is None or alone_ns is None else alone_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
@@ -209,49 +176,42 @@ def measure(
     waited_ns = 0
     with _no_garbage_collection():
         visit_ns = round(budget.visit_s * 1e9)
-        patience_ns = 0 if math.isinf(alone) else max(visit_ns, PATIENCE_NS)
         deadline = clock() + visit_ns
-        end, wait = deadline + patience_ns, deadline + patience_ns // 2
+        end = deadline if math.isinf(alone) else deadline + visit_ns
         if reference is not None:
-            references.append(reference_block(reference, clock, settle))
+            references.append(reference_block(reference, clock))
         while True:
             begin = clock()
-            while reference is not None and median(references[-1]) > alone and clock() < wait:
-                references[-1] = reference_block(reference, clock, 0)
+            while reference is not None and median(references[-1]) > alone and clock() < end:
+                references[-1] = reference_block(reference, clock, settle_ns=0)
             waited_ns += clock() - begin
             if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
                 return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
             _settle(session, block)
             before = core_wait() if core_wait is not None else 0
-            samples.append(_samples(session, block, clock, limit_ns))
+            samples.append(_samples(session, block, clock))
             if core_wait is not None:
                 waits.append(max(0, core_wait() - before))
             if reference is not None:
-                references.append(reference_block(reference, clock, settle))
+                references.append(reference_block(reference, clock))
                 had_cores = not (waits and crowded(waits[-1], samples[-1]))
                 if had_cores and all(median(one) <= alone for one in references[-2:]):
-                    end = wait = deadline
+                    end = deadline
 
 
-def reference_settle(threads: int) -> int:
-    """Return how many calls of the reference after a model go untimed."""
-    return REFERENCE_SETTLE if threads == 1 else REFERENCE_SETTLE_THREADS
-
-
-def reference_block(reference: Workload, clock: Clock, settle: int) -> tuple[int, ...]:
-    """Return the times in ns of ``REFERENCE_CALLS`` calls of the reference, after up to ``settle`` untimed ones."""
-    enough = clock() + REFERENCE_SETTLE_NS
-    while settle and clock() < enough:
+def reference_block(reference: Workload, clock: Clock, settle_ns: int = REFERENCE_SETTLE_NS) -> tuple[int, ...]:
+    """Return the times in ns of ``REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
+    enough = clock() + settle_ns
+    while clock() < enough:
         reference.run()
         reference.sync()
-        settle -= 1
     return tuple(_time_one(reference, clock) for _ in range(REFERENCE_CALLS))
 
 
 def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
     """Return the times in ns of a block's samples, each of ``block.calls`` forwards and one sync."""
     _settle(session, block)
-    return _samples(session, block, clock, math.inf)
+    return _samples(session, block, clock)
 
 
 def _settle(session: Workload, block: Shape) -> None:
@@ -260,21 +220,16 @@ def _settle(session: Workload, block: Shape) -> None:
     session.sync()
 
 
-def _samples(session: Workload, block: Shape, clock: Clock, limit_ns: float) -> tuple[int, ...]:
-    """Time the samples of a block, and begin no further one when those so far add up to more than ``limit_ns``."""
+def _samples(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
     times = []
     calls = range(block.calls)
     run, sync = session.run, session.sync
-    left = limit_ns
     for _ in range(block.samples):
         start = clock()
         for _ in calls:
             run()
         sync()
         times.append(_elapsed(start, clock()))
-        left -= times[-1]
-        if left < 0:
-            break
     return tuple(times)
 
 

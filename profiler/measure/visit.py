@@ -47,8 +47,7 @@ DEVICE_CALLS = 20
 class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
-    ``level`` is what the reference takes on the machine as it is now while nothing disturbs it, over its nominal time;
-    None where nobody knows. ``energy`` adds the pass that counts energy, which takes seconds.
+    ``energy`` adds the pass that counts energy, which takes seconds.
     """
 
     case: Case
@@ -57,15 +56,12 @@ class Task:
     cache: Path | None
     measures: Pass = "latency"
     feed: Feed = field(default_factory=Feed)
-    level: float | None = None
     energy: bool = True
 
     @property
     def alone_ns(self) -> float | None:
         """What a call of the reference takes at most while nothing competes for its cores; None where nobody knows."""
-        if self.calibration is None or self.level is None:
-            return None
-        return FAR * self.level * self.calibration.nominal_ns
+        return None if self.calibration is None else FAR * self.calibration.nominal_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +206,6 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
                 workload,
                 task.budget,
                 warmup.typical_ns,
-                threads=task.case.placement.threads,
                 alone_ns=task.alone_ns,
                 core_wait=core_wait(task.case.placement.threads),
             )

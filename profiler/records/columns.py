@@ -104,6 +104,12 @@ COLUMNS = (
 )
 
 
+def interval_columns(y: str) -> tuple[str, str]:
+    """The columns that hold the ends of the 95% interval of ``y``, where a table has them."""
+    stem, _, unit = y.rpartition("_")
+    return f"{stem}_ci_low_{unit}", f"{stem}_ci_high_{unit}"
+
+
 def write_csv(table: Iterable[Row], path: Path) -> None:
     """Write rows with the columns of ``COLUMNS``; the file appears complete or not at all.
 

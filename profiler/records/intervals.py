@@ -1,9 +1,11 @@
-"""Intervals over visits, percentiles over dependent samples."""
+"""Intervals over visits, percentiles over dependent samples.
+
+A new interval of one case, over its visits, goes here; one over networks into ``profiler.analysis.regression``; the
+test of two sides is ``profiler.gate.decision``.
+"""
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -18,100 +20,54 @@ if TYPE_CHECKING:
 #: Low and high end.
 Interval: TypeAlias = tuple[float, float]
 
+# Share of intervals that hold what they are about: a convention. study_intervals counts.
 CONFIDENCE = 0.95
 
-# Share of the visits trimmed on each side, one at least, from so many visits on: with five, a trimmed interval that
-# claims 95% covers 92.7%. With a fifth, so did intervals over twelve visits of a drifting machine.
-TRIM = 0.1
-TRIM_FROM = 6
 
-# Fewer visits, or weighted ones, count as no further from their median than by this factor: one that takes several
-# times as long as the others would carry off a mean of three. Of visits that differ as usual it moves none; clipped at
-# less than 1.15 headlines repeat less well.
-WILD = 1.3
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Mean of the middle half of the values; of a value that lies on its edge the part inside counts.
 
-
-def effective_number(weights: Sequence[float]) -> float:
-    """How many values of equal weight tell a mean as well as these: Kish, "Survey Sampling" (1965), section 11.7."""
-    return math.fsum(weights) ** 2 / math.fsum(w * w for w in weights)
-
-
-def weighted_interval(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
-    """Weighted mean of ``clipped`` values and the half width of its 95% interval.
-
-    None for the latter with less than two values in effect. It is Student's, with ``effective_number`` for the
-    number of values, which count as they are.
+    One in ten or twenty fresh processes goes wild, and then has no weight, or of three a sixth. The same rule holds for
+    any number of values: of one it is the value, of two the mean, of four the mean of the middle two.
     """
-    from scipy.special import stdtrit
-
-    total, n = math.fsum(weights), effective_number(weights)
-
-    def mean(of: Sequence[float]) -> float:
-        return math.fsum(w * x for w, x in zip(weights, of, strict=True)) / total
-
-    centre = mean(clipped(values, weights))
-    if n < 2 - 1e-9:
-        return centre, None
-    middle = mean(values)
-    variance = mean([(x - middle) ** 2 for x in values]) * n / (n - 1)
-    return centre, float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n)
+    count = len(values)
+    shares = [max(0.0, min(i + 1, 0.75 * count) - max(i, 0.25 * count)) for i in range(count)]
+    return math.fsum(s * x for s, x in zip(shares, sorted(values), strict=True)) / math.fsum(shares)
 
 
-def clipped(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Logarithms of times, none further from their weighted median than ``WILD`` has it."""
-    order = sorted(zip(values, weights, strict=True))
-    up_to = list(itertools.accumulate(weight for _, weight in order))
-    half, least = up_to[-1] / 2, 1e-9 * up_to[-1]
-    low, high = bisect.bisect_left(up_to, half - least), bisect.bisect_right(up_to, half + least)
-    middle, most = (order[low][0] + order[high][0]) / 2, math.log(WILD)
-    return [min(max(x, middle - most), middle + most) for x in values]
-
-
-def sequential_interval(values: Sequence[float], pilot: int) -> tuple[float, float | None]:
-    """Trimmed mean and the half width of its 95% interval when the values themselves decided how many there are.
+def standard_error(values: Sequence[float], pilot: int) -> tuple[float, int]:
+    """Standard error of a mean whose values decided how many there are, and its degrees of freedom; of two values on.
 
     Going on until an interval is narrow stops on values that agree by luck: with 3 to 10 visits Student's interval
     then covers 90% and less. Stein's, from the spread s of the first ``pilot`` values alone, t · s / sqrt(n) with
     pilot - 1 degrees of freedom, covers 95% whatever n they lead to: Stein, "A two-sample test for a linear
-    hypothesis whose power is independent of the variance", Annals of Mathematical Statistics 16 (1945). The wider of
-    it and ``trimmed_interval`` is returned, which also sees a later value go wild.
+    hypothesis whose power is independent of the variance", Annals of Mathematical Statistics 16 (1945). Of it and
+    Student's the one with the wider interval is returned: Student's also sees a later value go wild.
     """
+    count = len(values)
+    student = stdev(values) / math.sqrt(count), count - 1
+    if not 2 <= pilot < count:
+        return student
+    stein = stdev(values[:pilot]) / math.sqrt(count), pilot - 1
+    return max(stein, student, key=half_width)
+
+
+def half_width(error: tuple[float, int]) -> float:
+    """Half width of the 95% interval by Student's t, from a standard error and its degrees of freedom."""
     from scipy.special import stdtrit
 
-    centre, half = trimmed_interval(values)
-    if half is None or pilot < 2 or len(values) <= pilot:
-        return centre, half
-    t = float(stdtrit(pilot - 1, (1 + CONFIDENCE) / 2))
-    return centre, max(half, t * stdev(values[:pilot]) / math.sqrt(len(values)))
+    return float(stdtrit(error[1], (1 + CONFIDENCE) / 2)) * error[0]
 
 
-def trimmed(count: int) -> int:
-    """How many of so many visits are trimmed on each side."""
-    return max(1, math.floor(TRIM * count)) if count >= TRIM_FROM else 0
+def interval(values: Sequence[float], pilot: int) -> tuple[float, float | None]:
+    """Interquartile mean and the half width of its 95% interval; None for the latter with a single value.
 
-
-def trimmed_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Trimmed mean and the half width of its 95% interval; None for the latter with a single value.
-
-    With n values and g = ``trimmed`` of them left out on each side, the half width is t · s_w / ((1 - 2g/n) ·
-    sqrt(n)), where s_w is the standard deviation after the trimmed values were replaced by the nearest kept
-    ones, and t has n - 2g - 1 degrees of freedom: Tukey and McLaughlin, "Less vulnerable confidence and
-    significance procedures for location based on a single sample", Sankhya A 25 (1963). Where none are
-    trimmed the centre is the mean of ``clipped`` values, and the half width Student's of the values as they are.
+    Args:
+        values: In the order in which they were found.
+        pilot: How many of them there were before their spread first decided whether to go on.
     """
-    from scipy.special import stdtrit
-
-    n = len(values)
-    out = trimmed(n)
-    kept = sorted(values)[out : n - out]
-    centre = fmean(kept if out else clipped(kept, [1.0] * n))
-    if n < 2:
-        return centre, None
-    winsorised = [kept[0]] * out + kept + [kept[-1]] * out
-    middle = fmean(winsorised)
-    spread = math.sqrt(math.fsum((x - middle) ** 2 for x in winsorised) / (n - 1))
-    t = float(stdtrit(len(kept) - 1, (1 + CONFIDENCE) / 2))
-    return centre, t * spread / (len(kept) / n * math.sqrt(n))
+    centre = interquartile_mean(values)
+    return centre, half_width(standard_error(values, pilot)) if len(values) > 1 else None
 
 
 def effective_samples(values: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.families import is_brought
 from profiler.records.columns import COLUMNS, Row, Value
-from profiler.records.disturbance import Levels, near, recalibrated
+from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
 from profiler.records.reading import Run, Session
@@ -56,10 +56,7 @@ def rows(run: Run) -> list[Row]:
     measured = run.by_case
     cases = {case.key: case for case in run.planned}
     cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
-    levels = Levels()
-    for record in run.records:
-        levels.add(record.case.placement, record.outcome)
-    return [_row(case, measured.get(key, ()), run.sessions, levels) for key, case in cases.items()]
+    return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -69,12 +66,11 @@ def frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows(run), columns=list(COLUMNS))
 
 
-def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session], levels: Levels) -> Row:
+def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    good, level = recalibrated(good, levels.of(case.placement, good))
-    estimate = case_estimate(good, _budget(sessions).min_rounds, level) if good else None
+    estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
     row: Row = dict.fromkeys(COLUMNS)
     row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
     row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)
@@ -335,7 +331,7 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
             "or the machine has changed since its calibration (profiler calibrate); the latency is as read, not "
             "normalised"
         )
-    if not estimate.quiet_visits:
+    if estimate.marked_samples == estimate.samples:
         return (
             f"no block of {estimate.visits} visits was undisturbed, and the latency may be far off; run it again when "
             "the machine is quieter"

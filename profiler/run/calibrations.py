@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from profiler.backends.base import Placement
 from profiler.machine import host
 from profiler.measure.calibration import Calibration, identity, store, stored
 from profiler.measure.visit import CalibrationTask, calibrate
-from profiler.records.disturbance import FASTER, Levels
 from profiler.records.nominal import Calls, nominal
 from profiler.records.types import Failure, now
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.processes import Executor
 
-#: Fresh processes that measure the nominal time of a reference, and seconds each.
+#: Fresh processes that measure the nominal time of a reference, and seconds each: most may be disturbed, but not
+#: all. study_truth tells.
 CALIBRATION_VISITS = 5
 CALIBRATION_S = 0.5
 
@@ -50,8 +49,6 @@ class Calibrations:
         limits: Of the processes that measure them.
         known: Of an earlier run, by name; they go first, so that both runs share the reference and its nominal time.
         redo: Measure them even where they are kept.
-        corrected: They are corrected by what visits find, as a run's table does: one is made beside a busy core too,
-            but not kept.
     """
 
     def __init__(
@@ -62,10 +59,8 @@ class Calibrations:
         *,
         known: Mapping[str, Calibration] | None = None,
         redo: bool = False,
-        corrected: bool = False,
     ) -> None:
-        self._executor, self._folder, self._limits = executor, folder, limits
-        self._redo, self._corrected = redo, corrected
+        self._executor, self._folder, self._limits, self._redo = executor, folder, limits, redo
         self._given = known or {}
         self._known: dict[str, Calibration | Failure] = {}
 
@@ -85,9 +80,8 @@ class Calibrations:
         if isinstance(answer, Failure):
             return answer
         repeats, visits = answer
-        centre, spread = nominal(visits)
-        made = Calibration(repeats, centre, spread, len(visits), now())
         if not all(calls.crowded for calls in visits):
+            made = Calibration(repeats, *nominal(visits), len(visits), now())
             self._keep(name, made)
             return made
         busy = (
@@ -95,19 +89,8 @@ class Calibrations:
             "was calibrated: something else keeps cores busy; stop it, or use fewer threads"
         )
         if not self._redo:
-            then = "this calibration is not kept" if self._corrected else "measuring without the reference"
-            print(f"{busy}; {then}", file=sys.stderr)
-        return made if self._corrected else Failure("error", busy)
-
-    def correct(self, placement: Placement, levels: Levels) -> None:
-        """Keep a shorter nominal time where visits found the reference faster than its calibration did."""
-        name = identity(host.key(), placement)
-        made = self._known.get(name)
-        if not isinstance(made, Calibration):
-            return
-        level = levels.overall(placement, made.nominal_ns)
-        if level is not None and level < FASTER:
-            self._keep(name, replace(made, nominal_ns=made.nominal_ns * level, created=now()))
+            print(f"{busy}; measuring without the reference", file=sys.stderr)
+        return Failure("error", busy)
 
     def _keep(self, name: str, made: Calibration) -> None:
         try:

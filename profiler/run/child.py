@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -42,9 +42,14 @@ def main(
     function: Callable[[object], object],
     argument: object,
     limits: Limits,
+    where: Mapping[str, str | None],
 ) -> None:
-    """Run ``function(argument)`` in this process and send its result, or a Failure, through ``results``."""
+    """Run ``function(argument)`` in this process and send its result, or a Failure, through ``results``.
+
+    ``where`` is what the parent's environment says of where modules are; this process was started with another.
+    """
     _isolate(output)
+    put(where)
     try:
         _limit(limits)
         result = function(argument)
@@ -56,6 +61,15 @@ def main(
     sys.stderr.flush()
     # Skip the interpreter's shutdown: unloading the runtimes takes longer than the fork did.
     os._exit(0)
+
+
+def put(variables: Mapping[str, str | None]) -> None:
+    """Set variables of the environment; None removes one."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _isolate(output: Connection) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from profiler import __version__
 from profiler.backends import cache
-from profiler.errors import Stopped
+from profiler.errors import StoppedError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import VERSION, Calibration
@@ -44,7 +44,6 @@ def opened_lab(
     isolation: Isolation | None = None,
     limits: LimitsFor = lambda _: Limits(),
     known: Mapping[str, Calibration] | None = None,
-    corrected: bool = False,
 ) -> Iterator[Lab]:
     """Make ready what the visits of ``plan`` share, and end what still runs afterwards.
 
@@ -53,12 +52,11 @@ def opened_lab(
         isolation: How processes start; None for the best this system has.
         limits: Of a visit's process, by its placement.
         known: Calibrations of an earlier run, see ``Calibrations``.
-        corrected: Whether calibrations are corrected by what visits find, see ``Calibrations``.
     """
     cache.prune(cache_folder(), cache.KEPT_BYTES)
     executor = LocalExecutor(isolation)
     try:
-        calibrations = Calibrations(executor, cache_folder(), limits, known=known, corrected=corrected)
+        calibrations = Calibrations(executor, cache_folder(), limits, known=known)
         yield Lab(plan.budget, executor, limits, calibrations, plan.feed)
     finally:
         executor.close()
@@ -89,26 +87,25 @@ def measure_into(
 
     Raises:
         UserError: The folder cannot be written, holds a run already, or one of another plan or machine.
-        Stopped: The user stopped it.
+        StoppedError: The user stopped it.
     """
     seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
     with Journal.open(folder, session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
         if console:
             for notice in journal.earlier.notices:
                 console.print(notice, markup=False)
-        progress = Progress(cases, lab.budget, levels=lab.levels)
+        progress = Progress(cases, lab.budget)
         for record in journal.earlier.records:
-            lab.levels.add(record.case.placement, record.outcome)
             progress.add(record)
         for session in journal.earlier.sessions[:1]:
             seed = int(session.facts.get("seed", seed))
         with Display(console) as shown:
             complete = measure_all(journal, progress, seed, lab, shown, plan.passes)
-        for placement in {case.placement for case in cases}:
-            lab.calibrations.correct(placement, lab.levels)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
-        raise Stopped(f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}")
+        raise StoppedError(
+            f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
+        )
     return progress
 
 

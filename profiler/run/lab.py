@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Reply, Task, visit
-from profiler.records.disturbance import Levels
 from profiler.records.types import Budget, Case, Failure, Feed, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import LimitsFor
@@ -24,7 +23,6 @@ class Lab:
     limits: LimitsFor
     calibrations: Calibrations
     feed: Feed = field(default_factory=Feed)
-    levels: Levels = field(default_factory=Levels)
 
 
 def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> Record:
@@ -35,8 +33,7 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     calibration = lab.calibrations.get(case.placement) if timed else None
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
-    level = lab.levels.latest(case.placement, calibration.nominal_ns if calibration else None)
-    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, level, energy=number == 0)
+    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, energy=number == 0)
     answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
     reply = Reply(answer) if isinstance(answer, Failure) else answer
     return Record(

@@ -16,14 +16,14 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from profiler.records.types import Failure
-from profiler.run.child import Limits, main
+from profiler.run.child import Limits, main, put
 
 Isolation = Literal["forkserver", "spawn"]
 A = TypeVar("A")
@@ -33,6 +33,8 @@ R = TypeVar("R")
 _PRELOAD = ["profiler.run.preload"]
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _SPAWN = multiprocessing.get_context("spawn")
+#: Variables that say where a starting process finds modules.
+_PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
 #: Bytes of a process's last output that are kept for the row of a failure.
 _KEPT = 4000
 
@@ -61,11 +63,12 @@ class LocalExecutor:
         context = _FORKSERVER if self.isolation == "forkserver" else _SPAWN
         results, results_end = context.Pipe(duplex=False)
         output, output_end = context.Pipe(duplex=False)
-        arguments = (results_end, output_end, function, argument, limits)
+        where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
+        arguments = (results_end, output_end, function, argument, limits, where)
         child = context.Process(target=main, args=arguments, daemon=True)
         kills = _oom_kills()
         self._child = child
-        with _main_hidden():
+        with _of_its_own(where):
             child.start()
         results_end.close()
         output_end.close()
@@ -88,17 +91,21 @@ class LocalExecutor:
 
 
 @contextlib.contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep the child from importing the parent's main module again.
+def _of_its_own(where: Mapping[str, str | None]) -> Iterator[None]:
+    """Keep what is started here from the parent's main module and from modules of the folder where the user stands.
 
-    It needs none of it, a test runner or a notebook takes long to import, and a script without a guard would start
-    over. What runs in the child must therefore come from an importable module.
+    It needs nothing of the main module, a test runner or a notebook takes long to import, and a script without a guard
+    would start over. What runs in the child must therefore come from an importable module. The server imports this
+    package before it is told the parent's path: a folder ``profiler`` of the user's is not it.
     """
     main_module = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
+    python, ours = Path(os.__file__).parent, Path(__file__).parents[2]
+    put({_PATH: os.pathsep.join([str(python), str(ours), *filter(None, sys.path)]), _SAFE: "1"})
     try:
         yield
     finally:
+        put(where)
         sys.modules["__main__"] = main_module
 
 

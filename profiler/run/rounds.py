@@ -11,16 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from profiler.records.journal import Journal
 from profiler.records.types import Pass, Record
 from profiler.run.display import Display
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
-
-if TYPE_CHECKING:
-    pass
 
 
 class Interrupt:
@@ -57,7 +53,6 @@ def measure_all(
     def note(record: Record) -> None:
         journal.append(record)
         progress.add(record)
-        lab.levels.add(record.case.placement, record.outcome)
         shown.after(record)
 
     with Interrupt().watch() as interrupt:

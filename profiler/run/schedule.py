@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from profiler.records.disturbance import Levels
 from profiler.records.estimate import case_estimate
 from profiler.records.types import Budget, Case, Measurement, Pass, Record
 
@@ -19,7 +18,6 @@ class Progress:
     cases: Sequence[Case]
     budget: Budget
     visits: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    levels: Levels = field(default_factory=Levels)
     passes: set[tuple[str, Pass]] = field(default_factory=set)
     _finished: set[str] = field(default_factory=set)
 
@@ -67,8 +65,7 @@ class Progress:
         # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
         if sum(not measured.conditions.gpu_slowdown for measured in good) < self.budget.min_rounds:
             return False
-        level = self.levels.of(case.placement, good)
-        width = case_estimate(good, self.budget.min_rounds, level).relative_half_width
+        width = case_estimate(good, self.budget.min_rounds).relative_half_width
         return width is not None and width <= self.budget.precision
 
     def round_order(self, number: int, seed: int) -> list[Case]:

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from profiler.errors import Stopped, UserError
+from profiler.errors import StoppedError, UserError
 from profiler.gate.against import _with_stored_batches, against
 from profiler.gate.baseline import update
 from profiler.gate.stored import AGAIN
 from profiler.measure.visit import Reply, Task
 from profiler.plan.read import from_flags
-from profiler.records.disturbance import Levels
 from profiler.records.reading import Run, read
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
@@ -45,16 +44,15 @@ class Executor:
         pass
 
 
-def measured_by(executor: Executor, folder: Path, *, resume: bool = False) -> Levels:
+def measured_by(executor: Executor, folder: Path, *, resume: bool = False) -> None:
     plan = from_flags(models="resnet50", backends=[CASE.backend, OTHER.backend], threads="1", rounds=4)
     limits = lambda _: Limits()  # noqa: E731
     lab = Lab(plan.budget, executor, limits, Calibrations(executor, folder, limits))
     measure_into(folder, plan, [CASE, OTHER], lab, resume=resume, go_on="profiler gate --resume")
-    return lab.levels
 
 
 def test_what_was_stopped_keeps_what_was_measured_and_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="continue with: profiler gate --resume"):
+    with pytest.raises(StoppedError, match="continue with: profiler gate --resume"):
         measured_by(Executor(2.0, stop_at=3), tmp_path)
     assert len(read(tmp_path).records) == 3
     assert (tmp_path / "cases.csv").exists()

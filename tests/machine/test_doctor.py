@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer import Exit
 from typer.testing import CliRunner
 
 from profiler.backends import devices
@@ -37,6 +36,7 @@ from profiler.measure.timing import SAMPLE_NS
 from profiler.measure.visit import Reply
 from profiler.records.nominal import Calls
 from profiler.records.types import Conditions, Failure, Measurement, Warmup
+from profiler.run import examine
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
 
@@ -183,7 +183,7 @@ class Scripted:
 
     def __init__(self, **answers: object) -> None:
         self.answers = {
-            "use_threads": lambda count: (count, count, float(count)),
+            "_use_threads": lambda count: (count, count, float(count)),
             "device_reason": lambda device: (device, None, None),
             "calibrate": lambda _task: (3, Calls([5 * MS] * 8, crowded=False)),
             "visit": lambda _task: Reply(MEASURED),
@@ -204,12 +204,19 @@ def machine(monkeypatch):
     """A quiet machine on which every process answers as scripted."""
 
     def install(**answers):
-        monkeypatch.setattr(doctor, "LocalExecutor", lambda: Scripted(**answers))
-        monkeypatch.setattr(doctor, "_rest", lambda _seconds: QUIET)
-        monkeypatch.setattr(doctor, "clock", lambda _readings, sample_ns: doctor_clock(ticking(40), sample_ns))
+        monkeypatch.setattr(examine, "LocalExecutor", lambda: Scripted(**answers))
+        monkeypatch.setattr(examine, "_rest", lambda _seconds: QUIET)
+        monkeypatch.setattr(examine, "clock", lambda _readings, sample_ns: doctor_clock(ticking(40), sample_ns))
 
     doctor_clock = clock
     return install
+
+
+def doctor_of(device, *, as_json):
+    """Run the command and return its exit code."""
+    with pytest.raises(Exit) as ended:
+        doctor.doctor_command(device, as_json)
+    return ended.value.exit_code
 
 
 def found(capsys):
@@ -218,7 +225,7 @@ def found(capsys):
 
 def test_exit_code_of_a_sound_machine(machine, capsys):
     machine()
-    assert doctor.run("cpu", as_json=True) == 0
+    assert doctor_of("cpu", as_json=True) == 0
     checks = found(capsys)
     assert {finding["status"] for finding in checks.values()} == {"pass"}
     assert "events scale" not in checks
@@ -226,7 +233,7 @@ def test_exit_code_of_a_sound_machine(machine, capsys):
 
 def test_what_cannot_be_told_fails_nothing(machine, capsys):
     machine(visit=Reply(Failure("unsupported", "not installed")))
-    assert doctor.run("cpu", as_json=True) == 0
+    assert doctor_of("cpu", as_json=True) == 0
     assert found(capsys)["backend eager"]["status"] == "unverifiable"
 
 
@@ -235,20 +242,20 @@ def test_what_cannot_be_told_fails_nothing(machine, capsys):
     [
         ({"device_reason": ("cpu", "no such device", None)}, "device"),
         ({"device_reason": Failure("crashed", "killed by signal 11")}, "device"),
-        ({"use_threads": Failure("timeout", "no result")}, "threads (1)"),
+        ({"_use_threads": Failure("timeout", "no result")}, "threads (1)"),
         ({"calibrate": Failure("oom", "out of memory")}, "reference"),
         ({"visit": Failure("crashed", "killed by signal 11")}, "backend eager"),
     ],
 )
 def test_one_fault_is_enough_to_fail(broken, check, machine, capsys):
     machine(**broken)
-    assert doctor.run("cpu", as_json=True) == 1
+    assert doctor_of("cpu", as_json=True) == 1
     assert found(capsys)[check]["status"] == "fail"
 
 
 def test_a_device_that_does_not_work_is_not_examined_further(machine, capsys):
     machine(device_reason=("cuda:0", "the driver is missing", None))
-    assert doctor.run("cuda:0", as_json=True) == 1
+    assert doctor_of("cuda:0", as_json=True) == 1
     answer = json.loads(capsys.readouterr().out)
     checks = {finding["check"]: finding for finding in answer["findings"]}
     assert checks["device"]["said"] == "the driver is missing"
@@ -258,10 +265,10 @@ def test_a_device_that_does_not_work_is_not_examined_further(machine, capsys):
 
 def test_an_accelerator_is_checked_by_itself(machine, capsys):
     machine()
-    assert doctor.run("cuda:0", as_json=True) == 0
+    assert doctor_of("cuda:0", as_json=True) == 0
     assert found(capsys)["events scale"]["status"] == "pass"
     machine(check_device=Failure("crashed", "killed by signal 6"))
-    assert doctor.run("cuda:0", as_json=True) == 1
+    assert doctor_of("cuda:0", as_json=True) == 1
     assert found(capsys)["self-check"]["said"] == "killed by signal 6"
 
 
@@ -269,7 +276,7 @@ def test_an_accelerator_is_checked_by_itself(machine, capsys):
 def test_an_untested_platform_is_labelled(device, label, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "6.2" if label == "ROCm" else None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    finding = device_usable(doctor.device_reason(device))
+    finding = device_usable(examine.device_reason(device))
     assert finding.status == "pass"
     assert f"untested on {label}" in finding.said
 
@@ -278,16 +285,16 @@ def test_an_untested_platform_is_labelled(device, label, monkeypatch):
 def test_cpu_and_cuda_carry_no_such_label(device, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    assert device_usable(doctor.device_reason(device)).said == f"torch computes on {device}"
+    assert device_usable(examine.device_reason(device)).said == f"torch computes on {device}"
 
 
 def test_settings_are_reported_and_fail_nothing(machine, capsys):
     machine(device_settings=replace(SETTINGS, compute_mode="prohibited", persistence=False))
-    assert doctor.run("cuda:0", as_json=False) == 0
+    assert doctor_of("cuda:0", as_json=False) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for words in ("250 W, default 400 W", "at most 1980 MHz, 1410 MHz set", "prohibited", "4, at most 5"):
         assert words in printed
-    doctor.run("cuda:0", as_json=True)
+    doctor_of("cuda:0", as_json=True)
     settings = json.loads(capsys.readouterr().out)["settings"]
     assert (settings["power_limit_w"], settings["power_limit_default_w"]) == (250.0, 400.0)
 
@@ -295,20 +302,20 @@ def test_settings_are_reported_and_fail_nothing(machine, capsys):
 def test_settings_that_are_not_told_are_empty(machine, capsys):
     """As on a MIG partition: null in JSON, an empty cell in the table, never 0 or off."""
     silent = Settings(**dict.fromkeys(Settings.__dataclass_fields__))
-    assert {value for _, value in doctor.settings_rows(silent)} == {""}
-    assert ("PCIe lanes", "at most 16") in doctor.settings_rows(replace(silent, pcie_width_max=16))
-    assert ("ECC", "off") in doctor.settings_rows(replace(silent, ecc=False))
+    assert {value for _, value in doctor._settings_rows(silent)} == {""}
+    assert ("PCIe lanes", "at most 16") in doctor._settings_rows(replace(silent, pcie_width_max=16))
+    assert ("ECC", "off") in doctor._settings_rows(replace(silent, ecc=False))
     machine(device_settings=silent)
-    assert doctor.run("cuda:0", as_json=True) == 0
+    assert doctor_of("cuda:0", as_json=True) == 0
     assert set(json.loads(capsys.readouterr().out)["settings"].values()) == {None}
 
 
 @pytest.mark.parametrize("answer", ["no driver [here]", Failure("crashed", "no driver [here]")])
 def test_why_there_are_no_settings_is_said(answer, machine, capsys):
     machine(device_settings=answer)
-    assert doctor.run("cuda:0", as_json=False) == 0
+    assert doctor_of("cuda:0", as_json=False) == 0
     assert "settings of cuda:0 are not told: no driver [here]" in capsys.readouterr().out
-    doctor.run("cuda:0", as_json=True)
+    doctor_of("cuda:0", as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["settings"], told["settings_note"]) == (None, "no driver [here]")
 
@@ -334,7 +341,7 @@ def test_settings_are_read_while_the_device_works():
 
 def test_the_table_counts(machine, capsys):
     machine(visit=Failure("parity", "[bold]outputs[/bold] differ"))
-    assert doctor.run("cpu", as_json=False) == 1
+    assert doctor_of("cpu", as_json=False) == 1
     printed = capsys.readouterr().out
     assert "3 failed" in printed
     assert "[bold]" in printed
@@ -343,16 +350,16 @@ def test_the_table_counts(machine, capsys):
 @pytest.mark.parametrize("device", ["", "CPU", " cuda"])
 def test_a_name_that_is_no_device(device):
     with pytest.raises(UserError, match="expected cpu, cuda"):
-        doctor.run(device, as_json=False)
+        doctor_of(device, as_json=False)
 
 
 def test_real_processes_answer():
     """The functions that run in processes of their own, in such processes."""
     executor = LocalExecutor()
     try:
-        asked, told, busy = executor.call(doctor.use_threads, 1, 60.0, Limits())
-        outcome = doctor._visited("eager", Placement("cpu"), executor)
-        nowhere = doctor._visited("eager", Placement("xpu"), executor)
+        asked, told, busy = executor.call(examine._use_threads, 1, 60.0, Limits())
+        outcome = examine._visited("eager", Placement("cpu"), executor)
+        nowhere = examine._visited("eager", Placement("xpu"), executor)
     finally:
         executor.close()
     assert (asked, told) == (1, 1)
@@ -371,15 +378,11 @@ def test_a_check_that_raises_has_failed():
     assert len([f for f in findings if f.status == "fail"]) == 6
 
 
-def test_help_loads_no_runtime():
-    code = "import sys; from profiler.cli import app; print([m for m in ('torch', 'pynvml') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_the_command_line_passes_device_and_exit_code(monkeypatch):
     asked = []
-    monkeypatch.setattr(doctor, "run", lambda device, as_json: asked.append((device, as_json)) or 1)
+    broken = [Finding("device", "fail", "no such device")]
+    monkeypatch.setattr(doctor, "examine", lambda placement: asked.append(placement.device) or (broken, None))
     done = CliRunner().invoke(app, ["doctor", "--device", "cuda:1", "--json"])
     assert done.exit_code == 1
-    assert asked == [("cuda:1", True)]
+    assert asked == ["cuda:1"]
+    assert json.loads(done.stdout)["findings"][0]["said"] == "no such device"

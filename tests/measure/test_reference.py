@@ -8,8 +8,9 @@ import torch
 
 from profiler.backends.base import Placement
 from profiler.backends.fake import FakeClock
-from profiler.measure import calibration, reference
+from profiler.measure import reference
 from profiler.records.nominal import Calls
+from profiler.records.nominal import nominal as nominal_of
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -57,13 +58,13 @@ def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
 
 
 def nominal(*visits: list[int]) -> float:
-    return calibration.nominal([Calls(times, crowded=False) for times in visits])[0]
+    return nominal_of([Calls(times, crowded=False) for times in visits])[0]
 
 
 def test_a_process_that_always_waited_for_a_core_counts_only_where_all_did() -> None:
     waited = Calls([90] * 100, crowded=True)
-    assert calibration.nominal([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
-    assert calibration.nominal([waited])[0] == 90
+    assert nominal_of([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
+    assert nominal_of([waited])[0] == 90
 
 
 class Timed:
@@ -80,15 +81,15 @@ class Timed:
 
 
 def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], bool]:
-    """A block of four calls to settle and three that count is of slow ones, every other block of quick ones."""
+    """A block of calls to settle for 25 ms and three that count is of slow ones, every other block of quick ones."""
     clock = FakeClock()
-    timed = Timed(clock, *[3.0] * 7, *[0.5] * 7)
-    calls = reference.sample_beside(Timed(clock, 0.1), timed, 1, 0.1, core_wait, clock)
+    timed = Timed(clock, *[3.0] * (9 + 3), *[0.5] * (50 + 3))
+    calls = reference.sample_beside(Timed(clock, 0.1), timed, 0.1, core_wait, clock)
     return {ns > 2e6 for ns in calls.times_ns}, calls.crowded
 
 
 def test_calls_that_waited_for_a_core_do_not_make_a_nominal_time() -> None:
-    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 21 ms, in the slow blocks
+    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 36 ms, in the slow blocks
     assert calls_over_2_ms(lambda: next(waits)) == ({False}, False)
     assert calls_over_2_ms(None) == ({True, False}, False)
 

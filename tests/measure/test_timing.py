@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise, repeat
 from statistics import median
@@ -54,22 +55,18 @@ def test_a_sample_outweighs_the_clock() -> None:
     assert max(abs(time / 50_000 - 1) for time in per_forward) < 1e-3
 
 
-def test_the_first_forward_of_a_block_of_a_slow_model_is_not_its_median() -> None:
-    assert measure.shape(47 * MS, threads=1) == measure.Shape(calls=1, settle=0, samples=3)
-
-
-def test_a_slow_model_on_several_threads_gets_an_untimed_forward_and_two_samples() -> None:
-    assert measure.shape(150 * MS, threads=1) == measure.Shape(calls=1, settle=0, samples=1)
-    assert measure.shape(100 * MS, threads=2) == measure.Shape(calls=1, settle=1, samples=2)
+@pytest.mark.parametrize(("ms", "settle", "samples"), [(4.5, 3, 20), (47, 1, 2), (100, 1, 2), (2000, 1, 2)])
+def test_however_slow_a_model_is_an_untimed_forward_precedes_two_samples(ms: float, settle: int, samples: int) -> None:
+    assert measure.shape(ms * MS) == measure.Shape(1, settle, samples)
 
 
 @given(st.floats(1.0, 1e11))
 def test_shape_bounds(forward_ns: float) -> None:
     block = measure.shape(forward_ns)
     assert block.calls * forward_ns >= measure.SAMPLE_NS * (1 - 1e-9)
-    assert 1 <= block.samples <= measure.MAX_BLOCK
-    # No block spends more than a tenth of a second without recording anything.
-    assert block.settle * forward_ns <= 1e8
+    assert block.samples >= 2
+    # No block spends more without recording anything than on one forward, or a hundredth of a second.
+    assert block.settle * forward_ns <= measure.SETTLE_NS + forward_ns
 
 
 def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() -> None:
@@ -78,7 +75,7 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
     # The first forward of every block is slow, because the reference took its caches.
     one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
     session = Scripted(clock, chain.from_iterable(repeat(one_block)))
-    one_reference = [9 * MS] * measure.REFERENCE_SETTLE + [5 * MS] * measure.REFERENCE_CALLS
+    one_reference = [9 * MS] * math.ceil(measure.REFERENCE_SETTLE_NS / (9 * MS)) + [5 * MS] * measure.REFERENCE_CALLS
     reference = Scripted(clock, chain.from_iterable(repeat(one_reference)))
     timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
     assert len(timing.reference_ns) == len(timing.samples_ns) + 1
@@ -90,7 +87,7 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
 def test_beside_a_competitor_the_reference_does_not_settle_for_longer_than_it_must() -> None:
     clock = Clock()
     reference = Scripted(clock, repeat(200 * MS))
-    assert measure.reference_block(reference, clock, 6) == (200 * MS,) * measure.REFERENCE_CALLS
+    assert measure.reference_block(reference, clock) == (200 * MS,) * measure.REFERENCE_CALLS
     assert reference.calls == 1 + measure.REFERENCE_CALLS
 
 
@@ -100,16 +97,6 @@ def test_a_visit_ends_when_its_time_is_up() -> None:
     one_block = 110 * MS
     assert 1000 * MS <= clock.now <= 1000 * MS + one_block
     assert timing.reference_ns == ()
-
-
-def test_a_block_that_a_disturbance_stretches_ends_early_so_that_the_reference_sees_it() -> None:
-    clock = Clock()
-    # 30 ms forwards, three to a block and one before them; 130 ms each from the second block on.
-    session = Scripted(clock, chain(repeat(30 * MS, 4), repeat(130 * MS)))
-    reference = Scripted(clock, repeat(4 * MS))
-    timing = measure.measure(session, reference, Budget(visit_s=0.5), 30 * MS, clock, threads=2)
-    assert [len(block) for block in timing.samples_ns] == [3, 2]
-    assert len(timing.reference_ns) == 3
 
 
 def hogged(clock: Clock, busy: Callable[[int], bool]) -> tuple[Scripted, Scripted]:
@@ -198,12 +185,12 @@ def test_a_thread_that_has_ended_takes_its_count_with_it() -> None:
     assert timing.core_wait_ns == (0,)
 
 
-@pytest.mark.parametrize(("visit_s", "end", "waited"), [(2.0, 4000 * MS, 3000 * MS), (0.1, 1100 * MS, 600 * MS)])
+@pytest.mark.parametrize(("visit_s", "end", "waited"), [(2.0, 4000 * MS, 4000 * MS), (0.5, 1000 * MS, 1000 * MS)])
 def test_on_a_machine_that_is_never_quiet_a_visit_goes_on_for_so_long(visit_s: float, end: int, waited: int) -> None:
     clock = Clock()
     session, reference = hogged(clock, lambda _: True)
     timing = measure.measure(session, reference, Budget(visit_s=visit_s), 10 * MS, clock, alone_ns=6.0 * MS)
-    assert end <= clock.now <= end + 400 * MS
+    assert end <= clock.now <= end + 500 * MS
     assert waited - 100 * MS <= timing.waited_ns <= waited + 50 * MS
     assert sum(map(len, timing.samples_ns)) >= 5
 
@@ -212,7 +199,7 @@ def test_a_slow_model_gets_its_fewest_samples_however_long_they_take() -> None:
     clock = Clock()
     budget = Budget(visit_s=1.0, min_samples=5)
     timing = measure.measure(Scripted(clock, repeat(2000 * MS)), None, budget, 2000 * MS, clock)
-    assert sum(map(len, timing.samples_ns)) == 5
+    assert [len(block) for block in timing.samples_ns] == [2, 2, 2]
 
 
 def test_a_forgotten_sync_would_be_seen() -> None:

@@ -464,9 +464,6 @@ class NoReference:
     def get(self, _: Placement) -> Failure:
         return Failure("unsupported", "")
 
-    def correct(self, _: Placement, _levels: object) -> None:
-        pass
-
 
 @pytest.fixture
 def swept(tmp_path, monkeypatch, executor):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from profiler.cli import models as command
+from profiler.cli.complexity import _reached, complexity_command
+from profiler.cli.models import models_command
 from profiler.errors import UserError
 from profiler.models import names, scale_to_flops
 from profiler.models.families import get
@@ -29,7 +30,7 @@ KEYS = [
 def printed_json(
     capsys: pytest.CaptureFixture[str], model: str, scale: str, factor: float | None, flops: str | None
 ) -> dict[str, Any]:
-    command.run(model, scale, factor, flops, json=True)
+    complexity_command(model, scale, factor, flops, json=True)
     facts = json.loads(capsys.readouterr().out)
     assert isinstance(facts, dict)
     return facts
@@ -72,7 +73,7 @@ def test_solved_factor_gives_the_same_network(capsys: pytest.CaptureFixture[str]
 
 
 def test_text_shows_exact_and_rounded(capsys: pytest.CaptureFixture[str]) -> None:
-    command.run("regnety_4.0gf", "d", 4.0, None, json=False)
+    complexity_command("regnety_4.0gf", "d", 4.0, None, json=False)
     text = capsys.readouterr().out
     assert "regnety_4.0gf d x4" in text
     assert "15,247,504,096" in text
@@ -81,16 +82,16 @@ def test_text_shows_exact_and_rounded(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_text_of_a_target_says_how_near_it_came(capsys: pytest.CaptureFixture[str]) -> None:
-    command.run("regnety_4.0gf", "d", None, "8GF", json=False)
+    complexity_command("regnety_4.0gf", "d", None, "8GF", json=False)
     assert "of 8.00 GF (" in capsys.readouterr().out
 
 
 def test_target_off_the_grid_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     arch = scale_to_flops(get("efficientnet_b0"), "g", 10**9)
-    assert command.reached(arch, 10**9) == (
+    assert _reached(arch, 10**9) == (
         "reached 386 MF of 1.00 GF (-61%) at factor 1.0; the widths, depths and resolutions along g come no nearer"
     )
-    assert command.reached(arch, 385_825_092) == "reached 386 MF of 386 MF (exactly) at factor 1.0"
+    assert _reached(arch, 385_825_092) == "reached 386 MF of 386 MF (exactly) at factor 1.0"
 
 
 @pytest.mark.parametrize(
@@ -107,17 +108,17 @@ def test_target_off_the_grid_is_said_to_be(capsys: pytest.CaptureFixture[str]) -
 )
 def test_options_that_do_not_go_together(scale: str, factor: float | None, flops: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        command.run("regnety_4.0gf", scale, factor, flops, json=True)
+        complexity_command("regnety_4.0gf", scale, factor, flops, json=True)
 
 
 def test_models_lists_every_network(capsys: pytest.CaptureFixture[str]) -> None:
-    command.list_models(json=False, pattern=None)
+    models_command()
     text = capsys.readouterr().out
     assert all(name in text for name in names())
 
 
 def test_models_as_json_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
-    command.list_models(json=True, pattern="ResNet5")
+    models_command("ResNet5", json=True)
     (facts,) = json.loads(capsys.readouterr().out)
     assert list(facts) == KEYS
     assert (facts["flops"], facts["params"], facts["acts"]) == (4_089_185_256, 25_557_032, 11_315_688)
@@ -125,4 +126,4 @@ def test_models_as_json_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_pattern_without_a_match_is_an_error() -> None:
     with pytest.raises(UserError, match="'vgg'"):
-        command.list_models(json=False, pattern="vgg")
+        models_command("vgg")

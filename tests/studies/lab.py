@@ -53,12 +53,11 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One measurement in a fresh process: what, for how many seconds in all, with which reference at which level."""
+    """One measurement in a fresh process: what, for how many seconds in all, with which reference."""
 
     case: Case
     seconds: float
     calibration: Calibration | None = None
-    level: float | None = None
 
 
 def case(network: str, backend: str, threads: int) -> Case:
@@ -126,8 +125,7 @@ def ours(job: Job) -> Measurement:
             beside,
             Budget(visit_s=left, min_samples=1),
             warmup.typical_ns,
-            threads=job.case.placement.threads,
-            alone_ns=Task(job.case, Budget(), job.calibration, None, level=job.level).alone_ns,
+            alone_ns=Task(job.case, Budget(), job.calibration, None).alone_ns,
             core_wait=core_wait(job.case.placement.threads),
         )
     nominal = job.calibration.nominal_ns if job.calibration else None
@@ -178,9 +176,8 @@ def save_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
 
 def save(name: str, frame: pd.DataFrame, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> None:
     """Write ``name``.csv and ``name``.png under results/studies/."""
-    from profiler.report import render
-    from profiler.report.render import styled
+    from profiler.report.render import styled, write_chart
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     frame.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
-    render.save(styled(chart), RESULTS / f"{name}.png")
+    write_chart(styled(chart), RESULTS / f"{name}.png")

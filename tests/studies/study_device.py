@@ -22,8 +22,8 @@ import pandas as pd
 import pytest
 
 from profiler.backends.base import Placement
-from profiler.cli.doctor import device_reason
 from profiler.records.types import Case
+from profiler.run.examine import device_reason
 from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 

@@ -1,14 +1,13 @@
 """Whether the 95% interval holds the long-run value 95% of the time, on traces of real visits, idle and disturbed.
 
 Sixty visits are recorded in each condition. A run is then replayed many times: visits are drawn from the trace, the
-rounds end by the program's own rule, and so is made what they say: where fewer than three were undisturbed, the others
-count by how near they come. The long-run value is what the program makes of all sixty.
+rounds end by the program's own rule, and so is made what they say. The long-run value is what the program makes of all
+sixty.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from statistics import fmean
 
 import altair as alt
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.records.disturbance import Levels, quiet_level
+from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import VisitEstimate, headline, visit_estimate
 from profiler.records.types import Budget
 from profiler.run.processes import LocalExecutor
@@ -30,13 +29,8 @@ TRACES = (("light", "onnxruntime", 1), ("light", "eager", 2))
 
 def record(executor: LocalExecutor, job: lab.Job, period: float | None) -> list[VisitEstimate]:
     """Return what each visit says."""
-    levels, visits = Levels(), []
-    nominal_ns = job.calibration.nominal_ns if job.calibration else None
     with lab.hog(period):
-        for _ in range(VISITS):
-            level = levels.latest(job.case.placement, nominal_ns)
-            visits.append(lab.call(executor, lab.ours, replace(job, level=level)))
-            levels.add(job.case.placement, visits[-1])
+        visits = [lab.call(executor, lab.ours, job) for _ in range(VISITS)]
     level = quiet_level(visits)
     return [visit_estimate(visit, level) for visit in visits]
 
@@ -64,14 +58,14 @@ def test_intervals_hold_the_long_run_value() -> None:
             trace = record(executor, job, period)
             cell = {"network": network, "backend": backend, "threads": threads, "load": load}
             traces += [
-                cell | {"visit": i, "ms": e.normalised_ns / 1e6, "quiet": e.quiet_samples > 0, "slowness": e.slowness}
+                cell | {"visit": i, "ms": e.normalised_ns / 1e6, "quiet": e.quiet, "slowness": e.slowness}
                 for i, e in enumerate(trace)
             ]
             truth, _ = headline(trace)
             replays = [replay(trace, truth, draw, Budget()) for _ in range(REPLAYS)]
             holds, visits, half = (fmean(column) for column in zip(*replays, strict=True))
             spread = float(np.std([math.log(e.normalised_ns) for e in trace], ddof=1))
-            quiet = sum(e.quiet_samples > 0 for e in trace)
+            quiet = sum(e.quiet for e in trace)
             rows.append(
                 cell | {"quiet": quiet, "spread": spread, "coverage": holds, "visits": visits, "half_width": half}
             )
@@ -89,6 +83,6 @@ def test_intervals_hold_the_long_run_value() -> None:
 @pytest.mark.parametrize("spread", [0.003, 0.01, 0.03])
 def test_intervals_are_not_narrower_than_they_claim_when_visits_differ(spread: float) -> None:
     logs = np.random.default_rng(1).normal(0.0, spread, 10_000).tolist()
-    trace = [VisitEstimate(math.exp(log), math.exp(log), quiet_samples=1, slowness=1.0) for log in logs]
+    trace = [VisitEstimate(math.exp(log), math.exp(log), samples=1, slowness=1.0) for log in logs]
     draw = np.random.default_rng(2)
     assert fmean(replay(trace, 0.0, draw, Budget())[0] for _ in range(1000)) >= 0.93

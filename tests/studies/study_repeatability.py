@@ -3,9 +3,8 @@
 Ten repeats, about three seconds of wall time for each way in each cell, every one from fresh processes, all in random
 order. The machine is quiet, or a hog keeps one core busy for half of every second. Ours is measured as a run measures:
 rounds in which every cell is visited once, for a sixth of its time, two at least; so a repeat takes as long as the
-other ways in all cells, and visits lie seconds apart. Each repeat is a run of its own: it learns the level of the
-reference from its own visits, and keeps the memory that forwards free, as every visit does
-(``profiler.machine.allocator``). The others run as they would without us.
+other ways in all cells, and visits lie seconds apart. Each repeat is a run of its own, and keeps the memory that
+forwards free, as every visit does (``profiler.machine.allocator``). The others run as they would without us.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from profiler.records.disturbance import Levels, quiet_level
+from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import case_estimate, visit_estimate
 from profiler.records.types import Measurement
 from profiler.run.processes import LocalExecutor
@@ -27,7 +26,6 @@ from tests.studies import lab, ways
 
 REPEATS = 10
 SECONDS = 3.0
-#: Of so many, one is trimmed on each side.
 VISITS = 6
 Cell = tuple[str, str, int]
 CELLS: tuple[Cell, ...] = tuple(itertools.product(lab.NETWORKS, ("eager", "onnxruntime"), (1, 2)))
@@ -39,7 +37,6 @@ class Ours:
     """Our visits of one cell in one repeat."""
 
     job: lab.Job
-    levels: Levels
     visits: list[Measurement] = field(default_factory=list)
     wall_s: float = 0.0
 
@@ -48,31 +45,23 @@ class Ours:
         if len(self.visits) >= 2 and SECONDS - self.wall_s < SECONDS / VISITS / 2:
             return
         start = time.perf_counter()
-        place, nominal_ns = self.job.case.placement, self.job.calibration.nominal_ns if self.job.calibration else None
-        part = replace(lab.shorter(self.job, VISITS), level=self.levels.latest(place, nominal_ns))
-        self.visits.append(lab.call(executor, lab.ours, part))
-        self.levels.add(place, self.visits[-1])
+        self.visits.append(lab.call(executor, lab.ours, lab.shorter(self.job, VISITS)))
         self.wall_s += time.perf_counter() - start
-
-    def level(self) -> float:
-        """Return the level of the reference in this repeat."""
-        level = self.levels.of(self.job.case.placement, self.visits)
-        return quiet_level(self.visits) if level is None else level
 
     def latency_ns(self) -> float:
         """Return the headline of the repeat."""
-        return case_estimate(self.visits, level=self.level()).latency_ns
+        return case_estimate(self.visits).latency_ns
 
     def seen(self) -> str:
         """Return what each visit said, to explain a repeat that lies apart: ms, and how slow the reference was."""
-        found = [visit_estimate(one, self.level()) for one in self.visits]
+        level = quiet_level(self.visits)
+        found = [visit_estimate(one, level) for one in self.visits]
         return " ".join(f"{one.normalised_ns / 1e6:.4g}/{one.slowness:.2f}" for one in found)
 
 
 def one_repeat(executor: LocalExecutor, jobs: dict[Cell, lab.Job], draw: random.Random) -> list[dict[str, Any]]:
     """Measure every cell in every way; the other ways, once each, fall between our visits at random."""
-    levels = Levels()
-    mine = {cell: Ours(job, levels) for cell, job in jobs.items()}
+    mine = {cell: Ours(job) for cell, job in jobs.items()}
     theirs = [(cell, way) for cell in CELLS for way in OTHERS]
     draw.shuffle(theirs)
     rows: list[dict[str, Any]] = []

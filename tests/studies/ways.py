@@ -62,18 +62,18 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         assert beside is not None
 
         def nominal_ns() -> float:
-            return median(reference.sample_beside(stand_in, beside, placement.threads, job.seconds).times_ns)
+            return median(reference.sample_beside(stand_in, beside, job.seconds).times_ns)
 
         warmup = measure.warm_up(loaded, Budget())
         forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
         core_wait = conditions.core_wait(placement.threads)
-        reference.sample_beside(stand_in, beside, placement.threads, reference.WARM_UP_S)
+        reference.sample_beside(stand_in, beside, reference.WARM_UP_S)
         before = nominal_ns()
         for _ in range(TURNS):
-            alone = measure.measure(loaded, None, budget, forward, threads=placement.threads)
+            alone = measure.measure(loaded, None, budget, forward)
             bare = bare_loop(loaded, job.seconds)
             # Last, so that its first reference finds what a model left, as in a visit.
-            timing = measure.measure(loaded, beside, budget, forward, threads=placement.threads, core_wait=core_wait)
+            timing = measure.measure(loaded, beside, budget, forward, core_wait=core_wait)
             after = nominal_ns()
             nominal = fmean((before, after))
             ours = visit_estimate(
