@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import Result
@@ -18,41 +16,18 @@ from typer.testing import CliRunner
 
 from profiler.cli.app import app
 from profiler.errors import UserError
-from profiler.gate import blocks, judge
 from profiler.gate.verdict import Verdict
 from profiler.machine import host
 from profiler.report import verdicts
-from profiler.run import experiment
-from profiler.run.child import Limits, failure
+from tests.gate.here import stay_here
 
 FAKE = "regnety_200mf @fake:duration_ms="
 MIB = 1 << 20
 
 
-class Here:
-    """An executor that calls in this process."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def call(self, function: Callable[[Any], Any], argument: Any, timeout_s: float, limits: Limits) -> Any:
-        try:
-            return function(argument)
-        except Exception as error:  # noqa: BLE001 - as a process would
-            return failure(error)
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out processes, and what makes slots as long as a busy machine asks for."""
-    monkeypatch.setattr(judge, "LocalExecutor", Here)
-    monkeypatch.setattr(experiment, "LocalExecutor", Here)
-    monkeypatch.setattr(blocks, "_SLOT_NS", 1_000_000)
-    monkeypatch.setattr(blocks, "_SLOT_SAMPLES", 4)
-    monkeypatch.setattr(blocks.allocator, "keep_freed", lambda: "kept")
+    stay_here(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -19,14 +19,15 @@ import pandas as pd
 from scipy import stats
 
 from profiler.backends.base import Placement
-from profiler.gate import side
-from profiler.gate.bias import BIAS_FACTOR, Bias, measure_bias
-from profiler.gate.contest import Apart, Contest, Together
+from profiler.gate import contest, side
+from profiler.gate.bias import BIAS_FACTOR, bias, measure_bias
+from profiler.gate.contest import Contest
 from profiler.gate.decision import Rule
 from profiler.gate.judge import judge
-from profiler.gate.subject import Pair, Subject
+from profiler.gate.subject import SIDES, Pair, Side
 from profiler.gate.verdict import Verdict
-from profiler.records.types import Case
+from profiler.machine.cache import cache_folder
+from profiler.records.types import Case, Failure
 from profiler.run.processes import LocalExecutor
 from tests.studies import lab, ladder
 
@@ -48,31 +49,31 @@ def times(number: int) -> int:
 def ladder_pair(slower: float, limit: float) -> Pair:
     """Return a ladder against one that has ``slower`` more rungs."""
     rungs = (ladder.RUNGS, round(ladder.RUNGS * (1 + slower)))
-    old, new = (Subject(Case(f"tests.studies.ladder:rungs_{n}", "", 1.0, "eager", Placement())) for n in rungs)
+    old, new = (Side(Case(f"tests.studies.ladder:rungs_{n}", "", 1.0, "eager", Placement())) for n in rungs)
     return Pair(old, new, limit)
 
 
 def together(executor: LocalExecutor, pair: Pair) -> Contest:
-    return Together(pair, executor)
+    return contest.together(pair, executor)
 
 
 def apart(pair: Pair) -> Contest:
-    code = side.Code(Path(__file__).parents[2])
-    return Apart(pair, code, code)
+    here, cache = Path(__file__).parents[2], cache_folder()
+    return contest.apart({name: partial(side.of_case, here, getattr(pair, name).case, cache) for name in SIDES})
 
 
-def judged(contest: Contest, pair: Pair, seed: int) -> Verdict:
+def judged(made: Contest, pair: Pair, seed: int) -> Verdict:
     assert pair.max_slowdown is not None
-    return judge(pair, contest, Rule(pair.max_slowdown), lambda: None, seed)
+    return judge(pair, made, Rule(pair.max_slowdown), lambda: None, seed)
 
 
 def row(verdict: Verdict, **cell: object) -> dict[str, Any]:
-    measuring = [trial.seconds for trial in verdict.trials]
+    measuring = [trial.seconds for trial in verdict.trials or ()]
     change = verdict.change
     return cell | {
         "status": verdict.status,
-        "change": change.estimate if change else None,
-        "blocks": sum(len(trial.blocks) for trial in verdict.trials),
+        "change": change[0] if change else None,
+        "blocks": sum(len(trial.blocks) for trial in verdict.trials or ()),
         "first_s": measuring[0] if measuring else None,
         "seconds": sum(measuring),
         "reason": verdict.reason,
@@ -80,10 +81,10 @@ def row(verdict: Verdict, **cell: object) -> dict[str, Any]:
 
 
 def gates(
-    contest: Callable[[Pair], Contest], slower: float, limit: float, number: int, **cell: object
+    made: Callable[[Pair], Contest], slower: float, limit: float, number: int, **cell: object
 ) -> tuple[list[dict[str, Any]], list[Verdict]]:
     pair = ladder_pair(slower, limit)
-    verdicts = [judged(contest(pair), pair, seed) for seed in range(number)]
+    verdicts = [judged(made(pair), pair, seed) for seed in range(number)]
     rows = [row(verdict, slower=slower, limit=limit, **cell) for verdict in verdicts]
     return rows, verdicts
 
@@ -129,7 +130,7 @@ def others(earlier: Verdict, later: Verdict) -> tuple[bool, bool]:
     ``--benchmark-compare-fail=median:5%`` compares medians; Mann-Whitney compares the samples, one-sided at 0.002.
     """
     old, new = (
-        [ns for trial in verdict.trials for block in trial.blocks for ns in block.baseline_ns]
+        [ns for trial in verdict.trials or () for block in trial.blocks for ns in block.baseline_ns]
         for verdict in (earlier, later)
     )
     slower = pd.Series(new).median() > 1.05 * pd.Series(old).median()
@@ -214,13 +215,12 @@ def test_the_bias_between_processes(executor: LocalExecutor) -> None:
     """What the self-test finds here for one process and for two."""
     pair = ladder_pair(0.0, 0.05)
     rows = []
-    for name, contest in (("together", together(executor, pair)), ("apart", apart(pair))):
+    for name, made in (("together", together(executor, pair)), ("apart", apart(pair))):
         for repeat in range(times(6)):
-            bias = measure_bias(contest, seed=10 * repeat)
-            assert isinstance(bias, Bias), bias
+            found = measure_bias(made, seed=10 * repeat)
+            assert not isinstance(found, Failure), found
             rows += [
-                {"contest": name, "repeat": repeat, "estimate": y, "error": e, "bias": bias.size}
-                for y, e in zip(bias.estimates, bias.errors, strict=True)
+                {"contest": name, "repeat": repeat, "estimate": y, "error": e, "bias": bias(found)} for y, e in found
             ]
     frame = pd.DataFrame(rows)
     lab.save("gate_bias", frame, alt.Chart(frame).mark_tick().encode(x="estimate:Q", y="contest:N"))

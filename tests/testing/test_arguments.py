@@ -1,0 +1,55 @@
+"""What a test hands to its gate, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from profiler.errors import UserError
+from profiler.testing.arguments import Asked, Live, onnx, torch_model, zoo
+
+
+def module() -> Live:
+    from torch import nn, zeros
+
+    return torch_model(nn.Linear(4, 4), zeros(1, 4))
+
+
+def test_strings_and_models_complete_each_other() -> None:
+    asked = Asked.read(onnx("a.onnx", threads=2, batch=8), baseline="git:main", max_slowdown="3%")
+    assert asked.max_slowdown == 0.03
+    assert asked.baseline == asked.candidate.__class__(asked.candidate.case, "main")
+    asked = Asked.read(zoo("regnety_400mf", "dWr", 4), baseline="regnety_200mf @fake")
+    assert [side.label for side in asked.sides] == ["regnety_400mf dWr x4 @eager", "regnety_200mf @fake"]
+    live = Asked.read(module(), baseline="git:v1 @torchscript")
+    assert (live.baseline.revision, live.baseline.backend) == ("v1", "torchscript")
+
+
+@pytest.mark.parametrize(
+    ("candidate", "asked", "said"),
+    [
+        ("git:main", {"baseline": "git:other"}, "takes the model of the other side"),
+        (onnx("a.onnx"), {"baseline": onnx("b.onnx", threads=2)}, "different devices, threads or precisions"),
+        (onnx("a.onnx"), {"baseline": onnx("b.onnx"), "max_slowdown": None}, "nothing to gate"),
+        (zoo("regnety_200mf", factor=4), {"max_latency": "1ms"}, "no scaling rule"),
+        ("git:v1 regnety_200mf", {"max_latency": "1ms"}, "code as it is"),
+        (torch_model(3, 4), {"max_latency": "1ms"}, "expected a torch module"),
+    ],
+)
+def test_what_makes_no_gate_is_refused(candidate: Any, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Asked.read(candidate, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"baseline": "git:v1 regnety_200mf"}, "name both"),
+        ({"baseline": "regnety_200mf", "max_memory_growth": 0.1}, "load by name"),
+        ({"baseline": 3}, "is no model"),
+    ],
+)
+def test_what_a_live_model_cannot_be_asked_is_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Asked.read(module(), **asked)
