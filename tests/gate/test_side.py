@@ -120,6 +120,18 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_packages_called_as_ours_are_the_users_and_hide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("profiler", "backends"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not this one')\n")
+    # Also where the user's own path names the folder.
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with side.of_case(tmp_path, FAKE, tmp_path) as worker:
+        worker.load()
+
+
 def test_memory_of_a_version(tmp_path: Path) -> None:
     held = Case("regnety_200mf", "", 1.0, f"fake:duration_ms=1,bytes={32 << 20},at=load", Placement())
     broken = partial(side.Worker, [sys.executable, "-c", "raise SystemExit(3)"], tmp_path, "it")

@@ -26,6 +26,7 @@ from profiler.testing import server
 from profiler.testing.arguments import Live, torch_model
 from profiler.testing.rerun import from_json
 from profiler.testing.server import Server, _foreign
+from tests import ROOT
 
 
 class Conversation:
@@ -154,11 +155,14 @@ def test_a_server_answers_with_what_went_wrong(conversation: Conversation) -> No
     assert "no baseline" in conversation.answers()[0]["failure"]["reason"]
 
 
-def test_modules_of_the_current_code_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["left_behind", "backends.mine"])
+def test_modules_of_the_current_code_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert _foreign(tmp_path) is None
-    module = types.ModuleType("left_behind")
+    # Ours are meant to be those that ask.
+    assert _foreign(ROOT / "profiler") is None
+    module = types.ModuleType(name)
     module.__file__ = str(tmp_path / "left_behind.py")
-    monkeypatch.setitem(sys.modules, "left_behind", module)
+    monkeypatch.setitem(sys.modules, name, module)
     assert _foreign(tmp_path) == str(tmp_path / "left_behind.py")
 
 
