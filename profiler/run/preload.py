@@ -15,7 +15,6 @@ MODULES = (
     "numpy.random",
     "torch",
     "onnxruntime",
-    "profiler.cli.app",
     "profiler.measure.visit",
     "profiler.run.child",
     "profiler.models.modules",

@@ -21,7 +21,7 @@ from torch import nn
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement, Trainer
 from profiler.backends.fake import FakeClock
-from profiler.cli.run import Options
+from profiler.cli.run import _How
 from profiler.errors import UserError
 from profiler.measure import images as loader
 from profiler.measure import training
@@ -473,7 +473,7 @@ def swept(tmp_path, monkeypatch, executor):
 
     def sweep(memory_limit: str | None = None, **flags: object) -> list[Row]:
         made = from_flags(**flags, threads=1, visit_s="0.02s", warmup_s="0.01s", min_samples=2, rounds=1)
-        limits = Options(memory_limit=memory_limit).limits()
+        limits = _How(memory_limit=memory_limit).limits()
         lab = Lab(made.budget, executor, limits, NoReference(), made.feed)
         cases = with_batches(expand(made, 1), tmp_path, lab, print, resume=False)
         measure_into(tmp_path / "run", made, cases, lab)
