@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+from profiler.records.files import write_whole
 
 
 def cache_folder() -> Path:
@@ -26,7 +27,4 @@ def load(file: Path) -> dict[str, dict[str, Any]]:
 
 def keep(file: Path, name: str, value: dict[str, Any]) -> None:
     """Keep ``value`` under ``name``; another process sees the old file or the new one, never half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(load(file) | {name: value}, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(file)
+    write_whole(file, json.dumps(load(file) | {name: value}, indent=1, sort_keys=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from profiler import backends
 from profiler.backends.base import Backend
 from profiler.measure.network import Network
+from profiler.records.files import write_whole
 from profiler.records.types import Case, Failure
 
 if TYPE_CHECKING:
@@ -74,15 +76,11 @@ def _read_array(file: Path) -> Array | None:
 def _write_array(file: Path, array: Array) -> None:
     import numpy as np
 
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            np.save(handle, array)
-        temporary.replace(file)
-    except OSError:
-        # A cache that cannot be written costs time, never a measurement.
-        temporary.unlink(missing_ok=True)
+    text = io.BytesIO()
+    np.save(text, array)
+    # A cache that cannot be written costs time, never a measurement.
+    with contextlib.suppress(OSError):
+        write_whole(file, text.getvalue())
 
 
 def parity_failure(parity: float, case: Case) -> Failure:
