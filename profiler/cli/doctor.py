@@ -11,37 +11,34 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from profiler import backends
 from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.machine import host
-from profiler.machine.bench import Finding
 from profiler.machine.cache import cache_folder
-from profiler.machine.conditions import between, snapshot
+from profiler.machine.conditions import since, snapshot
 from profiler.machine.device import check_device, device_settings
+from profiler.machine.finding import Finding
 from profiler.machine.host_checks import (
     NETWORK,
-    backend,
-    clock,
-    device_usable,
-    free_disk,
-    noise,
-    repeatability,
-    threads,
-    versions,
+    check_backend,
+    check_clock,
+    check_disk,
+    check_noise,
+    check_reference,
+    check_threads,
+    check_usable,
+    check_versions,
 )
+from profiler.machine.nvml import GpuSettings
 from profiler.measure.timing import SAMPLE_NS
 from profiler.measure.visit import Reply, Task, visit
 from profiler.records.types import Budget, Case, Conditions, Failure
 from profiler.run.calibrations import reference_visits
 from profiler.run.child import Limits
 from profiler.run.processes import Executor, LocalExecutor
-
-if TYPE_CHECKING:
-    from profiler.machine.nvml import Settings
-
 
 #: Seconds for which nothing of ours runs, to see what else does.
 REST_S = 1.0
@@ -77,20 +74,20 @@ def run(device: str, as_json: bool) -> int:
 
 def examine(placement: Placement, executor: Executor) -> Iterator[Finding]:
     """Make every observation and check it, in the order in which a user would fix things."""
-    yield versions(host.versions())
-    yield from clock([time.perf_counter_ns() for _ in range(20_000)], SAMPLE_NS)
-    yield free_disk(cache_folder())
-    yield noise(_rest(REST_S), REST_S, host.usable_cores())
+    yield check_versions(host.versions())
+    yield from check_clock([time.perf_counter_ns() for _ in range(20_000)], SAMPLE_NS)
+    yield check_disk(cache_folder())
+    yield check_noise(_rest(REST_S), REST_S, host.usable_cores())
     for count in sorted({1, host.usable_cores()}):
-        yield _answered(f"threads ({count})", executor.call(use_threads, count, 60.0, Limits()), threads)
-    usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), device_usable)
+        yield _answered(f"threads ({count})", executor.call(use_threads, count, 60.0, Limits()), check_threads)
+    usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), check_usable)
     yield usable
     if usable.status == "pass":
         answer = reference_visits(placement, executor, 3, 0.3)
-        yield repeatability(answer if isinstance(answer, Failure) else answer[1])
+        yield check_reference(answer if isinstance(answer, Failure) else answer[1])
     for name in backends.available():
         if name != "fake":
-            yield backend(name, _visited(name, placement, executor))
+            yield check_backend(name, _visited(name, placement, executor))
     if usable.status == "pass" and placement.device_type != "cpu":
         yield from _self_check(placement.device, executor)
 
@@ -119,7 +116,7 @@ def device_reason(device: str) -> tuple[str, str | None, str | None]:
 def _rest(seconds: float) -> Conditions:
     before = snapshot()
     time.sleep(seconds)
-    return between(before, snapshot())
+    return since(before)
 
 
 def _visited(name: str, placement: Placement, executor: Executor) -> object:
@@ -137,7 +134,7 @@ def _is_usable_accelerator(device: str, findings: Sequence[Finding]) -> bool:
     return Placement(device).device_type != "cpu" and any(f.check == "device" and f.status == "pass" for f in findings)
 
 
-def _settings(device: str, executor: Executor) -> Settings | str:
+def _settings(device: str, executor: Executor) -> GpuSettings | str:
     answer = executor.call(device_settings, device, 120.0, Limits())
     return answer.reason if isinstance(answer, Failure) else answer
 
@@ -146,7 +143,7 @@ def _answered(name: str, answer: T | Failure, check: Callable[[T], Finding]) -> 
     return Finding(name, "fail", answer.reason) if isinstance(answer, Failure) else check(answer)
 
 
-def settings_rows(gpu: Settings) -> list[tuple[str, str]]:
+def settings_rows(gpu: GpuSettings) -> list[tuple[str, str]]:
     """Return (setting, what it is) for a reader; empty where the driver does not tell."""
     return [
         ("power limit", _told(("{:g} W", gpu.power_limit_w), ("default {:g} W", gpu.power_limit_default_w))),
@@ -170,7 +167,7 @@ def _switch(answer: bool | None, on: str = "on", off: str = "off") -> str:
     return "" if answer is None else (on if answer else off)
 
 
-def _print_table(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
+def _print_table(device: str, findings: Sequence[Finding], settings: GpuSettings | str | None) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -194,7 +191,7 @@ def _print_table(device: str, findings: Sequence[Finding], settings: Settings | 
     )
 
 
-def _print_json(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
+def _print_json(device: str, findings: Sequence[Finding], settings: GpuSettings | str | None) -> None:
     answer = {
         "device": device,
         "host": {"key": host.key(), **host.facts()},

@@ -84,6 +84,7 @@ def _write_array(file: Path, array: Array) -> None:
 
 
 def parity_failure(parity: float, case: Case) -> Failure:
+    """Return the row for an output that differs from eager's by ``parity``, which is more than ``PARITY`` allows."""
     allowed = PARITY[case.placement.precision]
     return Failure(
         "parity",
