@@ -23,7 +23,7 @@ _BUSY, _STOLEN, _STALLED = 0.25, 0.05, 0.25
 #: A small network that every backend runs.
 NETWORK = "regnety_200mf"
 #: Room for exported networks and journals.
-FREE_BYTES = 1 << 30
+_FREE_BYTES = 1 << 30
 
 
 def check_versions(installed: Mapping[str, str]) -> Finding:
@@ -68,7 +68,7 @@ def check_disk(folder: Path, free_bytes: int | None = None) -> Finding:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free_bytes = shutil.disk_usage(existing).free
     said = f"{free_bytes / 2**30:.1f} GiB are free for the cache"
-    return judged("free disk", free_bytes >= FREE_BYTES, said, f"make room, or set XDG_CACHE_HOME (now {folder})")
+    return judged("free disk", free_bytes >= _FREE_BYTES, said, f"make room, or set XDG_CACHE_HOME (now {folder})")
 
 
 def check_noise(conditions: Conditions, seconds: float, cores: int) -> Finding:

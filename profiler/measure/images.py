@@ -127,7 +127,7 @@ def _made_images(cache: Path | None) -> tuple[Path, ...]:
         root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=root, prefix=".images-"))
         for number in range(_MADE):
-            make_image(scratch / f"{number:03}.jpg", number)
+            _make_image(scratch / f"{number:03}.jpg", number)
         _publish(scratch, folder)
     return _files_in(folder)
 
@@ -141,7 +141,7 @@ def _publish(scratch: Path, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)  # another process was faster
 
 
-def make_image(path: Path, seed: int) -> None:
+def _make_image(path: Path, seed: int) -> None:
     """Write one JPEG that costs as much to decode as a photograph.
 
     Noise of halving grain is enlarged and added, with an amplitude that falls with the grain. How steeply was chosen so

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 #: A call of the reference lasts about this long: long enough for the clock, short enough to follow a disturbance.
-TARGET_NS = 4_000_000
+_TARGET_NS = 4_000_000
 #: MiB of weights that the long chain goes through: more than a third-level cache holds beside a model.
-STREAMED = 48
+_STREAMED = 48
 #: Before a calibration takes times.
 WARM_UP_S = 0.2
 
@@ -70,7 +70,7 @@ def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
     short, long, count = (4, 4, 16) if threads == 1 else (7, 13, 8)
     generator = torch.Generator().manual_seed(0)  # the global one is the model's
     a, b = torch.rand(2, edge, edge, generator=generator)
-    return _chain(short, short, threads), _chain(long, STREAMED, threads), _products(a, b, count)
+    return _chain(short, short, threads), _chain(long, _STREAMED, threads), _products(a, b, count)
 
 
 def _on_device(device: torch.device, precision: str) -> tuple[Callable[[], None], ...]:
@@ -159,10 +159,10 @@ def _synchronize(device: torch.device) -> Callable[[], None]:
 
 
 def choose_repeats(placement: Placement, clock: Clock = host_clock) -> int:
-    """Return how many units make one call of about ``TARGET_NS``."""
+    """Return how many units make one call of about ``_TARGET_NS``."""
     unit = Reference(placement)
     times = [time_one(unit, clock) for _ in range(20)]
-    return max(1, round(TARGET_NS / statistics.median(times[5:])))
+    return max(1, round(_TARGET_NS / statistics.median(times[5:])))
 
 
 def sample(placement: Placement, repeats: int, seconds: float) -> Calls:

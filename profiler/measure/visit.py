@@ -31,7 +31,7 @@ from profiler.measure.calibration import Calibration
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
 from profiler.measure.network import Network, load_network
-from profiler.measure.parity import PARITY, check_parity, parity_failure
+from profiler.measure.parity import check_parity, parity_failure
 from profiler.models.complexity import Complexity
 from profiler.records.disturbance import FAR
 from profiler.records.nominal import Calls
@@ -141,9 +141,7 @@ def _inference(backend: Backend, network: Network, task: Task, phases: _Phases) 
             session.sync()
         with _phase(phases, "parity"):
             parity = check_parity(backend, network, case, session.output(), task.cache)
-        if parity is not None and not parity <= PARITY[case.placement.precision]:
-            return parity_failure(parity, case)
-        return _timed(session, task, parity, phases)
+        return parity_failure(parity, case) or _timed(session, task, parity, phases)
 
 
 def _training(backend: Trainer, network: Network, task: Task, phases: _Phases) -> Measurement | Failure:

@@ -33,9 +33,13 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
             networks, sweep.backends, _placements(sweep, usable_threads), sweep.batches, sweep.modes
         ):
             same = (network.model, _structure(network), backend, placement, batch, mode)
-            asked = None if batch else "max"
             case = replace(
-                network, backend=backend, placement=placement, batch=batch or 1, batch_asked=asked, mode=mode
+                network,
+                backend=backend,
+                placement=placement,
+                batch=batch or 1,
+                batch_asked=None if batch else "max",
+                mode=mode,
             )
             cases.setdefault(same, case)
     return tuple(cases.values())

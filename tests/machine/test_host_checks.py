@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from profiler.machine.finding import Finding
 from profiler.machine.host_checks import (
-    FREE_BYTES,
+    _FREE_BYTES,
     check_backend,
     check_clock,
     check_disk,
@@ -118,8 +118,8 @@ def test_the_reference_must_repeat():
 
 
 def test_free_disk(tmp_path):
-    assert check_disk(tmp_path, FREE_BYTES).status == "pass"
-    full = check_disk(tmp_path, FREE_BYTES - 1)
+    assert check_disk(tmp_path, _FREE_BYTES).status == "pass"
+    full = check_disk(tmp_path, _FREE_BYTES - 1)
     assert full.status == "fail"
     assert "make room" in full.said
     assert "GiB are free" in check_disk(tmp_path / "not" / "there" / "yet").said

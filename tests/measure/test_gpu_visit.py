@@ -55,7 +55,7 @@ def test_a_visit_brings_home_what_its_gpu_did(scripted, monkeypatch):
     monkeypatch.setattr(visit.accelerator, "uuid", lambda _device: "GPU-bbbb")
     monkeypatch.setattr(energy, "_SECONDS", 0.01)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
-    reply = visit.visit(visit.Task(case, Budget(visit_s=2.0, warmup_s=0.1), None, None))
+    reply = visit.visit(visit.Task(case, Budget(visit_s=0.4, warmup_s=20.0), None, None))
     found = reply.outcome.conditions
     assert found.gpu_readings >= 1
     assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 1)

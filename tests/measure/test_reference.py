@@ -47,7 +47,7 @@ def test_a_call_is_as_many_units_as_come_nearest_to_its_target() -> None:
         now += 700_000
         return now
 
-    assert reference.choose_repeats(Placement(), clock) == round(reference.TARGET_NS / 700_000)
+    assert reference.choose_repeats(Placement(), clock) == round(reference._TARGET_NS / 700_000)
 
 
 def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
