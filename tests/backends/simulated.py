@@ -171,7 +171,7 @@ class ForgetsToWait(SimBench):
 
 class WrongStream(SimBench):
     def event_ns(self, units: int) -> int | None:
-        start, end = accelerator.event(self.device), accelerator.event(self.device)
+        start, end = accelerator._event(self.device), accelerator._event(self.device)
         other = torch.Stream(self.device)
         start.record(other)
         self.work(units)
@@ -182,7 +182,7 @@ class WrongStream(SimBench):
 
 class ReadsEarly(SimBench):
     def event_ns(self, units: int) -> int | None:
-        start, end = accelerator.event(self.device), accelerator.event(self.device)
+        start, end = accelerator._event(self.device), accelerator._event(self.device)
         start.record()
         self.work(units)
         end.record()
