@@ -125,9 +125,11 @@ def _memory(device: torch.device) -> Any | None:
 
 def uuid(device: str) -> str | None:
     """Return the UUID by which the NVIDIA driver knows ``device``; None for anything else than an NVIDIA GPU."""
+    if device.partition(":")[0] != "cuda":
+        return None
     import torch
 
-    if device.partition(":")[0] != "cuda" or torch.version.hip or not torch.cuda.is_available():
+    if torch.version.hip or not torch.cuda.is_available():
         return None
     found = getattr(torch.cuda.get_device_properties(torch.device(device)), "uuid", None)
     return None if found is None else str(found)

@@ -1,4 +1,4 @@
-"""The one exception that reaches a user as a sentence instead of a traceback."""
+"""The exceptions that reach a user as a sentence instead of a traceback."""
 
 
 class UserError(Exception):
@@ -9,3 +9,9 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class StoppedError(UserError):
+    """The user stopped a measurement; all that was measured is saved. The message says where, or how to go on."""
+
+    exit_code = 130

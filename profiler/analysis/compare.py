@@ -1,7 +1,7 @@
-"""``profiler compare``: devices, backends, precisions and machines side by side, network by network.
+"""Devices, backends, precisions and machines side by side, network by network.
 
-A *side* is one run on one machine with one backend in one placement. Two sides are compared over the networks that
-both have; sides of unlike machines too, and then the machines are named.
+A *setting* is one run on one machine with one backend in one placement. Two are compared over the networks that both
+have; those of unlike machines too, and then the machines are named.
 """
 
 from __future__ import annotations
@@ -15,86 +15,65 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.frame import (
-    GROUP_KEYS,
-    checked_rows,
-    group_label,
-    latency_column,
-    plain,
-    read_table,
-    source_names,
-)
-from profiler.analysis.regression import Interval, geometric_mean, rank_correlation
+from profiler.analysis.frame import GROUP_KEYS, group_label, latency_column, plain
+from profiler.analysis.regression import Quantity, geometric_mean, rank_correlation
+from profiler.analysis.rows import checked_rows
+from profiler.analysis.source import read_table, source_names
 from profiler.errors import UserError
+from profiler.records.columns import interval_columns
+from profiler.records.intervals import Interval
 
 #: Facts of a machine, told where two sides differ in them.
 MACHINE = ("host", "cpu", "os", "torch_version", "onnxruntime_version")
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one network costs on one side, with its 95% interval where that was measured."""
-
-    value: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
+class Setting:
     """One run, machine, backend and placement.
 
     Attributes:
         keys: Values of the grouping columns, and ``run``.
         machine: Facts of the machine that the table has.
-        costs: Cost of each network.
+        costs: Cost of each network, with its interval where that was measured.
     """
 
     keys: dict[str, str]
     machine: dict[str, str]
-    costs: dict[str, Cost]
+    costs: dict[str, Quantity]
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """One network on two sides: the second's cost over the first's, with a 95% interval where both have one."""
-
-    network: str
-    value: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two sides, over the networks that both have.
+class Comparison:
+    """Two settings, over the networks that both have.
 
     Attributes:
-        first: The side that is divided by.
-        second: The side that is divided.
+        first: Keys of the setting that is divided by.
+        second: Keys of the setting that is divided.
         differs: For each key or machine fact in which they differ, both values.
-        ratios: One per common network.
+        ratios: The second's cost of each common network over the first's, with an interval where both have one.
         mean: Geometric mean of the ratios.
         interval: 95% of the geometric mean, Student's t over networks; None below 3.
-        spearman: Rank correlation of the networks' costs; None below 4, or where a side is constant.
+        spearman: Rank correlation of the networks' costs; None below 4, or where a setting is constant.
     """
 
     first: dict[str, str]
     second: dict[str, str]
     differs: dict[str, tuple[str, str]]
-    ratios: tuple[Ratio, ...]
+    ratios: dict[str, Quantity]
     mean: float
     interval: Interval | None
     spearman: float | None
 
     @property
     def labels(self) -> tuple[str, str]:
-        """Both sides, by the keys in which they differ."""
+        """Both settings, by the keys in which they differ."""
         keys = [key for key in self.first if self.first.get(key) != self.second.get(key)]
         shown = [key for key in keys if key not in MACHINE] or keys
-        first, second = (group_label({key: side.get(key, "") for key in shown}) for side in (self.first, self.second))
+        first, second = (group_label({key: keys.get(key, "") for key in shown}) for keys in (self.first, self.second))
         return first, second
 
 
-def ratio_interval(top: Cost, bottom: Cost) -> Interval | None:
+def _ratio_interval(top: Quantity, bottom: Quantity) -> Interval | None:
     """95% interval of ``top / bottom`` from the interval of each; None where one has none.
 
     The method of variance estimates recovery (Zou and Donner 2008) in logarithms: distances to the limits add in
@@ -110,8 +89,8 @@ def ratio_interval(top: Cost, bottom: Cost) -> Interval | None:
     return (math.exp(low), math.exp(high))
 
 
-def sides(frame: pd.DataFrame, y: str = "latency_ms") -> list[Side]:
-    """All sides of a table, in its order.
+def settings_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
+    """All settings of a table, in its order.
 
     Args:
         frame: One row per case, as ``profiler run`` writes them; a column ``run`` where runs were joined.
@@ -128,7 +107,7 @@ def sides(frame: pd.DataFrame, y: str = "latency_ms") -> list[Side]:
         if checked["why"].iloc[row] == "":
             found.setdefault(tuple(plain(table[key].iloc[row]) for key in keys), []).append(row)
     return [
-        Side(
+        Setting(
             keys=dict(zip(keys, values, strict=True)),
             machine={c: plain(table[c].iloc[rows[0]]) for c in MACHINE if c in table},
             costs={str(checked["network"].iloc[row]): _cost(table, row, y) for row in rows},
@@ -137,29 +116,27 @@ def sides(frame: pd.DataFrame, y: str = "latency_ms") -> list[Side]:
     ]
 
 
-def _cost(table: pd.DataFrame, row: int, y: str) -> Cost:
-    value = float(table[y].iloc[row])
-    unit = y.rpartition("_")[2]
-    columns = [f"{y.removesuffix(f'_{unit}')}_ci_{end}_{unit}" for end in ("low", "high")]
+def _cost(table: pd.DataFrame, row: int, y: str) -> Quantity:
+    value, columns = float(table[y].iloc[row]), interval_columns(y)
     if any(column not in table for column in columns):
-        return Cost(value, None)
+        return Quantity(value)
     low, high = (float(pd.to_numeric(table[column].iloc[[row]], errors="coerce").iloc[0]) for column in columns)
-    return Cost(value, (low, high) if 0 < low <= value <= high < math.inf else None)
+    return Quantity(value, (low, high) if 0 < low <= value <= high < math.inf else None)
 
 
-def pairs(found: Sequence[Side]) -> list[Pair]:
-    """Pairs of sides that differ in one thing and share networks; all pairs where none differ in just one.
+def comparisons(found: Sequence[Setting]) -> list[Comparison]:
+    """Settings that differ in one thing and share networks, two by two; all that share any where none do.
 
     A machine counts as one thing, with the run made on it and whatever else two runs have no value of in common.
     """
-    made = [(_things(a, b, found), _pair(a, b)) for a, b in itertools.combinations(found, 2)]
-    shared = [(things, pair) for things, pair in made if pair is not None]
+    made = [(_things(a, b, found), _compared(a, b)) for a, b in itertools.combinations(found, 2)]
+    shared = [(things, one) for things, one in made if one is not None]
     fewest = min((things for things, _ in shared), default=0)
-    return [pair for things, pair in shared if things == fewest]
+    return [one for things, one in shared if things == fewest]
 
 
-def _things(a: Side, b: Side, found: Sequence[Side]) -> int:
-    """In how many things two sides differ."""
+def _things(a: Setting, b: Setting, found: Sequence[Setting]) -> int:
+    """In how many things two settings differ."""
     keys = [key for key in a.keys if a.keys[key] != b.keys[key]]
     machine = {"run", "host"}
     if "run" in keys:
@@ -167,27 +144,27 @@ def _things(a: Side, b: Side, found: Sequence[Side]) -> int:
     return len(set(keys) - machine) + bool(machine & set(keys))
 
 
-def _values(found: Sequence[Side], side: Side, key: str) -> set[str]:
-    return {each.keys[key] for each in found if each.keys["run"] == side.keys["run"]}
+def _values(found: Sequence[Setting], of: Setting, key: str) -> set[str]:
+    return {each.keys[key] for each in found if each.keys["run"] == of.keys["run"]}
 
 
-def _pair(a: Side, b: Side) -> Pair | None:
+def _compared(a: Setting, b: Setting) -> Comparison | None:
     common = [network for network in a.costs if network in b.costs]
     if not common:
         return None
-    ratios = tuple(_ratio(network, b.costs[network], a.costs[network]) for network in common)
-    mean, interval = geometric_mean([ratio.value for ratio in ratios])
+    ratios = {network: _ratio(b.costs[network], a.costs[network]) for network in common}
+    mean, interval = geometric_mean([ratio.value for ratio in ratios.values()])
     ours, theirs = a.keys | a.machine, b.keys | b.machine
     differs = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
-    costs = [[side.costs[network].value for network in common] for side in (a, b)]
-    return Pair(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs))
+    costs = [[each.costs[network].value for network in common] for each in (a, b)]
+    return Comparison(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs))
 
 
-def _ratio(network: str, top: Cost, bottom: Cost) -> Ratio:
-    return Ratio(network, top.value / bottom.value, ratio_interval(top, bottom))
+def _ratio(top: Quantity, bottom: Quantity) -> Quantity:
+    return Quantity(top.value / bottom.value, _ratio_interval(top, bottom))
 
 
-def read(sources: Sequence[Path], y: str | None) -> tuple[pd.DataFrame, str]:
+def joined_runs(sources: Sequence[Path], y: str | None) -> tuple[pd.DataFrame, str]:
     """Join runs into one table with a column ``run``; and the column to compare.
 
     Raises:

@@ -1,217 +1,95 @@
-"""Models of cost: a constant and non-negative terms, fitted to measured networks."""
+"""The one model of a cost: a constant and non-negative terms, fitted to the measured networks of a group.
+
+``fit`` shows it, ``predict`` and ``advise`` ask it. Its prediction interval comes from what it said of networks it had
+not seen: each is predicted by a fit to the others, and the relative errors of those are what a new network must expect.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import optimize, stats
 
-from profiler.analysis.frame import ALL_TERMS, PROXIES, checked_rows, group_label, grouping, groups_of, unit_of
-from profiler.analysis.regression import (
-    LEAST_FOR_BOOTSTRAP,
-    Floats,
-    Interval,
-    held_out,
-    held_out_mape,
-    mape,
-    non_negative_fit,
-    precision_weights,
-)
+from profiler.analysis.frame import TERMS, Term, group_label, grouping, scale_of, unit_of
+from profiler.analysis.nonnegative import held_out, inside_hull, mape, margin_of, non_negative_fit, precision_weights
+from profiler.analysis.regression import Floats
+from profiler.analysis.rows import checked_rows, groups_of
 from profiler.models.complexity import Complexity
+from profiler.records.intervals import Interval
 from profiler.units import format_count
 
+#: The least that explains a time, and what memory is held for.
+TWO_TERMS = ("acts", "flops")
+_HELD = ("acts", "params")
+_MEMORY_UNITS = ("MiB", "MB", "bytes")
+
+_LEAST_TO_PREDICT = 4
 #: More than two terms are fitted to so many networks at least.
-LEAST_FOR_MORE = 12
-
-
-@dataclass(frozen=True, slots=True)
-class TwoTerm:
-    """``y = t0 + per_acts · acts + per_flops · flops``, no term negative, squared *relative* errors least.
-
-    Rows are weighted by ``profiler.analysis.regression.precision_weights`` where the table has their intervals.
-
-    Attributes:
-        t0: In units of y.
-        per_acts: Units of y per million activations.
-        per_flops: Units of y per GF.
-        mape: Mean relative error on the networks it was fitted to, as a fraction.
-        loo_mape: The same on each network when fitted without it; None below 4 networks.
-        lofo_mape: The same on each family when fitted without it; None below two families, or where the rest
-            is fewer than 3 networks.
-        weighted: Whether rows were weighted by how surely they were measured.
-    """
-
-    t0: float
-    per_acts: float
-    per_flops: float
-    mape: float
-    loo_mape: float | None
-    lofo_mape: float | None
-    weighted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FullModel:
-    """The two-term model with terms for parameters, layers and padding beside them, none of them negative.
-
-    Weights must be read, every layer costs a launch, and narrow groups waste arithmetic where channels are kept in
-    blocks; see ``profiler.models.complexity.padding``. Fields that ``TwoTerm`` has mean the same.
-
-    Attributes:
-        per_params: Units of y per million parameters.
-        per_layer: Units of y per convolution or linear layer.
-        per_padding: Units of y per GF of padding.
-    """
-
-    t0: float
-    per_acts: float
-    per_flops: float
-    per_params: float
-    per_layer: float
-    per_padding: float
-    mape: float
-    loo_mape: float | None
-    lofo_mape: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outlier:
-    """A network that the two-term model gets wrong by far more than the others.
-
-    Attributes:
-        network: Its name.
-        measured: In units of y.
-        predicted: In units of y.
-    """
-
-    network: str
-    measured: float
-    predicted: float
-
-    @property
-    def excess(self) -> float:
-        """How much slower it is than predicted, relative: 0.2 is 20% slower."""
-        return self.measured / self.predicted - 1
-
-
-def row_weights(acts: Floats, flops: Floats, y: Floats, spread: Floats) -> Floats | None:
-    """Weights for relative errors by how surely each y was measured; None where nothing tells."""
-    if not spread.any():
-        return None
-    t0, per_acts, per_flops = non_negative_fit(np.column_stack([acts, flops]), y)
-    return precision_weights(spread, (t0 + per_acts * acts + per_flops * flops) / y - 1)
-
-
-def fit_two_term(
-    acts: Floats,
-    flops: Floats,
-    y: Floats,
-    networks: NDArray[np.int64],
-    families: NDArray[np.int64],
-    weights: Floats | None,
-) -> TwoTerm:
-    counts = np.column_stack([acts, flops])
-    t0, per_acts, per_flops = (float(v) for v in non_negative_fit(counts, y, weights))
-    return TwoTerm(
-        t0=t0,
-        per_acts=per_acts,
-        per_flops=per_flops,
-        mape=mape(t0 + per_acts * acts + per_flops * flops, y),
-        loo_mape=held_out_mape(counts, y, networks, weights),
-        lofo_mape=held_out_mape(counts, y, families, weights),
-        weighted=weights is not None,
-    )
-
-
-def fit_full(
-    used: pd.DataFrame, y: Floats, networks: NDArray[np.int64], families: NDArray[np.int64], weights: Floats | None
-) -> FullModel:
-    units = {p: proxy.scale for p, proxy in PROXIES.items()} | {"padding_flops": PROXIES["flops"].scale}
-    counts = np.column_stack([used[c].to_numpy(dtype=np.float64) / units.get(c, 1.0) for c in ALL_TERMS])
-    t0, *slopes = (float(v) for v in non_negative_fit(counts, y, weights))
-    per_acts, per_flops, per_params, per_layer, per_padding = slopes
-    return FullModel(
-        t0=t0,
-        per_acts=per_acts,
-        per_flops=per_flops,
-        per_params=per_params,
-        per_layer=per_layer,
-        per_padding=per_padding,
-        mape=mape(t0 + counts @ np.array(slopes), y),
-        loo_mape=held_out_mape(counts, y, networks, weights),
-        lofo_mape=held_out_mape(counts, y, families, weights),
-    )
-
-
-def find_outliers(
-    model: TwoTerm, acts: Floats, flops: Floats, y: Floats, networks: Sequence[str]
-) -> tuple[Outlier, ...]:
-    """Networks whose log residual is more than 3.5 robust standard deviations, and 10%, from the median.
-
-    3.5 is the limit of Iglewicz and Hoaglin (1993) for scores by the median absolute deviation; below five
-    networks that deviation says nothing.
-    """
-    predicted = model.t0 + model.per_acts * acts + model.per_flops * flops
-    if len(y) < LEAST_FOR_BOOTSTRAP or predicted.min() <= 0:
-        return ()
-    residuals = np.log(y / predicted)
-    off = np.abs(residuals - np.median(residuals))
-    far = (off > 3.5 * 1.4826 * np.median(off)) & (off > np.log(1.1))
-    order = [int(i) for i in np.argsort(-off) if far[i]]
-    return tuple(Outlier(networks[i], float(y[i]), float(predicted[i])) for i in order)
-
-
-LEVEL = 0.90
-LEAST_NETWORKS = 4
+_LEAST_FOR_MORE = 12
 #: A family has a fit of its own from here on, if that fit does better on networks left out.
-LEAST_OF_FAMILY = 6
-#: Terms of a time, the simplest first; of memory.
-TIMED = (("acts", "flops"), ("acts", "flops", "layers"), ALL_TERMS)
-HELD = ("acts", "params")
-NAMES = {column: proxy.name for column, proxy in PROXIES.items()} | {"padding_flops": "flops of padding"}
-
-MEMORY_UNITS = ("MiB", "MB", "bytes")
+_LEAST_OF_FAMILY = 6
 
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """``y = t0 + a · first + b · second + ...``, no term negative, of one group of rows.
+    """``y = t0 + sum of coefficient · count``, none negative, squared *relative* errors least, of one group of rows.
+
+    Rows are weighted by ``profiler.analysis.nonnegative.precision_weights`` where the table has their intervals.
 
     Attributes:
         group: Values of the grouping columns.
         y: Column that is predicted.
-        columns: The counts of ``Complexity`` that it is predicted from.
-        coefficients: t0 and one per column, in units of y, and of y per single count.
-        counts: Shape (n, k), the counts it was fitted to.
-        errors: Shape (n,), log of measured over predicted for networks (or families) left out of the fit.
-        typical: Mean relative error of those predictions, as a fraction.
+        t0: In units of y.
+        terms: What y grows with; coefficients in units of y.
+        mape: Mean relative error on the networks it was fitted to, as a fraction.
+        loo_mape: The same on each network when fitted without it; None below 4 networks.
+        lofo_mape: The same on each family when fitted without it; None below two families, or where the rest
+            is fewer than 3 networks.
         basis: What it rests on, in words.
+        measured: Shape (n,), the y it was fitted to.
+        counts: Shape (n, k), the counts it was fitted to, as in the table.
+        unseen: Shape (n,), what it said of each row when fitted without its network, or without its family where it
+            is to be asked about another one; None below 4 networks.
+        weights: Shape (n,), how much each row counts; None where all count alike.
     """
 
     group: dict[str, str]
     y: str
-    columns: tuple[str, ...]
-    coefficients: tuple[float, ...]
-    counts: Floats
-    errors: Floats
-    typical: float
+    t0: float
+    terms: tuple[Term, ...]
+    mape: float
+    loo_mape: float | None
+    lofo_mape: float | None
     basis: str
+    measured: Floats = field(compare=False, repr=False)
+    counts: Floats = field(compare=False, repr=False)
+    unseen: Floats | None = field(compare=False, repr=False)
+    weights: Floats | None = field(compare=False, repr=False)
+
+    @property
+    def fitted(self) -> Floats:
+        """What it says of the rows it was fitted to, shape (n,)."""
+        slopes = np.array([term.coefficient / term.scale for term in self.terms])
+        said: Floats = self.t0 + self.counts @ slopes
+        return said
 
     def value(self, network: Complexity) -> float:
         """The prediction, in units of y."""
-        t0, *slopes = self.coefficients
-        counts = (getattr(network, column) for column in self.columns)
-        return float(t0 + sum(slope * count for slope, count in zip(slopes, counts, strict=True)))
+        return self.t0 + sum(t.coefficient * (float(getattr(network, t.column)) / t.scale) for t in self.terms)
+
+    @property
+    def typical(self) -> float:
+        """Mean relative error on what was left out of the fit, as a fraction; of the fit where nothing could be."""
+        return self.mape if self.unseen is None else mape(self.unseen, self.measured)
 
     @property
     def margin(self) -> float:
         """Half width of the 90% prediction interval, in logarithms; see ``margin_of``."""
-        return margin_of(self.errors)
+        assert self.unseen is not None, "four networks leave three to fit"
+        return margin_of(np.log(self.measured / self.unseen))
 
     def interval(self, network: Complexity) -> Interval:
         """The 90% prediction interval, in units of y."""
@@ -223,47 +101,95 @@ class CostModel:
 
         Inside is the convex hull of the logarithms of the first two counts; each must lie within its range.
         """
-        point = np.array([getattr(network, column) for column in self.columns], dtype=np.float64)
+        point = np.array([getattr(network, term.column) for term in self.terms], dtype=np.float64)
         low, high = self.counts.min(axis=0), self.counts.max(axis=0)
-        for column, value, least, most in zip(self.columns, point, low, high, strict=True):
+        for term, value, least, most in zip(self.terms, point, low, high, strict=True):
             if not least <= value <= most:
                 side, limit = ("below the least", least) if value < least else ("above the most", most)
-                name = NAMES.get(column, column)
-                return f"its {name}, {format_count(value)}, are {side} measured, {format_count(limit)}"
+                return f"its {term.name}, {format_count(value)}, are {side} measured, {format_count(limit)}"
         if inside_hull(np.log(self.counts[:, :2]), np.log(point[:2])):
             return None
-        return f"no measured networks surround its combination of {' and '.join(self.columns[:2])}"
+        return f"no measured networks surround its combination of {' and '.join(t.column for t in self.terms[:2])}"
 
 
-def margin_of(errors: Floats) -> float:
-    """Half width of the 90% prediction interval, from errors of predictions of networks left out.
+def term_lists(used: pd.DataFrame, y: str) -> list[tuple[str, ...]]:
+    """The lists of terms that may be fitted to checked rows, the simplest first."""
+    if unit_of(y) in _MEMORY_UNITS:
+        return [_HELD]
+    enough = used["network"].nunique() >= _LEAST_FOR_MORE
+    more = [columns for columns in ((*TWO_TERMS, "layers"), tuple(TERMS)) if used[[*columns]].notna().all(axis=None)]
+    return [TWO_TERMS, *(more if enough else ())]
 
-    With 9 or more, the ``ceil(0.9 (n + 1))``-th smallest absolute error: of a new network that is like the
-    measured ones, at least 90% are nearer (split conformal prediction, Vovk et al. 2005). With fewer, Student's
-    t times their root mean square, which supposes normal errors.
+
+def fit_terms(
+    used: pd.DataFrame, group: dict[str, str], y: str, columns: Sequence[str], strange: str | None = None
+) -> CostModel:
+    """Fit one list of terms to the rows of a group.
+
+    Args:
+        used: Checked rows that can be used, see ``profiler.analysis.rows.checked_rows``, of three networks or more.
+        group: Values of the grouping columns.
+        y: Column to predict.
+        columns: Of the terms.
+        strange: A family that it will be asked about though none of its networks was measured.
     """
-    n = len(errors)
-    rank = math.ceil(LEVEL * (n + 1))
-    if rank <= n:
-        return float(np.sort(np.abs(errors))[rank - 1])
-    rms = float(np.sqrt(np.mean(errors**2)))
-    return rms * float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * math.sqrt(1 + 1 / n)
+    counts, measured = used[[*columns]].to_numpy(dtype=np.float64), used[y].to_numpy(dtype=np.float64)
+    scales = [scale_of(column, counts[:, k]) for k, column in enumerate(columns)]
+    counted = counts / [scale for scale, _ in scales]
+    weights = _weights(counted, measured, used["spread"].to_numpy(dtype=np.float64))
+    t0, *slopes = (float(v) for v in non_negative_fit(counted, measured, weights))
+    by_network, by_family = (
+        held_out(counted, measured, pd.factorize(used[part])[0].astype(np.int64), weights)
+        for part in ("network", "family")
+    )
+    unseen = by_network if strange is None or by_family is None else by_family
+    loo_mape, lofo_mape = (None if said is None else mape(said, measured) for said in (by_network, by_family))
+    terms = tuple(
+        TERMS[column]._replace(scale=scale, unit=unit, coefficient=slope)
+        for column, (scale, unit), slope in zip(columns, scales, slopes, strict=True)
+    )
+    return CostModel(
+        group=group,
+        y=y,
+        t0=t0,
+        terms=terms,
+        mape=mape(t0 + counted @ np.array(slopes), measured),
+        loo_mape=loo_mape,
+        lofo_mape=lofo_mape,
+        basis=_basis(used, terms, loo_mape, lofo_mape, strange),
+        measured=measured,
+        counts=counts,
+        unseen=unseen,
+        weights=weights,
+    )
 
 
-def inside_hull(points: Floats, point: Floats) -> bool:
-    """Whether ``point``, shape (d,), is a mean of ``points``, shape (n, d), with weights that are not negative.
+def _weights(counts: Floats, measured: Floats, spread: Floats) -> Floats | None:
+    """Weights for relative errors by how surely each y was measured; None where nothing tells."""
+    if not spread.any():
+        return None
+    t0, *slopes = non_negative_fit(counts, measured)
+    return precision_weights(spread, (t0 + counts @ np.array(slopes)) / measured - 1)
 
-    Works for points on a line or all alike too, where hulls made of faces do not exist.
-    """
-    centre, size = points.mean(axis=0), np.ptp(points, axis=0)
-    scale = np.where(size > 0, size, 1.0)
-    corners = np.vstack([((points - centre) / scale).T, np.ones(len(points))])
-    _, distance = optimize.nnls(corners, np.append((point - centre) / scale, 1.0))
-    return bool(distance < 1e-6)
+
+def _basis(
+    used: pd.DataFrame, terms: Sequence[Term], by_network: float | None, by_family: float | None, strange: str | None
+) -> str:
+    families = sorted(set(used["family"]) - {""})
+    whose = f" of {', '.join(families)}" if families else ""
+    *first, last = (term.name for term in terms)
+    left, error = "a network left out", by_network
+    if strange is not None and by_family is not None:
+        left, error = "a family left out", by_family
+    text = f"{used['network'].nunique()} networks{whose}, by {', '.join(first)} and {last}"
+    text += "" if error is None else f"; error on {left} {error:.1%}"
+    if strange is None:
+        return text
+    return f"{text}; no {strange} was measured" + ("" if by_family else ", so that the interval may be too narrow")
 
 
 def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple[list[CostModel], dict[str, str]]:
-    """The models of all groups of a table.
+    """The models of all groups of a table that foretell best what was left out of their fit.
 
     Args:
         frame: One row per network and group, as ``profiler.analysis.fit.fit`` takes it.
@@ -280,71 +206,26 @@ def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple
     without: dict[str, str] = {}
     for group, rows in groups_of(checked_rows(frame, y), grouping(frame)):
         used = rows[rows["why"] == ""]
-        found = _model(used, group, y, family)
-        if isinstance(found, str):
-            without[group_label(group)] = found
+        n = used["network"].nunique()
+        if n < _LEAST_TO_PREDICT:
+            without[group_label(group)] = f"{n} networks with {y}: a prediction needs at least {_LEAST_TO_PREDICT}"
         else:
-            made.append(found)
+            made.append(_for_family(used, group, y, family))
     return made, without
 
 
-def _model(used: pd.DataFrame, group: dict[str, str], y: str, family: str | None) -> CostModel | str:
-    n = used["network"].nunique()
-    if n < LEAST_NETWORKS:
-        return f"{n} networks with {y}: a prediction needs at least {LEAST_NETWORKS}"
-    pooled = _fitted(used, group, y, _strange(used, family))
-    ours = used[used["family"] == family] if family else used.head(0)
-    if ours["network"].nunique() < LEAST_OF_FAMILY or len(ours) == len(used):
-        return pooled
-    own = _fitted(ours, group, y, None)
+def _for_family(used: pd.DataFrame, group: dict[str, str], y: str, family: str | None) -> CostModel:
+    """The model of all rows, or of the family's own where there are enough and they do better alone."""
+    pooled = _best(used, group, y, family if family and family not in set(used["family"]) else None)
     seen = (used["family"] == family).to_numpy()
-    return own if own.typical < float(np.mean(np.abs(np.expm1(-pooled.errors[seen])))) else pooled
+    if not family or used["network"][seen].nunique() < _LEAST_OF_FAMILY or seen.all():
+        return pooled
+    own = _best(used[seen], group, y, None)
+    assert pooled.unseen is not None, "there are enough networks"
+    return own if own.typical < mape(pooled.unseen[seen], pooled.measured[seen]) else pooled
 
 
-def _strange(used: pd.DataFrame, family: str | None) -> str | None:
-    """The family asked for, if none of its networks was measured."""
-    return family if family and family not in set(used["family"]) else None
-
-
-def _fitted(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None) -> CostModel:
+def _best(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None) -> CostModel:
     """The model with the least error on what was left out of its fit; the simplest where several have it."""
-    if unit_of(y) in MEMORY_UNITS:
-        return _fitted_to(HELD, used, group, y, strange)
-    enough = used["network"].nunique() >= LEAST_FOR_MORE
-    tried = [
-        columns for columns in TIMED if columns == TIMED[0] or (enough and used[[*columns]].notna().all(axis=None))
-    ]
-    return min((_fitted_to(columns, used, group, y, strange) for columns in tried), key=lambda model: model.typical)
-
-
-def _fitted_to(
-    columns: tuple[str, ...], used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None
-) -> CostModel:
-    counts = used[list(columns)].to_numpy(dtype=np.float64)
-    target = used[y].to_numpy(dtype=np.float64)
-    spread = used["spread"].to_numpy(dtype=np.float64)
-    t0, *slopes = non_negative_fit(counts, target)
-    weights = precision_weights(spread, (t0 + counts @ np.array(slopes)) / target - 1)
-    by_family = strange is not None and used["family"].nunique() > 1
-    parts = pd.factorize(used["family" if by_family else "network"])[0].astype(np.int64)
-    predicted = held_out(counts, target, parts, weights)
-    if predicted is None:  # one family makes up nearly all rows
-        by_family, parts = False, pd.factorize(used["network"])[0].astype(np.int64)
-        predicted = held_out(counts, target, parts, weights)
-    assert predicted is not None, "four networks leave three to fit"
-    coefficients = tuple(float(v) for v in non_negative_fit(counts, target, weights))
-    typical = mape(predicted, target)
-    basis = _basis(used, columns, typical, strange, by_family=by_family)
-    return CostModel(group, y, columns, coefficients, counts, np.log(target / predicted), typical, basis)
-
-
-def _basis(used: pd.DataFrame, columns: Sequence[str], typical: float, strange: str | None, *, by_family: bool) -> str:
-    families = sorted(set(used["family"]) - {""})
-    whose = f" of {', '.join(families)}" if families else ""
-    *first, last = (NAMES.get(column, column) for column in columns)
-    names = f"{', '.join(first)} and {last}"
-    left = "a family left out" if by_family else "a network left out"
-    text = f"{used['network'].nunique()} networks{whose}, by {names}; error on {left} {typical:.1%}"
-    if strange is None:
-        return text
-    return f"{text}; no {strange} was measured" + ("" if by_family else ", so that the interval may be too narrow")
+    fits = (fit_terms(used, group, y, columns, strange) for columns in term_lists(used, y))
+    return min(fits, key=lambda model: model.typical)

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import measured, network_names, plain, rows_of
-from profiler.analysis.regression import CONFIDENCE, Coefficient, Interval, coefficient
+from profiler.analysis.regression import Quantity, coefficient, geometric_mean
 from profiler.errors import UserError
 from profiler.models.scaling import parse_rule
 
-LEAST_STEPS = 3
+_LEAST_STEPS = 3
 #: Compound scaling (Tan and Le 2019): what the other rules are held against.
 CONTROL = "dwr"
 
@@ -38,21 +37,26 @@ def theory(rule: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How costs grow along one rule, as powers of the measured growth in flops.
+    """How costs change along one rule: as powers of s, or as ratios to compound scaling.
 
     Attributes:
         rule: As in the table.
-        theory: Of activations, see ``theory``.
-        acts: Exponent of activations, of the networks as rounding left them.
-        cost: Exponent of the measured column, each base network with a level of its own.
-        steps: Scaled networks it rests on.
+        acts: Of activations, of the networks as rounding left them.
+        cost: Of the measured column.
+        bases: Base networks.
+        networks: Scaled networks it rests on.
     """
 
     rule: str
-    theory: float | None
-    acts: Coefficient
-    cost: Coefficient
-    steps: int
+    acts: Quantity
+    cost: Quantity
+    bases: int
+    networks: int
+
+    @property
+    def theory(self) -> float | None:
+        """The power of s with which activations should grow, see ``theory``."""
+        return theory(self.rule)
 
 
 def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
@@ -91,6 +95,8 @@ def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
 def growth(relative: pd.DataFrame) -> list[Growth]:
     """Exponents of every rule with at least three scaled networks, in the order of their first appearance.
 
+    They are powers of the measured growth in flops; each base network has a level of its own.
+
     Args:
         relative: From ``steps``.
     """
@@ -101,7 +107,7 @@ def growth(relative: pd.DataFrame) -> list[Growth]:
 def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
     scaled = relative[relative["scaling"] == rule]
     bases = relative[(relative["scaling"] == "") & relative["model"].isin(scaled["model"])]
-    if len(scaled) < LEAST_STEPS or np.ptp(np.log(scaled["s"].to_numpy(dtype=float))) < 1e-9:
+    if len(scaled) < _LEAST_STEPS or np.ptp(np.log(scaled["s"].to_numpy(dtype=float))) < 1e-9:
         return None
     both = pd.concat([scaled, bases])
     models = pd.factorize(both["model"])[0]
@@ -109,32 +115,14 @@ def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
     log_s = np.log(both["s"].to_numpy(dtype=np.float64))
     terms = np.column_stack([own, log_s])
     acts, cost = (coefficient(terms, np.log(both[c].to_numpy(dtype=np.float64))) for c in ("acts", "cost"))
-    return Growth(rule, theory(rule), acts, cost, len(scaled))
+    return Growth(rule, acts, cost, len(bases), len(scaled))
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """What a rule costs beside compound scaling of the same bases by the same factors, at equal flops.
+def paces(relative: pd.DataFrame) -> list[Growth]:
+    """Every rule beside compound scaling of the same bases by the same factors, at equal flops; cheapest first.
 
-    Attributes:
-        rule: As in the table.
-        acts: Geometric mean over bases of the ratio of activations per multiply-add.
-        cost: The same of the measured column; below 1 the rule is the cheaper.
-        interval: 95% of ``cost``, from the spread between bases; None with a single one.
-        bases: Base networks.
-        pairs: Scaled networks with a counterpart.
-    """
-
-    rule: str
-    acts: float
-    cost: float
-    interval: Interval | None
-    bases: int
-    pairs: int
-
-
-def paces(relative: pd.DataFrame) -> list[Pace]:
-    """Every rule beside compound scaling, cheapest first; empty where that was not measured.
+    Ratios are geometric means over bases of costs per multiply-add, with Student's interval over them; below 1 the
+    rule is the cheaper. Empty where compound scaling was not measured.
 
     Rounded widths and depths leave the flops of a pair some percent apart, so that costs are compared per multiply-add.
     Only networks scaled up count: a rule that adds few activations on the way up takes few away on the way down.
@@ -152,15 +140,7 @@ def paces(relative: pd.DataFrame) -> list[Pace]:
         if rule == CONTROL or own.empty:
             continue
         logs = {c: np.log((own[c] / own["s"]) / (other[c] / other["s"])) for c in ("acts", "cost")}
-        by_base = {c: each.groupby("model").mean().to_numpy(dtype=float) for c, each in logs.items()}
-        acts, cost = (float(np.exp(each.mean())) for each in (by_base["acts"], by_base["cost"]))
-        found.append(Pace(rule, acts, cost, _interval(by_base["cost"]), len(by_base["cost"]), len(own)))
-    return sorted(found, key=lambda each: each.cost)
-
-
-def _interval(logs: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Interval | None:
-    """Student's interval of a geometric mean, given logarithms; None of a single one."""
-    if len(logs) < 2:
-        return None
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(logs) - 1)) * logs.std(ddof=1) / np.sqrt(len(logs))
-    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+        by_base = {c: np.exp(each.groupby("model").mean().to_numpy(dtype=float)) for c, each in logs.items()}
+        acts, cost = (Quantity(*geometric_mean(by_base[c], least=2)) for c in ("acts", "cost"))
+        found.append(Growth(rule, acts, cost, len(by_base["cost"]), len(own)))
+    return sorted(found, key=lambda each: each.cost.value)

@@ -1,28 +1,21 @@
-"""``profiler history``: what each case cost in every run under a folder, and where its level changed.
+"""What each case cost in every run under a folder, and where its level changed.
 
 Advisory, not a gate: the runs lie apart in time, and whatever changed on the machine in between, a calibration made
 anew too, looks like a change of the code. A case is compared only with itself on machines of the same key.
-
-Changes of level are found by E-divisive: D. Matteson and N. James, "A nonparametric approach for multiple change
-point analysis of multivariate data", Journal of the American Statistical Association 109 (2014). It asks nothing of the
-noise but that runs of one level may be exchanged, and its permutation test holds its level however short the history
-is. It is written out here because the libraries do not fit: apache-otava 0.8 pins numpy 2.2 and scipy below 1.17 and
-brings clients for BigQuery, PostgreSQL and Slack; ruptures has no test, so that the number of changes must be guessed.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from profiler.analysis.changepoints import ChangePoint, change_points
+from profiler.analysis.changepoints import change_points
 from profiler.errors import UserError
 from profiler.records import table
-from profiler.records.columns import COLUMNS, Row, Value
-from profiler.records.reading import NAME, read
+from profiler.records.columns import COLUMNS, Row, Value, interval_columns
+from profiler.records.reading import NAME, Run, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +63,17 @@ class History:
         return [point for point in self.points if point.value is not None]
 
     @property
-    def changes(self) -> list[ChangePoint]:
-        """Where the level of the measured points changed."""
+    def changes(self) -> list[tuple[int, float, float]]:
+        """Where the level of the measured points changed, see ``change_points``."""
         return change_points([point.value for point in self.measured if point.value is not None])
 
 
-def histories(folder: Path, y: str = "latency_ms") -> list[History]:
-    """Read every run under a folder; histories by machine, then in the order in which the cases appear.
+def histories(folder: Path, y: str = "latency_ms") -> tuple[list[History], list[str]]:
+    """Read every run under a folder.
+
+    Returns:
+        Histories by machine, then in the order in which the cases appear; and what is to be said of the runs, such as
+        that one cannot be read and is left out.
 
     Raises:
         UserError: There is no run, or no such column.
@@ -84,12 +81,21 @@ def histories(folder: Path, y: str = "latency_ms") -> list[History]:
     if y not in COLUMNS:
         raise UserError(f"no column {y!r} in a run's table; expected a number, as latency_ms or peak_memory_bytes.")
     found: dict[tuple[str, str], list[History]] = {}
+    notices: list[str] = []
     for journal in sorted(folder.rglob(NAME)):
-        for one in _of_run(folder, journal, y):
+        try:
+            run = read(journal)
+        except UserError as error:
+            notices.append(str(error))
+            continue
+        notices += run.notices
+        name = str(journal.parent.relative_to(folder)) if journal.parent != folder else folder.resolve().name
+        for one in _of_run(run, name, y):
             found.setdefault((one.host, one.case), []).append(one)
     if not found:
-        raise UserError(f"{folder} holds no run; expected folders with {NAME} in them, as `profiler run` leaves.")
-    return sorted(map(_joined, found.values()), key=lambda history: history.host)
+        expected = f"{folder} holds no run; expected folders with {NAME} in them, as `profiler run` leaves."
+        raise UserError(" ".join([expected, *notices]))
+    return sorted(map(_joined, found.values()), key=lambda history: history.host), notices
 
 
 def _joined(parts: Sequence[History]) -> History:
@@ -97,27 +103,24 @@ def _joined(parts: Sequence[History]) -> History:
     return replace(parts[-1], points=tuple(points))
 
 
-def _of_run(folder: Path, journal: Path, y: str) -> Iterator[History]:
-    """Yield a history of one point for each case that a run visited."""
-    try:
-        run = read(journal)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return
-    for notice in run.notices:
-        print(notice, file=sys.stderr)
+def _of_run(run: Run, name: str, y: str) -> list[History]:
+    """A history of one point for each case that a run visited."""
     labels = {record.case.key: record.case.label for record in run.records}
-    name = str(journal.parent.relative_to(folder)) if journal.parent != folder else folder.resolve().name
-    for row in table.rows(run):
-        if row["host"] is not None:
-            words = ", ".join(str(row[fact]) for fact in ("cpu", "os") if row[fact])
-            key = str(row["case"])
-            yield History(str(row["host"]), key, words, labels[key], (_point(name, row, y),))
+    return [
+        History(
+            host=str(row["host"]),
+            case=str(row["case"]),
+            machine=", ".join(str(row[fact]) for fact in ("cpu", "os") if row[fact]),
+            label=labels[str(row["case"])],
+            points=(_point(name, row, y),),
+        )
+        for row in table.rows(run)
+        if row["host"] is not None
+    ]
 
 
 def _point(run: str, row: Row, y: str) -> Point:
-    stem, _, unit = y.rpartition("_")
-    low, high = (_number(row.get(f"{stem}_ci_{end}_{unit}")) for end in ("low", "high"))
+    low, high = (_number(row.get(column)) for column in interval_columns(y))
     return Point(run, str(row["started"]), _number(row[y]), low, high, str(row["status"]))
 
 

@@ -1,10 +1,4 @@
-"""``profiler predict``: what an unmeasured network will cost, and how far that may be off.
-
-The model is the two-term one of ``profiler.analysis.fit``, with more terms where those foretell networks left out better:
-every layer costs a launch, weights must be read, and a runtime that works on blocks of channels wastes arithmetic on
-narrow groups. Its interval comes from what it said of networks it had not seen: each measured network is predicted by a
-fit to the others, and the relative errors of those predictions are what a new network must expect.
-"""
+"""What an unmeasured network will cost, and how far that may be off: every cost of a table, in each of its groups."""
 
 from __future__ import annotations
 
@@ -16,21 +10,21 @@ import pandas as pd
 from profiler import models
 from profiler.analysis.cost_model import CostModel, cost_models
 from profiler.analysis.frame import PROXIES, latency_column, measured, rows_of, unit_of
-from profiler.analysis.regression import Interval
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
+from profiler.records.intervals import Interval
 
 #: Columns of our own tables that are predicted beside the latency; the others are parts of these.
-OWN_COSTS = ("peak_memory_bytes", "epoch_s")
+_OWN_COSTS = ("peak_memory_bytes", "epoch_s")
 #: What such columns are called in tables of others.
-OTHER_COSTS = re.compile(r"(?:memory|peak|step|epoch|energy).*_(?:ms|s|h|mib|mb|bytes|j)$", re.IGNORECASE)
-NO_COSTS = re.compile(r"_ci_|raw|p\d\d|precision|images|loader|samples")
+_OTHER_COSTS = re.compile(r"(?:memory|peak|step|epoch|energy).*_(?:ms|s|h|mib|mb|bytes|j)$", re.IGNORECASE)
+_NO_COSTS = re.compile(r"_ci_|raw|p\d\d|precision|images|loader|samples")
 
 
 def costs_of(frame: pd.DataFrame) -> list[str]:
     """The columns worth predicting: the latency, and memory, step, epoch and energy where they hold numbers."""
-    own = [column for column in OWN_COSTS if column in frame]
-    named = [c for c in map(str, frame.columns) if OTHER_COSTS.search(c) and not NO_COSTS.search(c)]
+    own = [column for column in _OWN_COSTS if column in frame]
+    named = [c for c in map(str, frame.columns) if _OTHER_COSTS.search(c) and not _NO_COSTS.search(c)]
     held = [c for c in own or named if pd.to_numeric(frame[c], errors="coerce").notna().any()]
     return list(dict.fromkeys([latency_column(frame, None), *held]))
 

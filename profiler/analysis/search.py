@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from profiler import models
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
 
-Measure = Callable[[Complexity], float]
+CostOf: TypeAlias = Callable[[Complexity], float]
 
 #: The paper's rules, in the order in which they are told.
 MARKED = ("dWr", "dwr", "w")
 
 #: Factors around the one that meets the target, and how far apart: rounding moves flops by up to a quarter.
-STEPS, STEP = 36, 1.012
-LARGEST_FACTOR, SMALLEST_FACTOR = 1024.0, 1 / 256
-
-
-# --- Search ------------------------------------------------------------------------------------------------
+_STEPS, _STEP = 36, 1.012
+_LARGEST_FACTOR, _SMALLEST_FACTOR = 1024.0, 1 / 256
 
 
 def directions() -> list[str]:
@@ -46,35 +44,35 @@ def structure(arch: Arch) -> object:
     return (arch.stem.width, arch.depths, arch.widths, arch.group_widths, arch.head.width, arch.resolution)
 
 
-def near(base: Arch, rule: str, limit: float, measure: Measure) -> Iterator[Arch]:
-    """Networks along a rule around the factor at which ``measure`` reaches ``limit``."""
-    middle = crossing(base, rule, limit, measure)
+def networks_near(base: Arch, rule: str, limit: float, cost: CostOf) -> Iterator[Arch]:
+    """Networks along a rule around the factor at which ``cost`` reaches ``limit``."""
+    middle = _crossing(base, rule, limit, cost)
     if middle is None:
         return
-    for step in range(-STEPS // 2, STEPS // 2 + 1):
+    for step in range(-_STEPS // 2, _STEPS // 2 + 1):
         # Four digits, so that a user can give the factor again.
-        arch = _scaled(base, rule, float(f"{middle * STEP**step:.4g}"))
+        arch = _scaled(base, rule, float(f"{middle * _STEP**step:.4g}"))
         if arch is not None:
             yield arch
 
 
-def crossing(base: Arch, rule: str, limit: float, measure: Measure) -> float | None:
-    """The factor, to 1%, at which a measure along a rule passes a limit; None where it never does."""
-    low, high = SMALLEST_FACTOR, LARGEST_FACTOR
-    if not _reached(base, rule, low, measure) < limit <= _reached(base, rule, high, measure):
+def _crossing(base: Arch, rule: str, limit: float, cost: CostOf) -> float | None:
+    """The factor, to 1%, at which a cost along a rule passes a limit; None where it never does."""
+    low, high = _SMALLEST_FACTOR, _LARGEST_FACTOR
+    if not _reached(base, rule, low, cost) < limit <= _reached(base, rule, high, cost):
         return None
     while high > 1.01 * low:
         middle = math.sqrt(low * high)
-        if _reached(base, rule, middle, measure) < limit:
+        if _reached(base, rule, middle, cost) < limit:
             low = middle
         else:
             high = middle
     return math.sqrt(low * high)
 
 
-def _reached(base: Arch, rule: str, factor: float, measure: Measure) -> float:
+def _reached(base: Arch, rule: str, factor: float, cost: CostOf) -> float:
     arch = _scaled(base, rule, factor)
-    return 0.0 if arch is None else measure(models.complexity(arch))
+    return 0.0 if arch is None else cost(models.complexity(arch))
 
 
 def _scaled(base: Arch, rule: str, factor: float) -> Arch | None:

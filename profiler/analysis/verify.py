@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler import models
-from profiler.analysis.advise import TOLERANCE, Advice, Candidate
+from profiler.analysis.advise import Advice
+from profiler.analysis.frame import SECONDS, unit_of
+from profiler.analysis.goal import TOLERANCE, Candidate
 from profiler.analysis.growth import CONTROL
-from profiler.analysis.regression import Interval, geometric_mean
+from profiler.analysis.regression import geometric_mean
 from profiler.analysis.search import structure
 from profiler.models.arch import Arch
+from profiler.plan.cases import expand
+from profiler.plan.plan import Plan
+from profiler.plan.read import loads
+from profiler.records.disturbance import quiet_level
+from profiler.records.estimate import case_estimate, visit_estimate
+from profiler.records.intervals import Interval
+from profiler.records.types import Measurement, Record
+from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.lab import Lab
 
 if TYPE_CHECKING:
-    from profiler.plan.plan import Plan
-    from profiler.records.types import Measurement, Record
+    from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class Check:
         control: The base scaled by ``dwr`` to the same flops.
         flops_ratio: Flops of the advised over those of the control.
         costs: Measured latency of both in milliseconds, or None where that failed.
-        ratio: The advised latency over the control's, see ``paired_ratio``; None where one failed.
+        ratio: The advised latency over the control's, see ``_paired_ratio``; None where one failed.
         interval: 95% interval of the ratio, or None.
         expected: The ratio that was predicted.
         predicted: Whether the measured latency is within the 90% prediction interval; None if not measured.
@@ -71,10 +83,11 @@ class Check:
 
 
 def in_words(ratio: float) -> str:
+    """A ratio of latencies as people say it: 0.8 is ``20.0% faster``."""
     return f"{abs(1 - ratio):.1%} {'faster' if ratio < 1 else 'slower'}"
 
 
-def with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
+def _with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
     """The best networks, each with the base scaled by ``dwr`` to the same flops, so that only the shape differs.
 
     Networks whose flops ``dwr`` cannot meet within 2% are passed over, as long as there are others.
@@ -90,14 +103,12 @@ def with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
     return [*fair, *far][:count]
 
 
-def plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
+def _plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
     """A plan that measures these networks in the place that ``group`` names.
 
     Raises:
         UserError: A value of the group is no longer valid, such as a backend that is not installed.
     """
-    from profiler.plan.read import loads
-
     place = {
         "backends": group.get("backend", "eager"),
         "devices": group.get("device", "cpu"),
@@ -115,17 +126,15 @@ def plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
     return loads("\n".join(lines), "the plan to verify with")
 
 
-Visits: TypeAlias = "dict[int, Measurement]"
+_Visits: TypeAlias = dict[int, Measurement]
 
 
-def good(records: Sequence[Record]) -> Visits:
+def _good(records: Sequence[Record]) -> _Visits:
     """The measurements among some visits, by their round."""
-    from profiler.records.types import Measurement
-
     return {record.round: record.outcome for record in records if isinstance(record.outcome, Measurement)}
 
 
-def paired_ratio(ours: Visits, theirs: Visits) -> tuple[float, Interval | None]:
+def _paired_ratio(ours: _Visits, theirs: _Visits) -> tuple[float, Interval | None]:
     """Latency of one network over that of another, from the rounds in which both were visited.
 
     The visits of a round lie close in time, so that a drift of the machine leaves their ratio alone. Rounds in which
@@ -137,9 +146,6 @@ def paired_ratio(ours: Visits, theirs: Visits) -> tuple[float, Interval | None]:
     Raises:
         ValueError: They have no round in common.
     """
-    from profiler.records.disturbance import quiet_level
-    from profiler.records.estimate import visit_estimate
-
     levels = [quiet_level(list(visits.values())) for visits in (ours, theirs)]
     rounds = sorted(ours.keys() & theirs.keys())
     if not rounds:
@@ -150,12 +156,10 @@ def paired_ratio(ours: Visits, theirs: Visits) -> tuple[float, Interval | None]:
     return geometric_mean([top.normalised_ns / bottom.normalised_ns for top, bottom in used])
 
 
-def check(one: Candidate, control: Arch, visits: Mapping[object, Visits], unit_ms: float, expected: float) -> Check:
-    from profiler.records.estimate import case_estimate
-
+def _check(one: Candidate, control: Arch, visits: Mapping[object, _Visits], unit_ms: float, expected: float) -> Check:
     pair = [visits.get(structure(arch), {}) for arch in (one.arch, control)]
     ours, theirs = (case_estimate(list(v.values())).latency_ns / 1e6 if v else None for v in pair)
-    ratio, interval = paired_ratio(*pair) if pair[0].keys() & pair[1].keys() else (None, None)
+    ratio, interval = _paired_ratio(*pair) if pair[0].keys() & pair[1].keys() else (None, None)
     low, high = (end * unit_ms for end in one.interval)
     return Check(
         advised=one,
@@ -167,3 +171,35 @@ def check(one: Candidate, control: Arch, visits: Mapping[object, Visits], unit_m
         expected=expected,
         predicted=None if ours is None else low <= ours <= high,
     )
+
+
+def verify(
+    advice: Advice, count: int, folder: Path, *, lab: Lab | None = None, console: Console | None = None
+) -> list[Check]:
+    """Measure the best networks and their controls, as ``profiler run`` does, and compare them.
+
+    Args:
+        advice: From ``advise``.
+        count: How many of the best to measure.
+        folder: A new run folder.
+        lab: What the visits share; None for this machine's own.
+        console: Where to show what happens; None for nowhere.
+
+    Returns:
+        One check per advised network.
+
+    Raises:
+        UserError: The folder cannot be written or holds a run already.
+        StoppedError: The user stopped it.
+    """
+    chosen = _with_controls(advice, count)
+    plan = _plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.goal.place)
+    with nullcontext(lab) if lab else opened_lab(plan) as shared:
+        progress = measure_into(folder, plan, expand(plan, 1), shared, console=console)
+    visits = {
+        structure(models.resolve(c.model, c.scaling, c.factor)): _good(progress.visits[c.key]) for c in progress.cases
+    }
+    unit = SECONDS.get(unit_of(advice.goal.latency.y), 1e-3) * 1e3
+    model = advice.goal.latency
+    expected = [one.latency / model.value(models.complexity(control)) for one, control in chosen]
+    return [_check(one, control, visits, unit, e) for (one, control), e in zip(chosen, expected, strict=True)]

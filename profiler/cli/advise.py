@@ -6,66 +6,24 @@ import json as jsonlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from profiler import models
-from profiler.analysis.advise import Advice, Candidate, Kind, advise, at_equal_flops, prepare
-from profiler.analysis.frame import SECONDS, chosen_rows, group_label, read_table, unit_of
+from profiler.analysis.advise import Advice, advise, at_equal_flops
+from profiler.analysis.frame import group_label, unit_of
+from profiler.analysis.goal import Candidate, Kind, prepare
 from profiler.analysis.growth import CONTROL
-from profiler.analysis.search import structure
-from profiler.analysis.verify import Check, check, good, in_words, plan_for, with_controls
+from profiler.analysis.source import chosen_rows, read_table
+from profiler.analysis.verify import Check, in_words, verify
 from profiler.errors import UserError
+from profiler.machine import host
 from profiler.report.console import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
 
-if TYPE_CHECKING:
-    from profiler.run.display import Display
-    from profiler.run.lab import Lab
-
-
-def verify(advice: Advice, count: int, folder: Path, lab: Lab, seed: int, shown: Display) -> list[Check]:
-    """Measure the best networks and their controls, as ``profiler run`` does, and compare them.
-
-    Args:
-        advice: From ``advise``.
-        count: How many of the best to measure.
-        folder: A new run folder.
-        lab: Executor, budget and limits of the visits.
-        seed: Of the random order.
-        shown: What the user sees meanwhile.
-
-    Returns:
-        One check per advised network.
-
-    Raises:
-        UserError: The folder cannot be written or holds a run already.
-    """
-    from profiler.plan.cases import expand
-    from profiler.records import journal as store
-    from profiler.records import table
-    from profiler.records.columns import write_csv
-    from profiler.records.reading import read
-    from profiler.run import rounds as runs
-    from profiler.run.schedule import Progress
-
-    chosen = with_controls(advice, count)
-    plan = plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.predictors.place)
-    cases = expand(plan, 1)
-    progress = Progress(cases, lab.budget, levels=lab.levels)
-    with store.Journal.open(folder, runs.session_facts(plan, cases, seed)) as journal:
-        runs.measure_all(journal, progress, seed, lab, shown)
-    write_csv(table.rows(read(folder)), folder / "cases.csv")
-    visits = {structure(models.resolve(c.model, c.scaling, c.factor)): good(progress.visits[c.key]) for c in cases}
-    unit = SECONDS.get(unit_of(advice.predictors.latency.y), 1e-3) * 1e3
-    model = advice.predictors.latency
-    expected = [one.latency / model.value(models.complexity(control)) for one, control in chosen]
-    return [check(one, control, visits, unit, e) for (one, control), e in zip(chosen, expected, strict=True)]
-
-
-# --- The command -------------------------------------------------------------------------------------------
+#: Networks of the front in the table, the best one included.
+_SHOWN = 8
 
 
 def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
@@ -119,12 +77,12 @@ def run(
     arch = models.get(base)
     kind, value, said = parse_goal(*targets)
     frame = chosen_rows(read_table(source), backend, where)
-    goal, predictors = prepare(frame, arch.family, kind, value, said)
-    advice = advise(arch, goal, predictors)
+    goal = prepare(frame, arch.family, kind, value, said)
+    advice = advise(arch, goal)
     if not json:
         _print(advice, Console())
     checks = _verified(advice, count, out) if count else []
-    unit = unit_of(predictors.latency.y)
+    unit = unit_of(goal.latency.y)
     if json:
         print(jsonlib.dumps(_facts(advice, checks), indent=2, allow_nan=False))
     else:
@@ -134,36 +92,18 @@ def run(
 
 
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
-    import random
-
-    from profiler.machine import host
-    from profiler.machine.cache import cache_folder
-    from profiler.records.types import Budget
-    from profiler.run.calibrations import Calibrations
-    from profiler.run.child import Limits
-    from profiler.run.display import Live
-    from profiler.run.lab import Lab
-    from profiler.run.processes import LocalExecutor
-
     folder = out or Path("results") / f"verify-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     console = Console(stderr=True)
-    theirs = advice.predictors.place.get("host")
+    theirs = advice.goal.place.get("host")
     if theirs and theirs != host.key():
         console.print(f"the run was made on another machine ({theirs}); this one is {host.key()}", highlight=False)
-    executor = LocalExecutor()
-    try:
-        calibrations = Calibrations(executor, cache_folder(), lambda _: Limits())
-        lab = Lab(Budget(), executor, lambda _: Limits(), calibrations)
-        with Live(console) as shown:
-            checks = verify(advice, count, folder, lab, random.SystemRandom().randrange(2**31), shown)
-    finally:
-        executor.close()
+    checks = verify(advice, count, folder, console=console)
     console.print(f"measurements in {folder}", highlight=False, soft_wrap=True)
     return checks
 
 
 def _print(advice: Advice, console: Console) -> None:
-    model = advice.predictors.latency
+    model = advice.goal.latency
     title = f"{advice.base.name} for --{advice.goal.kind} {advice.goal.said}: {group_label(model.group)}"
     console.print(escape(title), style="bold", highlight=False, soft_wrap=True)
     looked = f"{advice.tried:,} networks tried, {advice.distinct:,} of them distinct"
@@ -173,7 +113,7 @@ def _print(advice: Advice, console: Console) -> None:
     for column in table.columns[:-2]:
         column.no_wrap = True
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
-    for one in (advice.best[0], *others[: SHOWN - 1]):
+    for one in (advice.best[0], *others[: _SHOWN - 1]):
         table.add_row(*_row(one))
     table.add_section()
     for one in advice.marked:
@@ -183,9 +123,6 @@ def _print(advice: Advice, console: Console) -> None:
     beyond = model.beyond(advice.best[0].counts)
     if beyond:
         console.print(escape(f"The first one extrapolates: {beyond}."), highlight=False)
-
-
-SHOWN = 8
 
 
 def _row(one: Candidate) -> list[str]:
@@ -219,8 +156,8 @@ def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
     return {
         "base": advice.base.name,
         "goal": {"kind": advice.goal.kind, "limit": advice.goal.limit},
-        "where": advice.predictors.latency.group,
-        "basis": advice.predictors.latency.basis,
+        "where": advice.goal.latency.group,
+        "basis": advice.goal.latency.basis,
         "tried": advice.tried,
         "distinct": advice.distinct,
         "front": [_described(one) for one in advice.front],

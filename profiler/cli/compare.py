@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from profiler.analysis.compare import MACHINE, Pair, Side, pairs, read, sides
+from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings_of
 from profiler.analysis.frame import group_label
-from profiler.analysis.regression import Interval
 from profiler.errors import UserError
+from profiler.records.intervals import Interval
 from profiler.report.console import plain_table
 
 
@@ -24,58 +24,63 @@ def run(sources: Sequence[Path], y: str | None, json: bool) -> None:
     Raises:
         UserError: A run cannot be used, or no two sides share a network.
     """
-    frame, column = read(sources, y)
-    found = sides(frame, column)
-    made = pairs(found)
+    frame, column = joined_runs(sources, y)
+    found = settings_of(frame, column)
+    made = comparisons(found)
     if not made:
         raise UserError(_nothing(found))
     if json:
-        print(jsonlib.dumps({"column": column, "pairs": [asdict(p) for p in made]}, indent=2, allow_nan=False))
+        print(jsonlib.dumps({"column": column, "pairs": [_facts(one) for one in made]}, indent=2, allow_nan=False))
     else:
         _print(made, column, Console())
 
 
-def _nothing(found: Sequence[Side]) -> str:
+def _facts(one: Comparison) -> dict[str, object]:
+    ratios = [{"network": name, "value": each.value, "interval": each.interval} for name, each in one.ratios.items()]
+    return asdict(replace(one, ratios={})) | {"ratios": ratios}
+
+
+def _nothing(found: Sequence[Setting]) -> str:
     if len(found) < 2:
         what = "one side" if found else "no measured case"
         return f"{what} to compare: expected two runs, or one run of several backends, devices or precisions"
-    networks = [f"{group_label(side.keys)}: {', '.join(list(side.costs)[:3])}" for side in found[:4]]
+    networks = [f"{group_label(each.keys)}: {', '.join(list(each.costs)[:3])}" for each in found[:4]]
     return f"no two sides share a network ({'; '.join(networks)}); measure the same networks on both"
 
 
-def _print(made: Sequence[Pair], column: str, console: Console) -> None:
+def _print(made: Sequence[Comparison], column: str, console: Console) -> None:
     for notice in dict.fromkeys(filter(None, map(_unlike, made))):
         console.print(escape(notice), highlight=False, soft_wrap=True)
-    everywhere = [side for pair in made for side in (pair.first, pair.second)]
-    varying = [key for key in everywhere[0] if len({side[key] for side in everywhere}) > 1]
+    everywhere = [keys for one in made for keys in (one.first, one.second)]
+    varying = [key for key in everywhere[0] if len({keys[key] for keys in everywhere}) > 1]
     table = plain_table(f"ratio of {column}", "networks", "mean [95%]", "rank corr.")
-    for pair in made:
-        same = {key: pair.first[key] for key in varying if pair.first[key] == pair.second[key] and key not in MACHINE}
-        said = f"{_said(pair)} ({group_label(same)})" if same else _said(pair)
-        rank = "" if pair.spearman is None else f"{pair.spearman:.3f}"
-        mean = f"{pair.mean:.3f} {_ends(pair.interval)}".strip()
-        table.add_row(escape(said), str(len(pair.ratios)), escape(mean), rank)
+    for one in made:
+        same = {key: one.first[key] for key in varying if one.first[key] == one.second[key] and key not in MACHINE}
+        said = f"{_said(one)} ({group_label(same)})" if same else _said(one)
+        rank = "" if one.spearman is None else f"{one.spearman:.3f}"
+        mean = f"{one.mean:.3f} {_ends(one.interval)}".strip()
+        table.add_row(escape(said), str(len(one.ratios)), escape(mean), rank)
     console.print(table)
-    for pair in made:
-        if len(made) == 1 or "run" in pair.differs:
-            console.print(f"\n{escape(_where(pair))}", highlight=False, soft_wrap=True)
-            console.print(_ratios_table(pair))
+    for one in made:
+        if len(made) == 1 or "run" in one.differs:
+            console.print(f"\n{escape(_where(one))}", highlight=False, soft_wrap=True)
+            console.print(_ratios_table(one))
 
 
-def _ratios_table(pair: Pair) -> Table:
+def _ratios_table(one: Comparison) -> Table:
     table = plain_table("network", "ratio", "95%")
-    for ratio in sorted(pair.ratios, key=lambda r: r.value):
-        table.add_row(escape(ratio.network), f"{ratio.value:.3f}", escape(_ends(ratio.interval)))
+    for network, ratio in sorted(one.ratios.items(), key=lambda each: each[1].value):
+        table.add_row(escape(network), f"{ratio.value:.3f}", escape(_ends(ratio.interval)))
     return table
 
 
-def _where(pair: Pair) -> str:
-    same = {k: v for k, v in pair.first.items() if pair.second.get(k) == v and k not in MACHINE}
-    return f"{_said(pair)}, {group_label(same)}" if same else _said(pair)
+def _where(one: Comparison) -> str:
+    same = {k: v for k, v in one.first.items() if one.second.get(k) == v and k not in MACHINE}
+    return f"{_said(one)}, {group_label(same)}" if same else _said(one)
 
 
-def _said(pair: Pair) -> str:
-    first, second = pair.labels
+def _said(one: Comparison) -> str:
+    first, second = one.labels
     return f"{second} / {first}"
 
 
@@ -83,12 +88,12 @@ def _ends(interval: Interval | None) -> str:
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
-def _unlike(pair: Pair) -> str | None:
+def _unlike(one: Comparison) -> str | None:
     """That two sides come from unlike machines or versions, and in what they differ."""
-    facts: Mapping[str, tuple[str, str]] = {k: v for k, v in pair.differs.items() if k in MACHINE and all(v)}
+    facts: Mapping[str, tuple[str, str]] = {k: v for k, v in one.differs.items() if k in MACHINE and all(v)}
     if not facts:
         return None
-    first, second = (side.get("run", "") for side in (pair.first, pair.second))
+    first, second = (keys.get("run", "") for keys in (one.first, one.second))
     told = ", ".join(_differences(facts))
     return f"{first} and {second} were not measured on like machines: {told}."
 

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import json as jsonlib
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import SEED, Fit, fit
-from profiler.analysis.frame import latency_column, read_table
-from profiler.analysis.regression import CONFIDENCE
+from profiler.analysis.frame import latency_column
+from profiler.analysis.source import read_table
+from profiler.records.intervals import CONFIDENCE
 from profiler.report.console import print_fits
+from profiler.report.extra import NO_CHARTS, can_draw
+
+#: What JSON calls the coefficients of counts whose columns are no such name.
+_PER = {"layers": "layer", "padding_flops": "padding"}
 
 
-def to_json(fits: list[Fit]) -> str:
+def _to_json(fits: list[Fit]) -> str:
     """All fits as JSON: intervals as pairs, what is not known as null, never NaN."""
-    rows = [{"label": one.label, **asdict(one)} for one in fits]
+    rows = [_facts(one) for one in fits]
     return jsonlib.dumps({"confidence": CONFIDENCE, "seed": SEED, "fits": rows}, indent=2, allow_nan=False)
+
+
+def _facts(one: Fit) -> dict[str, object]:
+    facts = asdict(replace(one, two_term=None, full=None))
+    probability = facts.pop("winner_probability")
+    return {
+        "label": one.label,
+        **facts,
+        "winner": None if one.winner is None else {"proxy": one.winner, "probability": probability},
+        "two_term": _model(one.two_term),
+        "full": _model(one.full),
+        "left_out": [{"network": network, "why": why} for network, why in one.left_out],
+        "outliers": [{"network": name, "measured": y, "predicted": said} for name, y, said in one.outliers],
+    }
+
+
+def _model(model: CostModel | None) -> dict[str, object] | None:
+    if model is None:
+        return None
+    slopes = {f"per_{_PER.get(term.column, term.column)}": term.coefficient for term in model.terms}
+    errors = {"mape": model.mape, "loo_mape": model.loo_mape, "lofo_mape": model.lofo_mape}
+    return {"t0": model.t0, **slopes, **errors, "weighted": model.weights is not None}
 
 
 def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted: bool = False) -> None:
@@ -27,7 +56,7 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted
         source: Run folder, journal or any CSV with the columns model, flops, params, acts and a latency.
         json: Print JSON instead of tables.
         y: Column to explain; None finds the latency.
-        chart: Where to write the chart (.html, .png or .svg), or None.
+        chart: Where to write the chart (.html, .png or .svg), or None; without the extra ``report``, said and not written.
         weighted: Weigh networks by how surely they were measured, see ``fit``.
 
     Raises:
@@ -35,12 +64,14 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted
     """
     frame = read_table(source)
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
-    if chart is not None:
-        from profiler.report import charts
-        from profiler.report.render import save  # altair takes a second, and charts imports this module
+    if chart is not None and not can_draw():
+        print(NO_CHARTS, file=sys.stderr)
+    elif chart is not None:
+        from profiler.report.charts.panels import latency
+        from profiler.report.render import write_chart  # altair takes a second
 
-        save(charts.latency(frame, fits), chart)
+        write_chart(latency(frame, fits), chart)
     if json:
-        print(to_json(fits))
+        print(_to_json(fits))
     else:
         print_fits(fits, Console())

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json as jsonlib
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from profiler.analysis.changepoints import ChangePoint
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from profiler.analysis.history import History, Point, histories
 from profiler.errors import UserError
 from profiler.units import format_share
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def run(folder: Path, json: bool = False, y: str | None = None) -> None:
@@ -24,10 +25,10 @@ def run(folder: Path, json: bool = False, y: str | None = None) -> None:
     Raises:
         UserError: There is no run, or no such column.
     """
-    from rich.console import Console
-
     column = y or "latency_ms"
-    found = histories(folder, column)
+    found, notices = histories(folder, column)
+    for notice in notices:
+        print(notice, file=sys.stderr)
     if not any(history.measured for history in found):
         raise UserError(f"no run under {folder} has a number in {column!r}; name another column with --y.")
     if json:
@@ -41,15 +42,13 @@ def run(folder: Path, json: bool = False, y: str | None = None) -> None:
 def _as_dict(history: History) -> dict[str, Any]:
     measured = history.measured
     changes = [
-        {**asdict(change), "run": measured[change.index].run, "started": measured[change.index].started}
-        for change in history.changes
+        {"index": at, "change": change, "p": p, "run": measured[at].run, "started": measured[at].started}
+        for at, change, p in history.changes
     ]
     return {**asdict(history), "changes": changes}
 
 
 def _print_machine(found: Sequence[History], y: str, console: Console) -> None:
-    from rich.markup import escape
-
     machine = escape(f"machine {found[0].host}: {found[0].machine}")
     console.print(machine, style="bold", highlight=False, soft_wrap=True)
     changed = [_print_case(history, y, console) for history in found]
@@ -64,22 +63,20 @@ def _print_machine(found: Sequence[History], y: str, console: Console) -> None:
 
 def _print_case(history: History, y: str, console: Console) -> set[str]:
     """Print one case and return the runs at which it changed."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    measured, changes = history.measured, history.changes
-    notes = {measured[change.index].run: change for change in changes}
+    notes = {
+        history.measured[at].run: f"{format_share(change, signed=True)} from here (p = {p:.2g})"
+        for at, change, p in history.changes
+    }
     shown = Table(title=escape(history.label), title_justify="left", title_style="", box=None, pad_edge=False)
     for name in ("when", "run", y, "95%", "change"):
         shown.add_column(name, overflow="fold", justify="right" if name in (y, "95%") else "left")
     for point in history.points:
-        shown.add_row(*map(escape, _cells(point, notes.get(point.run))))
+        shown.add_row(*map(escape, _cells(point, notes.get(point.run, ""))))
     console.print(shown)
     return set(notes)
 
 
-def _cells(point: Point, change: ChangePoint | None) -> list[str]:
+def _cells(point: Point, note: str) -> list[str]:
     value = point.status if point.value is None else f"{point.value:.4g}"
     ends = f"[{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
-    told = f"{format_share(change.change, signed=True)} from here (p = {change.p:.2g})" if change else ""
-    return [point.started, point.run, value, ends, told]
+    return [point.started, point.run, value, ends, note]

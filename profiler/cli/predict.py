@@ -5,21 +5,19 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
 
 from profiler import models
-from profiler.analysis.cost_model import LEVEL
-from profiler.analysis.frame import PROXIES, chosen_rows, exact_counts, group_label, prose, read_table
+from profiler.analysis.frame import PROXIES, group_label, prose
+from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
+from profiler.analysis.source import chosen_rows, exact_counts, read_table
 from profiler.cli.models import select
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.units import format_bytes, format_count, parse_flops
-
-Facts: TypeAlias = dict[str, object]
 
 
 def run(
@@ -52,7 +50,7 @@ def _listed(without: dict[str, str]) -> str:
     return "; ".join(f"{label}: {why}" for label, why in without.items())
 
 
-def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> Facts:
+def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> dict[str, object]:
     counts = models.complexity(arch)
     network = {"model": arch.name, "scaling": arch.scaling, "factor": arch.factor, "resolution": arch.resolution}
     rows = [

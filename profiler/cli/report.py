@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from profiler.analysis.frame import read_table, source_names
+from profiler.analysis.source import read_table, source_names
 from profiler.errors import UserError
 from profiler.records.reading import read
-from profiler.report.page import write, write_pictures
+from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.page import write_page, write_pictures
 
 
 def run(sources: Sequence[Path], output: Path) -> None:
@@ -32,8 +34,11 @@ def run(sources: Sequence[Path], output: Path) -> None:
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, sources, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
-    write(frame, {"runs": sessions}, output)
-    write_pictures(frame, output.with_name(f"{output.stem}-charts"))
+    write_page(frame, {"runs": sessions}, output)
+    if can_draw():
+        write_pictures(frame, output.with_name(f"{output.stem}-charts"))
+    else:
+        print(NO_CHARTS, file=sys.stderr)
 
 
 def _facts(source: Path) -> Mapping[str, Any]:

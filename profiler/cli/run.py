@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,21 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.backends import cache
-from profiler.errors import UserError
+from profiler.errors import StoppedError, UserError
 from profiler.machine import host
-from profiler.machine.cache import cache_folder
-from profiler.records.journal import Journal
 from profiler.records.types import Case
 from profiler.report.summary import finish
 from profiler.run.batch import with_batches
-from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits, LimitsFor
-from profiler.run.display import Live
-from profiler.run.lab import Lab
-from profiler.run.processes import Isolation, LocalExecutor
-from profiler.run.rounds import measure_all, session_facts
-from profiler.run.schedule import Progress
+from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.processes import Isolation
 from profiler.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -84,39 +75,22 @@ def command(source: str | None, flags: Mapping[str, object], options: Options) -
         console.print(note, style="dim", highlight=False, markup=False)
     if options.dry_run:
         return _show_plan(plan, cases, console)
-    folder = _folder(plan, options)
-    seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
-    return _measured(plan, cases, folder, seed, options, console)
+    return _measured(plan, cases, options, console)
 
 
-def _measured(plan: Plan, cases: Sequence[Case], folder: Path, seed: int, options: Options, console: Console) -> int:
+def _measured(plan: Plan, cases: Sequence[Case], options: Options, console: Console) -> int:
     from rich.console import Console
 
-    cache.prune(cache_folder(), cache.KEPT_BYTES)
-    executor = LocalExecutor(_isolation(options.isolation))
-    begin = time.monotonic()
-    try:
-        limits = options.limits()
-        calibrations = Calibrations(executor, cache_folder(), limits, corrected=True)
-        lab = Lab(plan.budget, executor, limits, calibrations, plan.feed)
+    folder, begin = _folder(plan, options), time.monotonic()
+    go_on = f"profiler run {plan.name} --out {folder} --resume"
+    with opened_lab(plan, isolation=_isolation(options.isolation), limits=options.limits(), corrected=True) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), options.resume)
-        with Journal.open(folder, session_facts(plan, cases, seed), resume=options.resume) as journal:
-            for notice in journal.earlier.notices:
-                console.print(notice, markup=False)
-            progress = Progress(cases, plan.budget, levels=lab.levels)
-            for record in journal.earlier.records:
-                lab.levels.add(record.case.placement, record.outcome)
-                progress.add(record)
-            with Live(console) as shown:
-                complete = measure_all(journal, progress, _order_seed(journal, seed), lab, shown, plan.passes)
-            for placement in {case.placement for case in cases}:
-                lab.calibrations.correct(placement, lab.levels)
-    finally:
-        executor.close()
+        try:
+            progress = measure_into(folder, plan, cases, lab, resume=options.resume, go_on=go_on, console=console)
+        except StoppedError:
+            finish(folder, time.monotonic() - begin, Console())
+            raise
     finish(folder, time.monotonic() - begin, Console())
-    if not complete:
-        print(f"stopped; continue with: profiler run {plan.name} --out {folder} --resume", file=sys.stderr)
-        return 130
     return 0 if all(progress.good(case) for case in cases) else 1
 
 
@@ -124,12 +98,6 @@ def _isolation(name: str | None) -> Isolation | None:
     if name in (None, "forkserver", "spawn"):
         return name  # type: ignore[return-value]  # narrowed by the line above
     raise UserError(f"--isolation {name!r}: expected forkserver or spawn")
-
-
-def _order_seed(journal: Journal, seed: int) -> int:
-    """Return the seed of the run's first session: a resumed run goes on in the same order."""
-    sessions = journal.earlier.sessions
-    return int(sessions[0].facts.get("seed", seed)) if sessions else seed
 
 
 def _folder(plan: Plan, options: Options) -> Path:

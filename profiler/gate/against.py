@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from profiler.backends import cache
+from rich.console import Console
+
 from profiler.errors import UserError
-from profiler.gate.baseline import StoredCalibrations, calibrations
+from profiler.gate.baseline import calibrations
 from profiler.gate.contrast import visits_of
 from profiler.gate.stored import Verdict, judge
 from profiler.machine import host
-from profiler.machine.cache import cache_folder
+from profiler.plan.cases import expand
+from profiler.plan.read import load, override
 from profiler.records.reading import Run, read
 from profiler.records.types import Case
-from profiler.run.child import Limits
-from profiler.run.experiment import _Bench
-from profiler.run.lab import Lab
+from profiler.run.experiment import measure_into, opened_lab
 
 
 def against(
@@ -47,12 +47,8 @@ def against(
 
     Raises:
         UserError: The stored run or the plan cannot be used, or the folder cannot be written.
-        KeyboardInterrupt: The user stopped it; what was measured is saved, and how to continue was printed.
+        StoppedError: The user stopped it; what was measured is saved.
     """
-    from profiler.plan.cases import expand
-    from profiler.plan.read import load, override
-    from profiler.run.processes import LocalExecutor
-
     if not 0 < max_slowdown < math.inf:
         raise UserError(f"a limit of {max_slowdown:g} cannot be gated; expected a share above 0, as 5%")
     base = read(stored)
@@ -62,15 +58,16 @@ def against(
     cases = _with_stored_batches(expand(plan, host.usable_cores()), base)
     folder = out or Path("results") / f"gate-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     how = f"profiler gate {plan_source} --against {stored} --out {folder} --resume"
-    cache.prune(cache_folder(), cache.KEPT_BYTES)
-    executor = LocalExecutor()
-    try:
-        limits, known = (lambda _: Limits()), calibrations(base)
-        lab = Lab(plan.budget, executor, limits, StoredCalibrations(known, executor, cache_folder(), limits))
-        bench = _Bench(plan, folder, lab, known, how, resume)
-        return judge(base, cases, bench.measure, max_slowdown)
-    finally:
-        executor.close()
+    known = calibrations(base)
+    facts = {"calibrations": {name: asdict(made) for name, made in known.items()}}
+    with opened_lab(plan, known=known) as lab:
+
+        def measured(some: Sequence[Case], subfolder: str) -> Run:
+            place, console = folder / subfolder, Console(stderr=True)
+            measure_into(place, plan, some, lab, resume=resume, go_on=how, facts=facts, console=console)
+            return read(place)
+
+        return judge(base, cases, measured, max_slowdown)
 
 
 def _with_stored_batches(cases: Sequence[Case], stored: Run) -> list[Case]:

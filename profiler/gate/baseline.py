@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.gate.contrast import Visits, in_ms, part, session_of, visits_of
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import Calibration, identity, stored
 from profiler.records.estimate import case_estimate
+from profiler.records.files import write_whole
 from profiler.records.reading import Run, Session, dump, read
-from profiler.records.types import Case, Failure, Measurement, Record
-from profiler.run.calibrations import Calibrations
+from profiler.records.types import Case, Measurement, Record
 
 FILE = Path("results") / "baseline.jsonl"
-
-
-class StoredCalibrations(Calibrations):
-    """Calibrations of a stored run first, so that the reference and its nominal time are the same in both runs."""
-
-    def __init__(self, known: Mapping[str, Calibration], *given: Any) -> None:
-        super().__init__(*given)
-        self._stored = known
-
-    def get(self, placement: Placement) -> Calibration | Failure:
-        """Return the stored calibration for ``placement``, or this machine's own."""
-        return self._stored.get(identity(host.key(), placement)) or super().get(placement)
 
 
 def calibrations(stored: Run) -> dict[str, Calibration]:
@@ -132,19 +118,10 @@ def _write(file: Path, sessions: Iterable[Session], records: Iterable[Record]) -
     """Write a journal; another process sees the old file or the new one, never half of it."""
     lines = [jsonlib.dumps({"kind": "session", **asdict(session)}, ensure_ascii=False) for session in sessions]
     lines += [f'{{"kind":"visit","record":{dump(record)}}}' for record in records]
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(("\n".join(lines) + "\n").encode(errors="replace"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
+        write_whole(file, "\n".join(lines) + "\n")
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}); choose another file.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def entries(stored: Run) -> list[dict[str, Any]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from profiler.errors import UserError
+from profiler.records.files import write_whole
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Value]
@@ -104,6 +104,12 @@ COLUMNS = (
 )
 
 
+def interval_columns(y: str) -> tuple[str, str]:
+    """The columns that hold the ends of the 95% interval of ``y``, where a table has them."""
+    stem, _, unit = y.rpartition("_")
+    return f"{stem}_ci_low_{unit}", f"{stem}_ci_high_{unit}"
+
+
 def write_csv(table: Iterable[Row], path: Path) -> None:
     """Write rows with the columns of ``COLUMNS``; the file appears complete or not at all.
 
@@ -112,34 +118,14 @@ def write_csv(table: Iterable[Row], path: Path) -> None:
     Raises:
         UserError: The file cannot be written.
     """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(column, row.get(column)) for column in COLUMNS] for row in table)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        write_whole(path, text.getvalue())
     except OSError as error:
-        raise _unwritable(path, error) from error
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows([_cell(column, row.get(column)) for column in COLUMNS] for row in table)
-        # mkstemp makes files private; a table is as readable as anything else its user writes.
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written ({error.strerror}); choose another file.")
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another file.") from error
 
 
 def _cell(column: str, value: Value) -> str:

@@ -1,4 +1,8 @@
-"""Intervals over visits, percentiles over dependent samples."""
+"""Intervals over visits, percentiles over dependent samples.
+
+A new interval of one case, over its visits, goes here; one over networks into ``profiler.analysis.regression``; the
+test of two sides is ``profiler.gate.decision``.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
 
     Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
+
+#: Low and high end.
+Interval: TypeAlias = tuple[float, float]
 
 CONFIDENCE = 0.95
 

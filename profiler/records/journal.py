@@ -15,17 +15,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from profiler.errors import UserError
 from profiler.records.reading import NAME, Run, read
 from profiler.records.types import SCHEMA, Record
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
 
 LOCK = ".lock"
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES
-from profiler.analysis.regression import Interval
+from profiler.records.intervals import Interval
 from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
 
 
@@ -107,8 +107,8 @@ def _footnotes(one: Fit) -> list[str]:
     if one.left_out:
         cases = "case" if len(one.left_out) == 1 else "cases"
         names: dict[str, list[str]] = {}
-        for out in one.left_out:
-            names.setdefault(out.why, []).append(out.network)
+        for network, why in one.left_out:
+            names.setdefault(why, []).append(network)
         told = "; ".join(f"{', '.join(networks)} ({why})" for why, networks in names.items())
         notes.append(f"Left out {len(one.left_out)} {cases}: {told}")
     return notes

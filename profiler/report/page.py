@@ -11,42 +11,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
+from profiler.analysis.cost_model import cost_models
 from profiler.analysis.fit import Fit, fit
-from profiler.analysis.frame import latency_column, measured, plain
-from profiler.analysis.predict import costs_of
+from profiler.analysis.frame import group_label, latency_column, plain
 from profiler.errors import UserError
-from profiler.report import charts, render
-from profiler.report.html import PAGE, SCRIPT, STYLE, definitions, section
-from profiler.report.render import Chart, save, styled
-from profiler.report.sections import (
-    cases,
-    conditions,
-    failures,
-    figure_of,
-    group_section,
-    knees,
-    margins_section,
-    reproduce,
-    verdict,
-)
+from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.html import filled
+from profiler.report.output import write_file
+from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
+from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
+from profiler.report.words import sentence
 
 SIMULATED = "Simulated: no number on this page was measured on hardware."
 
-TRUE = ("true", "1", "yes")
-
-#: Charts over all groups, and their headings.
-ACROSS = {
-    "side-by-side": "Side by side",
-    "batch": "Throughput and latency against batch",
-    "costs": "Memory and other costs",
-}
+#: Headings of what stands there for all groups, by the name of its chart; other charts are headed by their names.
+_HEADINGS = {"batch": "Throughput and latency against batch", "costs": "Memory and other costs"}
 
 
-def write(frame: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:
+def write_page(frame: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:
     """Write the page.
 
     Args:
@@ -56,113 +41,102 @@ def write(frame: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:
         path: Where to write.
 
     Raises:
-        UserError: The table cannot be used, or it mixes simulated rows with real ones.
+        UserError: The table cannot be used, it mixes simulated rows with real ones, or the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(frame, facts), encoding="utf-8")
+    write_file(path, page(frame, facts))
 
 
 def write_pictures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Write every chart of the page as PNG and SVG; return the files.
 
     Args:
-        frame: As for ``write``.
+        frame: As for ``write_page``.
         folder: Where to write; made if need be.
 
     Raises:
-        UserError: The table cannot be used.
+        UserError: The table cannot be used, or a file cannot be written.
     """
-    made = figures(frame, [one for one in fit(frame, latency_column(frame, None)) if one.family is None])
-    files = [(chart, folder / f"{name}{suffix}") for name, chart in made.items() for suffix in (".png", ".svg")]
-    for chart, file in files:
-        save(chart, file)
-    return [file for _, file in files]
+    from profiler.report.figures import figures
+    from profiler.report.render import write_chart
 
-
-def figures(frame: pd.DataFrame, pooled: Sequence[Fit]) -> dict[str, Chart]:
-    """All charts of a page by name: two for each group, ``latency-1`` and ``behind-1``, then those over groups.
-
-    Args:
-        frame: The table.
-        pooled: Its pooled fits.
-    """
-    found: dict[str, alt.ConcatChart | None] = {}
-    for number, one in enumerate(pooled, start=1):
-        if one.n:
-            found[f"latency-{number}"] = charts.group(frame, one)
-            found[f"behind-{number}"] = charts.behind(frame, one)
-    found["side-by-side"] = charts.side_by_side(frame, pooled)
-    found["batch"] = charts.against_batch(frame, pooled)
-    others = [one for column in costs_of(frame) if column != pooled[0].y for one in fit(frame, column)]
-    found["costs"] = charts.costs(frame, [one for one in others if one.family is None])
-    return {name: styled(chart, padding=2) for name, chart in found.items() if chart is not None}
+    drawn = figures(frame, [one for one in fit(frame, latency_column(frame, None)) if one.family is None])
+    files = {folder / f"{name}{suffix}": chart for name, chart in drawn.items() for suffix in (".png", ".svg")}
+    for file, chart in files.items():
+        write_chart(chart, file)
+    return list(files)
 
 
 def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
-    """The page as text; see ``write``."""
+    """The page as text; see ``write_page``."""
     simulated = _all_simulated(frame)
     fits = fit(frame, latency_column(frame, None))
     pooled = [one for one in fits if one.family is None]
     sessions: Mapping[str, Mapping[str, Any]] = facts.get("runs") or {"": facts}
-    drawn = figures(frame, pooled)
-    margins = margins_section(frame, pooled[0].y)
-    body = [
-        _header(frame, sessions, simulated=simulated),
-        section("Verdict", "".join(f"<p class=verdict>{verdict(one)}</p>" for one in pooled)),
-        *(
-            group_section(frame, one, fits, margins, (drawn.get(f"latency-{k}"), drawn.get(f"behind-{k}")))
-            for k, one in enumerate(pooled, start=1)
-        ),
-        *(
-            section(title, figure_of(drawn[name]) + (knees(frame, pooled) if name == "batch" else ""))
-            for name, title in ACROSS.items()
-            if name in drawn
-        ),
-        section("Cases without a sound number", failures(frame)),
-        section("Conditions", conditions(frame, pooled)),
-        section("All cases", cases(frame, pooled[0].y)),
-        section("Reproduce", "".join(reproduce(name, each) for name, each in sessions.items())),
+    drawn, script = _drawn(frame, pooled) if can_draw() else ({}, "")
+    margins = {group_label(model.group): model.margin for model in cost_models(frame, pooled[0].y)[0]}
+    groups = [_group(frame, one, fits, margins, drawn, f"-{k}") for k, one in enumerate(pooled, start=1)]
+    return filled(
+        "page.html.j2",
+        simulated=SIMULATED if simulated else "",
+        pairs=header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        groups=groups,
+        across=_across(frame, pooled, drawn),
+        failures=failures_table(frame),
+        conditions=conditions_table(frame, pooled),
+        cases=cases_table(frame, pooled[0].y),
+        runs=commands(sessions),
+        script=script,
+    )
+
+
+def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, dict[str, Any]], str]:
+    """Every chart as SVG and as specification, and the script that draws the latter; empty where there are none."""
+    from profiler.report import render
+    from profiler.report.figures import figures
+
+    charts = figures(frame, pooled)
+    drawn = {name: {"svg": render.svg(one), "spec": render.specification(one)} for name, one in charts.items()}
+    return drawn, render.drawing_script() if drawn else ""
+
+
+def _group(
+    frame: pd.DataFrame,
+    one: Fit,
+    fits: Sequence[Fit],
+    margins: Mapping[str, float],
+    drawn: Mapping[str, dict[str, Any]],
+    end: str,
+) -> dict[str, Any]:
+    """A group's section; its charts are those whose names end in ``end``, the first above all else."""
+    nothing = NO_CHARTS if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}."
+    families = [each for each in fits if each.group == one.group and each.family is not None]
+    tables = (growth_table(frame, one), pace_table(frame, one))
+    return {
+        "title": one.label,
+        "verdict": sentence(one),
+        "figures": [figure for name, figure in drawn.items() if name.endswith(end)],
+        "nothing": nothing,
+        "lines": lines_table([one]),
+        "families": lines_table(families) if families else None,
+        "told": model_sentences(one, margins),
+        "tables": [table for table in tables if table is not None],
+    }
+
+
+def _across(frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sections over all groups: the charts that belong to no group, and what can be said without them."""
+    tables = {"batch": knees_table(frame, pooled)}
+    names = [name for name in drawn if not name.rpartition("-")[2].isdecimal()]
+    names += [name for name, table in tables.items() if table is not None and name not in names]
+    return [
+        {
+            "title": _HEADINGS.get(name, name.replace("-", " ").capitalize()),
+            "figure": drawn.get(name),
+            "nothing": NO_CHARTS,
+            "table": tables.get(name),
+        }
+        for name in names
     ]
-    scripts = f"<script>{render.scripts()}</script>\n<script type=module>{SCRIPT}</script>"
-    return PAGE.format(style=STYLE, body="\n".join(body), scripts=scripts)
-
-
-# --- Sections ----------------------------------------------------------------------------------------------
-
-
-def _header(frame: pd.DataFrame, sessions: Mapping[str, Mapping[str, Any]], *, simulated: bool) -> str:
-    machines = {_machine(each.get("host")) or _cpu_of(frame) for each in sessions.values()} - {""}
-    started = sorted(filter(None, (plain(each.get("started")) for each in sessions.values())))
-    good = int(measured(frame).sum())
-    runs = [name for name in sessions if name]
-    rows = [
-        ("Machine", "; ".join(sorted(machines)) or "not recorded"),
-        ("Measured", _period(started)),
-        ("Cases", f"{good} measured, {len(frame) - good} without a number"),
-        ("Runs", ", ".join(runs) if len(runs) > 1 else ""),
-        ("Written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-    ]
-    listed = definitions((name, value) for name, value in rows if value)
-    mark = f"<p class=simulated>{SIMULATED}</p>" if simulated else ""
-    return f"<header><h1>What predicts latency here</h1>{mark}<dl>{listed}</dl></header>"
-
-
-def _machine(host: object) -> str:
-    if not isinstance(host, Mapping):
-        return ""
-    cores = f"{host['cores']} cores" if host.get("cores") else ""
-    parts = (host.get("cpu"), cores, host.get("gpu"), host.get("os"))
-    return ", ".join(str(part) for part in parts if part)
-
-
-def _cpu_of(frame: pd.DataFrame) -> str:
-    return ", ".join(sorted({plain(v) for v in frame["cpu"]} - {""})) if "cpu" in frame else ""
-
-
-def _period(started: Sequence[str]) -> str:
-    if not started:
-        return ""
-    return started[0] if started[0] == started[-1] else f"{started[0]} to {started[-1]}"
 
 
 def _all_simulated(frame: pd.DataFrame) -> bool:
@@ -175,7 +149,7 @@ def _all_simulated(frame: pd.DataFrame) -> bool:
     if "backend" in frame:
         flags |= np.array([plain(v).split(":")[0] == "fake" for v in frame["backend"]], dtype=bool)
     if "simulated" in frame:
-        flags |= np.array([plain(v).lower() in TRUE for v in frame["simulated"]], dtype=bool)
+        flags |= np.array([plain(v).lower() in ("true", "1", "yes") for v in frame["simulated"]], dtype=bool)
     if flags.any() and not flags.all():
         raise UserError(
             f"{int(flags.sum())} of {len(flags)} rows are simulated: a report shows either simulated or real "

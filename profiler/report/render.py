@@ -1,64 +1,53 @@
-"""Charts to files and pages: style, formats, and the scripts that a page carries."""
+"""Charts to files and pages: the house style, the formats, and the script that a page carries."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import altair as alt
 import pandas as pd
 import vl_convert
+from PIL import Image
 
 from profiler.errors import UserError
+from profiler.report.html import filled
+from profiler.report.output import write_file
 
 # Liberation Sans travels with vl-convert and has Arial's and Helvetica's widths: files look alike everywhere.
-FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
-INK, MUTED, GRID = "#1f2328", "#5f6670", "#e7e9ec"
+_FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+INK = "#1f2328"
+_MUTED, _GRID = "#5f6670", "#e7e9ec"
+#: Width of a panel, in pixels.
 PANEL = 300
-FORMATS = (".html", ".png", ".svg")
-VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-# A module keeps its names to itself: the bundle leaves hundreds of short ones in the global scope.
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Latency against complexity</title>
-<div id="chart"></div>
-<script>{scripts}</script>
-<script type="application/json" id="spec">{spec}</script>
-<script type="module">
-const spec = JSON.parse(document.getElementById("spec").textContent);
-vegaEmbed("#chart", spec, {{ renderer: "svg", actions: {{ export: true }} }});
-</script>
-</html>
-"""
+_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.VConcatChart
-Styled = TypeVar("Styled", alt.Chart, alt.ConcatChart, alt.VConcatChart)
+_Styled = TypeVar("_Styled", alt.Chart, alt.ConcatChart, alt.VConcatChart)
 
 
 def empty(reason: str) -> alt.Chart:
     """A chart that says, in words, that there is nothing to see and why."""
     data = pd.DataFrame({"text": [f"Nothing to draw: {reason}"]})
-    mark = alt.Chart(data, width=3 * PANEL, height=120).mark_text(fontSize=15, color=MUTED, font=FONT)
-    chart: alt.Chart = mark.encode(text="text:N")
-    return styled(chart)
+    mark = alt.Chart(data, width=3 * PANEL, height=120).mark_text(fontSize=15, color=_MUTED, font=_FONT)
+    chart: alt.Chart = styled(mark.encode(text="text:N"))
+    return chart
 
 
-def styled(chart: Styled, padding: int = 14) -> Styled:
+def styled(chart: _Styled, padding: int = 14) -> _Styled:
     """The house style: quiet grid, legible type, no frame."""
-    styled_chart: Styled = (
-        chart.configure(font=FONT, background="white", padding=padding)
+    made: _Styled = (
+        chart.configure(font=_FONT, background="white", padding=padding)
         .configure_view(stroke=None)
         .configure_axis(
             labelFontSize=11,
             titleFontSize=12,
             titleFontWeight="normal",
-            labelColor=MUTED,
+            labelColor=_MUTED,
             titleColor=INK,
-            gridColor=GRID,
+            gridColor=_GRID,
             domainColor="#b5bac1",
             ticks=False,
             labelPadding=6,
@@ -70,7 +59,7 @@ def styled(chart: Styled, padding: int = 14) -> Styled:
             fontSize=14,
             color=INK,
             subtitleFontSize=12,
-            subtitleColor=MUTED,
+            subtitleColor=_MUTED,
             subtitlePadding=5,
             offset=10,
         )
@@ -79,7 +68,7 @@ def styled(chart: Styled, padding: int = 14) -> Styled:
             labelFontSize=12,
             titleFontSize=12,
             titleFontWeight="normal",
-            titleColor=MUTED,
+            titleColor=_MUTED,
             titleOrient="left",
             titlePadding=14,
             symbolSize=80,
@@ -88,7 +77,7 @@ def styled(chart: Styled, padding: int = 14) -> Styled:
             columnPadding=16,
         )
     )
-    return styled_chart
+    return made
 
 
 def specification(chart: Chart) -> dict[str, Any]:
@@ -101,33 +90,38 @@ def specification(chart: Chart) -> dict[str, Any]:
 
 def svg(chart: Chart) -> str:
     """A chart as SVG text."""
-    return str(vl_convert.vegalite_to_svg(specification(chart), vl_version=VEGA_LITE))
+    return str(vl_convert.vegalite_to_svg(specification(chart), vl_version=_VEGA_LITE))
 
 
-def scripts() -> str:
+def drawing_script() -> str:
     """The script that draws specifications in a page (``window.vegaEmbed``), whole."""
-    return str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]  # stub only
+    return str(vl_convert.javascript_bundle(vl_version=_VEGA_LITE))  # type: ignore[call-arg]  # stub only
 
 
-def embedded(data: object) -> str:
-    """JSON that cannot end the script element it stands in, whatever names the data hold."""
-    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+def _png(chart: Chart) -> bytes:
+    """A chart as PNG, twice its size in pixels and of at most 256 colours: sharp on every screen, and small."""
+    drawn = vl_convert.vegalite_to_png(specification(chart), vl_version=_VEGA_LITE, scale=2)
+    few = Image.open(BytesIO(drawn)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    file = BytesIO()
+    few.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
-def save(chart: Chart, path: Path) -> None:
+def _html(chart: Chart) -> str:
+    return filled("chart.html.j2", spec=specification(chart), script=drawing_script())
+
+
+#: How a chart is written, by the end of the file's name; each needs no other file.
+_FORMATS: dict[str, Callable[[Chart], str | bytes]] = {".html": _html, ".png": _png, ".svg": svg}
+
+
+def write_chart(chart: Chart, path: Path) -> None:
     """Write a chart as one file that needs nothing else: ``.html`` (scripts inside), ``.png`` or ``.svg``.
 
     Raises:
-        UserError: The name ends in something else.
+        UserError: The name ends in something else, or the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise UserError(f"{path.name}: a chart is written as {', '.join(FORMATS)}; change the end of the name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".png":
-        path.write_bytes(vl_convert.vegalite_to_png(specification(chart), vl_version=VEGA_LITE, scale=2))
-    elif suffix == ".svg":
-        path.write_text(svg(chart), encoding="utf-8")
-    else:
-        page = PAGE.format(scripts=scripts(), spec=embedded(specification(chart)))
-        path.write_text(page, encoding="utf-8")
+    made = _FORMATS.get(path.suffix.lower())
+    if made is None:
+        raise UserError(f"{path.name}: a chart is written as {', '.join(_FORMATS)}; change the end of the name")
+    write_file(path, made(chart))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,49 +17,32 @@ from profiler.records.columns import Row, write_csv
 from profiler.records.disturbance import FASTER, Levels, near, quiet_level
 from profiler.records.reading import Run, read
 from profiler.records.types import Measurement, Record
+from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.units import format_duration
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from profiler.analysis.fit import Fit
 
 
 #: Statuses of rows that have a latency.
-MEASURED = ("ok", "unstable")
+_MEASURED = ("ok", "unstable")
 #: So far may the reference at its best be from its nominal time before it is said: on one thread it was within 3%.
-OFF = 0.08
+_OFF = 0.08
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How the wall time of a run's visits was spent, in seconds.
-
-    Attributes:
-        wall: All visits, from the start of a process to its result.
-        samples: Inside timed samples of models.
-        reference: Inside timed calls of the reference workload.
-    """
-
-    wall: float
-    samples: float
-    reference: float
-
-    @property
-    def timed(self) -> float:
-        """Share of the wall time that lies inside a timed sample, of a model or of the reference."""
-        return (self.samples + self.reference) / self.wall if self.wall else 0.0
-
-
-def share(records: Sequence[Record]) -> Share:
-    """Return how the time of ``records`` was spent."""
+def seconds_in_samples(records: Sequence[Record]) -> tuple[float, float]:
+    """Return the seconds inside timed samples of models, and inside timed calls of the reference workload."""
     good = [record.outcome for record in records if isinstance(record.outcome, Measurement)]
     samples = sum(sum(block) for outcome in good for block in outcome.samples_ns)
     reference = sum(sum(block) for outcome in good for block in outcome.reference_ns)
-    return Share(sum(record.wall_s for record in records), samples / 1e9, reference / 1e9)
+    return samples / 1e9, reference / 1e9
 
 
 def recalibrate(records: Sequence[Record]) -> Iterator[str]:
-    """Say where the reference, at its best over all visits, is ``OFF`` its nominal time, and what that means."""
+    """Say where the reference, at its best over all visits, is ``_OFF`` its nominal time, and what that means."""
     found: defaultdict[Placement, list[Measurement]] = defaultdict(list)
     levels = Levels()
     for record in records:
@@ -70,7 +52,7 @@ def recalibrate(records: Sequence[Record]) -> Iterator[str]:
             levels.add(p, record.outcome)
     for place, visits in found.items():
         level = quiet_level(visits)
-        if FASTER <= level <= 1 + OFF or not near(level):  # what is not near is said in every row
+        if FASTER <= level <= 1 + _OFF or not near(level):  # what is not near is said in every row
             continue
         where = f"{place.device} · {place.precision} · {place.threads} thread{'s' if place.threads != 1 else ''}"
         if level < 1 and levels.of(place, visits) is not None:
@@ -99,7 +81,7 @@ def finish(folder: Path, seconds: float, console: Console) -> None:
     rows = table.rows(run)
     written = [folder / "cases.csv"]
     write_csv(rows, written[0])
-    if any(row["status"] in MEASURED for row in rows):
+    if any(row["status"] in _MEASURED for row in rows):
         written += _pictures(folder, run, console)
     _print_outcome(rows, run.records, seconds, console)
     for path in written:
@@ -109,10 +91,8 @@ def finish(folder: Path, seconds: float, console: Console) -> None:
 def _pictures(folder: Path, run: Run, console: Console) -> list[Path]:
     """Write the charts and the report and print the fits; return the files."""
     from profiler.analysis.fit import fit
-    from profiler.report import charts
-    from profiler.report import page as report
     from profiler.report.console import print_fits
-    from profiler.report.render import save
+    from profiler.report.page import write_page
 
     frame = table.frame(run)
     try:
@@ -121,30 +101,40 @@ def _pictures(folder: Path, run: Run, console: Console) -> list[Path]:
         console.print(f"no fit: {error}", markup=False, highlight=False)
         return []
     print_fits(fits, console, brief=True)
-    chart = charts.latency(frame, fits)
+    written = _charts(folder, frame, fits, console)
+    page = folder / "report.html"
+    write_page(frame, dict(run.sessions[-1].facts), page)
+    return [*written, page]
+
+
+def _charts(folder: Path, frame: pd.DataFrame, fits: list[Fit], console: Console) -> list[Path]:
+    """Write the chart of the fits in every format, where charts can be drawn; return the files to name."""
+    if not can_draw():
+        console.print(NO_CHARTS, markup=False, highlight=False)
+        return []
+    from profiler.report.charts.panels import latency
+    from profiler.report.render import write_chart
+
+    chart = latency(frame, fits)
     written = [folder / f"latency.{kind}" for kind in ("html", "png", "svg")]
     for path in written:
-        save(chart, path)
-    page = folder / "report.html"
-    report.write(frame, dict(run.sessions[-1].facts), page)
-    return [*written[:2], page]
+        write_chart(chart, path)
+    return written[:2]
 
 
 def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: float, console: Console) -> None:
-    from profiler.units import format_duration
-
-    spent = share(records)
+    wall = sum(record.wall_s for record in records) or 1.0
+    models, reference = (part / wall for part in seconds_in_samples(records))
     counts = Counter(str(row["status"]) for row in rows)
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-    models, reference = (part / (spent.wall or 1.0) for part in (spent.samples, spent.reference))
     total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
     console.print(
-        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}; {spent.timed:.0%} of their time "
-        f"inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
+        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}; {models + reference:.0%} of their "
+        f"time inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
         highlight=False,
     )
     for sentence in recalibrate(records):
         console.print(sentence, style="yellow", markup=False, highlight=False)
-    reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in MEASURED)
+    reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in _MEASURED)
     for (status, reason), number in reasons.most_common():
         console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)

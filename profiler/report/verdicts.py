@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from profiler.errors import UserError
 from profiler.gate.decision import RULE
 from profiler.gate.verdict import Judged, exit_code
 from profiler.machine import host
+from profiler.report.output import write_file
 from profiler.units import format_duration, format_share
 
 _NEXT = {
@@ -99,9 +99,5 @@ def write(verdicts: Sequence[Judged], junit_file: Path | None, markdown_file: Pa
         (markdown_file, markdown),
     ]
     for file, made in makers:
-        if file is None:
-            continue
-        try:
-            file.write_text(made(verdicts), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{file} could not be written: {error.strerror or error}") from error
+        if file is not None:
+            write_file(file, made(verdicts))

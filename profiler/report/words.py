@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from profiler.analysis.cost_model import FullModel, TwoTerm
+from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import Fit
-from profiler.analysis.frame import BYTES, LATENCY_NAME, PROXIES, SECONDS
-from profiler.models.complexity import CHANNEL_BLOCK
+from profiler.analysis.frame import LATENCY_NAME, PROXIES, SECONDS
 from profiler.units import format_count, format_flops
 
-# --- Words, tables, JSON -----------------------------------------------------------------------------------
+#: Bytes of one activation.
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
 def sentence(one: Fit) -> str:
     """What a fit says, in a sentence: the best proxy with r, its interval and n, then the others."""
-    what = "latency" if "latency" in one.y or one.y == "latency_ms" else one.y
+    what = "latency" if "latency" in one.y else one.y
     if one.reason or not one.lines:
         return f"No fit: {one.reason}."
     best = max(one.lines, key=lambda line: abs(line.r))
@@ -26,72 +24,54 @@ def sentence(one: Fit) -> str:
     )
     others = [f"{PROXIES[line.proxy].name} {line.r:.3f}" for line in one.lines if line is not best]
     text += f"; {', '.join(others)}" if others else ""
-    if one.winner and one.winner.probability is not None:
-        text += f"; best in {one.winner.probability:.0%} of resamples"
+    if one.winner_probability is not None:
+        text += f"; best in {one.winner_probability:.0%} of resamples"
     return text + "."
 
 
 def two_term_sentence(one: Fit) -> str | None:
     """The two-term model in a sentence, with its errors on networks and families it has not seen."""
-    m = one.two_term
-    if m is None:
+    if one.two_term is None:
         return None
-    acts, flops = one.line("acts"), one.line("flops")
-    units = [line.x_unit if line else "" for line in (acts, flops)]
     unit = f" {one.unit}" if one.unit else ""
-    text = f"{one.y} ≈ {m.t0:.3g}{unit} + {m.per_acts:.3g} per {units[0]} + {m.per_flops:.3g} per {units[1]}"
-    return f"{text}; error {_errors(m)}."
-
-
-def _errors(m: TwoTerm | FullModel) -> str:
-    errors = [("fitted", m.mape), ("network left out", m.loo_mape), ("family left out", m.lofo_mape)]
-    return ", ".join(f"{name} {e:.1%}" for name, e in errors if e is not None)
+    return f"{one.y} ≈ {_sum(one.two_term, unit, zeros=True)}; error {_errors(one.two_term)}."
 
 
 def full_sentence(one: Fit) -> str | None:
     """What everything costs that is counted, and how much better that foretells."""
-    m = one.full
-    if m is None:
+    if one.full is None:
         return None
-    terms = [
-        (m.per_acts, "M acts"),
-        (m.per_flops, "GF"),
-        (m.per_params, "M params"),
-        (m.per_layer, "layer"),
-        (m.per_padding, f"GF that padding groups to {CHANNEL_BLOCK} channels would add"),
-    ]
-    told = " + ".join(f"{slope:.3g} per {what}" for slope, what in terms if slope > 0)
-    return f"With all that is counted: {m.t0:.3g} {one.unit} + {told}; error {_errors(m)}."
+    return f"With all that is counted: {_sum(one.full, f' {one.unit}', zeros=False)}; error {_errors(one.full)}."
 
 
-class Rates(NamedTuple):
-    """The two slopes as speeds: of memory that activations pass through, and of arithmetic; None at slope 0."""
-
-    acts_per_s: float | None
-    flops_per_s: float | None
+def _sum(model: CostModel, unit: str, *, zeros: bool) -> str:
+    told = [f"{term.coefficient:.3g} per {term.unit}" for term in model.terms if zeros or term.coefficient > 0]
+    return " + ".join([f"{model.t0:.3g}{unit}", *told])
 
 
-def rates(one: Fit) -> Rates | None:
+def _errors(model: CostModel) -> str:
+    errors = [("fitted", model.mape), ("network left out", model.loo_mape), ("family left out", model.lofo_mape)]
+    return ", ".join(f"{name} {e:.1%}" for name, e in errors if e is not None)
+
+
+def rates(one: Fit) -> tuple[float | None, float | None] | None:
     """What the slopes of the two-term model say of the machine; None where y is no latency or counts have no unit.
 
     Slopes are time per count of one image, and y is the time of a batch, so that a batch counts times its size.
+
+    Returns:
+        Activations that pass through memory and multiply-adds, a second; None at slope 0.
     """
-    m, seconds = one.two_term, SECONDS.get(one.unit)
-    lines = [one.line("acts"), one.line("flops")]
-    if (
-        m is None
-        or seconds is None
-        or not LATENCY_NAME.search(one.y)
-        or any(line is None or line.x_unit.startswith("unit") for line in lines)
-    ):
+    model, seconds = one.two_term, SECONDS.get(one.unit)
+    if model is None or seconds is None or not LATENCY_NAME.search(one.y):
+        return None
+    if any(term.unit.startswith("unit") for term in model.terms):
         return None
     batch = float(one.group.get("batch") or 1)
-    scales = [PROXIES[p].scale * batch for p in ("acts", "flops")]
-    speeds = [
-        scale / (slope * seconds) if slope > 0 else None
-        for scale, slope in zip(scales, (m.per_acts, m.per_flops), strict=True)
-    ]
-    return Rates(*speeds)
+    acts, flops = (
+        term.scale * batch / (term.coefficient * seconds) if term.coefficient > 0 else None for term in model.terms
+    )
+    return acts, flops
 
 
 def rates_sentence(one: Fit) -> str | None:
@@ -99,14 +79,15 @@ def rates_sentence(one: Fit) -> str | None:
     found = rates(one)
     if found is None:
         return None
-    size = BYTES.get(one.group.get("precision", "fp32"))
+    acts, flops = found
+    size = _BYTES.get(one.group.get("precision", "fp32"))
     parts = []
-    if found.acts_per_s:
-        memory = f", {format_count(found.acts_per_s * size)}B/s written once" if size else ""
-        parts.append(f"{format_count(found.acts_per_s)} activations/s{memory}")
-    if found.flops_per_s:
-        parts.append(f"{format_flops(found.flops_per_s)}/s of multiply-adds")
-    zero = [name for name, speed in zip(("activations", "flops"), found, strict=True) if speed is None]
+    if acts:
+        memory = f", {format_count(acts * size)}B/s written once" if size else ""
+        parts.append(f"{format_count(acts)} activations/s{memory}")
+    if flops:
+        parts.append(f"{format_flops(flops)}/s of multiply-adds")
+    zero = [name for name, speed in (("activations", acts), ("flops", flops)) if speed is None]
     if zero:
         parts.append(f"{' and '.join(zero)} add nothing")
     return f"As speeds, each term alone: {'; '.join(parts)}."
@@ -116,5 +97,5 @@ def outliers_sentence(one: Fit) -> str | None:
     """The networks far off the two-term model, by name."""
     if not one.outliers:
         return None
-    told = ", ".join(f"{o.network} {o.excess:+.0%}" for o in one.outliers)
+    told = ", ".join(f"{network} {y / predicted - 1:+.0%}" for network, y, predicted in one.outliers)
     return f"Far from the two-term model: {told}."

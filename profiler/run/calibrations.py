@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,21 +48,32 @@ class Calibrations:
         executor: Where calibrations are measured.
         folder: Where they are kept.
         limits: Of the processes that measure them.
+        known: Of an earlier run, by name; they go first, so that both runs share the reference and its nominal time.
         redo: Measure them even where they are kept.
         corrected: They are corrected by what visits find, as a run's table does: one is made beside a busy core too,
             but not kept.
     """
 
     def __init__(
-        self, executor: Executor, folder: Path, limits: LimitsFor, *, redo: bool = False, corrected: bool = False
+        self,
+        executor: Executor,
+        folder: Path,
+        limits: LimitsFor,
+        *,
+        known: Mapping[str, Calibration] | None = None,
+        redo: bool = False,
+        corrected: bool = False,
     ) -> None:
         self._executor, self._folder, self._limits = executor, folder, limits
         self._redo, self._corrected = redo, corrected
+        self._given = known or {}
         self._known: dict[str, Calibration | Failure] = {}
 
     def get(self, placement: Placement) -> Calibration | Failure:
         """Return the calibration for the device, precision and threads of ``placement``."""
         name = identity(host.key(), placement)
+        if name in self._given:
+            return self._given[name]
         if name not in self._known:
             kept = None if self._redo else stored(self._folder, name)
             self._known[name] = kept or self._measure(placement, name)

@@ -3,103 +3,69 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Protocol
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
 
 from profiler.records.types import Case, Failure, Record
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from profiler.run.schedule import Progress
+from profiler.run.schedule import Progress
+from profiler.units import format_duration
 
 
-class Display(Protocol):
-    """What the user sees while cases are measured."""
+class Display:
+    """One line on a terminal, one line per failure; elsewhere (a log, CI) a line per round.
 
-    def before(self, case: Case, number: int, progress: Progress) -> None:
-        """Show what runs now; nothing may be drawn until ``after``: the parent must sleep meanwhile."""
+    Args:
+        console: Where to show it; None shows nothing.
+    """
 
-    def after(self, record: Record, progress: Progress) -> None:
-        """Show what came out."""
-
-
-class Quiet:
-    """Shows nothing."""
-
-    def before(self, case: Case, number: int, progress: Progress) -> None:
-        """Show nothing."""
-
-    def after(self, record: Record, progress: Progress) -> None:
-        """Show nothing."""
-
-
-class Live:
-    """One line on a terminal, one line per failure; elsewhere (a log, CI) a line per round."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        # No refresh thread: it would wake the parent ten times a second beside what is being timed.
-        self._bar = Bar(
-            TextColumn("round {task.fields[round]}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("visits,"),
-            TextColumn("{task.fields[left]} left"),
-            TextColumn("{task.fields[now]}", style="dim"),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-        )
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console
+        self._bar = _bar(console) if console and console.is_terminal else None
         self._round = -1
-        self._task = self._bar.add_task("", total=None, round=1, left="?", now="")
         self._seconds: list[float] = []
 
-    def __enter__(self) -> Live:
-        if self._console.is_terminal:
+    def __enter__(self) -> Self:
+        if self._bar:
             self._bar.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        if self._console.is_terminal:
+        if self._bar:
             self._bar.stop()
 
     def before(self, case: Case, number: int, progress: Progress) -> None:
-        """Show what runs now and the time left."""
-        left = self._left(progress)
-        if number > self._round and not self._console.is_terminal:
-            unfinished = sum(not progress.finished(case) for case in progress.cases)
-            todo = f"{unfinished} of {len(progress.cases)} cases to visit"
-            self._console.print(f"round {number + 1}: {todo}, {left} left", highlight=False)
-        self._round = max(self._round, number)
-        if self._console.is_terminal:
+        """Show what runs now and the time left; nothing is drawn until ``after``: the parent must sleep meanwhile."""
+        cases = progress.cases
+        if self._bar:
             self._bar.update(
-                self._task,
-                completed=len(progress.cases) * progress.budget.min_rounds - self._missing(progress),
-                total=len(progress.cases) * progress.budget.min_rounds,
+                self._bar.task_ids[0],
+                completed=len(cases) * progress.budget.min_rounds - self._missing(progress),
+                total=len(cases) * progress.budget.min_rounds,
                 round=number + 1,
-                left=left,
+                left=self._left(progress),
                 now=case.label,
                 refresh=True,
             )
+        elif self._console and number > self._round:
+            unfinished = sum(not progress.finished(case) for case in cases)
+            said = f"round {number + 1}: {unfinished} of {len(cases)} cases to visit, {self._left(progress)} left"
+            self._console.print(said, highlight=False)
+        self._round = max(self._round, number)
 
-    def after(self, record: Record, progress: Progress) -> None:
+    def after(self, record: Record) -> None:
         """Show a failure at once, with its reason."""
-        del progress
         self._seconds.append(record.wall_s)
-        if isinstance(record.outcome, Failure):
-            from rich.text import Text
-
+        if self._console and isinstance(record.outcome, Failure):
             failed = record.outcome
             text = Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red")
             self._console.print(text, soft_wrap=True)
 
     def _left(self, progress: Progress) -> str:
         """Return the time left, if every unfinished case needs its fewest visits; more visits take more."""
-        from profiler.units import format_duration
-
         if len(self._seconds) < 3:
             return "?"
         # The median: a first visit may export and compile for seconds, the others do not.
@@ -113,3 +79,20 @@ class Live:
             for case in progress.cases
             if not progress.finished(case)
         )
+
+
+def _bar(console: Console) -> Bar:
+    # No refresh thread: it would wake the parent ten times a second beside what is being timed.
+    bar = Bar(
+        TextColumn("round {task.fields[round]}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("visits,"),
+        TextColumn("{task.fields[left]} left"),
+        TextColumn("{task.fields[now]}", style="dim"),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
+    bar.add_task("", total=None, round=1, left="?", now="")
+    return bar

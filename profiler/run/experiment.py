@@ -1,57 +1,128 @@
-"""Measure cases into a folder: the one way, whoever asks."""
+"""Measure cases into a folder: the one way, whoever asks.
+
+A run, a comparison with a stored baseline and the check of an advice all end in a folder with a journal and its table,
+can be stopped at any time and lose nothing.
+"""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from profiler.measure.calibration import Calibration
-from profiler.records import journal as store
-from profiler.records.reading import Run, read
-from profiler.records.types import Case
-from profiler.run import rounds as runs
+from rich.console import Console
+
+from profiler import __version__
+from profiler.backends import cache
+from profiler.errors import StoppedError
+from profiler.machine import host
+from profiler.machine.cache import cache_folder
+from profiler.measure.calibration import VERSION, Calibration
+from profiler.plan.plan import Plan
+from profiler.plan.read import digest, to_toml
+from profiler.records.columns import write_csv
+from profiler.records.journal import Journal
+from profiler.records.reading import read
+from profiler.records.table import rows
+from profiler.records.types import Case, now
+from profiler.run.calibrations import Calibrations
+from profiler.run.child import Limits, LimitsFor
+from profiler.run.display import Display
 from profiler.run.lab import Lab
+from profiler.run.processes import Isolation, LocalExecutor
+from profiler.run.rounds import measure_all
 from profiler.run.schedule import Progress
 
-if TYPE_CHECKING:
-    from profiler.plan.plan import Plan
+
+@contextmanager
+def opened_lab(
+    plan: Plan,
+    *,
+    isolation: Isolation | None = None,
+    limits: LimitsFor = lambda _: Limits(),
+    known: Mapping[str, Calibration] | None = None,
+    corrected: bool = False,
+) -> Iterator[Lab]:
+    """Make ready what the visits of ``plan`` share, and end what still runs afterwards.
+
+    Args:
+        plan: Its budget and feed.
+        isolation: How processes start; None for the best this system has.
+        limits: Of a visit's process, by its placement.
+        known: Calibrations of an earlier run, see ``Calibrations``.
+        corrected: Whether calibrations are corrected by what visits find, see ``Calibrations``.
+    """
+    cache.prune(cache_folder(), cache.KEPT_BYTES)
+    executor = LocalExecutor(isolation)
+    try:
+        calibrations = Calibrations(executor, cache_folder(), limits, known=known, corrected=corrected)
+        yield Lab(plan.budget, executor, limits, calibrations, plan.feed)
+    finally:
+        executor.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Bench:
-    """Measures cases of a plan into a folder, by the machinery of ``profiler run``."""
+def measure_into(
+    folder: Path,
+    plan: Plan,
+    cases: Sequence[Case],
+    lab: Lab,
+    *,
+    resume: bool = False,
+    go_on: str = "",
+    facts: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Progress:
+    """Visit ``cases`` until each is finished, and write the table; what earlier sessions left counts.
 
-    plan: Plan
-    folder: Path
-    lab: Lab
-    known: Mapping[str, Calibration]
-    how: str
-    resume: bool
+    Args:
+        folder: Of the journal and ``cases.csv``; made where it does not exist.
+        plan: Whence the cases are; its seed orders the visits, its passes come after those for latency.
+        cases: What to measure.
+        lab: What the visits share.
+        resume: Continue what the folder holds, in the order of its first session.
+        go_on: Command with which the user continues after stopping; "" where there is none.
+        facts: Further facts for the session's line.
+        console: Where to show what happens; None for nowhere.
 
-    def measure(self, cases: Sequence[Case], subfolder: str) -> Run:
-        """See ``Measure``."""
-        from rich.console import Console
+    Raises:
+        UserError: The folder cannot be written, holds a run already, or one of another plan or machine.
+        StoppedError: The user stopped it.
+    """
+    seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
+    with Journal.open(folder, session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
+        if console:
+            for notice in journal.earlier.notices:
+                console.print(notice, markup=False)
+        progress = Progress(cases, lab.budget, levels=lab.levels)
+        for record in journal.earlier.records:
+            lab.levels.add(record.case.placement, record.outcome)
+            progress.add(record)
+        for session in journal.earlier.sessions[:1]:
+            seed = int(session.facts.get("seed", seed))
+        with Display(console) as shown:
+            complete = measure_all(journal, progress, seed, lab, shown, plan.passes)
+        for placement in {case.placement for case in cases}:
+            lab.calibrations.correct(placement, lab.levels)
+    write_csv(rows(read(folder)), folder / "cases.csv")
+    if not complete:
+        raise StoppedError(f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}")
+    return progress
 
-        from profiler.records import table
-        from profiler.records.columns import write_csv
-        from profiler.run.display import Live
 
-        folder = self.folder / subfolder
-        seed = self.plan.seed if self.plan.seed is not None else random.SystemRandom().randrange(2**31)
-        kept = {name: asdict(made) for name, made in self.known.items()}
-        facts = runs.session_facts(self.plan, cases, seed) | {"calibrations": kept}
-        progress = Progress(cases, self.plan.budget, levels=self.lab.levels)
-        with store.Journal.open(folder, facts, resume=self.resume) as journal, Live(Console(stderr=True)) as shown:
-            for record in journal.earlier.records:
-                progress.add(record)
-            complete = runs.measure_all(journal, progress, seed, self.lab, shown)
-        found = read(folder)
-        write_csv(table.rows(found), folder / "cases.csv")
-        if not complete:
-            print(f"stopped; continue with: {self.how}", file=sys.stderr)
-            raise KeyboardInterrupt
-        return found
+def session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
+    """Return what the journal says of one session: machine, versions, command, plan, order."""
+    return {
+        "host": {"key": host.key(), **host.facts()},
+        "versions": {"latency-profiler": __version__, **host.versions()},
+        "argv": sys.argv[1:],
+        "reference": VERSION,
+        "seed": seed,
+        "plan": to_toml(plan),
+        "digest": digest(plan),
+        "started": now(),
+        "cases": list(cases),
+        "budget": plan.budget,
+    }

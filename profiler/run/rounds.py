@@ -1,4 +1,4 @@
-"""``profiler run``: rounds over the cases of a plan, a fresh process per visit, every visit kept.
+"""Rounds over cases, a fresh process per visit, every visit kept.
 
 Each round visits every unfinished case once, in random order, so that a drift of the machine spreads over all cases
 instead of falling on the last ones. A case is finished when the interval over its visits is narrow enough.
@@ -13,17 +13,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from profiler import __version__
-from profiler.machine import host
-from profiler.measure.calibration import VERSION
 from profiler.records.journal import Journal
-from profiler.records.types import Case, Pass, Record, now
+from profiler.records.types import Pass, Record
 from profiler.run.display import Display
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
 
 if TYPE_CHECKING:
-    from profiler.plan.plan import Plan
+    pass
 
 
 class Interrupt:
@@ -52,24 +49,6 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-def session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
-    """Return what the journal says of one session: machine, versions, command, plan, order."""
-    from profiler.plan.read import digest, to_toml
-
-    return {
-        "host": {"key": host.key(), **host.facts()},
-        "versions": {"latency-profiler": __version__, **host.versions()},
-        "argv": sys.argv[1:],
-        "reference": VERSION,
-        "seed": seed,
-        "plan": to_toml(plan),
-        "digest": digest(plan),
-        "started": now(),
-        "cases": list(cases),
-        "budget": plan.budget,
-    }
-
-
 def measure_all(
     journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display, passes: Sequence[Pass] = ()
 ) -> bool:
@@ -79,7 +58,7 @@ def measure_all(
         journal.append(record)
         progress.add(record)
         lab.levels.add(record.case.placement, record.outcome)
-        shown.after(record, progress)
+        shown.after(record)
 
     with Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):

@@ -14,17 +14,16 @@ from typer.testing import CliRunner
 from profiler import models
 from profiler.analysis import advise
 from profiler.analysis.cost_model import cost_models
+from profiler.analysis.goal import Goal, Kind, prepare
 from profiler.analysis.search import directions
-from profiler.analysis.verify import Check, paired_ratio, plan_for, with_controls
-from profiler.cli import advise as advise_
-from profiler.cli.advise import _advice_sentence, parse_goal, verify
+from profiler.analysis.verify import Check, _paired_ratio, _plan_for, _with_controls, verify
+from profiler.cli.advise import _advice_sentence, parse_goal, run
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure.visit import Reply, Task
 from profiler.models.complexity import Complexity
 from profiler.records.reading import read
 from profiler.records.types import Budget, Conditions, Failure, Measurement, Warmup
-from profiler.run import display
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab
@@ -53,14 +52,13 @@ def table(per_acts: float, per_flops: float, t0: float = 0.5, **columns: object)
     return pd.DataFrame(rows).assign(backend="fake", threads=1, status="ok").assign(**columns)
 
 
-def predictors(per_acts: float, per_flops: float, t0: float = 0.5) -> advise.Predictors:
-    (latency,), _ = cost_models(table(per_acts, per_flops, t0), "latency_ms")
-    return advise.Predictors(latency, None, {"backend": "fake", "threads": "1"})
+def goal(kind: Kind, limit: float, per_acts: float, per_flops: float) -> Goal:
+    (latency,), _ = cost_models(table(per_acts, per_flops), "latency_ms")
+    return Goal(kind, limit, str(limit), latency, None, {"backend": "fake", "threads": "1"})
 
 
-def advice(kind: advise.Kind, limit: float, per_acts: float, per_flops: float) -> advise.Advice:
-    goal = advise.Goal(kind, limit, str(limit))
-    return advise.advise(models.get(BASE), goal, predictors(per_acts, per_flops))
+def advice(kind: Kind, limit: float, per_acts: float, per_flops: float) -> advise.Advice:
+    return advise.advise(models.get(BASE), goal(kind, limit, per_acts, per_flops))
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +73,6 @@ EVERY = directions()
 def few_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's rules and a tenth of the free ones; ``of_flops``, made once, searches all."""
     monkeypatch.setattr(advise, "directions", lambda: EVERY[:3] + EVERY[3::10])
-
-
-# --- Search ---
 
 
 def test_the_rules_hold_the_papers_alphas_and_free_weights() -> None:
@@ -173,9 +168,6 @@ def test_the_ratio_of_twins_in_one_search_is_one_row_per_network(of_flops: advis
     assert of_flops.tried > 9000
 
 
-# --- Verification ---
-
-
 class Scripted:
     """Visits take what a function of the exact complexity says, times a little noise of their own."""
 
@@ -201,7 +193,7 @@ class Scripted:
 def verified(tmp_path: Path, found: advise.Advice, executor: Scripted, count: int = 2) -> list[Check]:
     calibrations = Calibrations(executor, tmp_path / "cache", lambda _: Limits())
     lab = Lab(Budget(min_rounds=3, rounds=3), executor, lambda _: Limits(), calibrations)
-    return verify(found, count, tmp_path / "run", lab, 1, display.Quiet())
+    return verify(found, count, tmp_path / "run", lab=lab)
 
 
 def linear(counts: Complexity, _rule: str) -> float:
@@ -247,7 +239,7 @@ def test_a_control_that_fails_is_said(tmp_path: Path, of_flops: advise.Advice) -
 
 
 def test_networks_are_compared_with_a_control_of_equal_flops(of_flops: advise.Advice) -> None:
-    for one, control in with_controls(of_flops, 5):
+    for one, control in _with_controls(of_flops, 5):
         assert models.complexity(control).flops == pytest.approx(one.counts.flops, rel=0.02)
 
 
@@ -259,7 +251,7 @@ def test_rounds_that_were_disturbed_are_left_out_of_paired_ratios() -> None:
 
     ours = {number: visit(8_000_000, slow=5 if number == 2 else 1) for number in range(6)}
     theirs = {number: visit(10_000_000) for number in range(6)}
-    assert paired_ratio(ours, theirs)[0] == pytest.approx(0.8)
+    assert _paired_ratio(ours, theirs)[0] == pytest.approx(0.8)
 
 
 def test_an_interval_around_one_decides_nothing(of_flops: advise.Advice) -> None:
@@ -276,11 +268,11 @@ def test_a_drift_of_the_machine_leaves_paired_ratios_alone() -> None:
 
     ours = {number: visit(8e6 * 1.1**number) for number in range(6)}
     theirs = {number: visit(10e6 * 1.1**number) for number in range(1, 7)}
-    ratio, interval = paired_ratio(ours, theirs)
+    ratio, interval = _paired_ratio(ours, theirs)
     assert ratio == pytest.approx(0.8)
     assert interval == pytest.approx((0.8, 0.8), rel=1e-6)
     with pytest.raises(ValueError, match="at least one round"):
-        paired_ratio({0: visit(1e6)}, {1: visit(1e6)})
+        _paired_ratio({0: visit(1e6)}, {1: visit(1e6)})
 
 
 def test_the_plan_measures_in_the_place_of_the_run(of_flops: advise.Advice) -> None:
@@ -291,19 +283,16 @@ def test_the_plan_measures_in_the_place_of_the_run(of_flops: advise.Advice) -> N
         "batch": "4",
         "memory_format": "channels_last",
     }
-    plan = plan_for([of_flops.best[0].arch, models.get(BASE)], place)
+    plan = _plan_for([of_flops.best[0].arch, models.get(BASE)], place)
     assert [sweep.models for sweep in plan.sweeps] == [(BASE,), (BASE,)]
     for sweep in plan.sweeps:
         assert (sweep.backends, sweep.threads, sweep.batches) == (("fake:duration_ms=2",), (2,), (4,))
         assert sweep.memory_formats == ("channels_last",)
 
 
-# --- The command ---
-
-
 def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
-    assert advise_.run(BASE, tmp_path / "run.csv", ("16GF", None, None), None, 0, None, json=False) == 0
+    assert run(BASE, tmp_path / "run.csv", ("16GF", None, None), None, 0, None, json=False) == 0
     said = capsys.readouterr().out
     assert "dWr (d1_w8_g8_r1)" in said
     assert "Best: --scale " in said
@@ -313,7 +302,7 @@ def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsy
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
-    advise_.run(BASE, tmp_path / "run.csv", (None, "60ms", None), None, 0, None, json=True)
+    run(BASE, tmp_path / "run.csv", (None, "60ms", None), None, 0, None, json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["best"]["latency"] <= 60
     assert {row["mark"] for row in told["marked"]} == {"dWr", "dwr", "w"}
@@ -322,16 +311,16 @@ def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_limit_of_memory_uses_the_memory_that_was_measured() -> None:
     frame = table(2.0, 0.1)
     frame["memory_peak_mib"] = 100 + 8 * frame["acts"] / 2**20 + 4 * frame["params"] / 2**20
-    goal, made = advise.prepare(frame, "regnety", "memory", 900 * 2**20, "900MiB")
-    assert goal.limit == pytest.approx(900)
-    first = advise.advise(models.get(BASE), goal, made).best[0]
+    asked = prepare(frame, "regnety", "memory", 900 * 2**20, "900MiB")
+    assert asked.limit == pytest.approx(900)
+    first = advise.advise(models.get(BASE), asked).best[0]
     assert first.memory is not None
     assert 0.9 * 900 < first.memory <= 900
 
 
 def test_seconds_become_the_unit_of_the_run() -> None:
-    goal, _ = advise.prepare(table(2.0, 0.1), "regnety", "latency", 0.06, "60ms")
-    assert goal.limit == pytest.approx(60)
+    asked = prepare(table(2.0, 0.1), "regnety", "latency", 0.06, "60ms")
+    assert asked.limit == pytest.approx(60)
 
 
 @pytest.mark.parametrize(
@@ -351,15 +340,15 @@ def test_targets_that_are_wrong_are_one_sentence(targets: tuple[str | None, ...]
 def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:
     frame = pd.concat([table(2, 1, threads=t) for t in (1, 2)])
     with pytest.raises(UserError, match="advice needs exactly one; choose it with --backend or --where"):
-        advise.prepare(frame, "regnety", "flops", 4e9, "4GF")
+        prepare(frame, "regnety", "flops", 4e9, "4GF")
     frame.to_csv(tmp_path / "run.csv", index=False)
     file = tmp_path / "run.csv"
-    assert advise_.run(BASE, file, ("8GF", None, None), "fake", 0, None, json=True, where="threads=2") == 0
+    assert run(BASE, file, ("8GF", None, None), "fake", 0, None, json=True, where="threads=2") == 0
 
 
 def test_memory_that_was_not_measured_is_one_sentence() -> None:
     with pytest.raises(UserError, match="the run has no memory measured"):
-        advise.prepare(table(2, 1), "regnety", "memory", 1e9, "1GB")
+        prepare(table(2, 1), "regnety", "memory", 1e9, "1GB")
 
 
 def test_the_command_line_reaches_it(tmp_path: Path) -> None:

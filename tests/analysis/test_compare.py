@@ -11,7 +11,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from profiler.analysis import compare
-from profiler.analysis.compare import Cost
+from profiler.analysis.regression import Quantity
 from profiler.cli.app import app
 from profiler.cli.compare import run
 from profiler.errors import UserError
@@ -39,20 +39,20 @@ def table(n: int = 8, factor: float = 1.0, seed: int = 0, **columns: object) -> 
     return frame.assign(**columns)
 
 
-def pairs(*frames: pd.DataFrame) -> list[compare.Pair]:
-    return compare.pairs(compare.sides(pd.concat(frames)))
+def pairs(*frames: pd.DataFrame) -> list[compare.Comparison]:
+    return compare.comparisons(compare.settings_of(pd.concat(frames)))
 
 
 def test_backends_of_one_run_are_compared_over_the_networks_both_have() -> None:
     (pair,) = pairs(table(), table(n=6, factor=0.5, seed=1, backend="onnxruntime"))
     assert pair.labels == ("eager", "onnxruntime")
-    assert [ratio.network for ratio in pair.ratios] == [f"net{i}" for i in range(6)]
+    assert list(pair.ratios) == [f"net{i}" for i in range(6)]
 
 
 def test_ratios_their_mean_and_ranks() -> None:
     (pair,) = pairs(table(), table(factor=0.5, seed=1, backend="onnxruntime"))
     assert len(pair.ratios) == 8
-    logs = np.log([ratio.value for ratio in pair.ratios])
+    logs = np.log([ratio.value for ratio in pair.ratios.values()])
     assert pair.mean == pytest.approx(math.exp(logs.mean()))
     assert pair.interval is not None
     low, high = stats.t.interval(0.95, 7, logs.mean(), logs.std(ddof=1) / math.sqrt(8))
@@ -61,7 +61,7 @@ def test_ratios_their_mean_and_ranks() -> None:
 
 
 def test_the_interval_of_a_ratio_joins_both_in_squares() -> None:
-    found = compare.ratio_interval(Cost(2.0, (1.9, 2.2)), Cost(1.0, (0.96, 1.05)))
+    found = compare._ratio_interval(Quantity(2.0, (1.9, 2.2)), Quantity(1.0, (0.96, 1.05)))
     assert found is not None
     low = math.log(2) - math.hypot(math.log(2 / 1.9), math.log(1.05))
     high = math.log(2) + math.hypot(math.log(1.1), math.log(1 / 0.96))
@@ -69,7 +69,7 @@ def test_the_interval_of_a_ratio_joins_both_in_squares() -> None:
 
 
 def test_a_side_known_exactly_leaves_the_interval_of_the_other() -> None:
-    assert compare.ratio_interval(Cost(2.0, (1.9, 2.2)), Cost(1.0, (1.0, 1.0))) == pytest.approx((1.9, 2.2))
+    assert compare._ratio_interval(Quantity(2.0, (1.9, 2.2)), Quantity(1.0, (1.0, 1.0))) == pytest.approx((1.9, 2.2))
 
 
 def test_intervals_of_ratios_hold_the_ratio() -> None:
@@ -80,8 +80,8 @@ def test_intervals_of_ratios_hold_the_ratio() -> None:
         for centre, noise in ((3.0, 0.02), (2.0, 0.01)):
             logs = math.log(centre) + noise * rng.normal(size=10)
             half = stats.t.ppf(0.975, 9) * logs.std(ddof=1) / math.sqrt(10)
-            costs.append(Cost(math.exp(logs.mean()), (math.exp(logs.mean() - half), math.exp(logs.mean() + half))))
-        found = compare.ratio_interval(*costs)
+            costs.append(Quantity(math.exp(logs.mean()), (math.exp(logs.mean() - half), math.exp(logs.mean() + half))))
+        found = compare._ratio_interval(*costs)
         assert found is not None
         hits += found[0] <= 1.5 <= found[1]
     assert 930 <= hits <= 975
@@ -89,7 +89,7 @@ def test_intervals_of_ratios_hold_the_ratio() -> None:
 
 def test_a_missing_interval_leaves_the_ratio_without_one() -> None:
     (pair,) = pairs(table(), table(backend="onnxruntime", latency_ci_low_ms=np.nan))
-    assert all(ratio.interval is None for ratio in pair.ratios)
+    assert all(ratio.interval is None for ratio in pair.ratios.values())
     assert pair.interval is not None
 
 
@@ -117,7 +117,7 @@ def test_failed_and_empty_rows_are_not_compared() -> None:
     other.loc[0, "status"] = "oom"
     other.loc[1, "latency_ms"] = np.nan
     (pair,) = pairs(table(), other)
-    assert [ratio.network for ratio in pair.ratios] == [f"net{i}" for i in range(2, 8)]
+    assert list(pair.ratios) == [f"net{i}" for i in range(2, 8)]
 
 
 def test_constant_sides_have_no_ranks() -> None:
@@ -130,9 +130,6 @@ def test_reversed_networks_rank_in_reverse() -> None:
     other["latency_ms"] = 100 / other["latency_ms"]
     (pair,) = pairs(table(), other)
     assert pair.spearman == pytest.approx(-1)
-
-
-# --- The command ---
 
 
 def write(folder: Path, **frames: pd.DataFrame) -> list[Path]:

@@ -67,7 +67,7 @@ def test_the_exponent_of_a_cost_is_found_whatever_the_level_of_each_base() -> No
     assert [one.rule for one in found] == ["w", "dWr"]
     for one in found:
         assert one.cost.value == pytest.approx(0.5)
-        assert one.steps == 8
+        assert one.networks == 8
 
 
 def test_networks_are_relative_to_their_base() -> None:
@@ -104,9 +104,9 @@ def test_a_machine_that_pays_for_flops_alone_prefers_no_rule() -> None:
     found = paces(steps(frame, pooled(frame)))
     assert {each.rule for each in found} == {"w", "d"}
     for each in found:
-        assert each.cost == pytest.approx(1)
-        assert each.interval == pytest.approx((1, 1))
-        assert (each.bases, each.pairs) == (3, 9)  # factors above 1
+        assert each.cost.value == pytest.approx(1)
+        assert each.cost.interval == pytest.approx((1, 1))
+        assert (each.bases, each.networks) == (3, 9)  # factors above 1
 
 
 def test_a_machine_that_pays_for_activations_prefers_width() -> None:
@@ -115,18 +115,18 @@ def test_a_machine_that_pays_for_activations_prefers_width() -> None:
     found = paces(steps(frame, pooled(frame)))
     assert {found[0].rule, found[1].rule} == {"w", "dWr"}
     assert found[2].rule == "d"
-    assert found[0].cost < found[1].cost < 1 < found[2].cost
+    assert found[0].cost.value < found[1].cost.value < 1 < found[2].cost.value
     for each in found:
-        assert each.cost == pytest.approx(each.acts)
-        assert each.interval is not None
-        assert each.interval[0] < each.cost < each.interval[1]
+        assert each.cost.value == pytest.approx(each.acts.value)
+        assert each.cost.interval is not None
+        assert each.cost.interval[0] < each.cost.value < each.cost.interval[1]
 
 
 def test_one_base_has_a_ratio_without_an_interval() -> None:
     frame = table(("w", "dwr"))
     (found,) = paces(steps(frame, pooled(frame)))
-    assert found.interval is None
-    assert found.pairs == 3
+    assert found.cost.interval is None
+    assert found.networks == 3
 
 
 def test_without_compound_scaling_there_is_nothing_to_compare_with() -> None:

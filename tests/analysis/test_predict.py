@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from profiler import models
 from profiler.analysis import predict
-from profiler.analysis.cost_model import cost_models, inside_hull, margin_of
-from profiler.analysis.frame import chosen_rows
-from profiler.analysis.regression import held_out, non_negative_fit
+from profiler.analysis.cost_model import cost_models
 from profiler.cli.app import app
 from profiler.cli.predict import run
 from profiler.errors import UserError
@@ -118,51 +114,6 @@ def test_a_measured_network_stands_beside_its_prediction() -> None:
     assert one.measured == row["latency_ms"].iloc[0]
 
 
-def test_prediction_intervals_hold_new_networks() -> None:
-    """Nominally 90%; with 40 networks the rank is ceil(36.9) = 37 of 40, so 90 to 93% are expected."""
-    rng = np.random.default_rng(3)
-    each, hits, times = np.arange(40), 0, 400
-    for _ in range(times):
-        acts = np.exp(rng.uniform(1, 4, 41))
-        flops = acts * np.exp(rng.normal(-1, 0.5, 41))
-        # Every other network is three times as noisy.
-        y = (1 + 2 * acts + 5 * flops) * np.exp(np.where(rng.random(41) < 0.5, 0.03, 0.1) * rng.normal(size=41))
-        unseen = held_out(np.column_stack([acts, flops])[:40], y[:40], each)
-        assert unseen is not None
-        t0, a, b = non_negative_fit(np.column_stack([acts, flops])[:40], y[:40])
-        error = math.log(y[40] / (t0 + a * acts[40] + b * flops[40]))
-        hits += abs(error) <= margin_of(np.log(y[:40] / unseen))
-    assert 0.86 <= hits / times <= 0.96  # 90 to 93%, less and more about three standard errors
-
-
-@pytest.mark.parametrize(("n", "rank"), [(9, 9), (10, 10), (40, 37), (100, 91)])
-def test_the_margin_is_a_rank_of_the_errors(n: int, rank: int) -> None:
-    errors = np.linspace(0.01, 0.01 * n, n) * np.where(np.arange(n) % 2, 1, -1)
-    assert margin_of(errors) == pytest.approx(0.01 * rank)
-
-
-def test_few_errors_give_a_wider_margin_than_normal_ones_need() -> None:
-    assert margin_of(np.array([0.1, -0.1, 0.1, -0.1])) > 0.1 * 1.645
-
-
-@given(weights=st.lists(st.floats(0.01, 1), min_size=5, max_size=5))
-def test_means_of_points_are_inside_their_hull(weights: list[float]) -> None:
-    points = np.array([[0.0, 0], [1, 0], [0, 1], [3, 2], [1, 5]])
-    assert inside_hull(points, np.average(points, axis=0, weights=weights))
-
-
-@pytest.mark.parametrize("outside", [[-0.1, 0.0], [2.0, 0.1], [0.0, 5.0]])
-def test_points_beyond_the_hull_are_outside(outside: list[float]) -> None:
-    points = np.array([[0.0, 0], [1, 0], [0, 1], [3, 2], [1, 5]])
-    assert not inside_hull(points, np.array(outside))
-
-
-def test_a_hull_may_be_a_line() -> None:
-    points = np.array([[0.0, 0], [1, 1], [2, 2]])
-    assert inside_hull(points, np.array([0.5, 0.5]))
-    assert not inside_hull(points, np.array([0.5, 0.6]))
-
-
 def test_extrapolation_is_said_with_the_numbers() -> None:
     one = only(table(), "efficientnet_b7")
     assert one.beyond is not None
@@ -219,9 +170,6 @@ def test_a_group_without_enough_networks_says_so() -> None:
     assert without == {"other · batch 1, latency_ms": "3 networks with latency_ms: a prediction needs at least 4"}
 
 
-# --- The command ---
-
-
 def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
     run(tmp_path / "run.csv", "resnet50", "dWr", 1.5, None, None, json=False)
@@ -263,28 +211,6 @@ def test_an_unknown_backend_is_one_sentence(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match="no row of backend 'openvino': the table has eager"):
         run(tmp_path / "run.csv", "resnet50", "", None, None, "openvino", json=False)
-
-
-def test_rows_are_chosen_by_any_key() -> None:
-    frame = pd.concat([table(batch=b, threads=t) for b in (1, 8) for t in (1.0, 2.0)])
-    chosen = chosen_rows(frame, "eager", "batch=8, threads=2")
-    assert len(chosen) == len(frame) / 4
-    assert set(chosen["batch"]) == {8}
-    assert chosen_rows(frame, None, None) is frame
-
-
-@pytest.mark.parametrize(
-    ("where", "said"),
-    [
-        ("batch", "--where 'batch': expected KEY=VALUE, such as batch=8"),
-        ("colour=red", "keys are run, host, backend"),
-        ("batch=3", "no row of batch '3': the table has 1"),
-        ("threads=1", "no row of threads '1': the table has no column threads"),
-    ],
-)
-def test_conditions_that_choose_nothing_are_one_sentence(where: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        chosen_rows(table(), None, where)
 
 
 def test_a_constant_latency_is_predicted_as_that_constant() -> None:

@@ -20,10 +20,10 @@ from scipy import stats
 
 from profiler.backends.base import Placement
 from profiler.cli.baseline import show
-from profiler.errors import UserError
+from profiler.errors import StoppedError, UserError
 from profiler.gate import stored as baseline
 from profiler.gate.against import _with_stored_batches, against
-from profiler.gate.baseline import StoredCalibrations, calibrations, update
+from profiler.gate.baseline import calibrations, update
 from profiler.gate.contrast import Visits, contrast, session_of
 from profiler.gate.decision import ALPHA, Rule
 from profiler.gate.stored import Verdict
@@ -33,6 +33,7 @@ from profiler.measure import calibration
 from profiler.measure.calibration import VERSION, Calibration, identity
 from profiler.measure.visit import Reply, Task
 from profiler.plan.read import from_flags
+from profiler.records.disturbance import Levels
 from profiler.records.estimate import case_estimate
 from profiler.records.intervals import sequential_interval
 from profiler.records.journal import Journal
@@ -40,7 +41,7 @@ from profiler.records.reading import Run, read
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
-from profiler.run.experiment import _Bench
+from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
 
 PLACE = Placement(threads=1)
@@ -355,20 +356,21 @@ class Executor:
         pass
 
 
-def bench(folder: Path, executor: Executor, *, resume: bool = False) -> _Bench:
+def measured_by(executor: Executor, folder: Path, *, resume: bool = False) -> Levels:
     plan = from_flags(models="resnet50", backends=[CASE.backend, OTHER.backend], threads="1", rounds=4)
     limits = lambda _: Limits()  # noqa: E731
     lab = Lab(plan.budget, executor, limits, Calibrations(executor, folder, limits))
-    return _Bench(plan, folder, lab, {}, "profiler gate --resume", resume)
+    measure_into(folder, plan, [CASE, OTHER], lab, resume=resume, go_on="profiler gate --resume")
+    return lab.levels
 
 
-def test_a_stopped_gate_keeps_what_was_measured_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        bench(tmp_path, Executor(2.0, stop_at=3)).measure([CASE, OTHER], "")
-    assert "continue with: profiler gate --resume" in capsys.readouterr().err
+def test_what_was_stopped_keeps_what_was_measured_and_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError, match="continue with: profiler gate --resume"):
+        measured_by(Executor(2.0, stop_at=3), tmp_path)
     assert len(read(tmp_path).records) == 3
-    found = bench(tmp_path, Executor(2.0), resume=True).measure([CASE, OTHER], "")
-    assert sorted((r.case.key, r.round) for r in found.records) == sorted(
+    assert (tmp_path / "cases.csv").exists()
+    measured_by(Executor(2.0), tmp_path, resume=True)
+    assert sorted((r.case.key, r.round) for r in read(tmp_path).records) == sorted(
         (case.key, number) for case in (CASE, OTHER) for number in range(4)
     )
     assert (tmp_path / "cases.csv").exists()
@@ -561,8 +563,7 @@ def test_the_new_run_uses_the_stored_calibration_and_measures_none(tmp_path: Pat
         def call(self, function: Any, argument: Any, timeout_s: float, limits: Limits) -> Any:
             return Failure("error", "calibrated anew")
 
-    given = (Refusing(1.0), tmp_path, lambda _: Limits())
-    calibrations = StoredCalibrations({NAME: CALIBRATION}, *given)
+    calibrations = Calibrations(Refusing(1.0), tmp_path, lambda _: Limits(), known={NAME: CALIBRATION})
     assert calibrations.get(PLACE) == CALIBRATION
     assert calibrations.get(Placement(threads=2)) == Failure("error", "calibrated anew")
 

@@ -169,6 +169,19 @@ def test_a_source_that_does_not_tell_is_missing_and_never_zero():
     assert (found.load_bytes, found.run_bytes, found.facts) == ({}, {}, {"cached": True})
 
 
+@pytest.mark.parametrize(("source", "peak"), [("allocated", 7), ("reserved", 11)])
+def test_an_allocators_peak_counts_from_its_level(source, peak, monkeypatch):
+    counted, resets = [(5, 9)], []
+    monkeypatch.setattr(memory.accelerator, "peaks", lambda _: counted[-1])
+    monkeypatch.setattr(memory.accelerator, "reset_peaks", resets.append)
+    gauge = memory._of_allocator("a device", source)
+    assert gauge.peak() == 0
+    counted.append((12, 20))
+    assert (gauge.source, gauge.peak()) == (source, peak)
+    gauge.reset()
+    assert resets == ["a device"] * 2
+
+
 def test_a_driver_that_is_not_there_tells_nothing(monkeypatch):
     def fails(*_: object) -> None:
         raise nvml.NvmlError("no driver")

@@ -24,14 +24,12 @@ from profiler.plan.cases import expand
 from profiler.plan.read import from_flags, loads, to_toml
 from profiler.records import table
 from profiler.records.columns import Row
-from profiler.records.journal import Journal
 from profiler.records.reading import read
 from profiler.records.types import Budget, Case, Failure, Feed
-from profiler.run import display, rounds
 from profiler.run.batch import with_batches
+from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
 from profiler.run.processes import LocalExecutor
-from profiler.run.schedule import Progress
 from tests import ROOT
 
 PLACE = Placement()
@@ -182,6 +180,9 @@ class NoReference:
     def get(self, _: Placement) -> Failure:
         return Failure("unsupported", "")
 
+    def correct(self, _: Placement, _levels: object) -> None:
+        pass
+
 
 @pytest.fixture
 def swept(tmp_path, monkeypatch, executor):
@@ -194,9 +195,7 @@ def swept(tmp_path, monkeypatch, executor):
         limits = Options(memory_limit=memory_limit).limits()
         lab = Lab(made.budget, executor, limits, NoReference(), made.feed)
         cases = with_batches(expand(made, 1), tmp_path, lab, print, resume=False)
-        with Journal.open(tmp_path / "run", rounds.session_facts(made, cases, 0)) as journal:
-            progress = Progress(cases, made.budget)
-            assert rounds.measure_all(journal, progress, 0, lab, display.Quiet(), made.passes)
+        measure_into(tmp_path / "run", made, cases, lab)
         return table.rows(read(tmp_path / "run"))
 
     return sweep

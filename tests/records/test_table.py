@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from profiler import models
-from profiler.analysis.frame import read_table
+from profiler.analysis.source import read_table
 from profiler.backends.base import Placement
 from profiler.cli import export
 from profiler.errors import UserError

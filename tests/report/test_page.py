@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.analysis.frame import source_names
+from profiler.analysis.source import source_names
 from profiler.cli.report import run
 from profiler.errors import UserError
 from profiler.report import page as report
-from profiler.report.html import STYLE
+from profiler.report import render
+from profiler.report.html import asset
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'quoted' \"text\""
 FACTS = {
@@ -89,12 +90,32 @@ class Page(HTMLParser):
 
 
 @functools.cache
+def usual_text() -> str:
+    """The usual page, whole, with its charts drawn."""
+    return report.page(table(), FACTS)
+
+
+@functools.cache
 def usual() -> Page:
-    return page(table())
+    return checked(usual_text())
 
 
 def page(frame: pd.DataFrame, facts: dict[str, object] | None = None) -> Page:
-    made = Page(report.page(frame, FACTS if facts is None else facts))
+    """The page without its charts, which take most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_drawn", lambda *_: ({}, ""))
+        return checked(report.page(frame, FACTS if facts is None else facts))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without charts, and no pictures beside them."""
+    monkeypatch.setattr(report, "_drawn", lambda *_: ({}, ""))
+    monkeypatch.setattr("profiler.cli.report.write_pictures", lambda *_: [])
+
+
+def checked(text: str) -> Page:
+    made = Page(text)
     assert made.open == []
     return made
 
@@ -103,14 +124,18 @@ def test_the_page_loads_nothing() -> None:
     for tag, attributes in usual().elements:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
         assert not LOADS & attributes.keys(), (tag, attributes)
-    assert "@import" not in STYLE
-    assert "url(" not in STYLE
+    style = asset("page.css")
+    assert style in usual_text()
+    assert "@import" not in style
+    assert "url(" not in style
+    assert "import" not in asset("page.js")
+    assert "fetch" not in asset("page.js")
 
 
 def test_the_verdict_names_the_best_proxy_with_its_interval() -> None:
     text = usual().text
     assert "eager · cpu · fp32 · 2 threads · batch 1 · infer" in text
-    assert "Activations predict latency with r = 0.99" in text
+    assert "Activations predict latency best: r = 0.99" in text
     assert "over 8 networks; flops" in text
 
 
@@ -132,7 +157,7 @@ def test_no_text_of_the_table_becomes_markup() -> None:
     frame["model"] += HOSTILE
     frame["family"] += HOSTILE
     frame.loc[0, "status"] = f"{HOSTILE} status"
-    made = page(frame, {})
+    made = checked(report.page(frame, {}))
     assert "img" not in {tag for tag, _ in made.elements}
     for name in ("backend", "rule", "cpu", "status"):
         assert f"{HOSTILE} {name}" in made.text
@@ -162,8 +187,8 @@ def test_without_facts_the_table_names_the_machine() -> None:
 
 
 def test_charts_are_drawn_without_scripts_and_embedded_for_them() -> None:
-    text = report.page(table(), FACTS)
-    assert [tag for tag, _ in Page(text).elements].count("svg") == 2  # the fits, and what stands behind them
+    text = usual_text()
+    assert [tag for tag, _ in usual().elements].count("svg") == 2  # the fits, and what stands behind them
     start = text.index('<script type="application/json">') + len('<script type="application/json">')
     spec = json.loads(text[start : text.index("</script>", start)])
     assert len(spec["concat"]) == 3
@@ -184,7 +209,10 @@ def scaled() -> pd.DataFrame:
 
 @functools.cache
 def scaled_page() -> Page:
-    return page(scaled(), {})
+    """With its charts in place, but not drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render, "svg", lambda _: "<svg></svg>")
+        return checked(report.page(scaled(), {}))
 
 
 def test_growth_stands_beside_theory() -> None:
@@ -208,7 +236,8 @@ def test_speeds_and_the_range_of_predictions_are_told() -> None:
     assert "nine in ten lie between" in text
 
 
-def test_every_chart_is_a_picture_too(tmp_path: Path) -> None:
+def test_every_chart_is_a_picture_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_drawn", lambda *_: ({}, ""))
     table().to_csv(tmp_path / "only.csv", index=False)
     run([tmp_path / "only.csv"], tmp_path / "page.html")
     names = {file.name for file in (tmp_path / "page-charts").iterdir()}
@@ -255,7 +284,7 @@ def test_conditions_count_disturbed_cases_and_leave_unknowns_empty() -> None:
 
 
 def test_nothing_measured_is_said_and_not_drawn() -> None:
-    made = page(table(status="error", reason="no such model", latency_ms=np.nan))
+    made = checked(report.page(table(status="error", reason="no such model", latency_ms=np.nan), {}))
     assert "Nothing to draw: none of the 8 cases has a measurement." in made.text
     assert "svg" not in {tag for tag, _ in made.elements}
 
@@ -272,6 +301,7 @@ def test_a_simulated_page_says_so_and_a_real_one_does_not() -> None:
     assert report.SIMULATED not in page(table(simulated=False)).text
 
 
+@pytest.mark.usefixtures("plain")
 def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     for name, host in (("monday", "aaaa"), ("tuesday", "bbbb")):
         table(host=host).to_csv(tmp_path / f"{name}.csv", index=False)
@@ -282,6 +312,7 @@ def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     assert "tuesday · host bbbb · eager" in made.text
 
 
+@pytest.mark.usefixtures("plain")
 def test_one_run_needs_no_name(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "only.csv", index=False)
     run([tmp_path / "only.csv"], tmp_path / "report.html")

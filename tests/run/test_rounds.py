@@ -23,17 +23,14 @@ from profiler.measure.visit import CalibrationTask, Reply, Task
 from profiler.models.complexity import Complexity
 from profiler.plan.cases import expand
 from profiler.plan.read import from_flags
-from profiler.records import journal as store
 from profiler.records.disturbance import ENOUGH, Levels
 from profiler.records.nominal import Calls
 from profiler.records.reading import NAME, read
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.run import display
-from profiler.run import rounds as run
 from profiler.run.calibrations import CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
+from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
-from profiler.run.schedule import Progress
 from tests import ROOT
 
 
@@ -73,12 +70,7 @@ def setup(tmp_path: Path, executor: Scripted, budget: Budget, models: str = "res
 
 def go(tmp_path: Path, executor: Scripted, budget: Budget, *, resume: bool = False, seed: int = 7) -> list[Record]:
     plan, cases, lab = setup(tmp_path, executor, budget)
-    facts = run.session_facts(plan, cases, seed)
-    with store.Journal.open(tmp_path / "run", facts, resume=resume) as journal:
-        progress = Progress(cases, budget)
-        for record in journal.earlier.records:
-            progress.add(record)
-        run.measure_all(journal, progress, seed, lab, display.Quiet())
+    measure_into(tmp_path / "run", plan.model_copy(update={"seed": seed}), cases, lab, resume=resume)
     return list(read(tmp_path / "run").records)
 
 
@@ -199,9 +191,21 @@ def test_a_slow_down_of_the_machine_falls_on_all_cases_alike(tmp_path: Path) -> 
 # --- real processes ---------------------------------------------------------------------------------------------
 
 
+#: The command without what takes most of its time and is not asked here: runtimes in the fork server, and pictures.
+_BARE = """
+from profiler.report import summary
+from profiler.run import processes
+summary.finish = lambda *_: None
+processes._PRELOAD[:] = ["numpy.random", "profiler.measure.visit", "profiler.run.child", "profiler.backends.fake"]
+from profiler.cli.app import main
+main()
+"""
+PROFILER = (sys.executable, "-c", _BARE)
+
+
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: PLW1510 - the caller looks at the exit code
-        [sys.executable, "-m", "profiler", *arguments],
+        [*PROFILER, *arguments],
         cwd=ROOT,
         text=True,
         capture_output=True,
@@ -249,7 +253,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
         "0.0001%",
     ]
     return subprocess.Popen(
-        [sys.executable, "-m", "profiler", "run", *arguments, "--out", str(folder), *more],
+        [*PROFILER, "run", *arguments, "--out", str(folder), *more],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -289,7 +293,7 @@ def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     backend = "fake:duration_ms=1,fault=hang,at=run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "profiler", "run", "--model", "resnet50", "--backend", backend, "--out", str(folder)],
+        [*PROFILER, "run", "--model", "resnet50", "--backend", backend, "--out", str(folder)],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -362,7 +366,8 @@ def test_nothing_to_measure_is_one_sentence() -> None:
 
 def test_the_journal_says_how_the_run_was_made(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = command("run", *FAST, "--backend", "fake", "--seed", "11", "--out", str(folder))
+    arguments = ["run", *FAST, "--backend", "fake", "--seed", "11", "--out", str(folder)]
+    done = subprocess.run([sys.executable, "-m", "profiler", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first = json.loads((folder / NAME).read_text().splitlines()[0])
     facts = first["facts"]

@@ -1,0 +1,94 @@
+"""Where tables come from, and which of their rows a question is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from profiler.analysis.frame import GROUP_KEYS, PROXIES, plain, scale_of
+from profiler.errors import UserError
+from profiler.records import table
+from profiler.records.reading import NAME, read
+
+#: What a foreign table must have to be fitted, beside a latency.
+_NEEDED = ("model", "flops", "params", "acts")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table for fitting: a run folder, a journal, or any CSV with model, flops, params, acts and a latency.
+
+    Raises:
+        UserError: The file does not exist, is no table, or lacks a column.
+    """
+    if path.is_dir() or path.suffix == Path(NAME).suffix:
+        return table.frame(read(path))
+    try:
+        found = pd.read_csv(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); expected a run folder, a journal or a CSV."
+        ) from error
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} is not a CSV table ({str(error).splitlines()[0]}).") from error
+    missing = [name for name in _NEEDED if name not in found.columns]
+    if missing:
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}; a table to fit has the columns {', '.join(_NEEDED)} and a latency."
+        )
+    return found
+
+
+def source_names(sources: Sequence[Path]) -> list[str]:
+    """A short name for each source; the whole path where short ones coincide."""
+    short = [source.resolve().parent.name if source.suffix == ".jsonl" else source.stem for source in sources]
+    return short if len(set(short)) == len(short) else [str(source) for source in sources]
+
+
+def chosen_rows(frame: pd.DataFrame, backend: str | None, where: str | None) -> pd.DataFrame:
+    """The rows that ``--backend`` and ``--where`` choose; all of them where neither is given.
+
+    Args:
+        frame: The table.
+        backend: A value of the column ``backend``, or None.
+        where: Values of other grouping columns, as ``batch=8,threads=1``, or None.
+
+    Raises:
+        UserError: A condition is not of that form, or no row meets it.
+    """
+    wanted = ([("backend", backend)] if backend else []) + _conditions(where or "")
+    for key, value in wanted:
+        have = [plain(v) for v in frame[key]] if key in frame else []
+        if value not in have:
+            told = ", ".join(sorted(set(have) - {""})) or f"no column {key}"
+            raise UserError(f"no row of {key} {value!r}: the table has {told}")
+        frame = frame[np.array(have) == value]
+    return frame
+
+
+def _conditions(text: str) -> list[tuple[str, str]]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    pairs = [(key.strip(), value.strip()) for key, _, value in (part.partition("=") for part in parts)]
+    for part, (key, value) in zip(parts, pairs, strict=True):
+        if key not in GROUP_KEYS or not value:
+            raise UserError(f"--where {part!r}: expected KEY=VALUE, such as batch=8; keys are {', '.join(GROUP_KEYS)}")
+    return pairs
+
+
+def exact_counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table itself, if its counts are counts.
+
+    Raises:
+        UserError: They are in thousands or billions, so that a network counted here cannot be compared.
+    """
+    for proxy in ("acts", "flops"):
+        column = frame[proxy] if proxy in frame else pd.Series(dtype=float)
+        counts = pd.to_numeric(column, errors="coerce").dropna().to_numpy(dtype=np.float64)
+        if len(counts) and scale_of(proxy, counts)[1].startswith("unit"):
+            raise UserError(
+                f"column {proxy!r} never reaches 10,000, so it is no count of {PROXIES[proxy].name}: "
+                "write exact counts, such as 4e9 flops, to predict from this table"
+            )
+    return frame

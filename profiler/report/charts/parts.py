@@ -1,0 +1,94 @@
+"""What charts share: the points of a group, and their axes, colours, shapes and tooltips."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import altair as alt
+import pandas as pd
+
+from profiler.analysis.fit import Fit
+from profiler.analysis.frame import PROXIES, measured, network_names, plain, prose, rows_of, scale_of
+
+# Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
+UNSCALED = "unscaled"
+RULE_COLOURS = {
+    UNSCALED: "#555555",
+    "d": "#0072B2",
+    "w": "#E69F00",
+    "r": "#009E73",
+    "dwr": "#CC79A7",
+    "dWr": "#D55E00",
+    "g": "#56B4E9",
+}
+_OTHER_COLOURS = ("#56B4E9", "#8C6D1F", "#000000", "#B8A800", "#7A5195")
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke")
+#: Pixels between panels.
+GAP = 26
+
+
+def points_of(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
+    """One row per measured network of a group, in the units of the axes, with what a tooltip shows."""
+    rows = rows_of(frame, one.group)
+    rows = rows[measured(rows)]
+    points = pd.DataFrame({"network": network_names(rows), "y": pd.to_numeric(rows[one.y], errors="coerce")})
+    points["family"] = [plain(v) for v in rows["family"]] if "family" in rows else ""
+    points["scaling"] = [plain(v) or UNSCALED for v in rows["scaling"]] if "scaling" in rows else UNSCALED
+    for proxy in PROXIES:
+        counts = pd.to_numeric(rows[proxy], errors="coerce")
+        points[proxy] = counts / scale_of(proxy, counts.dropna().to_numpy(dtype=float))[0]
+    for name, column in {"low": "latency_ci_low_ms", "high": "latency_ci_high_ms"}.items():
+        ours = one.y == "latency_ms" and column in rows
+        points[name] = pd.to_numeric(rows[column], errors="coerce") if ours else None
+    for column in ("resolution", "status", "parity"):
+        points[column] = [plain(v) for v in rows[column]] if column in rows else ""
+    return points.dropna(subset=["y", *PROXIES])
+
+
+def dots_of(points: pd.DataFrame) -> alt.Chart:
+    """One filled mark per row, without its axes."""
+    chart: alt.Chart = alt.Chart(points).mark_point(filled=True, size=62, opacity=0.85)
+    return chart
+
+
+def log_scale(base: float | alt.UndefinedType = alt.Undefined) -> alt.Scale:
+    """A logarithmic axis that ends where the points do."""
+    return alt.Scale(type="log", base=base, nice=False, padding=12)
+
+
+def y_title(one: Fit) -> str:
+    """The column that was fitted, as people say it, with its unit: ``latency (ms)``."""
+    return f"{prose(one.y)} ({one.unit})" if one.unit and prose(one.y) != one.y else one.y
+
+
+def colour_of(points: pd.DataFrame) -> alt.Color:
+    """A colour per scaling rule; per family where nothing was scaled in different ways."""
+    if points["scaling"].nunique() == 1:
+        families = sorted(set(points["family"]))
+        scale = alt.Scale(domain=families, range=palette_of(len(families)))
+        return alt.Color("family:N", scale=scale, legend=_legend("family", len(families)))
+    present = set(points["scaling"])
+    known = [rule for rule in RULE_COLOURS if rule in present]
+    others = sorted(present - set(known))
+    used = [RULE_COLOURS[rule] for rule in known]
+    spare = cycle([colour for colour in _OTHER_COLOURS if colour not in used])
+    scale = alt.Scale(domain=known + others, range=used + [next(spare) for _ in others])
+    return alt.Color("scaling:N", scale=scale, legend=_legend("scaling", len(present)))
+
+
+def palette_of(number: int) -> list[str]:
+    """So many colours, none of them neutral; they come again after the last."""
+    colours = cycle([*RULE_COLOURS.values()][1:])
+    return [next(colours) for _ in range(number)]
+
+
+def shape_of(points: pd.DataFrame) -> alt.Shape:
+    """A shape per family."""
+    families = sorted(set(points["family"]))
+    shapes = cycle(_SHAPES)
+    scale = alt.Scale(domain=families, range=[next(shapes) for _ in families])
+    return alt.Shape("family:N", scale=scale, legend=_legend("family", len(families)))
+
+
+def _legend(title: str, entries: int) -> alt.Legend | None:
+    return alt.Legend(title=title) if entries > 1 else None

@@ -1,0 +1,36 @@
+"""The charts of a page. A new one is a function of the table and its fits, and one line here that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from profiler.analysis.fit import Fit
+from profiler.report.charts.batch import against_batch
+from profiler.report.charts.behind import behind
+from profiler.report.charts.panels import costs, three_panels
+from profiler.report.charts.sides import side_by_side
+from profiler.report.render import Chart, styled
+
+#: Charts of one group, from the table and the group's pooled fit; None where there is nothing to see.
+_OF_A_GROUP = {"latency": three_panels, "behind": behind}
+#: Charts over all groups, from the table and all pooled fits.
+_OVER_GROUPS = {"side-by-side": side_by_side, "batch": against_batch, "costs": costs}
+
+
+def figures(frame: pd.DataFrame, pooled: Sequence[Fit]) -> dict[str, Chart]:
+    """All charts of a table by name, those of the first group as ``latency-1``, then those over groups.
+
+    Args:
+        frame: The table.
+        pooled: Its pooled fits.
+    """
+    found = {
+        f"{name}-{number}": drawn(frame, one)
+        for number, one in enumerate(pooled, start=1)
+        if one.n
+        for name, drawn in _OF_A_GROUP.items()
+    }
+    found |= {name: drawn(frame, pooled) for name, drawn in _OVER_GROUPS.items()}
+    return {name: styled(chart, padding=2) for name, chart in found.items() if chart is not None}
