@@ -13,7 +13,7 @@ from pathlib import Path
 from profiler.gate import decision
 from profiler.gate.contest import Contest
 from profiler.gate.decision import Rule
-from profiler.machine import cache as kept
+from profiler.machine import cache
 from profiler.records.types import Failure
 
 #: A limit must tolerate this many times the bias between processes of the same code.
@@ -68,13 +68,13 @@ class Biases:
 
     def get(self, name: str, measured: Callable[[], Bias | Failure]) -> Bias | Failure:
         """Return the bias kept under ``name``; measure and keep it where there is none."""
-        known = kept.load(self._file)
+        known = cache.kept(self._file)
         with contextlib.suppress(KeyError, TypeError):
             return Bias(tuple(known[name]["estimates"]), tuple(known[name]["errors"]))
         bias = measured()
         if isinstance(bias, Bias):
             try:
-                kept.keep(self._file, name, asdict(bias))
+                cache.keep(self._file, name, asdict(bias))
             except OSError as error:
                 print(f"the self-test could not be kept ({error}); it is made again next time", file=sys.stderr)
         return bias
