@@ -33,7 +33,7 @@ host_clock: Clock = time.perf_counter_ns
 SAMPLE_NS = 250_000
 #: In ns. A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
 #: every change of workload caches and thread pools must be won back. study_repeatability tells.
-BLOCK_NS = 90_000_000
+_BLOCK_NS = 90_000_000
 #: In ns. Forwards at the start of a block that are not recorded take about this long: the model wins its caches back,
 #: and idle threads of another pool stop spinning on its cores. study_truth tells on two threads.
 SETTLE_NS = 10_000_000
@@ -43,7 +43,7 @@ REFERENCE_CALLS = 3
 #: threads: six calls later it is 1% slow, four calls later 2.5%.
 REFERENCE_SETTLE_NS = 25_000_000
 #: A share. A warm-up sample this much faster than all before it says that warming up is not over. study_truth tells.
-STEADY = 0.02
+_STEADY = 0.02
 
 
 class ClockError(Exception):
@@ -94,7 +94,7 @@ def shape(forward_ns: float) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds: two samples at least, after one."""
     forward_ns = max(forward_ns, 1.0)
     calls = math.ceil(SAMPLE_NS / forward_ns)
-    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(BLOCK_NS / (forward_ns * calls))))
+    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
 
 
 def warm_up(
@@ -128,7 +128,7 @@ def warm_up(
 def _is_steady(samples: list[int]) -> bool:
     recent = max(2, len(samples) // 2)
     early, late = samples[:-recent], samples[-recent:]
-    return bool(early) and min(late) > (1 - STEADY) * min(early)
+    return bool(early) and min(late) > (1 - _STEADY) * min(early)
 
 
 def time_one(session: Workload, clock: Clock) -> int:
