@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +28,6 @@ from profiler.run.batch import with_batches
 from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
 from profiler.run.processes import LocalExecutor
-from tests import ROOT
 
 PLACE = Placement()
 PARTS = ("forward", "loss", "backward", "optimizer", "zero_grad")
@@ -229,13 +226,3 @@ def test_an_epoch_in_real_processes_with_a_worker(swept, tmp_path):
     assert row["epoch_error"] > -1
     assert row["epoch_measured_s"] > 0
     assert row["epoch_s"] >= 500 * row["loader_ms"] / 1e3 * (1 - 1e-9)
-
-
-def test_the_flags_reach_the_plan():
-    flags = "--mode train --batch max --memory --epoch --images 10 --workers 0 --images-from . --dry-run"
-    done = subprocess.run(
-        [sys.executable, "-m", "profiler", "run", "--model", "resnet50", "--backend", "eager", *flags.split()],
-        check=True, cwd=ROOT, text=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    assert "eager train" in done.stdout
-    assert "b1 (max)" in done.stdout
