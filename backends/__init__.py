@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 GROUP = "profiler.backends"
 
-BUILT_IN = {
+_BUILT_IN = {
     "eager": "profiler.backends.eager:Eager",
     "torchscript": "profiler.backends.torchscript:TorchScript",
     "onnxruntime": "profiler.backends.onnxruntime:OnnxRuntime",
     "fake": "profiler.backends.fake:Fake",
 }
 
-NAMES = tuple(BUILT_IN)
+NAMES = tuple(_BUILT_IN)
 
 _BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
 
@@ -38,7 +38,7 @@ class UnknownBackendError(BackendError, ValueError):
 def available() -> dict[str, str]:
     """Return name -> ``package.module:Class``: the built-in ones in order, then those of entry points."""
     plugins = {point.name: point.value for point in metadata.entry_points(group=GROUP)}
-    return BUILT_IN | {name: plugins[name] for name in sorted(plugins) if name not in BUILT_IN}
+    return _BUILT_IN | {name: plugins[name] for name in sorted(plugins) if name not in _BUILT_IN}
 
 
 def get(spec: str) -> Backend:
@@ -56,7 +56,7 @@ def get(spec: str) -> Backend:
 
 
 def _kind(name: str) -> type:
-    table = BUILT_IN if name in BUILT_IN else available()
+    table = _BUILT_IN if name in _BUILT_IN else available()
     if name not in table:
         raise UnknownBackendError(f"there is no backend {name!r}: choose one of {', '.join(table)}")
     try:

@@ -43,7 +43,7 @@ def device_ns(
     if device.type == "cpu":
         return ()
     try:
-        pairs = [(event(device), event(device)) for _ in range(calls)]
+        pairs = [(_event(device), _event(device)) for _ in range(calls)]
         used = stream or torch.accelerator.current_stream(device)
         for start, end in pairs:
             if before is not None:
@@ -88,7 +88,7 @@ def own_stream(device: torch.device) -> Iterator[torch.Stream | None]:
         torch.accelerator.set_stream(before)
 
 
-def event(device: torch.device) -> torch.Event:
+def _event(device: torch.device) -> torch.Event:
     """Return an event of ``device`` that keeps time."""
     import torch
 

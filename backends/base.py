@@ -53,6 +53,11 @@ class Placement:
         """The device without its index: ``cuda:1`` is of type ``cuda``."""
         return self.device.partition(":")[0]
 
+    @property
+    def device_index(self) -> int:
+        """The index of the device: 1 for ``cuda:1``, 0 where it has none."""
+        return int(self.device.partition(":")[2] or 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

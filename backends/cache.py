@@ -41,7 +41,7 @@ class Entry:
     note: str | None = None
 
 
-def key(**parts: object) -> str:
+def content_name(**parts: object) -> str:
     """Return 32 hexadecimal digits that name ``parts`` by content; values are compared as text."""
     text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -53,7 +53,7 @@ def entry(root: Path | None, name: str | None, build: Callable[[Path], None]) ->
 
     Args:
         root: Folder of the cache; None keeps nothing.
-        name: From ``key``; None keeps nothing, for content that cannot be named.
+        name: From ``content_name``; None keeps nothing, for content that cannot be named.
         build: Writes files into an empty folder. What it raises passes through.
     """
     found = _find(root, name) if root and name else None

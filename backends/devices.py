@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 # Bare metal and containers, Windows' subsystem for Linux, Jetson.
-DRIVER_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl-gpu")
+_DRIVER_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl-gpu")
 
 _USE_CPU = "or use --device cpu"
 
@@ -136,8 +136,8 @@ def _cuda_driver() -> str | None:
             f"the NVIDIA driver's libcuda.so.1 cannot be loaded ({error}): install the driver,"
             f" start the container with --gpus all, {_USE_CPU}"
         )
-    if not any(Path(node).exists() for node in DRIVER_NODES):
-        return f"{DRIVER_NODES[0]} does not exist: start the container with --gpus all, {_USE_CPU}"
+    if not any(Path(node).exists() for node in _DRIVER_NODES):
+        return f"{_DRIVER_NODES[0]} does not exist: start the container with --gpus all, {_USE_CPU}"
     return None
 
 
@@ -161,7 +161,7 @@ def _cuda_architecture(index: int) -> str | None:
     except RuntimeError as error:  # the driver answers here for the first time
         return f"cuda:{index} does not start ({_first_line(error)}): check nvidia-smi, {_USE_CPU}"
     built = torch.cuda.get_arch_list()
-    if runs_on(capability, built):
+    if _runs_on(capability, built):
         return None
     return (
         f"cuda:{index} has compute capability {capability[0]}.{capability[1]}, torch {torch.__version__}"
@@ -169,7 +169,7 @@ def _cuda_architecture(index: int) -> str | None:
     )
 
 
-def runs_on(capability: tuple[int, int], built: Iterable[str]) -> bool:
+def _runs_on(capability: tuple[int, int], built: Iterable[str]) -> bool:
     """Return whether a GPU of ``capability`` runs code built for one of ``built``.
 
     Binary code (``sm_86``) runs on the same major version from its minor version on, intermediate code

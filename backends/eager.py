@@ -38,7 +38,7 @@ class Eager(pytorch.Flags):
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
         if self.cuda_graph and placement.device_type != "cuda":
             return f"cuda_graph=1 needs a CUDA device and the device is {placement.device!r}: leave the option out"
-        return self.refusal(placement) or pytorch.unavailable(placement)
+        return self.refusal(placement) or pytorch.unservable(placement)
 
     @contextmanager
     def load(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchSession]:

@@ -1,93 +1,30 @@
 """A backend whose every duration and fault is known beforehand; it ships, and the tests are built on it.
 
-It needs neither torch nor a model. Adapters must not read clocks, because only the profiler measures; this
-one reads one all the same, since it has to make real time pass exactly. Under a ``FakeClock`` no real
-time passes, and statistics can be asserted to the nanosecond.
+It needs neither torch nor a model. The time of its runs is spent on a clock of ``profiler.backends.fake_clock``: under
+a ``FakeClock`` no real time passes, and statistics can be asserted to the nanosecond.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import mmap
-import os
 import random
-import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from profiler.backends import devices
-from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
+from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends.fake_clock import SpendableClock, WallClock
+from profiler.backends.fake_faults import FAULTS, Fault, touch
 
 if TYPE_CHECKING:
     from profiler.backends.base import Array
 
-CLASSES = 10
-FLOOD_BYTES = 4 << 20
-EXIT_STATUS = 7
-_OOM_HEADROOM = 64 << 20
+_CLASSES = 10
 
-When = Literal["load", "run"]
-Fault = Literal[
-    "none", "unavailable", "raise", "fallback", "segfault", "kill", "exit", "oom", "hang", "flood",
-    "parity", "nan",
-]  # fmt: skip
-
-
-class Clock(Protocol):
-    """Time that can be read and spent."""
-
-    def __call__(self) -> int:
-        """Return the time in nanoseconds."""
-
-    def advance(self, ns: int) -> None:
-        """Let ``ns`` nanoseconds pass."""
-
-    def wait_until(self, ns: int) -> None:
-        """Let time pass until the clock reads ``ns``, if it does not already."""
-
-
-class FakeClock:
-    """A clock that moves only when told to; starts at 0 ns."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def __call__(self) -> int:
-        """Return the time in nanoseconds."""
-        return self.now
-
-    def advance(self, ns: int) -> None:
-        """Let ``ns`` nanoseconds pass at once."""
-        self.now += ns
-
-    def wait_until(self, ns: int) -> None:
-        """Let time pass at once until the clock reads ``ns``."""
-        self.now = max(self.now, ns)
-
-
-class WallClock:
-    """Real time, spent by spinning: sleeping would overshoot by the scheduler's 50 microseconds or more.
-
-    Each layer of calls between the end of a wait and the caller makes a run 0.1 µs longer than its script says, so that
-    there are as few as possible.
-    """
-
-    __call__ = staticmethod(time.perf_counter_ns)
-
-    def advance(self, ns: int) -> None:
-        """Keep a core busy for ``ns`` nanoseconds."""
-        self.wait_until(time.perf_counter_ns() + ns)
-
-    @staticmethod
-    def wait_until(ns: int) -> None:
-        """Keep a core busy until the clock reads ``ns``."""
-        now = time.perf_counter_ns
-        while now() < ns:
-            pass
+_When = Literal["load", "run"]
 
 
 class FakeSession:
@@ -104,7 +41,7 @@ class FakeSession:
     def __init__(
         self,
         durations_ns: Iterable[int],
-        clock: Clock,
+        clock: SpendableClock,
         *,
         result: Array | None = None,
         asynchronous: bool = False,
@@ -147,7 +84,7 @@ class FakeSession:
 
         if not self.runs:
             raise BackendError("there is no output yet: call run() first")
-        return np.zeros((1, CLASSES), np.float32) if self._result is None else self._result.copy()
+        return np.zeros((1, _CLASSES), np.float32) if self._result is None else self._result.copy()
 
     def facts(self) -> Mapping[str, Fact]:
         """Return the script."""
@@ -176,7 +113,7 @@ class Fake:
         leak: Memory to touch in each run and never free, in bytes.
         fault: What goes wrong. ``unavailable`` refuses every placement, ``flood`` prints 4 MiB and goes on,
             ``exit`` ends the process with status 7, ``parity`` and ``nan`` change the output.
-        at: When fault and bytes happen.
+        at: _When fault and bytes happen.
         after: Number of the run, from 1, in which the fault happens.
         seed: Of the jitter.
     """
@@ -192,7 +129,7 @@ class Fake:
     bytes: int = 0
     leak: int = 0
     fault: Fault = "none"
-    at: When = "run"
+    at: _When = "run"
     after: int = 1
     seed: int = 0
 
@@ -210,7 +147,7 @@ class Fake:
 
     @contextmanager
     def load(
-        self, model: Model, example: Array, placement: Placement, *, clock: Clock | None = None
+        self, model: Model, example: Array, placement: Placement, *, clock: SpendableClock | None = None
     ) -> Iterator[FakeSession]:
         """Pretend to load; ``model`` is not looked at.
 
@@ -242,7 +179,7 @@ class Fake:
 
     def expected(self, example: Array) -> Array:
         """Return the right output for ``example``: the fake runs no model that eager could run too."""
-        return expected_output(example)
+        return _expected_output(example)
 
     def durations_ns(self) -> Iterator[int]:
         """Yield the time of each run, in nanoseconds, without end; equal options yield equal times."""
@@ -266,7 +203,7 @@ class Fake:
     def _result(self, example: Array) -> Array:
         import numpy as np
 
-        result = expected_output(example)
+        result = _expected_output(example)
         if self.fault == "parity":
             result[:, 0] += 0.5 * np.abs(result).max()
         if self.fault == "nan":
@@ -279,87 +216,10 @@ class Fake:
         return facts | asked | asdict(self)
 
 
-def expected_output(example: Array) -> Array:
+def _expected_output(example: Array) -> Array:
     """Return the fake's output for ``example``: (batch, 10), the mean of each image times fixed weights."""
     import numpy as np
 
     means = example.reshape(len(example), -1).mean(axis=1, dtype=np.float64)
-    weights = np.sin(np.arange(1, CLASSES + 1))
+    weights = np.sin(np.arange(1, _CLASSES + 1))
     return np.outer(means + 1.0, weights).astype(np.float32)
-
-
-def touch(size: int) -> mmap.mmap:
-    """Return ``size`` bytes, at least 1, that are resident: one byte of every page is written.
-
-    Mapped, not from the heap, so that dropping the last reference gives every page back at once.
-    """
-    block = mmap.mmap(-1, max(1, size))
-    for start in range(0, size, mmap.PAGESIZE):
-        block[start] = 1
-    return block
-
-
-def _raise() -> None:
-    raise RuntimeError("fake raises because fault=raise")
-
-
-def _fallback() -> None:
-    raise FallbackError("fake ran elsewhere because fault=fallback: drop the option")
-
-
-def _segfault() -> None:
-    ctypes.string_at(0)
-
-
-def _kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _exit() -> None:
-    os._exit(EXIT_STATUS)
-
-
-def _oom() -> None:
-    """Run into a limit on the address space little above what is in use, as a real allocation would."""
-    import resource  # there is none on Windows
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        used = int(file.read().split()[0]) * mmap.PAGESIZE
-    resource.setrlimit(resource.RLIMIT_AS, (used + _OOM_HEADROOM, hard))
-    try:
-        bytearray(4 * _OOM_HEADROOM)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _hang() -> None:
-    while True:
-        time.sleep(3600)
-
-
-def _flood() -> None:
-    line = b"fake floods the output because fault=flood\n"
-    left = memoryview(line * (FLOOD_BYTES // len(line) + 1))
-    while left:
-        left = left[os.write(1, left) :]
-
-
-def _nothing() -> None:
-    pass
-
-
-FAULTS: dict[Fault, Callable[[], None]] = {
-    "none": _nothing,
-    "unavailable": _nothing,
-    "raise": _raise,
-    "fallback": _fallback,
-    "segfault": _segfault,
-    "kill": _kill,
-    "exit": _exit,
-    "oom": _oom,
-    "hang": _hang,
-    "flood": _flood,
-    "parity": _nothing,
-    "nan": _nothing,
-}

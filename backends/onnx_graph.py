@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.backends import pytorch
 from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
 
 if TYPE_CHECKING:
@@ -27,22 +27,6 @@ _EXPORTER_DEPRECATED = (
     "You are using the legacy TorchScript-based ONNX export",
     "The feature will be removed. Please remove usage of this function",
 )
-
-
-def most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
-    told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
-    return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)
-
-
-def processor() -> str:
-    """Return model and instruction sets of the processor: an optimised graph is laid out for them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "CPU part", "Features")
-    return "\n".join(line for line in lines if line.startswith(wanted)) or platform.machine()
 
 
 def nodes_by_provider(session: Any, provider: str) -> dict[str, Fact]:
@@ -71,8 +55,6 @@ def nodes_by_provider(session: Any, provider: str) -> dict[str, Fact]:
 def export(model: Model, example: Array, placement: Placement, folder: Path) -> None:
     """Write the module of ``model`` as ONNX for exactly the shape of ``example``."""
     import torch
-
-    from profiler.backends import pytorch
 
     if model.module is None:
         raise BackendError("the model has neither a module nor an ONNX file: give one of them")

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from profiler.backends import accelerator, cache, devices
-from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
-from profiler.backends.onnx_graph import GRAPH, OPSET, WEIGHTS, export, most_in_use, nodes_by_provider, processor
+from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends.onnx_graph import GRAPH, OPSET, WEIGHTS, export, nodes_by_provider
+from profiler.backends.onnx_session import OrtSession, one_sentence, open_session
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from profiler.backends.base import Array
 
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-LEVELS = {
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_LEVELS = {
     "none": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -39,13 +40,6 @@ LEVELS = {
 }
 
 _SILENT = 4  # every error is also an exception
-_NUMPY_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-}
-_PRECISIONS = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +75,14 @@ class OnnxRuntime:
         with _stream(placement) as stream:
             with (
                 self._prepared(model, example, placement) as prepared,
-                _one_sentence(f"onnxruntime cannot load {model.onnx or 'the exported model'}"),
+                one_sentence(f"onnxruntime cannot load {model.onnx or 'the exported model'}"),
             ):
                 session = self._open(prepared.path, prepared.level, placement, stream)
             facts = self._facts(session, placement)
-            facts |= nodes_by_provider(session, PROVIDERS[placement.device_type])
+            facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
             facts |= {"opset": OPSET if model.onnx is None else None}
-            with _one_sentence("onnxruntime cannot bind input and output"):
+            with one_sentence("onnxruntime cannot bind input and output"):
                 opened = OrtSession(session, example, placement, facts, stream)
             del session  # or closing the session would free nothing
             with closing(opened):
@@ -102,16 +96,16 @@ class OnnxRuntime:
         with (
             tempfile.TemporaryDirectory(prefix="latency-profiler-") as folder,
             self._prepared(model, example, placement) as prepared,
-            _one_sentence("onnxruntime cannot profile the model"),
+            one_sentence("onnxruntime cannot profile the model"),
         ):
             options = self._options(placement, prepared.level)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-            provider = PROVIDERS[placement.device_type]
-            session = _session(prepared.path, options, provider, self._provider_options(placement))
+            provider = _PROVIDERS[placement.device_type]
+            session = open_session(prepared.path, options, provider, self._provider_options(placement))
             with closing(OrtSession(session, example, placement, {})) as opened:
                 opened.run()
                 opened.sync()
-                return most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+                return _most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
     @contextmanager
     def _prepared(self, model: Model, example: Array, placement: Placement) -> Iterator[_Prepared]:
@@ -138,9 +132,9 @@ class OnnxRuntime:
         if model.key is None:
             return None
         optimised = (
-            (self.graph, metadata.version(_distribution()), processor()) if placement.device_type == "cpu" else ()
+            (self.graph, metadata.version(_distribution()), _processor()) if placement.device_type == "cpu" else ()
         )
-        return cache.key(
+        return cache.content_name(
             form="onnx",
             model=model.key,
             shape=example.shape if model.onnx is None else (),
@@ -154,12 +148,12 @@ class OnnxRuntime:
         options.optimized_model_filepath = str(folder / GRAPH)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        with _one_sentence(f"onnxruntime cannot load {source.name}"):
-            _session(source, options, PROVIDERS["cpu"], {})
+        with one_sentence(f"onnxruntime cannot load {source.name}"):
+            open_session(source, options, _PROVIDERS["cpu"], {})
 
     def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
         options = self._options(placement, level)
-        return _session(path, options, PROVIDERS[placement.device_type], self._provider_options(placement, stream))
+        return open_session(path, options, _PROVIDERS[placement.device_type], self._provider_options(placement, stream))
 
     def _options(self, placement: Placement, level: str) -> Any:
         import onnxruntime as ort
@@ -168,7 +162,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = placement.threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[level])
         options.log_severity_level = _SILENT
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -183,7 +177,7 @@ class OnnxRuntime:
         address = getattr(stream, "cuda_stream", 0)
         shared = {"user_compute_stream": str(address), "do_copy_in_default_stream": "1"} if address else {}
         return shared | {
-            "device_id": str(_index(placement)),
+            "device_id": str(placement.device_index),
             "cudnn_conv_algo_search": "EXHAUSTIVE" if self.cudnn_benchmark else "HEURISTIC",
             "use_tf32": str(int(self.tf32)),
             "prefer_nhwc": str(int(placement.memory_format == "channels_last")),
@@ -217,96 +211,6 @@ class OnnxRuntime:
         } | effective
 
 
-class OrtSession:
-    """An ONNX Runtime session with its input and output bound.
-
-    ``stream`` is torch's stream in which it was told to work; the provider's own word, among the ``facts``, says
-    whether it does.
-    """
-
-    def __init__(
-        self,
-        session: Any,
-        example: Array,
-        placement: Placement,
-        facts: Mapping[str, Fact],
-        stream: torch.Stream | None = None,
-    ) -> None:
-        import onnxruntime as ort
-
-        self._facts = facts
-        self._stream = stream if facts.get("provider_has_user_compute_stream") == "1" else None
-        self._session: Any = session
-        self._options = ort.RunOptions()
-        # Submitting and waiting are apart, as in torch: run() does not wait for a GPU, sync() does.
-        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._binding = session.io_binding()
-        taken = _matching_input(session.get_inputs(), example, placement)
-        self._input = ort.OrtValue.ortvalue_from_numpy(taken, placement.device_type, _index(placement))
-        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
-        self._outputs = self._bind_outputs(placement)
-        self._binding.synchronize_inputs()  # the upload was not in the stream that reads it
-        self._ran = False
-
-    def _bind_outputs(self, placement: Placement) -> list[Any]:
-        """Allocate every output once and bind it."""
-        import onnxruntime as ort
-
-        outputs = self._session.get_outputs()
-        fixed = [_fixed_shape(output) for output in outputs]
-        shaped = self._shapes_of_a_run(placement) if None in fixed else filter(None, fixed)
-        place = placement.device_type, _index(placement)
-        values = [ort.OrtValue.ortvalue_from_shape_and_type(shape, kind, *place) for shape, kind in shaped]
-        for output, value in zip(outputs, values, strict=True):
-            self._binding.bind_ortvalue_output(output.name, value)
-        return values
-
-    def _shapes_of_a_run(self, placement: Placement) -> list[tuple[list[int], int]]:
-        """Only a run tells the output shapes of a graph with dynamic dimensions."""
-        for output in self._session.get_outputs():
-            self._binding.bind_output(output.name, placement.device_type, _index(placement))
-        self._session.run_with_iobinding(self._binding)
-        shaped = [(value.shape(), value.element_type()) for value in self._binding.get_outputs()]
-        self._binding.clear_binding_outputs()
-        return shaped
-
-    def run(self) -> None:
-        """Submit one forward pass."""
-        if self._session is None:
-            raise BackendError("the session is closed: load the model again")
-        self._session.run_with_iobinding(self._binding, self._options)
-        self._ran = True
-
-    def sync(self) -> None:
-        """Block until the device has finished."""
-        if self._session is not None:
-            self._binding.synchronize_outputs()
-
-    def device_ns(self, calls: int) -> tuple[int, ...]:
-        """Return the time of ``calls`` forwards by events in the stream shared with torch, in ns; empty without one."""
-        if self._stream is None:
-            return ()
-        return accelerator.device_ns(self.run, self._stream.device, calls, stream=self._stream)
-
-    def output(self) -> Array:
-        """Return the first output of the last run as fp32 on the host, shape (batch, classes)."""
-        import numpy as np
-
-        if self._session is None or not self._ran:
-            raise BackendError("there is no output: call run() in an open session first")
-        self.sync()
-        return np.array(self._outputs[0].numpy(), dtype=np.float32)
-
-    def facts(self) -> Mapping[str, Fact]:
-        """Return versions, provider, threads and nodes by provider as read back."""
-        return self._facts
-
-    def close(self) -> None:
-        """Let go of session, input and outputs."""
-        self._session = self._binding = self._input = None
-        self._outputs = []
-
-
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     path: Path
@@ -331,17 +235,17 @@ def _unsupported(placement: Placement) -> str | None:
     import onnxruntime as ort
 
     kind = placement.device_type
-    if kind not in PROVIDERS:
-        return f"onnxruntime runs on {' and '.join(PROVIDERS)}, not on {placement.device!r}: use one of them"
+    if kind not in _PROVIDERS:
+        return f"onnxruntime runs on {' and '.join(_PROVIDERS)}, not on {placement.device!r}: use one of them"
     if placement.precision == "bf16":
         return f"ONNX opset {OPSET} has no bf16 convolution: use precision fp32, or fp16 on a GPU"
     if kind == "cpu" and placement.precision == "fp16" and platform.machine() in ("x86_64", "AMD64"):
         return "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32"
     if kind == "cpu" and placement.memory_format != "contiguous":
         return "onnxruntime chooses its own layout on the CPU (blocks of channels): use memory_format contiguous"
-    if PROVIDERS[kind] not in ort.get_available_providers():
+    if _PROVIDERS[kind] not in ort.get_available_providers():
         return (
-            f"{_distribution()} {ort.__version__} has no {PROVIDERS[kind]}: pip uninstall"
+            f"{_distribution()} {ort.__version__} has no {_PROVIDERS[kind]}: pip uninstall"
             f" {_distribution()}, then pip install 'latency-profiler[{_extra(placement)}]'"
         )
     return devices.unavailable(placement.device)
@@ -369,73 +273,20 @@ def _stream(placement: Placement) -> AbstractContextManager[torch.Stream | None]
         return nullcontext()
     import torch
 
-    return accelerator.own_stream(torch.device(placement.device_type, _index(placement)))
+    return accelerator.own_stream(torch.device(placement.device_type, placement.device_index))
 
 
-def _index(placement: Placement) -> int:
-    return int(placement.device.partition(":")[2] or 0)
+def _most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
+    told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
+    return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)
 
 
-def _session(path: Path, options: Any, provider: str, provider_options: Mapping[str, str]) -> Any:
-    """Open ``path`` on ``provider`` alone; FallbackError where onnxruntime would quietly take another one."""
-    import onnxruntime as ort
-
-    if provider not in ort.get_available_providers():
-        raise FallbackError(f"this onnxruntime has no {provider}: install the one for the device")
-    session = ort.InferenceSession(
-        str(path), options, providers=[(provider, dict(provider_options))], enable_fallback=0
-    )
-    if session.get_providers()[0] != provider:
-        raise FallbackError(f"onnxruntime took {session.get_providers()[0]} instead of {provider}: check its libraries")
-    return session
-
-
-@contextmanager
-def _one_sentence(what: str) -> Iterator[None]:
-    """Turn onnxruntime's exceptions, which share no base class, into the contract's."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    kinds = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+def _processor() -> str:
+    """Return model and instruction sets of the processor: an optimised graph is laid out for them."""
     try:
-        yield
-    except kinds as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
-        if "fallback to CPU EP has been explicitly disabled" in said:
-            raise FallbackError(f"{what} on the device alone ({said}): use --device cpu") from error
-        raise BackendError(f"{what} ({said}): check the file with onnx.checker") from error
-
-
-def _matching_input(inputs: Sequence[Any], example: Array, placement: Placement) -> Array:
-    """Return ``example`` in the type of the only input; BackendError where shape or type do not fit."""
-    import numpy as np
-
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs)
-        raise BackendError(f"the model has {len(inputs)} inputs ({names}): only models with one image input can run")
-    only = inputs[0]
-    precision = _PRECISIONS.get(only.type)
-    if precision != placement.precision:
-        raise BackendError(
-            f"the input {only.name!r} is {only.type} and precision {placement.precision} was asked:"
-            f" use {f'precision {precision}' if precision else 'a model with float input'}"
-        )
-    if len(only.shape) != example.ndim or any(
-        isinstance(size, int) and size != given for size, given in zip(only.shape, example.shape, strict=True)
-    ):
-        raise BackendError(
-            f"the input {only.name!r} has shape {_shape(only.shape)} and {_shape(example.shape)} was given:"
-            " choose batch and resolution to fit"
-        )
-    return np.ascontiguousarray(example, dtype=_NUMPY_TYPES[only.type])
-
-
-def _fixed_shape(output: Any) -> Any | None:
-    """Return shape and numpy type where the graph fixes both."""
-    import numpy as np
-
-    fixed = all(isinstance(size, int) for size in output.shape) and output.type in _NUMPY_TYPES
-    return (output.shape, np.dtype(_NUMPY_TYPES[output.type]).type) if fixed else None
-
-
-def _shape(sizes: Sequence[object]) -> str:
-    return "x".join(str(size) for size in sizes)
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    wanted = ("model name", "flags", "CPU part", "Features")
+    return "\n".join(line for line in lines if line.startswith(wanted)) or platform.machine()

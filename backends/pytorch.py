@@ -101,7 +101,7 @@ def _closed(_: torch.Tensor) -> None:
     raise BackendError("the session is closed: load the model again")
 
 
-def unavailable(placement: Placement) -> str | None:
+def unservable(placement: Placement) -> str | None:
     """Return why torch cannot serve ``placement`` here, with the remedy, or None when it can."""
     if find_spec("torch") is None:
         return "torch is not installed: pip install latency-profiler"

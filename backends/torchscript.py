@@ -48,7 +48,7 @@ class TorchScript(pytorch.Flags):
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        return self.refusal(placement) or pytorch.unavailable(placement)
+        return self.refusal(placement) or pytorch.unservable(placement)
 
     @contextmanager
     def load(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchSession]:
@@ -78,7 +78,7 @@ class TorchScript(pytorch.Flags):
 def _key(model: Model, example: Array, placement: Placement) -> str | None:
     if model.key is None:
         return None
-    return cache.key(
+    return cache.content_name(
         form="torchscript",
         model=model.key,
         shape=example.shape,

@@ -16,10 +16,10 @@ OptimizerName = Literal["sgd", "adamw"]
 
 #: Hyper-parameters that change what a step costs are those of the networks' papers. The learning rate costs
 #: nothing and is low, so that thousands of steps on one batch stay away from infinities and denormals.
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-5
-LEARNING_RATE = 1e-3
-LABEL_SMOOTHING = 0.1
+_MOMENTUM = 0.9
+_WEIGHT_DECAY = 5e-5
+_LEARNING_RATE = 1e-3
+_LABEL_SMOOTHING = 0.1
 
 
 class TorchTraining:
@@ -41,13 +41,13 @@ class TorchTraining:
         self._labels = _random_labels(classes, images)
         self._module, self._images, self._optimizer = module.train(), images, optimizer
         self._layout, self._device = pytorch.layout(placement), images.device
-        self._criterion = torch.nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
+        self._criterion = torch.nn.CrossEntropyLoss(label_smoothing=_LABEL_SMOOTHING)
         self._autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=placement.precision == "bf16")
         self._output: Tensor | None = None
         self._loss: Tensor | None = None
         self._facts: dict[str, Fact] = pytorch.read_back(images) | {
             "optimizer": type(optimizer).__name__.lower(),
-            "label_smoothing": LABEL_SMOOTHING,
+            "label_smoothing": _LABEL_SMOOTHING,
             "classes": classes,
             "autocast": "bf16" if placement.precision == "bf16" else None,
         }
@@ -124,8 +124,8 @@ def optimizer(module: nn.Module, name: OptimizerName) -> torch.optim.Optimizer:
     import torch
 
     if name == "adamw":
-        return torch.optim.AdamW(module.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    return torch.optim.SGD(module.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+        return torch.optim.AdamW(module.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    return torch.optim.SGD(module.parameters(), lr=_LEARNING_RATE, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
 
 
 def untrainable(placement: Placement) -> str | None:

@@ -85,7 +85,7 @@ def test_the_visit_watched_its_gpu(visited):
     conditions = visited["eager"].conditions
     assert conditions.gpu_note is None
     assert conditions.gpu_readings >= 5
-    with nvml.opened():
+    with nvml.library():
         assert nvml.identify(accelerator.uuid(DEVICE)).name == visited["eager"].facts["device_name"]
 
 

@@ -49,49 +49,41 @@ def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tu
     return kind, value, text or ""
 
 
-def run(
-    base: str,
-    source: Path,
-    targets: tuple[str | None, str | None, str | None],
-    backend: str | None,
-    count: int,
-    out: Path | None,
-    json: bool,
-    where: str | None = None,
-) -> int:
-    """Advise how to scale a network; ``profiler advise``.
-
-    Args:
-        base: A name that ``profiler models`` lists.
-        source: The run to learn from.
-        targets: ``--flops``, ``--latency`` and ``--memory``, one of them given.
-        backend: Whose rows to use, where the run has several.
-        count: How many of the best to measure; 0 measures none.
-        out: Folder for those measurements; None for one under results/.
-        json: Print JSON.
-        where: Further rows to choose, as ``batch=8,threads=1``.
-
-    Returns:
-        0; with ``count``, 1 where an advised network was not measured to be faster than its control.
+def advise_command(
+    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.")],
+    source: RunPath,
+    flops: Annotated[str | None, Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
+    latency: Annotated[str | None, Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
+    memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
+    backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
+    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
+    verify: Annotated[
+        int, Option("--verify", metavar="K", min=0, help="Measure the best K, and dwr at equal flops.")
+    ] = 0,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of those measurements.")] = None,
+    json: Json = False,
+) -> None:
+    """Advise how to scale a network; exits 1 where an advised one was not measured to be faster than its control.
 
     Raises:
         UserError: Something that was given cannot be used.
     """
     arch = models.get(base)
-    kind, value, said = parse_goal(*targets)
+    kind, value, said = parse_goal(flops, latency, memory)
     frame = chosen_rows(read_table(source), backend, where)
     goal = prepare(frame, arch.family, kind, value, said)
     advice = advise(arch, goal)
     if not json:
         _print(advice, Console())
-    checks = _verified(advice, count, out) if count else []
+    checks = _verified(advice, verify, out) if verify else []
     unit = unit_of(goal.latency.y)
     if json:
         print(jsonlib.dumps(_facts(advice, checks), indent=2, allow_nan=False))
     else:
         for check in checks:
             print(check.sentence(unit))
-    return 0 if all(check.held for check in checks) else 1
+    if not all(check.held for check in checks):
+        raise Exit(1)
 
 
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
@@ -200,21 +192,3 @@ def _described(one: Candidate) -> dict[str, object]:
         "memory": one.memory,
         "meets": one.meets,
     }
-
-
-def advise_command(
-    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.")],
-    source: RunPath,
-    flops: Annotated[str | None, Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
-    latency: Annotated[str | None, Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
-    memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
-    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
-    verify: Annotated[
-        int, Option("--verify", metavar="K", min=0, help="Measure the best K, and dwr at equal flops.")
-    ] = 0,
-    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of those measurements.")] = None,
-    json: Json = False,
-) -> None:
-    """Advise how to scale a network; see ``run``."""
-    raise Exit(run(base, source, (flops, latency, memory), backend, verify, out, json, where))

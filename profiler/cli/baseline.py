@@ -8,42 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from typer import Argument, Option, Typer
 
 from profiler.cli.options import Json, RunPath
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.units import format_duration
-
-
-def show(file: Path = FILE, json: bool = False) -> None:
-    """Print what a baseline holds; ``profiler baseline show``.
-
-    Raises:
-        UserError: There is no baseline.
-    """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    stored = read(file)
-    for notice in stored.notices:
-        print(notice, file=sys.stderr)
-    told = entries(stored)
-    if json:
-        print(jsonlib.dumps(told, indent=2, allow_nan=False))
-        return
-    shown = Table(box=None, pad_edge=False)
-    for name in ("case", "latency", "95%", "visits", "when", "host", "versions"):
-        shown.add_column(name, overflow="fold", justify="right" if name in ("latency", "95%", "visits") else "left")
-    for one in told:
-        shown.add_row(*map(escape, _cells(one)))
-    console = Console()
-    console.print(shown)
-    machines = {one["host"]: ", ".join(filter(None, (one["cpu"], one["gpu"]))) for one in told}
-    for key, words in machines.items():
-        console.print(f"machine {key}: {escape(words)}", highlight=False, soft_wrap=True)
-
 
 #: Versions worth a column; the rest is in the file.
 _SHOWN = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino")
@@ -70,6 +43,27 @@ def _update(
     update(run, file, replace=replace)
 
 
-@baseline_command.command("show", help="List what a baseline holds.")
-def _show(file: _Stored = FILE, json: Json = False) -> None:
-    show(file, json)
+@baseline_command.command(help="List what a baseline holds.")
+def show(file: _Stored = FILE, json: Json = False) -> None:
+    """Print what a baseline holds.
+
+    Raises:
+        UserError: There is no baseline.
+    """
+    stored = read(file)
+    for notice in stored.notices:
+        print(notice, file=sys.stderr)
+    told = entries(stored)
+    if json:
+        print(jsonlib.dumps(told, indent=2, allow_nan=False))
+        return
+    shown = Table(box=None, pad_edge=False)
+    for name in ("case", "latency", "95%", "visits", "when", "host", "versions"):
+        shown.add_column(name, overflow="fold", justify="right" if name in ("latency", "95%", "visits") else "left")
+    for one in told:
+        shown.add_row(*map(escape, _cells(one)))
+    console = Console()
+    console.print(shown)
+    machines = {one["host"]: ", ".join(filter(None, (one["cpu"], one["gpu"]))) for one in told}
+    for key, words in machines.items():
+        console.print(f"machine {key}: {escape(words)}", highlight=False, soft_wrap=True)

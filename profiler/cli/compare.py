@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
@@ -21,13 +20,17 @@ from profiler.records.intervals import Interval
 from profiler.report.console import plain_table
 
 
-def run(sources: Sequence[Path], y: str | None, json: bool) -> None:
-    """Compare runs; ``profiler compare``.
+def compare_command(
+    runs: RunPaths,
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to compare [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """Compare runs.
 
     Raises:
         UserError: A run cannot be used, or no two sides share a network.
     """
-    frame, column = joined_runs(sources, y)
+    frame, column = joined_runs(runs, y)
     found = settings_of(frame, column)
     made = comparisons(found)
     if not made:
@@ -104,12 +107,3 @@ def _unlike(one: Comparison) -> str | None:
 def _differences(facts: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     for name, (first, second) in facts.items():
         yield f"{name.replace('_', ' ')} {first} / {second}"
-
-
-def compare_command(
-    runs: RunPaths,
-    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to compare [latency_ms].")] = None,
-    json: Json = False,
-) -> None:
-    """Compare runs; see ``run``."""
-    run(runs, y, json)

@@ -20,8 +20,8 @@ from profiler.machine import host
 from profiler.run.examine import examine
 
 if TYPE_CHECKING:
-    from profiler.machine.bench import Finding
-    from profiler.machine.nvml import Settings
+    from profiler.machine.finding import Finding
+    from profiler.machine.nvml import GpuSettings
 
 _MARKS = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "unverifiable": "[yellow]cannot tell[/]"}
 
@@ -41,7 +41,7 @@ def doctor_command(
     raise Exit(1 if any(finding.status == "fail" for finding in findings) else 0)
 
 
-def _settings_rows(gpu: Settings) -> list[tuple[str, str]]:
+def _settings_rows(gpu: GpuSettings) -> list[tuple[str, str]]:
     """Return (setting, what it is) for a reader; empty where the driver does not tell."""
     return [
         ("power limit", _told(("{:g} W", gpu.power_limit_w), ("default {:g} W", gpu.power_limit_default_w))),
@@ -65,7 +65,7 @@ def _switch(answer: bool | None, on: str = "on", off: str = "off") -> str:
     return "" if answer is None else (on if answer else off)
 
 
-def _print_table(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
+def _print_table(device: str, findings: Sequence[Finding], settings: GpuSettings | str | None) -> None:
     table = Table("check", "result", "found", title=f"machine {host.key()}, device {device}")
     for finding in findings:
         table.add_row(finding.check, _MARKS[finding.status], escape(finding.said))
@@ -85,7 +85,7 @@ def _print_table(device: str, findings: Sequence[Finding], settings: Settings | 
     )
 
 
-def _print_json(device: str, findings: Sequence[Finding], settings: Settings | str | None) -> None:
+def _print_json(device: str, findings: Sequence[Finding], settings: GpuSettings | str | None) -> None:
     answer = {
         "device": device,
         "host": {"key": host.key(), **host.facts()},

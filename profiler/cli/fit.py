@@ -52,15 +52,16 @@ def _model(model: CostModel | None) -> dict[str, object] | None:
     return {"t0": model.t0, **slopes, **errors, "weighted": model.weights is not None}
 
 
-def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted: bool = False) -> None:
-    """Print the fits of a run folder, journal or CSV; ``profiler fit``.
+def fit_command(
+    source: RunPath,
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
+    chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
+    weighted: Annotated[bool, Option("--weighted", help="Weigh networks by how surely they were measured.")] = False,
+    json: Json = False,
+) -> None:
+    """Print the fits of a run folder, a journal or any CSV with model, flops, params, acts and a latency.
 
-    Args:
-        source: Run folder, journal or any CSV with the columns model, flops, params, acts and a latency.
-        json: Print JSON instead of tables.
-        y: Column to explain; None finds the latency.
-        chart: Where to write the chart (.html, .png or .svg), or None; without the extra ``report``, said and not written.
-        weighted: Weigh networks by how surely they were measured, see ``fit``.
+    A chart that cannot be drawn without the extra ``report`` is said and not written.
 
     Raises:
         UserError: The file or its columns cannot be used.
@@ -78,14 +79,3 @@ def run(source: Path, json: bool, y: str | None, chart: Path | None, *, weighted
         print(_to_json(fits))
     else:
         print_fits(fits, Console())
-
-
-def fit_command(
-    source: RunPath,
-    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
-    chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
-    weighted: Annotated[bool, Option("--weighted", help="Weigh networks by how surely they were measured.")] = False,
-    json: Json = False,
-) -> None:
-    """Print the fits of a run; see ``run``."""
-    run(source, json, y, chart, weighted=weighted)

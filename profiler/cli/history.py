@@ -21,8 +21,12 @@ from profiler.errors import UserError
 from profiler.units import format_share
 
 
-def run(folder: Path, json: bool = False, y: str | None = None) -> None:
-    """Print the history of every case under a folder; ``profiler history``.
+def history_command(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Where the runs are.")],
+    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to follow [latency_ms].")] = None,
+    json: Json = False,
+) -> None:
+    """Print the history of every case under a folder.
 
     Raises:
         UserError: There is no run, or no such column.
@@ -82,12 +86,3 @@ def _cells(point: Point, note: str) -> list[str]:
     value = point.status if point.value is None else f"{point.value:.4g}"
     ends = f"[{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
     return [point.started, point.run, value, ends, note]
-
-
-def history_command(
-    folder: Annotated[Path, Argument(metavar="DIR", help="Where the runs are.")],
-    y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to follow [latency_ms].")] = None,
-    json: Json = False,
-) -> None:
-    """Print the history of every case under a folder; see ``run``."""
-    run(folder, json, y)

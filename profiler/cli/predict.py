@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
@@ -23,17 +22,17 @@ from profiler.models.arch import Arch
 from profiler.units import format_bytes, format_count, parse_flops
 
 
-def run(
-    source: Path,
-    model: str,
-    scale: str,
-    factor: float | None,
-    flops: str | None,
-    backend: str | None,
-    json: bool,
-    where: str | None = None,
+def predict_command(
+    source: RunPath,
+    model: Model,
+    scale: Annotated[str, Option("--scale", metavar="RULE", help="As for `profiler complexity`.")] = "",
+    factor: Factor = None,
+    flops: Flops = None,
+    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
+    json: Json = False,
 ) -> None:
-    """Predict what a network costs from a run; ``profiler predict``.
+    """Predict what a network costs from a run.
 
     Raises:
         UserError: The table or the network cannot be used, or no group has enough networks.
@@ -101,17 +100,3 @@ def _lines(one: Prediction) -> list[str]:
     if one.beyond:
         lines.append(f"    extrapolates: {one.beyond}; the interval does not cover that")
     return lines
-
-
-def predict_command(
-    source: RunPath,
-    model: Model,
-    scale: Annotated[str, Option("--scale", metavar="RULE", help="As for `profiler complexity`.")] = "",
-    factor: Factor = None,
-    flops: Flops = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
-    where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
-    json: Json = False,
-) -> None:
-    """Predict what a network costs from a run; see ``run``."""
-    run(source, model, scale, factor, flops, backend, json, where)

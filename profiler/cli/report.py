@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,23 +18,22 @@ from profiler.report.extra import NO_CHARTS, can_draw
 from profiler.report.page import write_page, write_pictures
 
 
-def run(sources: Sequence[Path], output: Path) -> None:
-    """Write the report of one or several runs; ``profiler report``.
-
-    Args:
-        sources: Run folders, journals or CSV files.
-        output: The page to write, ``.html``.
+def report_command(
+    runs: RunPaths,
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
+) -> None:
+    """Write the report of one or several runs.
 
     Raises:
         UserError: No source, one that cannot be read, or simulated rows beside real ones.
     """
-    if not sources:
+    if not runs:
         raise UserError("no run given: name at least one run folder, journal or CSV")
-    names = source_names(sources)
-    frames = [read_table(source) for source in sources]
+    names = source_names(runs)
+    frames = [read_table(source) for source in runs]
     if len(frames) > 1:
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
-    sessions = {name: _facts(source) for name, source in zip(names, sources, strict=True)}
+    sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
     write_page(frame, {"runs": sessions}, output)
     if can_draw():
@@ -49,11 +48,3 @@ def _facts(source: Path) -> Mapping[str, Any]:
         return {}
     sessions = read(source).sessions
     return sessions[-1].facts if sessions else {}
-
-
-def report_command(
-    runs: RunPaths,
-    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
-) -> None:
-    """Write the report of one or several runs; see ``run``."""
-    run(runs, output)

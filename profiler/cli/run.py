@@ -8,29 +8,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+from rich.console import Console
 from typer import Argument, Exit, Option
 
 from profiler.cli.options import Many
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
+from profiler.plan.cases import complexities, expand, notes
+from profiler.plan.duration import estimate_seconds
+from profiler.plan.plan import Plan
+from profiler.plan.read import BUILT_IN, from_flags, load, override
+from profiler.records.reading import NAME
 from profiler.records.types import Case
 from profiler.report.summary import finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.processes import Isolation
-from profiler.units import parse_bytes
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from profiler.plan.plan import Plan
+from profiler.units import format_duration, parse_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class _How:
     """How to run a plan; what to run is the plan's.
 
     Attributes:
@@ -56,16 +57,11 @@ class Options:
         return lambda placement: Limits(tuple(cores[: placement.threads]), memory)
 
 
-def command(source: str | None, flags: Mapping[str, object], options: Options) -> int:
+def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
     """Measure the plan ``source``, changed by ``flags``, and return the exit code.
 
     0 when every case has a latency, 1 when at least one has none, 130 when the user stopped the run.
     """
-    from rich.console import Console
-
-    from profiler.plan.cases import expand, notes
-    from profiler.plan.read import BUILT_IN, from_flags, load, override
-
     if not source and not flags.get("models"):
         raise UserError(
             f"nothing to measure: name a plan ({', '.join(BUILT_IN)} or a TOML file), or networks with --model; "
@@ -76,20 +72,18 @@ def command(source: str | None, flags: Mapping[str, object], options: Options) -
     console = Console(stderr=True)
     for note in notes(plan):
         console.print(note, style="dim", highlight=False, markup=False)
-    if options.dry_run:
+    if how.dry_run:
         return _show_plan(plan, cases, console)
-    return _measured(plan, cases, options, console)
+    return _measured(plan, cases, how, console)
 
 
-def _measured(plan: Plan, cases: Sequence[Case], options: Options, console: Console) -> int:
-    from rich.console import Console
-
-    folder, begin = _folder(plan, options), time.monotonic()
+def _measured(plan: Plan, cases: Sequence[Case], how: _How, console: Console) -> int:
+    folder, begin = _folder(plan, how), time.monotonic()
     go_on = f"profiler run {plan.name} --out {folder} --resume"
-    with opened_lab(plan, isolation=_isolation(options.isolation), limits=options.limits()) as lab:
-        cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), options.resume)
+    with opened_lab(plan, isolation=_isolation(how.isolation), limits=how.limits()) as lab:
+        cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
         try:
-            progress = measure_into(folder, plan, cases, lab, resume=options.resume, go_on=go_on, console=console)
+            progress = measure_into(folder, plan, cases, lab, resume=how.resume, go_on=go_on, console=console)
         except StoppedError:
             finish(folder, time.monotonic() - begin, Console())
             raise
@@ -103,13 +97,11 @@ def _isolation(name: str | None) -> Isolation | None:
     raise UserError(f"--isolation {name!r}: expected forkserver or spawn")
 
 
-def _folder(plan: Plan, options: Options) -> Path:
+def _folder(plan: Plan, how: _How) -> Path:
     """Return the folder to write: the one asked for, the newest of this plan to resume, or a new one."""
-    if options.out is not None:
-        return options.out
-    if options.resume:
-        from profiler.records.reading import NAME
-
+    if how.out is not None:
+        return how.out
+    if how.resume:
         earlier = sorted(Path("results").glob(f"{plan.name}-*/{NAME}"), key=lambda path: path.stat().st_mtime)
         if not earlier:
             raise UserError(f"--resume: results/ holds no run of plan {plan.name!r}; name its folder with --out")
@@ -118,10 +110,6 @@ def _folder(plan: Plan, options: Options) -> Path:
 
 
 def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
-    from profiler.plan.cases import complexities
-    from profiler.plan.duration import estimate_seconds
-    from profiler.units import format_duration
-
     for case in cases:
         print(case.label)
     seconds = estimate_seconds(cases, complexities(cases), plan.budget)
@@ -196,7 +184,7 @@ def run_command(
     load = {"images": images, "images_from": images_from, "workers": workers}
     budget = {"seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
     flags = {**networks, **where, **what, **load, **budget}
-    raise Exit(command(plan, flags, Options(out, resume, dry_run, isolation, pin, memory_limit)))
+    raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit)))
 
 
 def _precisions(text: str | None) -> tuple[str | None, str | None]:

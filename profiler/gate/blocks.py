@@ -99,7 +99,7 @@ def _slot_shape(forward_ns: float, settle: int) -> timing.Shape:
     return timing.Shape(calls, settle, samples)
 
 
-def prepared(session: timing.Workload, settle: int, clock: timing.Clock = time.perf_counter_ns) -> _Slot:
+def prepared(session: timing.Workload, settle: int, clock: timing.Clock = timing.host_clock) -> _Slot:
     """Warm up a session and return its slot."""
     warmup = timing.warm_up(session, Budget(warmup_s=_WARMUP_S), clock)
     shape = _slot_shape(warmup.typical_ns, settle)

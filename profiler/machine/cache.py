@@ -16,7 +16,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("latency-profiler", appauthor=False))
 
 
-def load(file: Path) -> dict[str, dict[str, Any]]:
+def kept(file: Path) -> dict[str, dict[str, Any]]:
     """Return what is kept in ``file`` by name; nothing where it is missing or cannot be read."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -27,4 +27,4 @@ def load(file: Path) -> dict[str, dict[str, Any]]:
 
 def keep(file: Path, name: str, value: dict[str, Any]) -> None:
     """Keep ``value`` under ``name``; another process sees the old file or the new one, never half of it."""
-    write_whole(file, json.dumps(load(file) | {name: value}, indent=1, sort_keys=True))
+    write_whole(file, json.dumps(kept(file) | {name: value}, indent=1, sort_keys=True))

@@ -1,8 +1,13 @@
-"""Under which conditions a visit ran: load, switches, stalls, frequency."""
+"""Under which conditions a visit ran: load, switches, stalls, frequency.
+
+Two looks at the host's counters and their difference; a look costs tens of microseconds. What a system does not tell
+stays None.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,12 +18,15 @@ from typing import TypeVar
 from profiler.machine import host
 from profiler.records.types import Conditions
 
-T = TypeVar("T")
+if sys.platform != "win32":  # there is none on Windows
+    import resource
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counters at one moment; differences of two are a visit's ``Conditions``."""
+    """Counters at one moment; differences of two are ``Conditions``."""
 
     switches: int | None
     steal_s: float | None
@@ -43,8 +51,9 @@ def snapshot() -> Snapshot:
     )
 
 
-def between(first: Snapshot, last: Snapshot) -> Conditions:
-    """Return what happened between two snapshots."""
+def since(first: Snapshot) -> Conditions:
+    """Return what has happened since a snapshot."""
+    last = snapshot()
     wall = last.wall_s - first.wall_s
     busy = _minus(last.busy_s, first.busy_s)
     others = None if busy is None or wall <= 0 else max(0.0, (busy - (last.own_s - first.own_s)) / wall)
@@ -81,17 +90,17 @@ def _minus(last: float | None, first: float | None) -> float | None:
     return None if last is None or first is None else round(last - first, 6)
 
 
-def _try(read: Callable[[], T]) -> T | None:
+def _try(read: Callable[[], _T]) -> _T | None:
     """Return what ``read`` returns, or None where this system has no such counter."""
     try:
         return read()
-    except (OSError, ValueError, IndexError, ImportError):
+    except (OSError, ValueError, IndexError):
         return None
 
 
 def _involuntary_switches() -> int:
-    import resource
-
+    if sys.platform == "win32":
+        raise OSError("no switches are counted")
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 

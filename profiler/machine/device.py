@@ -1,37 +1,17 @@
-"""The device's settings, and the check of one device by its name."""
+"""One device by its name: its checks, and how its driver says that it is set up."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from profiler.machine.bench import Bench, Finding
+from profiler.machine import nvml
+from profiler.machine.bench import Bench
 from profiler.machine.device_checks import run_checks
-from profiler.machine.gpu import Reading
-
-if TYPE_CHECKING:
-    from profiler.machine.nvml import Settings
-
+from profiler.machine.finding import Finding
 
 #: Units of work, of some milliseconds each, under which settings are read, and seconds until clocks and link are up.
-BUSY_UNITS, BUSY_S = 100, 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class NvmlDriver:
-    """NVML's view of one GPU; satisfies ``Driver``. NVML must be open."""
-
-    name: str | None
-    max_clock_mhz: int | None
-    handle: object
-
-    def read(self) -> Reading:
-        """Look at the GPU once."""
-        from profiler.machine import nvml
-
-        return nvml.read(self.handle)
+_BUSY_UNITS, _BUSY_S = 100, 0.3
 
 
 def check_device(device: str) -> list[Finding]:
@@ -39,17 +19,12 @@ def check_device(device: str) -> list[Finding]:
 
     Initialises the device: call it in a process of its own.
     """
-    from profiler.machine import nvml
-    from profiler.machine.torch_bench import TorchBench
-
-    bench = TorchBench(device)
+    bench = Bench(device)
     if bench.uuid is None:
         return run_checks(bench, None, _no_driver(device))
     try:
-        with nvml.opened():
-            gpu = nvml.identify(bench.uuid)
-            driver = NvmlDriver(gpu.name, gpu.max_clock_mhz, nvml.handle(bench.uuid))
-            return run_checks(bench, driver, "")
+        with nvml.library():
+            return run_checks(bench, nvml.identify(bench.uuid), "")
     except nvml.NvmlError as error:
         return run_checks(bench, None, str(error))
 
@@ -58,33 +33,28 @@ def _no_driver(device: str) -> str:
     return f"{device} is no NVIDIA GPU, or this torch does not tell its UUID"
 
 
-def device_settings(device: str) -> Settings | str:
+def device_settings(device: str) -> nvml.GpuSettings | str:
     """Return how the driver says that ``device`` is set up, or why it does not say.
 
     Read while the device works: at rest its link and its clocks fall back, and nothing holds them.
     Initialises the device: call it in a process of its own.
     """
-    from profiler.machine import nvml
-    from profiler.machine.torch_bench import TorchBench
-
-    bench = TorchBench(device)
+    bench = Bench(device)
     uuid = bench.uuid
     if uuid is None:
         return _no_driver(device)
     try:
-        with nvml.opened():
-            found = nvml.handle(uuid)
-            return settings_at_work(bench, lambda: nvml.settings(found))
+        with nvml.library():
+            return _settings_at_work(bench, nvml.identify(uuid).settings)
     except nvml.NvmlError as error:
         return str(error)
 
 
-def settings_at_work(
-    bench: Bench, read: Callable[[], Settings], sleep: Callable[[float], None] = time.sleep
-) -> Settings:
-    """Return what ``read`` returns while ``bench`` works."""
-    bench.work(BUSY_UNITS)
-    sleep(BUSY_S)
+def _settings_at_work(
+    bench: Bench, read: Callable[[], nvml.GpuSettings], sleep: Callable[[float], None] = time.sleep
+) -> nvml.GpuSettings:
+    bench.work(_BUSY_UNITS)
+    sleep(_BUSY_S)
     try:
         return read()
     finally:

@@ -11,21 +11,23 @@ import os
 import time
 from collections.abc import Callable
 
-from profiler.machine.bench import Bench, Clock, Driver, Finding, Status, unless, within
+from profiler.machine.bench import Bench
+from profiler.machine.finding import Finding, judged
+from profiler.machine.nvml import Gpu
 
 #: Bytes that the memory check holds: a whole number of every allocator's pages, so that the peak is exact.
-HELD_BYTES = 256 << 20
+_HELD_BYTES = 256 << 20
 #: Edges of the matrix products; the second costs 8 times the first, and no less than 4 times on a GPU that the first
 #: leaves half idle.
-EDGES = (2048, 4096)
+_EDGES = (2048, 4096)
 #: Multiply-adds that a multiprocessor can do per clock in fp32 without tensor cores: no NVIDIA generation does more
 #: than 128 (CUDA C++ Programming Guide, "Arithmetic Instructions").
-LANES = 128
+_LANES = 128
 #: Seconds of load for the check of energy and utilisation: NVML averages over up to a second.
-LOAD_S = 2.0
+_LOAD_S = 2.0
 
 
-def events_scale(bench: Bench) -> Finding:
+def _events_scale(bench: Bench) -> Finding:
     """Twice the work takes twice the time by events."""
     once, twice = bench.event_ns(1), bench.event_ns(2)
     if once is None or twice is None:
@@ -34,10 +36,10 @@ def events_scale(bench: Bench) -> Finding:
         return Finding("events scale", "fail", f"work took {_ms(once)} by events: they are not in its stream")
     ratio = twice / once
     said = f"twice the work took {ratio:.3f} times the event time ({_ms(once)}, {_ms(twice)})"
-    return Finding("events scale", *within(ratio, 1.9, 2.1, said, "the events do not time the work"))
+    return _within("events scale", ratio, 1.9, 2.1, said, "the events do not time the work")
 
 
-def events_match_host(bench: Bench, clock: Clock) -> Finding:
+def _events_match_host(bench: Bench, clock: Callable[[], int]) -> Finding:
     """Time by events is time by the host's clock until the wait is over."""
     events = bench.event_ns(4)
     _, total = _host_ns(bench, 4, clock)
@@ -45,43 +47,41 @@ def events_match_host(bench: Bench, clock: Clock) -> Finding:
         return Finding("events match the host", "unverifiable", "this device has no events that keep time")
     said = f"4 units took {_ms(events)} by events and {_ms(total)} on the host"
     remedy = "waiting for the device does not wait, or the events are in another stream"
-    return Finding("events match the host", *within(total / max(events, 1), 0.95, 1.2, said, remedy))
+    return _within("events match the host", total / max(events, 1), 0.95, 1.2, said, remedy)
 
 
-def submission_is_asynchronous(bench: Bench, clock: Clock) -> Finding:
+def _submission_is_asynchronous(bench: Bench, clock: Callable[[], int]) -> Finding:
     """A submission returns long before its work is done; otherwise what is timed is the submission."""
     launch, total = _host_ns(bench, 4, clock)
     said = f"submitting took {_ms(launch)}, the work {_ms(total)}"
     remedy = "either waiting does not wait, or launches block (is CUDA_LAUNCH_BLOCKING set?)"
-    return Finding("asynchronous", *within(launch / max(total, 1), 0, 0.5, said, remedy))
+    return _within("asynchronous", launch / max(total, 1), 0, 0.5, said, remedy)
 
 
-def peak_is_exact(bench: Bench) -> Finding:
+def _peak_is_exact(bench: Bench) -> Finding:
     """Holding a block moves the allocator's peak by exactly its size, also after a larger block was held before."""
-    with bench.holding(2 * HELD_BYTES):
+    with bench.holding(2 * _HELD_BYTES):
         pass
     bench.reset_peak()
     before = bench.peak()
-    with bench.holding(HELD_BYTES):
+    with bench.holding(_HELD_BYTES):
         pass
     after = bench.peak()
     if before is None or after is None:
         return Finding("memory peak", "unverifiable", "nobody counts the memory of this device")
-    said = f"holding {HELD_BYTES >> 20} MiB moved the peak by {(after - before) / 2**20:g} MiB"
-    status: Status = "pass" if after - before == HELD_BYTES else "fail"
-    return Finding("memory peak", status, said + unless(status, "the peak is not reset, or not this device's"))
+    said = f"holding {_HELD_BYTES >> 20} MiB moved the peak by {(after - before) / 2**20:g} MiB"
+    return judged("memory peak", after - before == _HELD_BYTES, said, "the peak is not reset, or not this device's")
 
 
-def driver_agrees(bench: Bench, driver: Driver) -> Finding:
+def _driver_agrees(bench: Bench, driver: Gpu) -> Finding:
     """The driver knows the device by its UUID under the same name."""
     said = f"torch calls it {bench.name!r}, the driver {driver.name!r}"
     if driver.name is None:
         return Finding("identity", "unverifiable", said)
-    status: Status = "pass" if driver.name == bench.name else "fail"
-    return Finding("identity", status, said + unless(status, "telemetry would be another GPU's"))
+    return judged("identity", driver.name == bench.name, said, "the driver's figures would be another GPU's")
 
 
-def own_process_is_listed(bench: Bench, driver: Driver, pid: int) -> Finding:
+def _own_process_is_listed(bench: Bench, driver: Gpu, pid: int) -> Finding:
     """The driver lists this process on the device."""
     bench.sync()
     listed = driver.read().processes
@@ -91,27 +91,26 @@ def own_process_is_listed(bench: Bench, driver: Driver, pid: int) -> Finding:
     return Finding("own process", "unverifiable", f"process {pid} is not in the driver's list: {why}")
 
 
-def driver_sees_memory(bench: Bench, driver: Driver) -> Finding:
+def _driver_sees_memory(bench: Bench, driver: Gpu) -> Finding:
     """What is held here is in use there: the strongest proof that both mean the same device."""
     before = driver.read().used_bytes
-    with bench.holding(HELD_BYTES):
+    with bench.holding(_HELD_BYTES):
         bench.sync()
         after = driver.read().used_bytes
     if before is None or after is None:
         return Finding("driver sees memory", "unverifiable", "the driver does not tell how much memory is in use")
-    said = f"holding {HELD_BYTES >> 20} MiB raised the driver's figure by {(after - before) / 2**20:g} MiB"
-    status: Status = "pass" if after - before >= HELD_BYTES else "fail"
-    return Finding("driver sees memory", status, said + unless(status, "the driver's figures are another GPU's"))
+    said = f"holding {_HELD_BYTES >> 20} MiB raised the driver's figure by {(after - before) / 2**20:g} MiB"
+    return judged("driver sees memory", after - before >= _HELD_BYTES, said, "the driver's figures are another GPU's")
 
 
-def load_is_seen(bench: Bench, driver: Driver, clock: Clock, sleep: Callable[[float], None]) -> Finding:
+def _load_is_seen(bench: Bench, driver: Gpu, clock: Callable[[], int], sleep: Callable[[float], None]) -> Finding:
     """Under load the driver reports more utilisation, or more power by its energy counter, than at rest."""
-    submit = bench.product(EDGES[1])  # sleeping work keeps one multiprocessor busy, which is lost in the idle draw
+    submit = bench.product(_EDGES[1])  # sleeping work keeps one multiprocessor busy, which is lost in the idle draw
     bench.sync()
     first = driver.read()
-    sleep(LOAD_S)
+    sleep(_LOAD_S)
     rested = driver.read()
-    end = clock() + round(LOAD_S * 1e9)
+    end = clock() + round(_LOAD_S * 1e9)
     while clock() < end:
         submit()
         bench.sync()
@@ -126,36 +125,35 @@ def load_is_seen(bench: Bench, driver: Driver, clock: Clock, sleep: Callable[[fl
         if pair is not None
     )
     rose = all(pair[1] > pair[0] for pair in (shares, joules) if pair is not None)
-    status: Status = "pass" if rose else "fail"
-    return Finding("load is seen", status, said + unless(status, "telemetry is another GPU's, or the GPU was busy"))
+    return judged("load is seen", rose, said, "the driver's figures are another GPU's, or the GPU was busy")
 
 
-def products_scale(bench: Bench, driver: Driver | None, clock: Clock) -> Finding:
+def _products_scale(bench: Bench, driver: Gpu | None, clock: Callable[[], int]) -> Finding:
     """A matrix product twice as wide costs about 8 times as much, and none beats the arithmetic of the GPU."""
-    times = [_product_ns(bench, edge, clock) for edge in EDGES]
+    times = [_product_ns(bench, edge, clock) for edge in _EDGES]
     ratio = times[1] / max(times[0], 1)
-    reached = 2 * EDGES[1] ** 3 / max(times[1], 1) * 1e9
-    said = f"{EDGES[1]} wide took {ratio:.1f} times {EDGES[0]} wide and reached {reached / 1e12:.3g} TFLOP/s"
+    reached = 2 * _EDGES[1] ** 3 / max(times[1], 1) * 1e9
+    said = f"{_EDGES[1]} wide took {ratio:.1f} times {_EDGES[0]} wide and reached {reached / 1e12:.3g} TFLOP/s"
     most = _most_flops(bench, driver)
     if most is not None and reached > most:
         return Finding("products scale", "fail", f"{said}, {most / 1e12:.3g} are possible: waiting does not wait")
-    return Finding("products scale", *within(ratio, 4, 12, said, "the timing does not follow the work"))
+    return _within("products scale", ratio, 4, 12, said, "the timing does not follow the work")
 
 
-def graph_equals_launches(bench: Bench) -> Finding:
+def _graph_equals_launches(bench: Bench) -> Finding:
     """A replayed CUDA graph computes what plain launches compute."""
     difference = bench.graph_difference()
     if difference is None:
         return Finding("graph", "unverifiable", "this device has no CUDA graphs")
     said = f"a replayed graph differs by {difference:.2g} from plain launches"
-    return Finding("graph", *within(difference, 0, 1e-5, said, "do not use cuda_graph=1 here"))
+    return _within("graph", difference, 0, 1e-5, said, "do not use cuda_graph=1 here")
 
 
 def run_checks(
     bench: Bench,
-    driver: Driver | None,
+    driver: Gpu | None,
     note: str,
-    clock: Clock = time.perf_counter_ns,
+    clock: Callable[[], int] = time.perf_counter_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Finding]:
     """Run every check; one that raises has failed.
@@ -168,23 +166,27 @@ def run_checks(
         sleep: Lets seconds pass.
     """
     checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("events scale", lambda: events_scale(bench)),
-        ("events match the host", lambda: events_match_host(bench, clock)),
-        ("asynchronous", lambda: submission_is_asynchronous(bench, clock)),
-        ("memory peak", lambda: peak_is_exact(bench)),
-        ("products scale", lambda: products_scale(bench, driver, clock)),
-        ("graph", lambda: graph_equals_launches(bench)),
+        ("events scale", lambda: _events_scale(bench)),
+        ("events match the host", lambda: _events_match_host(bench, clock)),
+        ("asynchronous", lambda: _submission_is_asynchronous(bench, clock)),
+        ("memory peak", lambda: _peak_is_exact(bench)),
+        ("products scale", lambda: _products_scale(bench, driver, clock)),
+        ("graph", lambda: _graph_equals_launches(bench)),
     ]
     if driver is None:
         names = ("identity", "own process", "driver sees memory", "load is seen")
         return [_attempt(*check) for check in checks] + [Finding(name, "unverifiable", note) for name in names]
     checks += [
-        ("identity", lambda: driver_agrees(bench, driver)),
-        ("own process", lambda: own_process_is_listed(bench, driver, os.getpid())),
-        ("driver sees memory", lambda: driver_sees_memory(bench, driver)),
-        ("load is seen", lambda: load_is_seen(bench, driver, clock, sleep)),
+        ("identity", lambda: _driver_agrees(bench, driver)),
+        ("own process", lambda: _own_process_is_listed(bench, driver, os.getpid())),
+        ("driver sees memory", lambda: _driver_sees_memory(bench, driver)),
+        ("load is seen", lambda: _load_is_seen(bench, driver, clock, sleep)),
     ]
     return [_attempt(*check) for check in checks]
+
+
+def _within(check: str, value: float, low: float, high: float, said: str, remedy: str) -> Finding:
+    return judged(check, low <= value <= high, said, f"expected {low:g} to {high:g}: {remedy}")
 
 
 def _attempt(name: str, check: Callable[[], Finding]) -> Finding:
@@ -195,7 +197,7 @@ def _attempt(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, "fail", f"the check itself failed: {first}")
 
 
-def _host_ns(bench: Bench, units: int, clock: Clock) -> tuple[int, int]:
+def _host_ns(bench: Bench, units: int, clock: Callable[[], int]) -> tuple[int, int]:
     """Return the host's time until the submission returned, and until the work was done."""
     bench.sync()
     start = clock()
@@ -205,7 +207,7 @@ def _host_ns(bench: Bench, units: int, clock: Clock) -> tuple[int, int]:
     return submitted - start, clock() - start
 
 
-def _product_ns(bench: Bench, edge: int, clock: Clock, calls: int = 5) -> int:
+def _product_ns(bench: Bench, edge: int, clock: Callable[[], int], calls: int = 5) -> int:
     """Return the fastest of some products, by the host's clock."""
     submit = bench.product(edge)
     times = []
@@ -218,10 +220,10 @@ def _product_ns(bench: Bench, edge: int, clock: Clock, calls: int = 5) -> int:
     return min(times)
 
 
-def _most_flops(bench: Bench, driver: Driver | None) -> float | None:
+def _most_flops(bench: Bench, driver: Gpu | None) -> float | None:
     if driver is None or driver.max_clock_mhz is None or bench.processors is None:
         return None
-    return 2.0 * bench.processors * LANES * driver.max_clock_mhz * 1e6
+    return 2.0 * bench.processors * _LANES * driver.max_clock_mhz * 1e6
 
 
 def _delta(first: float | None, last: float | None) -> float | None:

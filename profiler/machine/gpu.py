@@ -1,8 +1,7 @@
-"""What the machine does while a visit is timed.
+"""What an NVIDIA GPU does while a visit is timed.
 
-The host: two snapshots and their difference; reading costs tens of microseconds, before and after the timed part.
-A GPU: a process of its own reads it at most ten times a second, because asking the driver costs milliseconds and takes
-its locks. What a system does not tell stays None.
+A process of its own reads it at most ten times a second, because asking the driver costs milliseconds and takes its
+locks. What a driver does not tell stays None.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,17 +20,20 @@ from typing import IO, Any
 
 from profiler.records.types import Conditions
 
+#: The clock of readings, in nanoseconds: all processes of a machine share it.
+clock_ns = time.monotonic_ns
+
 #: Seconds between two readings. NVML's own figures change no faster.
-INTERVAL_S = 0.1
+_INTERVAL_S = 0.1
 
 #: A clock stands still when its last readings differ by no more than this share: two of the driver's steps of 15 MHz.
-CLOCK_STEADY = 0.02
+_CLOCK_STEADY = 0.02
 #: So many readings: half a second, in which a GPU that starts from idle has long left its idle clock.
-CLOCK_READINGS = 5
+_CLOCK_READINGS = 5
 
 #: Clock-event reasons that make a GPU slower than it could be, by bit (NVML API reference, nvmlClocksEventReasons).
 #: Idle clocks, clocks set by the user and sync boost are not among them.
-SLOWDOWNS = {
+_SLOWDOWNS = {
     0x04: "power cap",
     0x08: "hardware slow-down",
     0x20: "thermal (software)",
@@ -44,7 +47,7 @@ class Reading:
     """One look at a GPU.
 
     Attributes:
-        ns: Time of the reading, ``time.monotonic_ns``.
+        ns: Time of the reading by ``clock_ns``.
         clock_mhz: Clock of the multiprocessors.
         memory_clock_mhz: Clock of the memory.
         events: Bit mask of clock-event reasons.
@@ -66,15 +69,15 @@ class Reading:
     processes: tuple[tuple[int, int | None], ...] | None = None
 
 
-def slowdown(events: Sequence[int]) -> str:
+def _slowdown(events: Sequence[int]) -> str:
     """Return the reasons of slow-down in bit masks of clock events, as ``power cap, thermal (software)``."""
     mask = 0
     for event in events:
         mask |= event
-    return ", ".join(name for bit, name in SLOWDOWNS.items() if mask & bit)
+    return ", ".join(name for bit, name in _SLOWDOWNS.items() if mask & bit)
 
 
-def summary(readings: Sequence[Reading], own: int, note: str | None = None) -> dict[str, Any]:
+def _summary(readings: Sequence[Reading], own: int, note: str | None = None) -> dict[str, Any]:
     """Return the GPU fields of ``Conditions`` for the readings of one timed part.
 
     Args:
@@ -94,7 +97,7 @@ def summary(readings: Sequence[Reading], own: int, note: str | None = None) -> d
         "gpu_utilisation": _of(statistics.fmean, _all(readings, "utilisation")),
         "gpu_memory_bytes": _of(max, _own_bytes(readings, own)),
         "gpu_foreign_processes": _of(max, _foreign(readings, own)),
-        "gpu_slowdown": slowdown(events) if events else None,
+        "gpu_slowdown": _slowdown(events) if events else None,
         "gpu_note": note,
     }
 
@@ -126,16 +129,16 @@ def _own_bytes(readings: Sequence[Reading], own: int) -> list[int]:
     return [used for pid, used in pairs if pid == own and used is not None]
 
 
-def stands_still(clocks: Sequence[int]) -> bool:
-    """Return whether the last ``CLOCK_READINGS`` of ``clocks``, in MHz, lie within ``CLOCK_STEADY``."""
-    last = clocks[-CLOCK_READINGS:]
-    return len(last) == CLOCK_READINGS and max(last) <= (1 + CLOCK_STEADY) * min(last)
+def _stands_still(clocks: Sequence[int]) -> bool:
+    """Return whether the last ``_CLOCK_READINGS`` of ``clocks``, in MHz, lie within ``_CLOCK_STEADY``."""
+    last = clocks[-_CLOCK_READINGS:]
+    return len(last) == _CLOCK_READINGS and max(last) <= (1 + _CLOCK_STEADY) * min(last)
 
 
 class Watch:
     """A process that reads one GPU until told to stop; readings go to a file, so nothing here ever waits for them."""
 
-    def __init__(self, uuid: str, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, uuid: str, interval_s: float = _INTERVAL_S) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         command = [sys.executable, "-P", "-m", "profiler.machine.nvml", uuid, str(interval_s)]
         # The child must find this package where the parent found it, installed or not.
@@ -160,9 +163,9 @@ class Watch:
     def _clock_stands_still(self, size: int) -> bool:
         # A read that moves the file's offset would move it for the child too, which writes there.
         lines = os.pread(self._file.fileno(), size, 0).decode().splitlines()
-        readings, _ = parse(lines[-CLOCK_READINGS:])
+        readings, _ = _parse(lines[-_CLOCK_READINGS:])
         clocks = [reading.clock_mhz for reading in readings if reading.clock_mhz is not None]
-        return stands_still(clocks) if clocks else bool(readings)
+        return _stands_still(clocks) if clocks else bool(readings)
 
     def stop(self) -> tuple[list[Reading], str | None]:
         """End the process; return its readings, and why they are missing or end early. Twice gives nothing."""
@@ -177,7 +180,7 @@ class Watch:
         self._file.seek(0)
         lines = self._file.read().decode().splitlines()
         self._file.close()
-        return parse(lines)
+        return _parse(lines)
 
 
 @contextmanager
@@ -192,15 +195,15 @@ def watching(uuid: str | None) -> Iterator[Watch | None]:
 
 
 def add(conditions: Conditions, watch: Watch | None, start_ns: int, end_ns: int) -> Conditions:
-    """Return ``conditions`` with what ``watch`` saw between two times of ``time.monotonic_ns``; stops the watch."""
+    """Return ``conditions`` with what ``watch`` saw between two times of ``clock_ns``; stops the watch."""
     if watch is None:
         return conditions
     readings, note = watch.stop()
     timed = [reading for reading in readings if start_ns <= reading.ns <= end_ns]
-    return replace(conditions, **summary(timed, os.getpid(), note))
+    return replace(conditions, **_summary(timed, os.getpid(), note))
 
 
-def parse(lines: Sequence[str]) -> tuple[list[Reading], str | None]:
+def _parse(lines: Sequence[str]) -> tuple[list[Reading], str | None]:
     """Return the readings that ``profiler.machine.nvml`` wrote, and the sentence with which it gave up, if it did."""
     readings, note = [], None
     for line in lines:

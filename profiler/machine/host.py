@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from profiler.machine import nvml
+
 #: The facts that latencies depend on; two runs with the same values may be compared. Never a measured clock.
-KEY_FACTS = ("cpu", "isa", "cores", "quota", "os", "gpu", "driver", "torch", "onnxruntime")
+_KEY_FACTS = ("cpu", "isa", "cores", "quota", "os", "gpu", "driver", "torch", "onnxruntime")
 
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnx", "openvino", "numpy")
 #: Instruction sets that change which kernels a runtime picks.
@@ -46,11 +48,11 @@ def versions() -> dict[str, str]:
 def usable_cores() -> int:
     """Return the cores this process may use: its affinity mask, capped by the control group's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
+    quota = _cpu_quota()
     return max(1, min(cores, int(quota))) if quota else cores
 
 
-def cpu_quota() -> float | None:
+def _cpu_quota() -> float | None:
     """Return the control group's CPU quota in cores, or None when there is none (cgroup v2, then v1)."""
     try:
         limit, period = _read("/sys/fs/cgroup/cpu.max").split()
@@ -68,12 +70,12 @@ def cpu_quota() -> float | None:
 def facts() -> Mapping[str, str | int | float | None]:
     """Return what identifies this machine and its software; every value is stable between runs."""
     installed = versions()
-    gpu, driver = _gpu()
+    gpu, driver = nvml.installed()
     return {
         "cpu": _cpu_model(),
         "isa": _isa(),
         "cores": usable_cores(),
-        "quota": cpu_quota(),
+        "quota": _cpu_quota(),
         "os": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -86,24 +88,17 @@ def facts() -> Mapping[str, str | int | float | None]:
 
 
 def key(described: Mapping[str, object] | None = None) -> str:
-    """Return eight hexadecimal digits that name the machine's ``KEY_FACTS``."""
+    """Return eight hexadecimal digits that name the machine's ``_KEY_FACTS``."""
     described = facts() if described is None else described
-    text = json.dumps([described.get(name) for name in KEY_FACTS])
+    text = json.dumps([described.get(name) for name in _KEY_FACTS])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def difference(ours: Mapping[str, object], theirs: Mapping[str, object]) -> str | None:
     """Return a sentence naming the key facts in which two machines differ, or None when they match."""
-    pairs = [(name, ours.get(name), theirs.get(name)) for name in KEY_FACTS]
+    pairs = [(name, ours.get(name), theirs.get(name)) for name in _KEY_FACTS]
     unlike = [f"{name} is {a!r} here and {b!r} there" for name, a, b in pairs if a != b]
     return f"not the same machine: {'; '.join(unlike)}" if unlike else None
-
-
-def _gpu() -> tuple[str | None, str | None]:
-    """Return (names of the NVIDIA GPUs, driver version) as the driver itself says, Nones without one."""
-    from profiler.machine import nvml
-
-    return nvml.installed()
 
 
 def _read(path: str) -> str:

@@ -7,26 +7,26 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from profiler.machine.bench import Finding, Status
+from profiler.machine.finding import Finding, judged
 from profiler.records.nominal import Calls, nominal
 from profiler.records.types import Conditions, Failure, Measurement
 from profiler.units import format_duration
 
 #: Reading the clock may cost this share of the shortest sample.
-CLOCK_SHARE = 0.001
+_CLOCK_SHARE = 0.001
 #: Relative spread of the reference between fresh processes up to which results repeat. Latencies are ratios to the
 #: reference and spread less.
-SPREAD = 0.15
+_SPREAD = 0.15
 #: Cores that other programs may keep busy, as a share of the usable ones; steal and stall as a share of time.
-BUSY, STOLEN, STALLED = 0.25, 0.05, 0.25
+_BUSY, _STOLEN, _STALLED = 0.25, 0.05, 0.25
 
 #: A small network that every backend runs.
 NETWORK = "regnety_200mf"
 #: Room for exported networks and journals.
-FREE_BYTES = 1 << 30
+_FREE_BYTES = 1 << 30
 
 
-def versions(installed: Mapping[str, str]) -> Finding:
+def check_versions(installed: Mapping[str, str]) -> Finding:
     """Torch is there, and not two distributions that overwrite each other."""
     listed = ", ".join(f"{name} {number}" for name, number in installed.items())
     if "torch" not in installed:
@@ -37,7 +37,7 @@ def versions(installed: Mapping[str, str]) -> Finding:
     return Finding("versions", "pass", listed)
 
 
-def clock(readings: Sequence[int], sample_ns: int) -> list[Finding]:
+def check_clock(readings: Sequence[int], sample_ns: int) -> list[Finding]:
     """The clock never goes back, and reading it costs next to nothing.
 
     Args:
@@ -52,26 +52,26 @@ def clock(readings: Sequence[int], sample_ns: int) -> list[Finding]:
     ahead = sorted(step for step in steps if step > 0)
     if not ahead:
         return [monotonic, Finding("clock resolution", "fail", "it stands still: choose another clock source")]
-    allowed = sample_ns * CLOCK_SHARE
+    allowed = sample_ns * _CLOCK_SHARE
     # The smallest step is the resolution. The mean is what a reading costs, however coarse the clock; that of the
     # quickest twentieth, because a process that is taken off its core only adds to it.
     size = max(1, len(steps) // 20)
     means = [sum(steps[at : at + size]) / size for at in range(0, len(steps) - size + 1, size)]
     cost = max(ahead[0], min(means))
     said = f"a reading costs or resolves {cost:.0f} ns, {allowed:.0f} ns are allowed"
-    return [monotonic, _judged("clock resolution", cost <= allowed, said, "choose another clock source (tsc)")]
+    return [monotonic, judged("clock resolution", cost <= allowed, said, "choose another clock source (tsc)")]
 
 
-def free_disk(folder: Path, free_bytes: int | None = None) -> Finding:
+def check_disk(folder: Path, free_bytes: int | None = None) -> Finding:
     """There is room where exports are kept."""
     if free_bytes is None:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free_bytes = shutil.disk_usage(existing).free
     said = f"{free_bytes / 2**30:.1f} GiB are free for the cache"
-    return _judged("free disk", free_bytes >= FREE_BYTES, said, f"make room, or set XDG_CACHE_HOME (now {folder})")
+    return judged("free disk", free_bytes >= _FREE_BYTES, said, f"make room, or set XDG_CACHE_HOME (now {folder})")
 
 
-def noise(conditions: Conditions, seconds: float, cores: int) -> Finding:
+def check_noise(conditions: Conditions, seconds: float, cores: int) -> Finding:
     """The machine is at rest.
 
     Args:
@@ -80,9 +80,9 @@ def noise(conditions: Conditions, seconds: float, cores: int) -> Finding:
         cores: Usable cores.
     """
     shares = {
-        "other programs": (conditions.load, BUSY * cores, "cores"),
-        "steal": (_over(conditions.steal_s, seconds * cores), STOLEN, "of the time"),
-        "stall": (_over(conditions.stall_s, seconds), STALLED, "of the time"),
+        "other programs": (conditions.load, _BUSY * cores, "cores"),
+        "steal": (_over(conditions.steal_s, seconds * cores), _STOLEN, "of the time"),
+        "stall": (_over(conditions.stall_s, seconds), _STALLED, "of the time"),
         "throttled": (_over(conditions.throttled_s, seconds), 0.0, "of the time"),
     }
     told = {name: share for name, share in shares.items() if share[0] is not None}
@@ -90,10 +90,10 @@ def noise(conditions: Conditions, seconds: float, cores: int) -> Finding:
         return Finding("noise", "unverifiable", "this system tells neither load nor steal")
     said = ", ".join(f"{name} {value:.2f} {unit}" for name, (value, _, unit) in told.items())
     loud = [name for name, (value, most, _) in told.items() if value is not None and value > most]
-    return _judged("noise", not loud, said, f"too much for steady results ({', '.join(loud)}): stop other programs")
+    return judged("noise", not loud, said, f"too much for steady results ({', '.join(loud)}): stop other programs")
 
 
-def threads(seen: tuple[int, int, float]) -> Finding:
+def check_threads(seen: tuple[int, int, float]) -> Finding:
     """Torch works with as many threads as asked: as it says, and as the CPU time shows.
 
     Args:
@@ -111,7 +111,7 @@ def threads(seen: tuple[int, int, float]) -> Finding:
     return Finding(name, "pass", said)
 
 
-def repeatability(visits: Sequence[Calls] | Failure) -> Finding:
+def check_reference(visits: Sequence[Calls] | Failure) -> Finding:
     """The reference takes the same time in fresh processes."""
     if isinstance(visits, Failure):
         return Finding("reference", "fail", visits.reason)
@@ -120,10 +120,10 @@ def repeatability(visits: Sequence[Calls] | Failure) -> Finding:
     if all(calls.crowded for calls in visits):
         said += ", all of which waited for a core"
         return Finding("reference", "fail", f"{said}: stop other programs")
-    return _judged("reference", spread <= SPREAD, said, "too much for steady results: stop other programs")
+    return judged("reference", spread <= _SPREAD, said, "too much for steady results: stop other programs")
 
 
-def device_usable(answer: tuple[str, str | None, str | None]) -> Finding:
+def check_usable(answer: tuple[str, str | None, str | None]) -> Finding:
     """Torch computes on the device; nothing less proves that it is there.
 
     Args:
@@ -136,7 +136,7 @@ def device_usable(answer: tuple[str, str | None, str | None]) -> Finding:
     return Finding("device", "pass", f"torch computes on {device}{label}")
 
 
-def backend(name: str, outcome: object) -> Finding:
+def check_backend(name: str, outcome: object) -> Finding:
     """A backend runs a real network and computes what eager computes; where it cannot, why not."""
     check = f"backend {name}"
     if isinstance(outcome, Failure):
@@ -153,11 +153,6 @@ def backend(name: str, outcome: object) -> Finding:
 def _nodes(outcome: Measurement) -> str:
     nodes = {name: n for name, n in outcome.facts.items() if name.startswith("nodes_") and name.endswith("Provider")}
     return "".join(f", {n} nodes on {name.removeprefix('nodes_')}" for name, n in nodes.items())
-
-
-def _judged(check: str, good: bool, said: str, remedy: str) -> Finding:
-    status: Status = "pass" if good else "fail"
-    return Finding(check, status, said if good else f"{said}; {remedy}")
 
 
 def _over(amount: float | None, whole: float) -> float | None:

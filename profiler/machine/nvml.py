@@ -2,8 +2,8 @@
 
 torch numbers the devices that ``CUDA_VISIBLE_DEVICES`` leaves, NVML numbers all: only the UUID means the same in both.
 What a GPU, a driver or a partition (MIG) does not tell is None, never 0. Asking costs up to milliseconds and takes
-locks in the driver, so the process that is being timed never does it: ``python -m profiler.nvml UUID SECONDS`` does,
-see ``profiler.machine.gpu.Watch``.
+locks in the driver, so the process that is being timed never does it: ``python -m profiler.machine.nvml UUID SECONDS``
+does, see ``profiler.machine.gpu.Watch``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import select
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pynvml
 
-from profiler.machine.gpu import Reading
+from profiler.machine.gpu import Reading, clock_ns
 
 #: Answers that mean "this is not told here": not supported, no permission, function not found, no data, other version,
 #: deprecated, not ready.
@@ -58,24 +57,7 @@ class NvmlError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
-    """What identifies a GPU; stable between runs.
-
-    Attributes:
-        uuid: As NVML writes it, ``GPU-...`` or ``MIG-...``.
-        name: Product name.
-        driver: Version of the driver.
-        max_clock_mhz: Highest clock of the multiprocessors, in MHz.
-    """
-
-    uuid: str
-    name: str | None
-    driver: str | None
-    max_clock_mhz: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
+class GpuSettings:
     """How a GPU is set up, as far as latency and power depend on it. None is what the driver does not tell.
 
     Attributes:
@@ -112,8 +94,35 @@ class Settings:
     pcie_width_max: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU, while NVML is open.
+
+    Attributes:
+        uuid: As NVML writes it, ``GPU-...`` or ``MIG-...``.
+        name: Product name.
+        driver: Version of the driver.
+        max_clock_mhz: Highest clock of the multiprocessors, in MHz.
+        handle: By which NVML knows it.
+    """
+
+    uuid: str
+    name: str | None
+    driver: str | None
+    max_clock_mhz: int | None
+    handle: Any = field(repr=False, compare=False)
+
+    def read(self) -> Reading:
+        """Look at it once. Raises NvmlError when it is lost."""
+        return _reading(self.handle)
+
+    def settings(self) -> GpuSettings:
+        """Return how it is set up. Raises NvmlError when it is lost."""
+        return _settings(self.handle)
+
+
 @contextmanager
-def opened() -> Iterator[None]:
+def library() -> Iterator[None]:
     """Hold NVML open.
 
     Raises:
@@ -128,7 +137,7 @@ def opened() -> Iterator[None]:
             pynvml.nvmlShutdown()
 
 
-def handle(uuid: str) -> Any:
+def _handle(uuid: str) -> Any:
     """Return NVML's handle of the device with ``uuid``, with or without its prefix ``GPU-`` or ``MIG-``.
 
     Raises:
@@ -143,24 +152,24 @@ def handle(uuid: str) -> Any:
 
 
 def identify(uuid: str) -> Gpu:
-    """Return what identifies the GPU with ``uuid``; NVML must be open. Raises NvmlError as ``handle``."""
-    found = handle(uuid)
+    """Return what identifies the GPU with ``uuid``; NVML must be open. Raises NvmlError when it knows none."""
+    found = _handle(uuid)
     return Gpu(
         uuid=uuid,
         name=_told(pynvml.nvmlDeviceGetName, found),
         driver=_told(pynvml.nvmlSystemGetDriverVersion),
         max_clock_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, found, pynvml.NVML_CLOCK_SM),
+        handle=found,
     )
 
 
-def settings(found: Any) -> Settings:
-    """Return how a GPU is set up. Raises NvmlError when it is lost."""
+def _settings(found: Any) -> GpuSettings:
 
     def told(ask: Callable[..., Any], *arguments: object) -> Any:
         return _told(ask, found, *arguments)
 
     events = _events(found)
-    return Settings(
+    return GpuSettings(
         power_limit_w=_watts(told(pynvml.nvmlDeviceGetEnforcedPowerLimit)),
         power_limit_default_w=_watts(told(pynvml.nvmlDeviceGetPowerManagementDefaultLimit)),
         max_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
@@ -192,7 +201,7 @@ def _on(answer: int | Sequence[int] | None) -> bool | None:
 def installed() -> tuple[str | None, str | None]:
     """Return (names of all GPUs of this host, driver version), or Nones without a working NVIDIA driver."""
     try:
-        with opened():
+        with library():
             count = _told(pynvml.nvmlDeviceGetCount) or 0
             with _one_sentence():
                 handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
@@ -202,17 +211,12 @@ def installed() -> tuple[str | None, str | None]:
         return None, None
 
 
-def read(found: Any) -> Reading:
-    """Look at a GPU once.
-
-    Raises:
-        NvmlError: The GPU is lost.
-    """
+def _reading(found: Any) -> Reading:
     energy = _told(pynvml.nvmlDeviceGetTotalEnergyConsumption, found)
     used = _told(pynvml.nvmlDeviceGetUtilizationRates, found)
     memory = _told(pynvml.nvmlDeviceGetMemoryInfo, found)
     return Reading(
-        ns=time.monotonic_ns(),
+        ns=clock_ns(),
         clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_SM),
         memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_MEM),
         events=_events(found),
@@ -268,13 +272,13 @@ def _sentence(error: pynvml.NVMLError) -> str:
     return _SENTENCES.get(error.value) or f"NVML fails with error {error.value} ({error}): check nvidia-smi"
 
 
-def main(uuid: str, interval_s: float) -> None:
+def _report(uuid: str, interval_s: float) -> None:
     """Write one reading a line until standard input closes or the GPU no longer answers."""
     try:
-        with opened():
-            found = handle(uuid)
+        with library():
+            found = _handle(uuid)
             while True:
-                print(json.dumps(asdict(read(found))), flush=True)
+                print(json.dumps(asdict(_reading(found))), flush=True)
                 ready, _, _ = select.select([sys.stdin], [], [], interval_s)
                 if ready:
                     return
@@ -283,4 +287,4 @@ def main(uuid: str, interval_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    _report(sys.argv[1], float(sys.argv[2]))

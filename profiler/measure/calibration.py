@@ -11,7 +11,7 @@ from profiler.machine import cache
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
 VERSION = 11
 #: Where calibrations are kept, in the user's cache.
-FILE = "calibration.json"
+_FILE = "calibration.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ def identity(host: str, placement: Placement) -> str:
 def stored(folder: Path, name: str) -> Calibration | None:
     """Return the calibration kept under ``name``, or None when there is none or it cannot be read."""
     try:
-        return Calibration(**cache.load(folder / FILE)[name])
+        return Calibration(**cache.kept(folder / _FILE)[name])
     except (KeyError, TypeError):
         return None
 
 
 def store(folder: Path, name: str, calibration: Calibration) -> None:
     """Keep a calibration under ``name`` in ``folder``."""
-    cache.keep(folder / FILE, name, asdict(calibration))
+    cache.keep(folder / _FILE, name, asdict(calibration))

@@ -7,6 +7,7 @@ Either is read over and over, so that it comes from memory: what is measured is 
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -27,21 +28,21 @@ if TYPE_CHECKING:
     Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 #: Mean and standard deviation of ImageNet's channels, for pixels from 0 to 1.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Area and aspect ratio of a random crop (Szegedy et al., "Going deeper with convolutions", section 6).
-AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
+_AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
 #: Bumped when the images that are made change.
-VERSION = 1
+_VERSION = 1
 #: ImageNet's images are 470 x 390 on average, the most common size is 500 x 375, and a file has 110 kB.
-MADE, WIDTH, HEIGHT, QUALITY = 64, 500, 375, 92
+_MADE, _WIDTH, _HEIGHT, _QUALITY = 64, 500, 375, 92
 #: Batches that each worker makes ahead.
 AHEAD = 2
 
-Box = tuple[float, float, float, float]
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +68,34 @@ class Images:
         import torch
 
         draw = random.Random(index)  # noqa: S311 - a crop, not a secret
-        pixels = transformed(self.files[index % len(self.files)], self.size, draw)
+        pixels = _transformed(self.files[index % len(self.files)], self.size, draw)
         return torch.from_numpy(pixels), index % self.classes
 
 
-def transformed(path: Path, size: int, draw: random.Random) -> Pixels:
+def _transformed(path: Path, size: int, draw: random.Random) -> Pixels:
     """Return a random crop of an image, perhaps mirrored, normalised; fp32, shape (3, size, size)."""
     import numpy as np
     from PIL import Image
 
     with Image.open(path) as image:
         whole = image.convert("RGB")
-    crop = whole.resize((size, size), Image.Resampling.BILINEAR, box=random_crop(whole.width, whole.height, draw))
+    crop = whole.resize((size, size), Image.Resampling.BILINEAR, box=_random_crop(whole.width, whole.height, draw))
     if draw.random() < 0.5:
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = np.asarray(crop, np.float32) / 255
-    normalised = (pixels - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    normalised = (pixels - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
-def random_crop(width: int, height: int, draw: random.Random) -> Box:
+def _random_crop(width: int, height: int, draw: random.Random) -> _Box:
     """Return a random rectangle (left, top, right, bottom) inside an image.
 
-    Its area is uniform in ``AREA`` of the image's, the logarithm of its aspect uniform in ``ASPECT``. After
+    Its area is uniform in ``_AREA`` of the image's, the logarithm of its aspect uniform in ``_ASPECT``. After
     ten that do not fit it is the whole image.
     """
     for _ in range(10):
-        area = width * height * draw.uniform(*AREA)
-        aspect = math.exp(draw.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+        area = width * height * draw.uniform(*_AREA)
+        aspect = math.exp(draw.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
         across, down = math.sqrt(area * aspect), math.sqrt(area / aspect)
         if across <= width and down <= height:
             left, top = draw.uniform(0, width - across), draw.uniform(0, height - down)
@@ -102,7 +103,7 @@ def random_crop(width: int, height: int, draw: random.Random) -> Box:
     return 0.0, 0.0, float(width), float(height)
 
 
-def files_in(folder: Path) -> tuple[Path, ...]:
+def _files_in(folder: Path) -> tuple[Path, ...]:
     """Return the image files under ``folder``, in the order of their names.
 
     Raises:
@@ -110,25 +111,25 @@ def files_in(folder: Path) -> tuple[Path, ...]:
     """
     if not folder.is_dir():
         raise UserError(f"--images-from {folder}: no such folder; expected one with images in it")
-    found = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))
+    found = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES))
     if not found:
         raise UserError(
-            f"--images-from {folder}: no image in it; expected files ending in {', '.join(sorted(SUFFIXES))}"
+            f"--images-from {folder}: no image in it; expected files ending in {', '.join(sorted(_SUFFIXES))}"
         )
     return found
 
 
-def made_images(cache: Path | None) -> tuple[Path, ...]:
+def _made_images(cache: Path | None) -> tuple[Path, ...]:
     """Return the small set of images that stands in for a data set, made when ``cache`` does not hold it yet."""
     root = cache if cache is not None else Path(tempfile.gettempdir())
-    folder = root / f"images-v{VERSION}"
+    folder = root / f"images-v{_VERSION}"
     if not folder.is_dir():
         root.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=root, prefix=".images-"))
-        for number in range(MADE):
-            make_image(scratch / f"{number:03}.jpg", number)
+        for number in range(_MADE):
+            _make_image(scratch / f"{number:03}.jpg", number)
         _publish(scratch, folder)
-    return files_in(folder)
+    return _files_in(folder)
 
 
 def _publish(scratch: Path, folder: Path) -> None:
@@ -140,7 +141,7 @@ def _publish(scratch: Path, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)  # another process was faster
 
 
-def make_image(path: Path, seed: int) -> None:
+def _make_image(path: Path, seed: int) -> None:
     """Write one JPEG that costs as much to decode as a photograph.
 
     Noise of halving grain is enlarged and added, with an amplitude that falls with the grain. How steeply was chosen so
@@ -150,13 +151,13 @@ def make_image(path: Path, seed: int) -> None:
     from PIL import Image
 
     draw = np.random.default_rng(seed)
-    total = np.full((HEIGHT, WIDTH, 3), 128.0, np.float32)
+    total = np.full((_HEIGHT, _WIDTH, 3), 128.0, np.float32)
     for grain in (128, 64, 32, 16, 8, 4, 2, 1):
-        shape = (math.ceil(HEIGHT / grain), math.ceil(WIDTH / grain), 3)
+        shape = (math.ceil(_HEIGHT / grain), math.ceil(_WIDTH / grain), 3)
         noise = Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8))
-        enlarged = np.asarray(noise.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
+        enlarged = np.asarray(noise.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC), np.float32)
         total += (enlarged - 127.5) * (0.8 * (grain / 128) ** 0.4)
-    Image.fromarray(total.clip(0, 255).astype(np.uint8)).save(path, quality=QUALITY)
+    Image.fromarray(total.clip(0, 255).astype(np.uint8)).save(path, quality=_QUALITY)
 
 
 def default_workers(device: str, threads: int, cores: int) -> int:
@@ -174,8 +175,6 @@ def batches(images: Images, batch: int, workers: int, *, pin: bool) -> Iterator[
         workers: Processes that load; 0 loads in this one.
         pin: Put batches into pinned memory, for copies to an accelerator.
     """
-    import multiprocessing
-
     from torch.utils.data import DataLoader
 
     # A visit's process may have no children unless it says so; the parent ends them all with it.
@@ -200,4 +199,4 @@ def batches(images: Images, batch: int, workers: int, *, pin: bool) -> Iterator[
 
 def usable_files(folder: str | None, cache: Path | None) -> tuple[Path, ...]:
     """Return the files of the user's ``folder``, or the small set that is made where there is none."""
-    return files_in(Path(os.path.expandvars(folder)).expanduser()) if folder else made_images(cache)
+    return _files_in(Path(os.path.expandvars(folder)).expanduser()) if folder else _made_images(cache)

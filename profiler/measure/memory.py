@@ -10,14 +10,15 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from profiler.backends import accelerator
-from profiler.backends.base import Fact
-from profiler.measure.timing import Workload
+from profiler.backends.base import Session, TrainingSession
+from profiler.machine import nvml
 from profiler.records.types import Memory
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Forwards (or training steps) of the run phase. Runtimes that specialise do so in their first two, and an optimizer
 #: has its state from the second step on.
-RUNS = 3
+_RUNS = 3
 
 _STATUS = Path("/proc/self/status")
 _SMAPS = Path("/proc/self/smaps")
@@ -35,28 +36,22 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
 
-class Gauge(Protocol):
-    """One source of a peak."""
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One source of a peak.
 
-    @property
-    def source(self) -> str:
-        """Name of the source, as it stands in a table."""
+    Attributes:
+        source: Name of the source, as it stands in a table.
+        reset: Forgets the peak so far.
+        peak: Returns the bytes above the level at the peak since the last reset; None where the source does not tell.
+    """
 
-    def reset(self) -> None:
-        """Forget the peak so far."""
-
-    def peak(self) -> int | None:
-        """Return the bytes above the level at the peak since the last reset; None where the source does not tell."""
-
-
-class Loaded(Workload, Protocol):
-    """A model ready to run, or to be trained."""
-
-    def facts(self) -> Mapping[str, Fact]:
-        """Return what really ran."""
+    source: str
+    reset: Callable[[], object]
+    peak: Callable[[], int | None]
 
 
-class ProcessPeak:
+def _of_process() -> Gauge:
     """The resident set of this process, as the kernel counts it.
 
     A forked process starts with the pages of its parent in its resident set, and a page that it then writes replaces
@@ -64,75 +59,59 @@ class ProcessPeak:
     the first time, or again after the kernel had taken them back, are no memory of the model's: they do not count.
     """
 
-    source = "process"
-
-    def __init__(self) -> None:
-        # What looking costs, in pages of code and buffers, belongs to the level.
-        self.reset()
-        _status("VmHWM")
-        self._libraries = of_libraries()
-        self._level = resident()
-
-    def reset(self) -> None:
-        """Let the kernel forget its high-water mark."""
+    def reset() -> None:
         _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
 
-    def peak(self) -> int | None:
-        """Return the high-water mark above the level, in bytes, less what libraries have taken since."""
+    def peak() -> int:
         mark = _status("VmHWM")
-        return max(0, mark - self._level - max(0, of_libraries() - self._libraries))
+        return max(0, mark - level - max(0, _of_libraries() - libraries))
+
+    # What looking costs, in pages of code and buffers, belongs to the level.
+    reset()
+    _status("VmHWM")
+    libraries = _of_libraries()
+    level = _resident()
+    return Gauge("process", reset, peak)
 
 
-class AllocatorPeak:
-    """torch's allocator on an accelerator: ``allocated`` to tensors and workspaces, or ``reserved`` from the device."""
+def _of_allocator(device: torch.device, source: Literal["allocated", "reserved"]) -> Gauge:
+    """Torch's allocator on an accelerator: ``allocated`` to tensors and workspaces, or ``reserved`` from the device."""
 
-    def __init__(self, device: torch.device, source: Literal["allocated", "reserved"]) -> None:
-        self.source = source
-        self._device = device
-        self.reset()
-        self._level = self._bytes() or 0
+    def counted() -> int | None:
+        peaks = accelerator.peaks(device)
+        return None if peaks is None else peaks[("allocated", "reserved").index(source)]
 
-    def reset(self) -> None:
-        """Let the allocator forget its peaks."""
-        accelerator.reset_peaks(self._device)
+    def reset() -> None:
+        accelerator.reset_peaks(device)
 
-    def peak(self) -> int | None:
-        """Return the peak above the level, in bytes; None where no allocator counts."""
-        now = self._bytes()
-        return None if now is None else max(0, now - self._level)
+    def peak() -> int | None:
+        now = counted()
+        return None if now is None else max(0, now - level)
 
-    def _bytes(self) -> int | None:
-        counted = accelerator.peaks(self._device)
-        return None if counted is None else counted[("allocated", "reserved").index(self.source)]
+    reset()
+    level = counted() or 0
+    return Gauge(source, reset, peak)
 
 
-class DriverUse:
+def _of_driver(uuid: str) -> Gauge:
     """What NVML counts for this process: contexts, kernels and every allocator; a value of now, not a peak.
 
-    Runtimes keep what they once took from the device, so it is as good as one.
+    Runtimes keep what they once took from the device, so it is as good as one. None where the driver does not list this
+    process, as in some containers.
     """
 
-    source = "nvml"
-
-    def __init__(self, uuid: str) -> None:
-        self._uuid = uuid
-
-    def reset(self) -> None:
-        """There is nothing to forget."""
-
-    def peak(self) -> int | None:
-        """Return the bytes now; None where the driver does not list this process, as in some containers."""
-        from profiler.machine import nvml
-
+    def now() -> int | None:
         try:
-            with nvml.opened():
-                listed = nvml.read(nvml.handle(self._uuid)).processes or ()
+            with nvml.library():
+                listed = nvml.identify(uuid).read().processes or ()
         except nvml.NvmlError:
             return None
         return next((used for pid, used in listed if pid == os.getpid()), None)
 
+    return Gauge("nvml", lambda: None, now)
 
-def unavailable() -> str | None:
+
+def peaks_unavailable() -> str | None:
     """Return why this system cannot tell the peak of a process, or None when it can."""
     if os.access(_CLEAR_REFS, os.W_OK):
         return None
@@ -141,8 +120,8 @@ def unavailable() -> str | None:
 
 def gauges(device: str) -> list[Gauge]:
     """Return the sources there are for ``device``, with their levels of now."""
-    settle()
-    return [ProcessPeak(), *_on_device(device)]
+    _settle()
+    return [_of_process(), *_on_device(device)]
 
 
 def _on_device(device: str) -> Iterator[Gauge]:
@@ -151,25 +130,24 @@ def _on_device(device: str) -> Iterator[Gauge]:
     import torch
 
     place, uuid = torch.device(device), accelerator.uuid(device)
-    yield AllocatorPeak(place, "allocated")
-    yield AllocatorPeak(place, "reserved")
+    yield _of_allocator(place, "allocated")
+    yield _of_allocator(place, "reserved")
     if uuid is not None:
-        yield DriverUse(uuid)
+        yield _of_driver(uuid)
 
 
-def measure(load: AbstractContextManager[Loaded], watched: Sequence[Gauge], runs: int = RUNS) -> Memory:
+def watch_peaks(load: AbstractContextManager[Session | TrainingSession], watched: Sequence[Gauge]) -> Memory:
     """Load a model and run it a few times; return the peaks of the two phases.
 
     Args:
         load: Entering it loads the model.
         watched: The sources, from ``gauges``.
-        runs: Forwards or training steps of the run phase.
     """
     with ExitStack() as stack:
         with _phase(watched) as loading:
             session = stack.enter_context(load)
         with _phase(watched) as running:
-            for _ in range(runs):
+            for _ in range(_RUNS):
                 session.run()
                 session.sync()
         return Memory(load_bytes=loading, run_bytes=running, facts=dict(session.facts()))
@@ -185,25 +163,25 @@ def _phase(watched: Sequence[Gauge]) -> Iterator[dict[str, int]]:
     peaks |= {gauge.source: peak for gauge in watched if (peak := gauge.peak()) is not None}
 
 
-def settle() -> None:
+def _settle() -> None:
     """Give back what the process holds without using it, so that loading cannot hide in memory freed earlier."""
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library than GNU's
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def resident() -> int:
+def _resident() -> int:
     """Return the bytes of this process that are in memory now."""
     return _status("VmRSS")
 
 
-def of_libraries() -> int:
+def _of_libraries() -> int:
     """Return the bytes of shared libraries that are in this process's memory now."""
     with _SMAPS.open(encoding="utf-8", errors="replace") as lines:
-        return parse_smaps(lines)
+        return _parse_smaps(lines)
 
 
-def parse_smaps(lines: Iterable[str]) -> int:
+def _parse_smaps(lines: Iterable[str]) -> int:
     """Return the resident bytes of mappings of shared libraries in /proc/self/smaps (man 5 proc_pid_smaps)."""
     total, library = 0, False
     for line in lines:
@@ -216,10 +194,10 @@ def parse_smaps(lines: Iterable[str]) -> int:
 
 
 def _status(field: str) -> int:
-    return parse_status(_STATUS.read_text(encoding="utf-8", errors="replace"), field)
+    return _parse_status(_STATUS.read_text(encoding="utf-8", errors="replace"), field)
 
 
-def parse_status(text: str, field: str) -> int:
+def _parse_status(text: str, field: str) -> int:
     """Return a size of /proc/self/status in bytes; the file says kB and means 1024 bytes (man 5 proc)."""
     line = next(line for line in text.splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: Input of a brought module that names none, for one image: channels, height, width.
-DEFAULT_IMAGE = (3, 224, 224)
+_DEFAULT_IMAGE = (3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def load_network(case: Case, cache: Path | None) -> Network:
     return _zoo(case, cache)
 
 
-def example(shape: tuple[int, ...]) -> Array:
+def _example(shape: tuple[int, ...]) -> Array:
     """Return the same standard normal values for the same shape, on every machine and for every backend."""
     import numpy as np
 
@@ -63,23 +64,23 @@ def _zoo(case: Case, cache: Path | None) -> Network:
     arch = models.resolve(case.model, case.scaling, case.factor)
     # Weights follow from the architecture and the code that builds it, so those two are the content.
     code = b"".join(file.read_bytes() for file in sorted(Path(models.__file__).parent.glob("*.py")))
-    key = hashlib.sha256(repr((arch, _torch_version())).encode() + code).hexdigest()[:16]
+    key = hashlib.sha256(repr((arch, version("torch"))).encode() + code).hexdigest()[:16]
     model = Model(key, lambda: models.build(arch), cache=cache)
     size = arch.resolution
-    return Network(model, example((case.batch, 3, size, size)), models.complexity(arch), size)
+    return Network(model, _example((case.batch, 3, size, size)), models.complexity(arch), size)
 
 
 def _factory(case: Case, cache: Path | None) -> Network:
     import torch
 
     made = _call(case.model)
-    module, shape = (made[0], tuple(made[1].shape)[1:]) if isinstance(made, tuple) else (made, DEFAULT_IMAGE)
+    module, shape = (made[0], tuple(made[1].shape)[1:]) if isinstance(made, tuple) else (made, _DEFAULT_IMAGE)
     module.eval()
-    one = torch.from_numpy(example((1, *shape)))
+    one = torch.from_numpy(_example((1, *shape)))
     # The content of a module is not known before it is built: nothing of it is cached.
     model = Model(None, lambda: module, cache=cache)
     counted = models.count(module, one)
-    return Network(model, example((case.batch, *shape)), counted, shape[1] if len(shape) == 3 else None)
+    return Network(model, _example((case.batch, *shape)), counted, shape[1] if len(shape) == 3 else None)
 
 
 def _call(spec: str) -> Any:  # a module, or a pair of module and example input
@@ -115,13 +116,7 @@ def _onnx_file(case: Case, cache: Path | None) -> Network:
     if len(inputs) != 1:
         raise UserError(f"model {case.model!r} has {len(inputs)} inputs; expected exactly one image tensor")
     sizes = [dim.dim_value or None for dim in inputs[0].type.tensor_type.shape.dim]
-    fallback = (case.batch, *DEFAULT_IMAGE)
+    fallback = (case.batch, *_DEFAULT_IMAGE)
     shape = (case.batch, *(size or fallback[i] for i, size in enumerate(sizes) if i > 0))
     model = Model(key, None, onnx=path, cache=cache)
-    return Network(model, example(shape), None, shape[2] if len(shape) == 4 else None)
-
-
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
+    return Network(model, _example(shape), None, shape[2] if len(shape) == 4 else None)

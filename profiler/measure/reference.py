@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from profiler.backends.base import Placement
 from profiler.machine.conditions import core_wait
-from profiler.measure.timing import Clock, Workload, reference_block
+from profiler.measure.timing import Clock, Workload, host_clock, reference_block, time_one
 from profiler.records.disturbance import crowded
 from profiler.records.nominal import Calls
 
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
 
 #: In ns. A call of the reference lasts about this long: long enough for the clock, short enough to follow a
 #: disturbance. study_repeatability tells: beside one of 1.5 ms headlines repeated less well.
-TARGET_NS = 4_000_000
+_TARGET_NS = 4_000_000
 #: MiB of weights that the long chain goes through: more than a third-level cache holds beside a model.
 #: study_repeatability tells.
-STREAMED = 48
+_STREAMED = 48
 #: In s. Before a calibration takes times, for caches and clocks. study_truth tells.
 WARM_UP_S = 0.2
 
@@ -73,7 +72,7 @@ def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
     short, long, count = (4, 4, 16) if threads == 1 else (7, 13, 8)
     generator = torch.Generator().manual_seed(0)  # the global one is the model's
     a, b = torch.rand(2, edge, edge, generator=generator)
-    return _Chain(short, short, threads), _Chain(long, STREAMED, threads), _products(a, b, count)
+    return _chain(short, short, threads), _chain(long, _STREAMED, threads), _products(a, b, count)
 
 
 def _on_device(device: torch.device, precision: str) -> tuple[Callable[[], None], ...]:
@@ -108,27 +107,24 @@ def _small_kernels(values: torch.Tensor, launches: int) -> Callable[[], None]:
     return run
 
 
-class _Chain:
+def _chain(layers: int, weights: int, images: int) -> Callable[[], None]:
     """Pointwise convolutions, each with a MiB of weights of its own, as a network's late layers are.
 
     A call goes through ``layers`` of ``weights`` of them and the next call goes on from there, round and round.
     """
+    import torch
 
-    def __init__(self, layers: int, weights: int, images: int) -> None:
-        import torch
-        from torch.nn import functional
+    # One value for all: random ones would take a tenth of a second in every visit.
+    in_turn = itertools.cycle(torch.full((weights, 512, 512, 1, 1), 1 / 512))
+    first = torch.ones(images, 512, 6, 6)
+    conv2d, relu, turns = torch.nn.functional.conv2d, torch.relu_, range(layers)
 
-        self._conv2d, self._relu = functional.conv2d, torch.relu_
-        # One value for all: random ones would take a tenth of a second in every visit.
-        weight = torch.full((weights, 512, 512, 1, 1), 1 / 512)
-        self._weights = itertools.cycle(weight)
-        self._layers = range(layers)
-        self._x = torch.ones(images, 512, 6, 6)
+    def run() -> None:
+        x = first
+        for _ in turns:
+            x = relu(conv2d(x, next(in_turn)))
 
-    def __call__(self) -> None:
-        x = self._x
-        for _ in self._layers:
-            x = self._relu(self._conv2d(x, next(self._weights)))
+    return run
 
 
 class StandIn:
@@ -164,16 +160,11 @@ def _synchronize(device: torch.device) -> Callable[[], None]:
     return torch.accelerator.synchronize
 
 
-def choose_repeats(placement: Placement, clock: Callable[[], int] = time.perf_counter_ns) -> int:
-    """Return how many units make one call of about ``TARGET_NS``."""
+def choose_repeats(placement: Placement, clock: Clock = host_clock) -> int:
+    """Return how many units make one call of about ``_TARGET_NS``."""
     unit = Reference(placement)
-    times = []
-    for _ in range(20):
-        start = clock()
-        unit.run()
-        unit.sync()
-        times.append(clock() - start)
-    return max(1, round(TARGET_NS / statistics.median(times[5:])))
+    times = [time_one(unit, clock) for _ in range(20)]
+    return max(1, round(_TARGET_NS / statistics.median(times[5:])))
 
 
 def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
@@ -188,7 +179,7 @@ def sample_beside(
     reference: Workload,
     seconds: float,
     core_wait: Clock | None = None,
-    clock: Clock = time.perf_counter_ns,
+    clock: Clock = host_clock,
 ) -> Calls:
     """Return single calls of ``reference`` over ``seconds``, in blocks after ``model``.
 

@@ -1,4 +1,4 @@
-"""Time a session: the only module that reads a clock around a model.
+"""Time a session: the only clock around a model.
 
 A visit warms up until its samples stop getting faster and an accelerator's clock stands still, then alternates blocks
 of samples with blocks of a fixed reference workload until its time is up. Whatever slows the machine slows both, so the
@@ -14,9 +14,10 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Protocol
 
@@ -25,11 +26,14 @@ from profiler.records.types import Budget, Warmup
 
 Clock = Callable[[], int]
 
+#: The clock of this machine, in nanoseconds.
+host_clock: Clock = time.perf_counter_ns
+
 #: In ns. A sample lasts at least this long: reading the clock (about 0.1 µs) costs below 0.1% of it. study_truth tells.
 SAMPLE_NS = 250_000
 #: In ns. A block of samples lasts about this long. Shorter blocks follow a restless machine more closely, but after
 #: every change of workload caches and thread pools must be won back. study_repeatability tells.
-BLOCK_NS = 90_000_000
+_BLOCK_NS = 90_000_000
 #: In ns. Forwards at the start of a block that are not recorded take about this long: the model wins its caches back,
 #: and idle threads of another pool stop spinning on its cores. study_truth tells on two threads.
 SETTLE_NS = 10_000_000
@@ -39,7 +43,7 @@ REFERENCE_CALLS = 3
 #: threads: six calls later it is 1% slow, four calls later 2.5%.
 REFERENCE_SETTLE_NS = 25_000_000
 #: A share. A warm-up sample this much faster than all before it says that warming up is not over. study_truth tells.
-STEADY = 0.02
+_STEADY = 0.02
 
 
 class ClockError(Exception):
@@ -90,13 +94,13 @@ def shape(forward_ns: float) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds: two samples at least, after one."""
     forward_ns = max(forward_ns, 1.0)
     calls = math.ceil(SAMPLE_NS / forward_ns)
-    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(BLOCK_NS / (forward_ns * calls))))
+    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
 
 
 def warm_up(
     session: Workload,
     budget: Budget,
-    clock: Clock = time.perf_counter_ns,
+    clock: Clock = host_clock,
     settled: Callable[[], bool] | None = None,
 ) -> Warmup:
     """Run until samples stop getting faster, at least three samples, or until the budget for it is spent.
@@ -114,7 +118,7 @@ def warm_up(
     deadline = clock() + round(budget.warmup_s * 1e9)
     samples: list[int] = []
     while True:
-        samples.append(_time_one(session, clock))
+        samples.append(time_one(session, clock))
         if (settled is None or settled()) and _is_steady(samples):
             return Warmup(tuple(samples), steady=True)
         if len(samples) >= 2 and clock() + samples[-1] > deadline:
@@ -124,10 +128,11 @@ def warm_up(
 def _is_steady(samples: list[int]) -> bool:
     recent = max(2, len(samples) // 2)
     early, late = samples[:-recent], samples[-recent:]
-    return bool(early) and min(late) > (1 - STEADY) * min(early)
+    return bool(early) and min(late) > (1 - _STEADY) * min(early)
 
 
-def _time_one(session: Workload, clock: Clock) -> int:
+def time_one(session: Workload, clock: Clock) -> int:
+    """Return the time in ns of one unit of work, from its submission until the device has finished."""
     start = clock()
     session.run()
     session.sync()
@@ -145,7 +150,7 @@ def measure(
     reference: Workload | None,
     budget: Budget,
     forward_ns: float,
-    clock: Clock = time.perf_counter_ns,
+    clock: Clock = host_clock,
     *,
     alone_ns: float | None = None,
     core_wait: Clock | None = None,
@@ -181,10 +186,7 @@ def measure(
         if reference is not None:
             references.append(reference_block(reference, clock))
         while True:
-            begin = clock()
-            while reference is not None and median(references[-1]) > alone and clock() < end:
-                references[-1] = reference_block(reference, clock, settle_ns=0)
-            waited_ns += clock() - begin
+            waited_ns += _wait_for_cores(reference, references, alone, end, clock)
             if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
                 return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
             _settle(session, block)
@@ -199,13 +201,23 @@ def measure(
                     end = deadline
 
 
+def _wait_for_cores(
+    reference: Workload | None, blocks: list[tuple[int, ...]], alone: float, until: int, clock: Clock
+) -> int:
+    """Repeat the last of ``blocks`` until the reference has its cores or time is up; return how long that took."""
+    begin = clock()
+    while reference is not None and median(blocks[-1]) > alone and clock() < until:
+        blocks[-1] = reference_block(reference, clock, settle_ns=0)
+    return clock() - begin
+
+
 def reference_block(reference: Workload, clock: Clock, settle_ns: int = REFERENCE_SETTLE_NS) -> tuple[int, ...]:
     """Return the times in ns of ``REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
     enough = clock() + settle_ns
     while clock() < enough:
         reference.run()
         reference.sync()
-    return tuple(_time_one(reference, clock) for _ in range(REFERENCE_CALLS))
+    return tuple(time_one(reference, clock) for _ in range(REFERENCE_CALLS))
 
 
 def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
@@ -231,6 +243,51 @@ def _samples(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
         sync()
         times.append(_elapsed(start, clock()))
     return tuple(times)
+
+
+def time_in_turn(parts: Iterable[Callable[[], None]], sync: Callable[[], None], clock: Clock) -> list[int]:
+    """Return the times in ns of parts that follow each other.
+
+    The clock is read once between two parts, after the device has finished the first: what one part does not take the
+    next one does, and the parts add up to the whole.
+    """
+    marks = [clock()]
+    for part in parts:
+        part()
+        sync()
+        marks.append(clock())
+    return [_elapsed(start, end) for start, end in pairwise(marks)]
+
+
+def mean_ns(work: Callable[[], object], seconds: float, fewest: int, group: int, clock: Clock) -> float:
+    """Return the mean time of ``work`` over a block of ``seconds``, in ns.
+
+    Args:
+        work: Returns when it is done.
+        seconds: The block ends with the first group of calls after them,
+        fewest: but not before so many calls.
+        group: Calls between two readings of the clock.
+        clock: Monotonic, in nanoseconds.
+    """
+    calls, start = 0, clock()
+    deadline = start + round(seconds * 1e9)
+    while True:
+        for _ in range(group):
+            work()
+        calls += group
+        if clock() >= deadline and calls >= fewest:
+            return (clock() - start) / calls
+
+
+def repeat_for(session: Workload, seconds: float, clock: Clock) -> tuple[int, int, int]:
+    """Repeat one unit of work for ``seconds``; return when that began and ended, and how many there were."""
+    start, calls = clock(), 0
+    deadline = start + round(seconds * 1e9)
+    while clock() < deadline:
+        session.run()
+        session.sync()
+        calls += 1
+    return start, clock(), calls
 
 
 @contextmanager

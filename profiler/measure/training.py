@@ -7,17 +7,16 @@ feeds the steps. Both are taken by turns in one visit, so that a restless machin
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, repeat
+from itertools import repeat
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler.backends.base import Backend, Placement, Trainer, TrainingSession
-from profiler.measure import images as loader
-from profiler.measure.timing import Clock
+from profiler.measure import timing
+from profiler.measure.images import AHEAD
+from profiler.measure.timing import Clock, host_clock
 from profiler.records.types import Budget, Failure
 
 if TYPE_CHECKING:
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Batches: TypeAlias = "Iterator[tuple[Tensor, Tensor]]"
-Times: TypeAlias = tuple[float, ...]
+_Batches: TypeAlias = "Iterator[tuple[Tensor, Tensor]]"
+_Times: TypeAlias = tuple[float, ...]
 
 #: Steps of which the parts are timed, where the budget has room for them.
-PART_STEPS = 20
+_PART_STEPS = 20
 #: Rounds of steps, loader and both in a visit for an epoch.
-ROUNDS = 5
+_ROUNDS = 5
 
 
 def trainer(backend: Backend, placement: Placement) -> Trainer | str:
@@ -41,36 +40,22 @@ def trainer(backend: Backend, placement: Placement) -> Trainer | str:
     return backend.untrainable(placement) or backend
 
 
-def time_parts(
-    session: TrainingSession, budget: Budget, clock: Clock = time.perf_counter_ns
-) -> dict[str, tuple[int, ...]]:
-    """Return the times of each part over a few steps, in nanoseconds.
-
-    The clock is read once between two parts, after the device has finished the first: what one part does not take the
-    next one does, and the parts add up to the step.
+def time_parts(session: TrainingSession, budget: Budget, clock: Clock = host_clock) -> dict[str, tuple[int, ...]]:
+    """Return the times of each part over a few steps, in nanoseconds; they add up to the step.
 
     Args:
         session: Warm.
         budget: Steps end after half of ``visit_s``, but not before ``min_samples`` of them, nor after
-            ``PART_STEPS``.
+            ``_PART_STEPS``.
         clock: Monotonic, in nanoseconds.
     """
     parts = session.parts
     times: list[list[int]] = []
     session.sync()
     deadline = clock() + round(budget.visit_s * 0.5e9)
-    while len(times) < PART_STEPS and (len(times) < budget.min_samples or clock() < deadline):
-        times.append(_one_step(session, list(parts.values()), clock))
+    while len(times) < _PART_STEPS and (len(times) < budget.min_samples or clock() < deadline):
+        times.append(timing.time_in_turn(parts.values(), session.sync, clock))
     return dict(zip(parts, zip(*times, strict=True), strict=True))
-
-
-def _one_step(session: TrainingSession, parts: Sequence[Callable[[], None]], clock: Clock) -> list[int]:
-    marks = [clock()]
-    for part in parts:
-        part()
-        session.sync()
-        marks.append(clock())
-    return [end - start for start, end in pairwise(marks)]
 
 
 def nonsense(session: TrainingSession) -> Failure | None:
@@ -81,64 +66,47 @@ def nonsense(session: TrainingSession) -> Failure | None:
     return Failure("error", f"the loss is {loss} after training on random images: its time would mislead")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a DataLoader needs to know.
-
-    Attributes:
-        images: The samples.
-        batch: Images per batch.
-        workers: Processes that load.
-        pin: Put batches into pinned memory.
-    """
-
-    images: loader.Images
-    batch: int
-    workers: int
-    pin: bool = False
-
-    def opened(self) -> AbstractContextManager[Batches]:
-        """Start a loader."""
-        return loader.batches(self.images, self.batch, self.workers, pin=self.pin)
-
-
 def measure_epoch(
-    session: TrainingSession, source: Source, budget: Budget, clock: Clock = time.perf_counter_ns
-) -> tuple[Times, Times, Times]:
+    session: TrainingSession,
+    loading: Callable[[], AbstractContextManager[_Batches]],
+    workers: int,
+    budget: Budget,
+    clock: Clock = host_clock,
+) -> tuple[_Times, _Times, _Times]:
     """Time steps alone, the loader alone and both together, by turns, each for about ``budget.visit_s``.
 
     What the loader has made ahead would flatter it, so in each block so many batches pass untimed first.
 
+    Args:
+        session: Trains.
+        loading: Starts a loader, whose batches never end.
+        workers: Processes of the loader; 0 where this one loads.
+        budget: ``visit_s`` and ``min_samples`` count, in each block.
+        clock: Monotonic, in nanoseconds.
+
     Returns:
         Mean times of the blocks of each kind, in nanoseconds, of one step or batch.
     """
-    ahead = loader.AHEAD * source.workers + 1
+    group = max(1, workers)  # what workers deliver at once
+
+    def pace(work: Callable[[], object], untimed: int, group: int) -> float:
+        for _ in range(untimed):
+            work()
+        return timing.mean_ns(work, budget.visit_s, budget.min_samples, group, clock)
+
+    ahead = AHEAD * workers + 1
     steps, loads, joint = [], [], []
-    for _ in range(ROUNDS):
-        with source.opened() as batches:
-            loads.append(_pace(partial(next, batches), ahead, budget, clock, source.workers))
+    for _ in range(_ROUNDS):
+        with loading() as batches:
+            loads.append(pace(partial(next, batches), ahead, group))
             kept = next(batches)
-        steps.append(_pace(partial(_train_on, session, repeat(kept)), 1, budget, clock))
-        with source.opened() as batches:
-            joint.append(_pace(partial(_train_on, session, batches), ahead, budget, clock, source.workers))
+        steps.append(pace(partial(_train_on, session, repeat(kept)), 1, 1))
+        with loading() as batches:
+            joint.append(pace(partial(_train_on, session, batches), ahead, group))
     return tuple(steps), tuple(loads), tuple(joint)
 
 
-def _train_on(session: TrainingSession, batches: Batches) -> None:
+def _train_on(session: TrainingSession, batches: _Batches) -> None:
     session.feed(*next(batches))
     session.run()
     session.sync()
-
-
-def _pace(work: Callable[[], object], untimed: int, budget: Budget, clock: Clock, group: int = 1) -> float:
-    """Return the mean time of ``work`` over a block, in nanoseconds; a group is what workers deliver at once."""
-    for _ in range(untimed):
-        work()
-    calls, start = 0, clock()
-    deadline = start + round(budget.visit_s * 1e9)
-    while True:
-        for _ in range(max(1, group)):
-            work()
-        calls += max(1, group)
-        if clock() >= deadline and calls >= budget.min_samples:
-            return (clock() - start) / calls

@@ -1,16 +1,15 @@
 """What happens inside the fresh process of one visit.
 
-Everything here may import torch. The functions that the parent calls by name are ``visit`` and
-``calibrate``; ``main`` is the process's entry and turns whatever goes wrong into a
-``Failure``.
+The functions that the parent calls by name are ``visit`` and ``calibrate``. The parent imports this too, so that a
+runtime is imported only when one of them is called.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from profiler import backends
@@ -25,22 +24,21 @@ from profiler.backends.base import (
     Trainer,
     TrainingSession,
 )
-from profiler.machine import allocator, host
-from profiler.machine import gpu as telemetry
-from profiler.machine.conditions import between, core_wait, snapshot
-from profiler.measure import energy, memory, reference, training
-from profiler.measure import images as loader
-from profiler.measure import timing as measure
+from profiler.machine import allocator, gpu, host
+from profiler.machine.conditions import core_wait, since, snapshot
+from profiler.measure import memory, reference, timing, training
 from profiler.measure.calibration import Calibration
+from profiler.measure.energy import joules_per_forward
+from profiler.measure.images import Images, batches, default_workers, usable_files
 from profiler.measure.network import Network, load_network
-from profiler.measure.parity import PARITY, check_parity, parity_failure
+from profiler.measure.parity import check_parity, parity_failure
 from profiler.models.complexity import Complexity
 from profiler.records.disturbance import FAR
 from profiler.records.nominal import Calls
 from profiler.records.types import Budget, Case, Epoch, Failure, Feed, Measurement, Memory, Outcome, Pass
 
 #: Forwards that a device times with its own events, after the timed part.
-DEVICE_CALLS = 20
+_DEVICE_CALLS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +80,29 @@ class CalibrationTask:
     seconds: float
 
 
-class _Phases:
-    """Wall time of the parts of a visit."""
+#: Wall time of the parts of a visit, in seconds.
+_Phases = dict[str, float]
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
 
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 6)
+@contextlib.contextmanager
+def _phase(phases: _Phases, name: str) -> Iterator[None]:
+    start = timing.host_clock()
+    try:
+        yield
+    finally:
+        phases[name] = round(phases.get(name, 0.0) + (timing.host_clock() - start) / 1e9, 6)
 
 
 def visit(task: Task) -> Reply:
     """Take the measurement that ``task`` asks for, of one case."""
-    case, phases = task.case, _Phases()
+    case, phases = task.case, dict[str, float]()
     policy = allocator.return_freed() if task.measures == "memory" else allocator.keep_freed()
     backend = backends.get(case.backend)
-    with phases("device"):
+    with _phase(phases, "device"):
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Reply(Failure("unsupported", reason))
-    with phases("build"):
+    with _phase(phases, "build"):
         network = load_network(case, task.cache)
     outcome = _outcome(backend, network, task, phases)
     if not isinstance(outcome, Failure):
@@ -120,7 +116,7 @@ def _not_here(backend: Backend, task: Task) -> str | None:
         trainer = training.trainer(backend, task.case.placement)
         if isinstance(trainer, str):
             return trainer
-    return memory.unavailable() if task.measures == "memory" else None
+    return memory.peaks_unavailable() if task.measures == "memory" else None
 
 
 def _outcome(backend: Backend, network: Network, task: Task, phases: _Phases) -> Outcome:
@@ -135,26 +131,24 @@ def _inference(backend: Backend, network: Network, task: Task, phases: _Phases) 
     """Load, check parity, warm up and time forwards."""
     case = task.case
     with contextlib.ExitStack() as stack:
-        with phases("load"):
+        with _phase(phases, "load"):
             session = stack.enter_context(backend.load(network.model, network.example, case.placement))
             session.run()
             session.sync()
-        with phases("parity"):
+        with _phase(phases, "parity"):
             parity = check_parity(backend, network, case, session.output(), task.cache)
-        if parity is not None and not parity <= PARITY[case.placement.precision]:
-            return parity_failure(parity, case)
-        return _timed(session, task, parity, phases)
+        return parity_failure(parity, case) or _timed(session, task, parity, phases)
 
 
 def _training(backend: Trainer, network: Network, task: Task, phases: _Phases) -> Measurement | Failure:
     """Load, warm up and time whole steps, then the parts of a few."""
     with contextlib.ExitStack() as stack:
-        with phases("load"):
+        with _phase(phases, "load"):
             session = stack.enter_context(backend.train(network.model, network.example, task.case.placement))
             session.run()
             session.sync()
         timed = _timed(session, task, None, phases)
-        with phases("parts"):
+        with _phase(phases, "parts"):
             parts = training.time_parts(session, task.budget)
         return training.nonsense(session) or replace(timed, parts_ns=parts)
 
@@ -163,10 +157,10 @@ def _memory(backend: Backend, network: Network, case: Case) -> Memory:
     """Watch memory while the case is loaded and run; no clock is read."""
     given = network.model, network.example, case.placement
     watched = memory.gauges(case.placement.device)
-    load: contextlib.AbstractContextManager[memory.Loaded] = (
+    load: contextlib.AbstractContextManager[Session | TrainingSession] = (
         backend.train(*given) if isinstance(backend, Trainer) and case.mode == "train" else backend.load(*given)
     )
-    found = memory.measure(load, watched)
+    found = memory.watch_peaks(load, watched)
     # The runtime's own count needs a session of its own, opened when the process's peaks have been read.
     arena = backend.arena_peak(*given) if isinstance(backend, Arena) and case.mode == "infer" else None
     return replace(found, arena_bytes=arena)
@@ -178,13 +172,13 @@ def _epoch(backend: Trainer, network: Network, task: Task) -> Epoch | Failure:
     place, cores = case.placement, host.usable_cores()
     workers = feed.workers
     if workers is None:
-        workers = loader.default_workers(place.device, place.threads, cores)
-    files = loader.usable_files(feed.folder, task.cache)
+        workers = default_workers(place.device, place.threads, cores)
+    files = usable_files(feed.folder, task.cache)
     with backend.train(network.model, network.example, place) as session:
         facts = dict(session.facts())
-        images = loader.Images(files, network.example.shape[-1], int(facts["classes"] or 1))
-        source = training.Source(images, case.batch, workers, pin=place.device_type != "cpu")
-        times = training.measure_epoch(session, source, task.budget)
+        images = Images(files, network.example.shape[-1], int(facts["classes"] or 1))
+        loading = partial(batches, images, case.batch, workers, pin=place.device_type != "cpu")
+        times = training.measure_epoch(session, loading, workers, task.budget)
         return training.nonsense(session) or Epoch(*times, feed.images, workers, cores, len(files), facts)
 
 
@@ -194,14 +188,14 @@ def timed_alone(session: Session, task: Task) -> Measurement:
 
 
 def _timed(session: Session | TrainingSession, task: Task, parity: float | None, phases: _Phases) -> Measurement:
-    gpu = accelerator.uuid(task.case.placement.device)
-    with telemetry.watching(gpu) as watch:
-        with phases("warmup"):
+    uuid = accelerator.uuid(task.case.placement.device)
+    with gpu.watching(uuid) as watch:
+        with _phase(phases, "warmup"):
             workload = _reference(task)
-            warmup = measure.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
-        before, start_ns = snapshot(), time.monotonic_ns()
-        with phases("timed"):
-            timing = measure.measure(
+            warmup = timing.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
+        before, start_ns = snapshot(), gpu.clock_ns()
+        with _phase(phases, "timed"):
+            timed = timing.measure(
                 session,
                 workload,
                 task.budget,
@@ -209,26 +203,25 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
                 alone_ns=task.alone_ns,
                 core_wait=core_wait(task.case.placement.threads),
             )
-        phases.seconds["waited"] = round(timing.waited_ns / 1e9, 6)
-        conditions = between(before, snapshot())
-        conditions = telemetry.add(conditions, watch, start_ns, time.monotonic_ns())
-    with phases("events"):
-        device_ns = session.device_ns(DEVICE_CALLS) if isinstance(session, DeviceTimed) else ()
-    with phases("energy"):
-        joules = energy.measure(session, gpu) if task.energy else None
+        phases["waited"] = round(timed.waited_ns / 1e9, 6)
+        conditions = gpu.add(since(before), watch, start_ns, gpu.clock_ns())
+    with _phase(phases, "events"):
+        device_ns = session.device_ns(_DEVICE_CALLS) if isinstance(session, DeviceTimed) else ()
+    with _phase(phases, "energy"):
+        joules = joules_per_forward(session, uuid) if task.energy else None
     return Measurement(
-        samples_ns=timing.samples_ns,
-        calls_per_sample=timing.calls_per_sample,
-        reference_ns=timing.reference_ns,
+        samples_ns=timed.samples_ns,
+        calls_per_sample=timed.calls_per_sample,
+        reference_ns=timed.reference_ns,
         nominal_ns=task.calibration.nominal_ns if task.calibration else None,
         warmup=warmup,
         parity=parity,
         conditions=conditions,
         facts=dict(session.facts()),
-        phases_s=phases.seconds,
+        phases_s=phases,
         device_ns=device_ns,
         energy_j=joules,
-        core_wait_ns=timing.core_wait_ns,
+        core_wait_ns=timed.core_wait_ns,
     )
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from profiler.models.arch import Arch, Block, Head, Stage, Stem, blocks
+from profiler.models.arch import Arch, ConvBlock, Head, Stage, Stem, blocks
 from profiler.models.build import build, count
 from profiler.models.complexity import Complexity, complexity
 from profiler.models.families import get, names
-from profiler.models.scaling import Rule, flops_error, parse_rule, scale, scale_to_flops
+from profiler.models.scaling import flops_error, parse_rule, scale, scale_to_flops
 
 __all__ = [
     "Arch",
-    "Block",
     "Complexity",
+    "ConvBlock",
     "Head",
-    "Rule",
     "Stage",
     "Stem",
     "blocks",

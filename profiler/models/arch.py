@@ -1,7 +1,7 @@
 """Architecture as data: what a network is, before anything is built or counted.
 
 Every network here is a stem, stages of one kind of block, and a head. The three kinds of block differ only in
-a few numbers, so each block is reduced to one ``Block``; counting and building both read it.
+a few numbers, so each block is reduced to one ``ConvBlock``; counting and building both read it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Arch:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ConvBlock:
     """One block: [1x1 expand] -> k x k in groups -> [squeeze-excite] -> 1x1 reduce, beside a shortcut.
 
     Attributes:
@@ -130,7 +130,7 @@ class Block:
     activate: bool
 
 
-def blocks(arch: Arch) -> Iterator[tuple[Block, int]]:
+def blocks(arch: Arch) -> Iterator[tuple[ConvBlock, int]]:
     """Yield every distinct block with the number of times it repeats, from input to output."""
     w_in = arch.stem.width
     for stage in arch.stages:
@@ -140,12 +140,12 @@ def blocks(arch: Arch) -> Iterator[tuple[Block, int]]:
             yield _block(arch, stage, w_in, 1), stage.depth - 1
 
 
-def _block(arch: Arch, stage: Stage, w_in: int, stride: int) -> Block:
+def _block(arch: Arch, stage: Stage, w_in: int, stride: int) -> ConvBlock:
     # The published networks round the two widths differently; both roundings decide exact counts.
     mobile = arch.block == "mbconv"
     w_mid = int(w_in * stage.bottleneck) if mobile else round(stage.width * stage.bottleneck)
     fits = w_in == stage.width and stride == 1
-    return Block(
+    return ConvBlock(
         w_in=w_in,
         w_mid=w_mid,
         w_out=stage.width,

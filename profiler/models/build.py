@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 #: flops, output elements and flops of padding of a layer.
-Cost = tuple[int, int, int]
+_Cost = tuple[int, int, int]
 
 
 def build(arch: Arch, seed: int = 0) -> nn.Module:
@@ -65,7 +65,7 @@ def count(module: nn.Module, example: Tensor | int) -> Complexity:
     if isinstance(example, int):
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         example = torch.zeros(1, 3, example, example, device=device)
-    costs: list[Cost] = []
+    costs: list[_Cost] = []
     with _evaluating(module), _watching(module, costs), torch.no_grad():
         module(example)
     batch = example.shape[0]
@@ -90,7 +90,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(module: nn.Module, costs: list[Cost]) -> Iterator[None]:
+def _watching(module: nn.Module, costs: list[_Cost]) -> Iterator[None]:
     """Append to ``costs`` for every layer that runs, as often as it runs."""
 
     def watch(layer: nn.Module, _inputs: Any, output: Tensor) -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from profiler.models.arch import Arch, Block, blocks
+from profiler.models.arch import Arch, ConvBlock, blocks
 
 #: flops, params, acts, flops of padding.
-Cost = tuple[int, int, int, int]
+_Cost = tuple[int, int, int, int]
 
 #: Runtimes keep channels in blocks of so many floats, a vector of AVX-512; a narrower group leaves a part of one idle.
 CHANNEL_BLOCK = 16
@@ -65,7 +65,7 @@ def padding(flops: int, width: int, groups: int) -> int:
     return flops // group_width * (-group_width % CHANNEL_BLOCK)
 
 
-def _costs(arch: Arch) -> Iterator[tuple[Cost, int]]:
+def _costs(arch: Arch) -> Iterator[tuple[_Cost, int]]:
     """Yield the cost of each layer and the number of times it occurs."""
     side = _strided(arch.resolution, 2)
     w = arch.stem.width
@@ -84,7 +84,7 @@ def _costs(arch: Arch) -> Iterator[tuple[Cost, int]]:
     yield _biased(w, arch.head.classes), 1
 
 
-def _block_costs(block: Block, side: int) -> Iterator[Cost]:
+def _block_costs(block: ConvBlock, side: int) -> Iterator[_Cost]:
     out = _strided(side, block.stride)
     if block.shortcut == "projection":
         yield _conv_bn(block.w_in, block.w_out, 1, out)
@@ -102,7 +102,7 @@ def _strided(side: int, stride: int) -> int:
     return (side - 1) // stride + 1
 
 
-def _conv_bn(w_in: int, w_out: int, kernel: int, side: int, groups: int = 1) -> Cost:
+def _conv_bn(w_in: int, w_out: int, kernel: int, side: int, groups: int = 1) -> _Cost:
     """A convolution without bias and its batch norm, with an output of ``side`` x ``side`` pixels."""
     weights = kernel * kernel * w_in * w_out // groups
     pixels = side * side
@@ -110,7 +110,7 @@ def _conv_bn(w_in: int, w_out: int, kernel: int, side: int, groups: int = 1) -> 
     return flops, weights + 2 * w_out, w_out * pixels, padding(flops, w_out, groups)
 
 
-def _biased(w_in: int, w_out: int) -> Cost:
+def _biased(w_in: int, w_out: int) -> _Cost:
     """A linear layer, or a 1x1 convolution of one pixel, with bias."""
     weights = w_in * w_out + w_out
     return weights, weights, w_out, 0

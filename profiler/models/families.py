@@ -24,7 +24,7 @@ def is_brought(model: str) -> bool:
 
 
 # Stem width, depths, widths, head width, resolution.
-EFFICIENTNETS = {
+_EFFICIENTNETS = {
     "b0": (32, (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320), 1280, 224),
     "b1": (32, (2, 3, 3, 4, 4, 5, 2), (16, 24, 40, 80, 112, 192, 320), 1280, 240),
     "b2": (32, (2, 3, 3, 4, 4, 5, 2), (16, 24, 48, 88, 120, 208, 352), 1408, 260),
@@ -35,13 +35,13 @@ EFFICIENTNETS = {
     "b7": (64, (4, 7, 7, 10, 10, 13, 4), (32, 48, 80, 160, 224, 384, 640), 2560, 600),
 }
 # Shared by all of them, per stage.
-EFFICIENTNET_STRIDES = (1, 2, 2, 2, 1, 2, 1)
-EFFICIENTNET_KERNELS = (3, 3, 5, 3, 5, 5, 3)
-EFFICIENTNET_EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
+_EFFICIENTNET_STRIDES = (1, 2, 2, 2, 1, 2, 1)
+_EFFICIENTNET_KERNELS = (3, 3, 5, 3, 5, 5, 3)
+_EFFICIENTNET_EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
 
 # Depth, initial width w0, slope wa, width multiplier wm, group width.
-RegNetParameters = tuple[int, int, float, float, int]
-REGNETX: dict[str, RegNetParameters] = {
+_RegNetParameters = tuple[int, int, float, float, int]
+_REGNETX: dict[str, _RegNetParameters] = {
     "200mf": (13, 24, 36.44, 2.49, 8),
     "400mf": (22, 24, 24.48, 2.54, 16),
     "600mf": (16, 48, 36.97, 2.24, 24),
@@ -55,7 +55,7 @@ REGNETX: dict[str, RegNetParameters] = {
     "16gf": (22, 216, 55.59, 2.1, 128),
     "32gf": (23, 320, 69.86, 2.0, 168),
 }
-REGNETY: dict[str, RegNetParameters] = {
+_REGNETY: dict[str, _RegNetParameters] = {
     "200mf": (13, 24, 36.44, 2.49, 8),
     "400mf": (16, 48, 27.89, 2.09, 8),
     "600mf": (15, 48, 32.54, 2.32, 16),
@@ -70,15 +70,15 @@ REGNETY: dict[str, RegNetParameters] = {
     "32gf": (20, 232, 115.89, 2.53, 232),
 }
 # The same, then head width and resolution.
-REGNETZ: dict[str, tuple[RegNetParameters, int, int]] = {
+_REGNETZ: dict[str, tuple[_RegNetParameters, int, int]] = {
     "500mf": ((21, 16, 10.7, 2.51, 4), 1024, 224),
     "4.0gf": ((28, 48, 14.5, 2.226, 8), 0, 256),
 }
 
-RESNET_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
-RESNET_WIDTHS = (256, 512, 1024, 2048)
+_RESNET_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+_RESNET_WIDTHS = (256, 512, 1024, 2048)
 # Bottleneck, then group width per stage. A ResNet's group is its whole inner width; a ResNeXt has 32 groups.
-RESNETS = {"resnet": (0.25, (64, 128, 256, 512)), "resnext": (0.5, (4, 8, 16, 32))}
+_RESNETS = {"resnet": (0.25, (64, 128, 256, 512)), "resnext": (0.5, (4, 8, 16, 32))}
 
 
 def names() -> tuple[str, ...]:
@@ -112,22 +112,22 @@ def _zoo() -> dict[str, Arch]:
 
 
 def _all() -> Iterator[Arch]:
-    for size in EFFICIENTNETS:
+    for size in _EFFICIENTNETS:
         yield _efficientnet(size)
-    for size, parameters in REGNETX.items():
+    for size, parameters in _REGNETX.items():
         yield _regnet("regnetx", size, parameters)
-    for size, parameters in REGNETY.items():
+    for size, parameters in _REGNETY.items():
         yield _regnet("regnety", size, parameters, se_ratio=0.25)
-    for size, (parameters, head, resolution) in REGNETZ.items():
+    for size, (parameters, head, resolution) in _REGNETZ.items():
         yield _regnetz(size, parameters, head, resolution)
-    for family in RESNETS:
-        for layers in RESNET_DEPTHS:
+    for family in _RESNETS:
+        for layers in _RESNET_DEPTHS:
             yield _resnet(family, layers)
 
 
 def _efficientnet(size: str) -> Arch:
-    stem, depths, widths, head, resolution = EFFICIENTNETS[size]
-    columns = zip(depths, widths, EFFICIENTNET_STRIDES, EFFICIENTNET_EXPANSIONS, EFFICIENTNET_KERNELS, strict=True)
+    stem, depths, widths, head, resolution = _EFFICIENTNETS[size]
+    columns = zip(depths, widths, _EFFICIENTNET_STRIDES, _EFFICIENTNET_EXPANSIONS, _EFFICIENTNET_KERNELS, strict=True)
     return Arch(
         name=f"efficientnet_{size}",
         family="efficientnet",
@@ -141,7 +141,7 @@ def _efficientnet(size: str) -> Arch:
     )
 
 
-def _regnetz(size: str, parameters: RegNetParameters, head: int, resolution: int) -> Arch:
+def _regnetz(size: str, parameters: _RegNetParameters, head: int, resolution: int) -> Arch:
     return _regnet(
         "regnetz",
         size,
@@ -158,7 +158,7 @@ def _regnetz(size: str, parameters: RegNetParameters, head: int, resolution: int
 def _regnet(
     family: str,
     size: str,
-    parameters: RegNetParameters,
+    parameters: _RegNetParameters,
     *,
     se_ratio: float = 0.0,
     bottleneck: float = 1.0,
@@ -168,7 +168,7 @@ def _regnet(
     activation: Activation = "relu",
 ) -> Arch:
     depth, w0, wa, wm, group_width = parameters
-    runs = Counter(quantised_widths(depth, w0, wa, wm))
+    runs = Counter(_quantised_widths(depth, w0, wa, wm))
     stages = (Stage(d, *compatible(w, bottleneck, group_width), bottleneck=bottleneck) for w, d in sorted(runs.items()))
     return Arch(
         name=f"{family}_{size}",
@@ -183,7 +183,7 @@ def _regnet(
     )
 
 
-def quantised_widths(depth: int, w0: int, wa: float, wm: float) -> list[int]:
+def _quantised_widths(depth: int, w0: int, wa: float, wm: float) -> list[int]:
     """Return the width of every block of a RegNet before groups are considered.
 
     The line u = w0 + wa * i is moved to the nearest power w0 * wm^k, then to the nearest multiple of 8
@@ -195,8 +195,8 @@ def quantised_widths(depth: int, w0: int, wa: float, wm: float) -> list[int]:
 
 
 def _resnet(family: str, layers: str) -> Arch:
-    bottleneck, group_widths = RESNETS[family]
-    columns = zip(RESNET_DEPTHS[layers], RESNET_WIDTHS, group_widths, (1, 2, 2, 2), strict=True)
+    bottleneck, group_widths = _RESNETS[family]
+    columns = zip(_RESNET_DEPTHS[layers], _RESNET_WIDTHS, group_widths, (1, 2, 2, 2), strict=True)
     return Arch(
         name=f"{family}{layers}",
         family=family,

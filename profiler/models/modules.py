@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from profiler.models.arch import Activation, Arch, Block, blocks
+from profiler.models.arch import Activation, Arch, ConvBlock, blocks
 
 
-class SqueezeExcite(nn.Module):
+class _SqueezeExcite(nn.Module):
     """Multiply every channel by a gate computed from the mean of all channels (https://arxiv.org/abs/1709.01507)."""
 
     def __init__(self, width: int, squeezed: int, activation: Activation) -> None:
@@ -32,14 +32,14 @@ class SqueezeExcite(nn.Module):
         return x * gate
 
 
-class Residual(nn.Module):
+class _Residual(nn.Module):
     """A block beside its shortcut. ``projection`` and ``final`` are empty where the block has none."""
 
-    def __init__(self, block: Block, activation: Activation) -> None:
+    def __init__(self, block: ConvBlock, activation: Activation) -> None:
         super().__init__()
         self.branch = nn.Sequential(OrderedDict(_branch(block, activation)))
         projected = block.shortcut == "projection"
-        self.projection = conv_bn(block.w_in, block.w_out, stride=block.stride) if projected else nn.Sequential()
+        self.projection = _conv_bn(block.w_in, block.w_out, stride=block.stride) if projected else nn.Sequential()
         self.final = _activation(activation) if block.activate else nn.Sequential()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Residual(nn.Module):
 
 def network(arch: Arch) -> nn.Sequential:
     """Return ``arch`` as a module from (batch, 3, resolution, resolution) to (batch, classes)."""
-    stem = conv_bn(3, arch.stem.width, arch.stem.kernel, stride=2)
+    stem = _conv_bn(3, arch.stem.width, arch.stem.kernel, stride=2)
     stem.append(_activation(arch.activation))
     if arch.stem.pool:
         stem.append(nn.MaxPool2d(3, stride=2, padding=1))
@@ -58,32 +58,32 @@ def network(arch: Arch) -> nn.Sequential:
     return nn.Sequential(OrderedDict(stem=stem, body=body, head=_head(arch)))
 
 
-def conv_bn(w_in: int, w_out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def _conv_bn(w_in: int, w_out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Return a convolution without bias, padded by half its odd kernel, and its batch norm."""
     conv = nn.Conv2d(w_in, w_out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(w_out))
 
 
-def _block(block: Block, activation: Activation) -> nn.Module:
+def _block(block: ConvBlock, activation: Activation) -> nn.Module:
     if block.shortcut == "none":
         return nn.Sequential(OrderedDict(_branch(block, activation)))
-    return Residual(block, activation)
+    return _Residual(block, activation)
 
 
-def _branch(block: Block, activation: Activation) -> Iterator[tuple[str, nn.Module]]:
+def _branch(block: ConvBlock, activation: Activation) -> Iterator[tuple[str, nn.Module]]:
     if block.expand:
-        yield "expand", conv_bn(block.w_in, block.w_mid).append(_activation(activation))
-    spatial = conv_bn(block.w_mid, block.w_mid, block.kernel, stride=block.stride, groups=block.groups)
+        yield "expand", _conv_bn(block.w_in, block.w_mid).append(_activation(activation))
+    spatial = _conv_bn(block.w_mid, block.w_mid, block.kernel, stride=block.stride, groups=block.groups)
     yield "spatial", spatial.append(_activation(activation))
     if block.w_se:
-        yield "squeeze_excite", SqueezeExcite(block.w_mid, block.w_se, activation)
-    yield "reduce", conv_bn(block.w_mid, block.w_out)
+        yield "squeeze_excite", _SqueezeExcite(block.w_mid, block.w_se, activation)
+    yield "reduce", _conv_bn(block.w_mid, block.w_out)
 
 
 def _head(arch: Arch) -> nn.Sequential:
     width, head = arch.stages[-1].width, nn.Sequential()
     if arch.head.width:
-        head.append(conv_bn(width, arch.head.width).append(_activation(arch.activation)))
+        head.append(_conv_bn(width, arch.head.width).append(_activation(arch.activation)))
         width = arch.head.width
     return head.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, arch.head.classes)])
 

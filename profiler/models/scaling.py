@@ -18,17 +18,17 @@ from profiler.errors import UserError
 from profiler.models.arch import Arch, Stage
 from profiler.models.complexity import complexity
 
-MAX_FACTOR = 10_000.0
-MIN_RESOLUTION = 4
+_MAX_FACTOR = 10_000.0
+_MIN_RESOLUTION = 4
 
-ALLOWED = (
+_ALLOWED = (
     "a rule is a set of the letters d, w, g, r such as 'dwr', weights such as 'd1_w8_g8_r1', "
     "'alpha=A' with A from 0 to 1, or 'dWr' for alpha=0.8"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ScalingRule:
     """A direction to scale along.
 
     Attributes:
@@ -63,7 +63,7 @@ class Rule:
         return self.d / total, self.w / total / 2, self.g / total / 2, self.r / total / 2
 
 
-def parse_rule(text: str) -> Rule:
+def parse_rule(text: str) -> ScalingRule:
     """Read a scaling rule.
 
     ``dwr`` gives equal weights to the letters named. ``d1_w2_g2_r0`` gives each its own. ``alpha=a`` means
@@ -75,8 +75,8 @@ def parse_rule(text: str) -> Rule:
     text = text.strip()
     weights = _letters(text) or _weighted(text) or _alpha(text)
     if not weights or not any(weights.values()):
-        raise UserError(f"{text!r} is not a scaling rule: {ALLOWED}.")
-    rule = Rule(text, **weights)
+        raise UserError(f"{text!r} is not a scaling rule: {_ALLOWED}.")
+    rule = ScalingRule(text, **weights)
     # Beyond this s^g overflows; the group width reached its limit, the whole width, long before.
     if rule.exponents[2] > 10:
         raise UserError(f"{text!r} weighs g too much: give it at most 20 times the weights of d, w and r together.")
@@ -120,18 +120,18 @@ def scale(arch: Arch, rule: str, factor: float) -> Arch:
     """
     if arch.scaling:
         raise UserError(f"{arch.name} is scaled by {arch.scaling} x{arch.factor:.4g} already; scale the base network.")
-    if not 0 < factor <= MAX_FACTOR:
-        raise UserError(f"A scaling factor is above 0 and up to {MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
+    if not 0 < factor <= _MAX_FACTOR:
+        raise UserError(f"A scaling factor is above 0 and up to {_MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
     return _scaled(arch, parse_rule(rule), float(factor))
 
 
-def _scaled(arch: Arch, rule: Rule, factor: float) -> Arch:
+def _scaled(arch: Arch, rule: ScalingRule, factor: float) -> Arch:
     by_depth, by_width, by_group, by_side = (factor**exponent for exponent in rule.exponents)
     resolution = round(arch.resolution * by_side / 4) * 4
-    if resolution < MIN_RESOLUTION:
+    if resolution < _MIN_RESOLUTION:
         raise UserError(
             f"{arch.name} {rule.text} x{factor:g} would have an input of {arch.resolution * by_side:.2g} "
-            f"pixels, and {MIN_RESOLUTION} is the least: use a larger factor, or a rule without r."
+            f"pixels, and {_MIN_RESOLUTION} is the least: use a larger factor, or a rule without r."
         )
     depthwise = arch.block == "mbconv"
     stem, head = arch.stem, arch.head
@@ -213,16 +213,16 @@ def flops_error(arch: Arch, target: int) -> float:
     return complexity(arch).flops / target - 1
 
 
-def _bounds(arch: Arch, rule: Rule) -> tuple[float, float]:
+def _bounds(arch: Arch, rule: ScalingRule) -> tuple[float, float]:
     """Return the smallest and the largest factor to consider; the smallest keeps the resolution valid."""
     by_side = rule.exponents[3]
-    smallest = 1 / MAX_FACTOR
+    smallest = 1 / _MAX_FACTOR
     if by_side:
-        smallest = max(smallest, (0.501 * MIN_RESOLUTION / arch.resolution) ** (1 / by_side))
-    return smallest, MAX_FACTOR
+        smallest = max(smallest, (0.501 * _MIN_RESOLUTION / arch.resolution) ** (1 / by_side))
+    return smallest, _MAX_FACTOR
 
 
-def _crossing(arch: Arch, rule: Rule, flops: int, bounds: tuple[float, float]) -> float:
+def _crossing(arch: Arch, rule: ScalingRule, flops: int, bounds: tuple[float, float]) -> float:
     """Return a factor, to 1%, at which the scaled network passes ``flops``, by bisection of its logarithm."""
     low, high = bounds
     while high > 1.01 * low:
@@ -244,7 +244,7 @@ def _window(crossing: float, reach: float, bounds: tuple[float, float]) -> tuple
     return max(low, crossing / reach), min(high, crossing * reach)
 
 
-def _factors(arch: Arch, rule: Rule, low: float, high: float) -> list[float]:
+def _factors(arch: Arch, rule: ScalingRule, low: float, high: float) -> list[float]:
     """Return a factor on every step of the scaled network between ``low`` and ``high``.
 
     Where two quantities tie at once, ties to even can give a network that neither side has, so these count.
@@ -255,7 +255,7 @@ def _factors(arch: Arch, rule: Rule, low: float, high: float) -> list[float]:
     return sorted(middles + shared)
 
 
-def _edges(arch: Arch, rule: Rule, low: float, high: float) -> Iterator[float]:
+def _edges(arch: Arch, rule: ScalingRule, low: float, high: float) -> Iterator[float]:
     """Yield the factors in (low, high) at which something that ``_scaled`` rounds may change."""
     by_depth, by_width, by_group, by_side = rule.exponents
     depthwise = arch.block == "mbconv"
@@ -298,7 +298,7 @@ def _ties(value: float, exponent: float, low: float, high: float) -> Iterator[tu
         yield ((whole + 0.5) / value) ** (1 / exponent), whole
 
 
-def _shortest(arch: Arch, rule: Rule, scaled: Arch) -> Arch:
+def _shortest(arch: Arch, rule: ScalingRule, scaled: Arch) -> Arch:
     """Return the network ``scaled`` with a factor of as few digits as give it; 1 where that does."""
     for digits in range(17):
         factor = float(f"{scaled.factor:.{digits}e}") if digits else 1.0

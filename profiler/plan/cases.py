@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
-from profiler import models as zoo
-from profiler import units
+from profiler import models, units
 from profiler.backends.base import Placement
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
 from profiler.models.families import is_brought
 from profiler.plan.plan import Plan, Sweep
 from profiler.records.types import Case
-
-# --- cases ------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A network of a plan, and what is worth saying about how the plan got there.
-
-    Attributes:
-        model: As in ``Case``, like the next three.
-        scaling: Empty for the unscaled network.
-        factor: 1.0 for the unscaled network.
-        target_flops: What the factor was solved for, or None.
-        note: A sentence, or empty.
-        repeats: Whether an earlier network of the same model is the same, so that this one is not measured.
-    """
-
-    model: str
-    scaling: str = ""
-    factor: float = 1.0
-    target_flops: int | None = None
-    note: str = ""
-    repeats: bool = False
 
 
 def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
@@ -52,16 +28,13 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
     """
     cases: dict[tuple[object, ...], Case] = {}
     for sweep in plan.sweeps:
-        networks = [n for n in _networks(sweep) if not n.repeats]
+        networks = [network for network, _ in _networks(sweep) if network is not None]
         for network, backend, placement, batch, mode in itertools.product(
             networks, sweep.backends, _placements(sweep, usable_threads), sweep.batches, sweep.modes
         ):
             same = (network.model, _structure(network), backend, placement, batch, mode)
-            case = Case(
-                model=network.model,
-                scaling=network.scaling,
-                factor=network.factor,
-                target_flops=network.target_flops,
+            case = replace(
+                network,
                 backend=backend,
                 placement=placement,
                 batch=batch or 1,
@@ -74,7 +47,7 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
 
 def notes(plan: Plan) -> list[str]:
     """What a reader of the results should know about networks and devices, one sentence each."""
-    networks = [n.note for sweep in plan.sweeps for n in _networks(sweep) if n.note]
+    networks = [note for sweep in plan.sweeps for _, note in _networks(sweep) if note]
     return list(dict.fromkeys(networks + _device_notes(plan)))
 
 
@@ -97,30 +70,36 @@ def _placements(sweep: Sweep, usable_threads: int) -> list[Placement]:
     return [Placement(device, precision, t, layout) for device, precision, t, layout in grid]
 
 
-def _networks(sweep: Sweep) -> Iterator[Network]:
+def _network(model: str, scaling: str = "", factor: float = 1.0, target_flops: int | None = None) -> Case:
+    """Return a case of which only the network is decided."""
+    return Case(model, scaling, factor, backend="", placement=Placement(), target_flops=target_flops)
+
+
+def _networks(sweep: Sweep) -> Iterator[tuple[Case | None, str]]:
+    """Yield the networks of a sweep, None for one that repeats an earlier one, each with a note or an empty text."""
     for model in sweep.models:
         if is_brought(model):
             note = f"{model} is a model of your own and cannot be scaled: measured as it is" if sweep.scalings else ""
-            yield Network(model, note=note)
+            yield _network(model), note
         elif sweep.scalings:
             yield from _scaled_networks(model, sweep)
         else:
-            yield Network(model)
+            yield _network(model), ""
 
 
-def _scaled_networks(model: str, sweep: Sweep) -> Iterator[Network]:
-    seen: dict[object, Network] = {}
-    base = Network(model)
+def _scaled_networks(model: str, sweep: Sweep) -> Iterator[tuple[Case | None, str]]:
+    seen: dict[object, Case] = {}
+    base = _network(model)
     for rule, (factor, target) in itertools.product(sweep.scalings, _steps(sweep)):
-        asked = Network(model, rule, factor if target is None else _solve(model, rule, target), target)
+        asked = _network(model, rule, factor if target is None else _solve(model, rule, target), target)
         by_one = factor == 1 and target is None
         found = base if by_one or _structure(asked) == _structure(base) else asked
         repeats = _structure(found) in seen
         first = seen.setdefault(_structure(found), found)
-        yield replace(first, repeats=repeats, note="" if by_one else _note(asked, first))
+        yield None if repeats else first, "" if by_one else _note(asked, first)
 
 
-def _note(asked: Network, first: Network) -> str:
+def _note(asked: Case, first: Case) -> str:
     if first is not asked:
         return f"{_said(asked)} is the same network as {_said(first)}: measured once"
     return _off_target(asked)
@@ -132,27 +111,27 @@ def _steps(sweep: Sweep) -> list[tuple[float, int | None]]:
 
 @cache
 def _arch(model: str, scaling: str, factor: float) -> Arch:
-    return zoo.resolve(model, scaling, factor)
+    return models.resolve(model, scaling, factor)
 
 
 @cache
 def _solve(model: str, scaling: str, target: int) -> float:
-    return zoo.scale_to_flops(zoo.get(model), scaling, target).factor
+    return models.scale_to_flops(models.get(model), scaling, target).factor
 
 
 @cache
 def _complexity(model: str, scaling: str, factor: float) -> Complexity | None:
-    return None if is_brought(model) else zoo.complexity(_arch(model, scaling, factor))
+    return None if is_brought(model) else models.complexity(_arch(model, scaling, factor))
 
 
-def _structure(network: Network) -> object:
+def _structure(network: Case) -> object:
     """What is built, without how the plan arrived there: equal for networks that are the same."""
     if is_brought(network.model):
         return network.model
     return replace(_arch(network.model, network.scaling, network.factor), scaling="", factor=1.0)
 
 
-def _said(network: Network) -> str:
+def _said(network: Case) -> str:
     if not network.scaling:
         return network.model
     target = network.target_flops
@@ -171,9 +150,9 @@ _NEAR_TARGET = 0.02
 _NEAR_FACTOR = 0.20
 
 
-def _off_target(network: Network) -> str:
+def _off_target(network: Case) -> str:
     """Where the flops that a network really has are not those that were asked for, say so."""
-    reached, base = _flops(network), _flops(Network(network.model))
+    reached, base = _flops(network), _flops(_network(network.model))
     if network.target_flops is not None:
         off = reached / network.target_flops - 1
         return f"{_said(network)}: reached {_short(reached)} ({off:+.1%})" if abs(off) > _NEAR_TARGET else ""
@@ -186,6 +165,6 @@ def _off_target(network: Network) -> str:
     )
 
 
-def _flops(network: Network) -> int:
+def _flops(network: Case) -> int:
     counted = _complexity(network.model, network.scaling, network.factor)
     return counted.flops if counted else 0

@@ -9,10 +9,10 @@ from pydantic_core import ErrorDetails
 
 from profiler.plan.values import closest
 
-KnownKeys = Callable[[Sequence[int | str]], list[str]]
+_KnownKeys = Callable[[Sequence[int | str]], list[str]]
 
 
-def sentences(error: ValidationError, place: Callable[[str], str], known: KnownKeys) -> list[str]:
+def sentences(error: ValidationError, place: Callable[[str], str], known: _KnownKeys) -> list[str]:
     """Return one line for each wrong key, in the order of the file.
 
     Args:
@@ -28,7 +28,7 @@ def _key(loc: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
 
 
-def _problem(error: ErrorDetails, known: KnownKeys) -> str:
+def _problem(error: ErrorDetails, known: _KnownKeys) -> str:
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])

@@ -19,11 +19,11 @@ from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
 
-FOLDER = Path(__file__).parent / "built_in"
+_FOLDER = Path(__file__).parent / "built_in"
 BUILT_IN = ("quick", "paper")
 
 # Each key of a plan, and the flag that says the same.
-FLAGS: Mapping[str, str] = {
+_FLAGS: Mapping[str, str] = {
     "models": "--model",
     "scalings": "--scale",
     "factors": "--factor",
@@ -61,7 +61,7 @@ def load(source: str | Path) -> Plan:
     Raises:
         UserError: There is no such plan, it is no TOML, or some of its keys are wrong: one line for each.
     """
-    path = FOLDER / f"{source}.toml" if source in BUILT_IN else Path(source)
+    path = _FOLDER / f"{source}.toml" if source in BUILT_IN else Path(source)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -70,7 +70,7 @@ def load(source: str | Path) -> Plan:
             f"no plan {str(source)!r} ({reason}); expected one of {', '.join(BUILT_IN)}, "
             f"or the path of a TOML file{closest(str(source), BUILT_IN, 1)}."
         ) from error
-    plan = loads(text, str(source) if path.parent != FOLDER else path.name)
+    plan = loads(text, str(source) if path.parent != _FOLDER else path.name)
     return plan if plan.name else plan.model_copy(update={"name": path.stem})
 
 
@@ -128,7 +128,7 @@ def _split(key: str, value: object) -> Any:
 def _flag(key: str, given: Iterable[str]) -> str:
     """The flag that set a key such as ``models[1]`` or ``budget.visit_s``; empty where no flag did."""
     name = key.partition("[")[0]
-    return FLAGS.get(name, key) if name in given else ""
+    return _FLAGS.get(name, key) if name in given else ""
 
 
 def _validated(keys: Mapping[str, Any], place: Callable[[str], str]) -> Plan:

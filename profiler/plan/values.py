@@ -16,9 +16,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from profiler import backends as runtimes
-from profiler import models as zoo
-from profiler import units
+from profiler import backends, models, units
 from profiler.backends.base import BackendError
 from profiler.errors import UserError
 
@@ -44,31 +42,32 @@ def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def closest(name: str, known: Iterable[str], number: int = 3) -> str:
+    """Return up to ``number`` of the ``known`` names that are like ``name``, as the end of a sentence, or nothing."""
     near = difflib.get_close_matches(name, list(known), n=number, cutoff=0.5)
     return f"; closest: {', '.join(near)}" if near else ""
 
 
 def _model(name: str) -> str:
-    if name.endswith(".onnx") or _FACTORY.fullmatch(name) or name in zoo.names():
+    if name.endswith(".onnx") or _FACTORY.fullmatch(name) or name in models.names():
         return name
     raise ValueError(
-        f"unknown model {name!r}{closest(name, zoo.names())}; expected a name that `profiler models` lists, "
+        f"unknown model {name!r}{closest(name, models.names())}; expected a name that `profiler models` lists, "
         "package.module:factory, or a path ending in .onnx"
     )
 
 
 def _rule(text: str) -> str:
     try:
-        return zoo.parse_rule(text).text
+        return models.parse_rule(text).text
     except UserError as error:
         raise ValueError(str(error)) from error
 
 
 def _backend(spec: str) -> str:
     try:
-        runtimes.get(spec)
+        backends.get(spec)
     except BackendError as error:
-        raise ValueError(f"{error}{closest(spec.partition(':')[0], runtimes.available())}") from error
+        raise ValueError(f"{error}{closest(spec.partition(':')[0], backends.available())}") from error
     return spec
 
 

@@ -15,19 +15,19 @@ QUIET = 1.10
 
 # Share of a block's time that its threads may wait for a core, all together. Beside nothing it was 0.06 at most in 99
 # of 100 blocks, beside a competitor 0.4 and more. study_repeatability tells, beside its hog.
-CROWDED = 0.05
+_CROWDED = 0.05
 
 # A ratio. A reference this many times slower than its level has a competitor for its cores, which doubles its time at
 # least; neighbours on the other halves of both cores slow it by 1.65 at most. study_repeatability tells.
 FAR = 1.8
 
 
-def has_competitor(slowness: float, level: float) -> bool:
+def _has_competitor(slowness: float, level: float) -> bool:
     """Whether a reference of ``slowness`` times its nominal time shares its cores; ``level`` is what it usually is."""
     return slowness > FAR * level
 
 
-def kept_cores(visit: Measurement) -> list[bool]:
+def _kept_cores(visit: Measurement) -> list[bool]:
     """Whether the threads of each block had their cores; taken for granted where the system does not tell."""
     if not visit.core_wait_ns:
         return [True] * len(visit.samples_ns)
@@ -76,8 +76,8 @@ def near(level: float) -> bool:
 
 
 def crowded(core_wait_ns: int, samples_ns: Sequence[int]) -> bool:
-    """Whether threads waited for a core for more than ``CROWDED`` of the time of a block of samples."""
-    return core_wait_ns > CROWDED * sum(samples_ns)
+    """Whether threads waited for a core for more than ``_CROWDED`` of the time of a block of samples."""
+    return core_wait_ns > _CROWDED * sum(samples_ns)
 
 
 def scales(visit: Measurement) -> list[float]:
@@ -101,6 +101,6 @@ def undisturbed_blocks(visit: Measurement, level: float) -> list[bool]:
     """
     pairs = list(itertools.pairwise(reference_slowness(visit))) or [(0.0, 0.0)] * len(visit.samples_ns)
     return [
-        near(level) and had and not has_competitor(max(pair), level)
-        for had, pair in zip(kept_cores(visit), pairs, strict=True)
+        near(level) and had and not _has_competitor(max(pair), level)
+        for had, pair in zip(_kept_cores(visit), pairs, strict=True)
     ]

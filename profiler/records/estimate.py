@@ -19,7 +19,7 @@ from profiler.records.types import Budget, Measurement
 
 # So many visits with a quiet reference carry a headline without the others: two cores that their host moves apart for a
 # minute slow each model in another proportion. Of fewer the spread is larger than what they spare: study_repeatability.
-LEAST_QUIET = 3
+_LEAST_QUIET = 3
 
 # Visits before their spread first decides whether a case is finished, where nobody says.
 PILOT = Budget().min_rounds
@@ -180,7 +180,7 @@ def counted(estimates: Sequence[VisitEstimate]) -> Sequence[VisitEstimate]:
     """Return the visits that a headline is made of: quiet ones, else undisturbed ones, else all."""
     undisturbed = [e for e in estimates if e.samples] or estimates
     quiet = [e for e in undisturbed if e.quiet]
-    return quiet if len(quiet) >= LEAST_QUIET else undisturbed
+    return quiet if len(quiet) >= _LEAST_QUIET else undisturbed
 
 
 def _counted(visit: Measurement, level: float) -> list[float]:

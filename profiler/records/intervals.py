@@ -35,7 +35,7 @@ def interquartile_mean(values: Sequence[float]) -> float:
     return math.fsum(s * x for s, x in zip(shares, sorted(values), strict=True)) / math.fsum(shares)
 
 
-def standard_error(values: Sequence[float], pilot: int) -> tuple[float, int]:
+def _standard_error(values: Sequence[float], pilot: int) -> tuple[float, int]:
     """Standard error of a mean whose values decided how many there are, and its degrees of freedom; of two values on.
 
     Going on until an interval is narrow stops on values that agree by luck: with 3 to 10 visits Student's interval
@@ -49,10 +49,10 @@ def standard_error(values: Sequence[float], pilot: int) -> tuple[float, int]:
     if not 2 <= pilot < count:
         return student
     stein = stdev(values[:pilot]) / math.sqrt(count), pilot - 1
-    return max(stein, student, key=half_width)
+    return max(stein, student, key=_half_width)
 
 
-def half_width(error: tuple[float, int]) -> float:
+def _half_width(error: tuple[float, int]) -> float:
     """Half width of the 95% interval by Student's t, from a standard error and its degrees of freedom."""
     from scipy.special import stdtrit
 
@@ -67,7 +67,7 @@ def interval(values: Sequence[float], pilot: int) -> tuple[float, float | None]:
         pilot: How many of them there were before their spread first decided whether to go on.
     """
     centre = interquartile_mean(values)
-    return centre, half_width(standard_error(values, pilot)) if len(values) > 1 else None
+    return centre, _half_width(_standard_error(values, pilot)) if len(values) > 1 else None
 
 
 def effective_samples(values: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ from profiler.errors import UserError
 from profiler.records.reading import NAME, Run, read
 from profiler.records.types import SCHEMA, Record
 
-LOCK = ".lock"
+_LOCK = ".lock"
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class Journal:
 
 
 def _locked(folder: Path) -> BaseFileLock:
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / _LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)

@@ -94,7 +94,7 @@ def parse(text: str | bytes) -> Record:
     return _records().validate_json(text, strict=True)
 
 
-def journal_path(path: Path) -> Path:
+def _journal_path(path: Path) -> Path:
     """The journal of a run, given its folder or the file itself.
 
     Raises:
@@ -114,7 +114,7 @@ def read(path: Path) -> Run:
     Raises:
         UserError: There is no journal, or a newer version of this program wrote it.
     """
-    journal = journal_path(path)
+    journal = _journal_path(path)
     try:
         data = journal.read_bytes()
     except OSError as error:

@@ -45,7 +45,7 @@ SCHEMA = 1
 Mode = Literal["infer", "train"]
 #: What a visit is for. Each disturbs the others, so each has visits of its own.
 Pass = Literal["latency", "memory", "epoch"]
-FailureStatus = Literal["error", "crashed", "oom", "timeout", "unsupported", "parity", "fallback"]
+_FailureStatus = Literal["error", "crashed", "oom", "timeout", "unsupported", "parity", "fallback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,7 @@ class Failure:
         detail: Traceback or the last output of the process, for whoever looks closer.
     """
 
-    status: FailureStatus
+    status: _FailureStatus
     reason: str
     detail: str = ""
 

@@ -17,11 +17,11 @@ from profiler.run.lab import Lab, one_visit
 
 #: Forwards timed by a visit that looks for the largest batch, at least: what forwards free is kept, in pieces, and the
 #: next ones may need more. After one, every fourth to tenth batch that had just fitted did not fit its visit.
-PROBED = 8
+_PROBED = 8
 
 
 #: Batches beyond this are not tried.
-MOST = 65_536
+_MOST = 65_536
 #: Failures that a smaller batch may not have.
 _TOO_LARGE = ("oom", "timeout")
 
@@ -29,7 +29,7 @@ _TOO_LARGE = ("oom", "timeout")
 Probe = Callable[[Case], Failure | None]
 
 
-def largest(fits: Callable[[int], bool], most: int = MOST) -> int:
+def largest(fits: Callable[[int], bool], most: int = _MOST) -> int:
     """Return the largest batch from 1 to ``most`` that fits, 0 when none does.
 
     Doubling until one does not fit, then bisection: at most 2 log2(most) + 1 tries. Wherever a batch fits, smaller ones
@@ -122,7 +122,7 @@ def with_batches(
     limit = max((lab.limits(case.placement).memory_bytes or 0 for case in cases if case.batch_asked), default=0) or None
 
     # A visit for latency, as short as it can be: it keeps what forwards free, and so takes more than one for memory.
-    samples = max(PROBED, lab.budget.min_samples)
+    samples = max(_PROBED, lab.budget.min_samples)
     brief = replace(lab, budget=replace(lab.budget, visit_s=1e-3, min_samples=samples, warmup_s=1e-3))
 
     def probe(case: Case) -> Failure | None:

@@ -14,20 +14,20 @@ from profiler import backends
 from profiler.backends import devices
 from profiler.backends.base import Placement
 from profiler.machine import host
-from profiler.machine.bench import Finding
 from profiler.machine.cache import cache_folder
-from profiler.machine.conditions import between, snapshot
+from profiler.machine.conditions import since, snapshot
 from profiler.machine.device import check_device, device_settings
+from profiler.machine.finding import Finding
 from profiler.machine.host_checks import (
     NETWORK,
-    backend,
-    clock,
-    device_usable,
-    free_disk,
-    noise,
-    repeatability,
-    threads,
-    versions,
+    check_backend,
+    check_clock,
+    check_disk,
+    check_noise,
+    check_reference,
+    check_threads,
+    check_usable,
+    check_versions,
 )
 from profiler.measure.timing import SAMPLE_NS
 from profiler.measure.visit import Reply, Task, visit
@@ -37,7 +37,7 @@ from profiler.run.child import Limits
 from profiler.run.processes import Executor, LocalExecutor
 
 if TYPE_CHECKING:
-    from profiler.machine.nvml import Settings
+    from profiler.machine.nvml import GpuSettings
 
 #: Seconds for which nothing of ours runs, to see what else does.
 _REST_S = 1.0
@@ -48,7 +48,7 @@ _BUDGET = Budget(visit_s=0.2, min_samples=3, warmup_s=0.5, rounds=1)
 _T = TypeVar("_T")
 
 
-def examine(placement: Placement) -> tuple[list[Finding], Settings | str | None]:
+def examine(placement: Placement) -> tuple[list[Finding], GpuSettings | str | None]:
     """Examine this machine for measuring on ``placement``.
 
     Returns:
@@ -68,20 +68,20 @@ def examine(placement: Placement) -> tuple[list[Finding], Settings | str | None]
 
 
 def _findings(placement: Placement, executor: Executor) -> Iterator[Finding]:
-    yield versions(host.versions())
-    yield from clock([time.perf_counter_ns() for _ in range(20_000)], SAMPLE_NS)
-    yield free_disk(cache_folder())
-    yield noise(_rest(_REST_S), _REST_S, host.usable_cores())
+    yield check_versions(host.versions())
+    yield from check_clock([time.perf_counter_ns() for _ in range(20_000)], SAMPLE_NS)
+    yield check_disk(cache_folder())
+    yield check_noise(_rest(_REST_S), _REST_S, host.usable_cores())
     for count in sorted({1, host.usable_cores()}):
-        yield _answered(f"threads ({count})", executor.call(_use_threads, count, 60.0, Limits()), threads)
-    usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), device_usable)
+        yield _answered(f"threads ({count})", executor.call(_use_threads, count, 60.0, Limits()), check_threads)
+    usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), check_usable)
     yield usable
     if usable.status == "pass":
         answer = reference_visits(placement, executor, 3, 0.3)
-        yield repeatability(answer if isinstance(answer, Failure) else answer[1])
+        yield check_reference(answer if isinstance(answer, Failure) else answer[1])
     for name in backends.available():
         if name != "fake":
-            yield backend(name, _visited(name, placement, executor))
+            yield check_backend(name, _visited(name, placement, executor))
     if usable.status == "pass" and placement.device_type != "cpu":
         yield from _self_check(placement.device, executor)
 
@@ -108,7 +108,7 @@ def device_reason(device: str) -> tuple[str, str | None, str | None]:
 def _rest(seconds: float) -> Conditions:
     before = snapshot()
     time.sleep(seconds)
-    return between(before, snapshot())
+    return since(before)
 
 
 def _visited(name: str, placement: Placement, executor: Executor) -> object:

@@ -90,7 +90,7 @@ def measure_into(
         StoppedError: The user stopped it.
     """
     seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
-    with Journal.open(folder, session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
+    with Journal.open(folder, _session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
         if console:
             for notice in journal.earlier.notices:
                 console.print(notice, markup=False)
@@ -109,7 +109,7 @@ def measure_into(
     return progress
 
 
-def session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
+def _session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
     """Return what the journal says of one session: machine, versions, command, plan, order."""
     return {
         "host": {"key": host.key(), **host.facts()},

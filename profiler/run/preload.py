@@ -11,11 +11,10 @@ import importlib
 
 #: The modules that visits were seen to import, beside those that these import themselves. The last two are behind
 #: torch's meta device, on which networks are built, and take half a second.
-MODULES = (
+_MODULES = (
     "numpy.random",
     "torch",
     "onnxruntime",
-    "profiler.cli.app",
     "profiler.measure.visit",
     "profiler.run.child",
     "profiler.models.modules",
@@ -27,7 +26,7 @@ MODULES = (
     "torch.fx.experimental.symbolic_shapes",
 )
 
-for _name in MODULES:
+for _name in _MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
 

@@ -26,8 +26,8 @@ from profiler.records.types import Failure
 from profiler.run.child import Limits, main, put
 
 Isolation = Literal["forkserver", "spawn"]
-A = TypeVar("A")
-R = TypeVar("R")
+_A = TypeVar("_A")
+_R = TypeVar("_R")
 
 #: What the fork server holds ready. CUDA must not be initialised before a fork; importing does not.
 _PRELOAD = ["profiler.run.preload"]
@@ -42,7 +42,7 @@ _KEPT = 4000
 class Executor(Protocol):
     """Runs one function in a fresh process, somewhere."""
 
-    def call(self, function: Callable[[A], R], argument: A, timeout_s: float, limits: Limits) -> R | Failure:
+    def call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         """Return what ``function(argument)`` returns, or why it returned nothing. Never raises for the child."""
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class LocalExecutor:
             _FORKSERVER.set_forkserver_preload(_PRELOAD)
         self._child: BaseProcess | None = None
 
-    def call(self, function: Callable[[A], R], argument: A, timeout_s: float, limits: Limits) -> R | Failure:
+    def call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         """Run ``function(argument)`` in a fresh process; see ``Executor``."""
         context = _FORKSERVER if self.isolation == "forkserver" else _SPAWN
         results, results_end = context.Pipe(duplex=False)
@@ -74,7 +74,7 @@ class LocalExecutor:
         output_end.close()
         tail = _Tail(output)
         try:
-            received: R | Failure = _receive(child, results, timeout_s)
+            received: _R | Failure = _receive(child, results, timeout_s)
         finally:
             self._child = None
             _end(child)
@@ -109,12 +109,12 @@ def _of_its_own(where: Mapping[str, str | None]) -> Iterator[None]:
         sys.modules["__main__"] = main_module
 
 
-def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> R | Failure:
+def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> _R | Failure:
     deadline = time.monotonic() + timeout_s
     multiprocessing.connection.wait([results, child.sentinel], timeout_s)
     try:
         if results.poll():
-            received: R = results.recv()
+            received: _R = results.recv()
             return received
     except EOFError:
         pass

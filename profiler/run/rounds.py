@@ -19,7 +19,7 @@ from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
 
 
-class Interrupt:
+class _Interrupt:
     """Ctrl-C once finishes the visit that runs and saves; twice stops at once."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Interrupt:
         )
 
     @contextmanager
-    def watch(self) -> Iterator[Interrupt]:
+    def watch(self) -> Iterator[_Interrupt]:
         """Take over SIGINT for the duration of the context."""
         before = signal.signal(signal.SIGINT, self._handle)
         try:
@@ -55,7 +55,7 @@ def measure_all(
         progress.add(record)
         shown.after(record)
 
-    with Interrupt().watch() as interrupt:
+    with _Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
             for case in progress.round_order(number, seed):
                 if interrupt.asked:

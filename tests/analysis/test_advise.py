@@ -17,7 +17,7 @@ from profiler.analysis.cost_model import cost_models
 from profiler.analysis.goal import Goal, Kind, prepare
 from profiler.analysis.search import directions
 from profiler.analysis.verify import Check, _paired_ratio, _plan_for, _with_controls, verify
-from profiler.cli.advise import _advice_sentence, parse_goal, run
+from profiler.cli.advise import _advice_sentence, advise_command, parse_goal
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure.visit import Reply, Task
@@ -292,7 +292,7 @@ def test_the_plan_measures_in_the_place_of_the_run(of_flops: advise.Advice) -> N
 
 def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
-    assert run(BASE, tmp_path / "run.csv", ("16GF", None, None), None, 0, None, json=False) == 0
+    advise_command(BASE, tmp_path / "run.csv", flops="16GF")
     said = capsys.readouterr().out
     assert "dWr (d1_w8_g8_r1)" in said
     assert "Best: --scale " in said
@@ -302,7 +302,7 @@ def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsy
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
-    run(BASE, tmp_path / "run.csv", (None, "60ms", None), None, 0, None, json=True)
+    advise_command(BASE, tmp_path / "run.csv", latency="60ms", json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["best"]["latency"] <= 60
     assert {row["mark"] for row in told["marked"]} == {"dWr", "dwr", "w"}
@@ -343,7 +343,7 @@ def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:
         prepare(frame, "regnety", "flops", 4e9, "4GF")
     frame.to_csv(tmp_path / "run.csv", index=False)
     file = tmp_path / "run.csv"
-    assert run(BASE, file, ("8GF", None, None), "fake", 0, None, json=True, where="threads=2") == 0
+    advise_command(BASE, file, flops="8GF", backend="fake", where="threads=2", json=True)
 
 
 def test_memory_that_was_not_measured_is_one_sentence() -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from profiler.analysis import compare
 from profiler.analysis.regression import Quantity
 from profiler.cli.app import app
-from profiler.cli.compare import run
+from profiler.cli.compare import compare_command
 from profiler.errors import UserError
 
 
@@ -141,7 +141,7 @@ def write(folder: Path, **frames: pd.DataFrame) -> list[Path]:
 
 def test_unlike_machines_are_named_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write(tmp_path, old=table(), new=table(factor=0.5, host="bbbb", cpu="Other CPU"))
-    run(files, None, json=False)
+    compare_command(files, None, json=False)
     said = capsys.readouterr().out
     assert "old and new were not measured on like machines: host aaaa / bbbb, cpu One CPU / Other CPU." in said
     assert "new / old" in said
@@ -149,13 +149,13 @@ def test_unlike_machines_are_named_and_compared(tmp_path: Path, capsys: pytest.C
 
 
 def test_like_machines_need_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(write(tmp_path, old=table(), new=table()), None, json=False)
+    compare_command(write(tmp_path, old=table(), new=table()), None, json=False)
     assert "not measured on like machines" not in capsys.readouterr().out
 
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write(tmp_path, old=table(n=2), new=table(n=2, factor=2.0))
-    run(files, None, json=True)
+    compare_command(files, None, json=True)
     (pair,) = json.loads(capsys.readouterr().out)["pairs"]
     assert pair["interval"] is None
     assert pair["mean"] == pytest.approx(2, rel=0.05)
@@ -177,7 +177,7 @@ def test_runs_that_cannot_be_compared_are_one_sentence(
     tmp_path: Path, frames: dict[str, pd.DataFrame], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        run(write(tmp_path, **frames), None, json=False)
+        compare_command(write(tmp_path, **frames), None, json=False)
 
 
 def test_the_command_line_reaches_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from profiler.analysis import changepoints, history
 from profiler.analysis.changepoints import _LEAST_RUNS, _LEVEL, _distances, _divergence, _divisions, change_points
 from profiler.backends.base import Placement
-from profiler.cli.history import run
+from profiler.cli.history import history_command
 from profiler.errors import UserError
 from profiler.records.journal import Journal
 from profiler.records.reading import NAME
@@ -126,11 +126,11 @@ def test_runs_are_put_in_the_order_of_their_times(runs: Path) -> None:
 
 
 def test_the_run_at_which_a_case_changed_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(runs, json=True)
+    history_command(runs, json=True)
     first, second = json.loads(capsys.readouterr().out)["cases"]
     assert [(change["index"], change["run"]) for change in first["changes"]] == [(7, "deep/run-4")]
     assert second["changes"] == []
-    run(runs)
+    history_command(runs)
     text = capsys.readouterr().out
     assert "machine aaaa: A CPU, Linux" in text
     assert text.count("from here") == 1
@@ -141,7 +141,7 @@ def test_a_change_of_every_case_points_at_the_machine(tmp_path: Path, capsys: py
     levels = noisy(1, *[10.0] * 7, *[11.5] * 5)
     for day, ms in enumerate(levels, 1):
         written(tmp_path / f"run-{day:02}", day, {CASE: ms, OTHER: 3 * ms})
-    run(tmp_path)
+    history_command(tmp_path)
     assert "every case changed at run-08" in capsys.readouterr().out
 
 
@@ -150,7 +150,7 @@ def test_machines_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[s
         written(tmp_path / f"run-{day}", day, {CASE: 10.0 * day}, key="bbbb" if day % 2 else "aaaa")
     found, _ = history.histories(tmp_path)
     assert [(one.host, len(one.points)) for one in found] == [("aaaa", 6), ("bbbb", 6)]
-    run(tmp_path)
+    history_command(tmp_path)
     text = capsys.readouterr().out
     assert 0 <= text.index("machine aaaa") < text.index("machine bbbb")
 
@@ -163,7 +163,7 @@ def test_a_case_that_failed_is_in_its_history_with_its_status(
     (found,), _ = history.histories(tmp_path)
     assert [point.value for point in found.points] == [pytest.approx(10.0), None]
     assert [point.status for point in found.points] == ["unstable", "oom"]
-    run(tmp_path)
+    history_command(tmp_path)
     assert "oom" in capsys.readouterr().out
 
 
@@ -175,7 +175,7 @@ def test_a_run_that_cannot_be_read_is_said_and_left_out(tmp_path: Path, capsys: 
     found, notices = history.histories(tmp_path)
     assert len(found) == len(notices) == 1
     assert capsys.readouterr().err == ""
-    run(tmp_path)
+    history_command(tmp_path)
     assert "upgrade latency-profiler" in capsys.readouterr().err
 
 
@@ -193,4 +193,4 @@ def test_what_cannot_be_shown_is_one_sentence(tmp_path: Path, column: str | None
     if column is not None:
         written(tmp_path / "a", 1, {CASE: 10.0})
     with pytest.raises(UserError, match=sentence):
-        run(tmp_path, y=column)
+        history_command(tmp_path, y=column)

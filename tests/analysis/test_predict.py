@@ -13,7 +13,7 @@ from profiler import models
 from profiler.analysis import predict
 from profiler.analysis.cost_model import cost_models
 from profiler.cli.app import app
-from profiler.cli.predict import run
+from profiler.cli.predict import predict_command
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 
@@ -172,7 +172,7 @@ def test_a_group_without_enough_networks_says_so() -> None:
 
 def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
-    run(tmp_path / "run.csv", "resnet50", "dWr", 1.5, None, None, json=False)
+    predict_command(tmp_path / "run.csv", "resnet50", "dWr", 1.5, None, None, json=False)
     said = capsys.readouterr().out
     assert said.startswith("resnet50 dWr x1.5, ")
     assert "90%" in said
@@ -182,7 +182,7 @@ def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
-    run(tmp_path / "run.csv", "resnet50", "dWr", None, "8GF", "eager", json=True)
+    predict_command(tmp_path / "run.csv", "resnet50", "dWr", None, "8GF", "eager", json=True)
     told = json.loads(capsys.readouterr().out)
     (row,) = told["predictions"]
     assert row["low"] < row["predicted"] < row["high"]
@@ -204,13 +204,13 @@ def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_tables_that_do_not_suffice_are_one_sentence(tmp_path: Path, frame: pd.DataFrame, said: str) -> None:
     frame.to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match=said):
-        run(tmp_path / "run.csv", "resnet50", "", None, None, None, json=False)
+        predict_command(tmp_path / "run.csv", "resnet50", "", None, None, None, json=False)
 
 
 def test_an_unknown_backend_is_one_sentence(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match="no row of backend 'openvino': the table has eager"):
-        run(tmp_path / "run.csv", "resnet50", "", None, None, "openvino", json=False)
+        predict_command(tmp_path / "run.csv", "resnet50", "", None, None, "openvino", json=False)
 
 
 def test_a_constant_latency_is_predicted_as_that_constant() -> None:

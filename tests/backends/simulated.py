@@ -20,12 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from profiler import backends
 from profiler.backends import accelerator, devices
 from profiler.backends.base import Fact, Model, Placement, Session
-from profiler.backends.onnxruntime import OrtSession
+from profiler.backends.onnx_session import OrtSession
 from profiler.machine import device_checks
+from profiler.machine.bench import Bench
 from profiler.machine.gpu import Reading
-from profiler.machine.torch_bench import TorchBench
-from profiler.measure import reference
-from profiler.measure import timing as measure
+from profiler.measure import reference, timing
 from profiler.records.types import Budget
 from tests.backends.simulator import Simulator
 
@@ -64,11 +63,11 @@ class Unsynchronised:
         pass
 
 
-def measured(session: measure.Workload, clock: Callable[[], int], workload: measure.Workload | None = None) -> float:
+def measured(session: timing.Workload, clock: Callable[[], int], workload: timing.Workload | None = None) -> float:
     """Median time of one forward as the profiler measures it, in nanoseconds."""
-    warmup = measure.warm_up(session, BUDGET, clock)
-    timing = measure.measure(session, workload, BUDGET, warmup.samples_ns[-1], clock)
-    return statistics.median(ns / timing.calls_per_sample for block in timing.samples_ns for ns in block)
+    warmup = timing.warm_up(session, BUDGET, clock)
+    timed = timing.measure(session, workload, BUDGET, warmup.samples_ns[-1], clock)
+    return statistics.median(ns / timed.calls_per_sample for block in timed.samples_ns for ns in block)
 
 
 def cold(sim: Simulator) -> dict[str, object]:
@@ -140,7 +139,7 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
     return inside | outside | {"is_given_back": torch.accelerator.current_stream(device) == torchs}
 
 
-class Bench(TorchBench):
+class SimBench(Bench):
     """The real bench on small tensors: the simulator says what they cost."""
 
     def __init__(self, sim: Simulator) -> None:
@@ -158,21 +157,21 @@ class Bench(TorchBench):
         return priced
 
 
-class Companion(Bench):
+class Companion(SimBench):
     """Something else that is timed between the samples, as the reference workload is."""
 
     def run(self) -> None:
         self.work(1)
 
 
-class ForgetsToWait(Bench):
+class ForgetsToWait(SimBench):
     def sync(self) -> None:
         pass
 
 
-class WrongStream(Bench):
+class WrongStream(SimBench):
     def event_ns(self, units: int) -> int | None:
-        start, end = accelerator.event(self.device), accelerator.event(self.device)
+        start, end = accelerator._event(self.device), accelerator._event(self.device)
         other = torch.Stream(self.device)
         start.record(other)
         self.work(units)
@@ -181,27 +180,27 @@ class WrongStream(Bench):
         return round(start.elapsed_time(end) * 1e6)
 
 
-class ReadsEarly(Bench):
+class ReadsEarly(SimBench):
     def event_ns(self, units: int) -> int | None:
-        start, end = accelerator.event(self.device), accelerator.event(self.device)
+        start, end = accelerator._event(self.device), accelerator._event(self.device)
         start.record()
         self.work(units)
         end.record()
         return round(start.elapsed_time(end) * 1e6)
 
 
-class KeepsPeak(Bench):
+class KeepsPeak(SimBench):
     def reset_peak(self) -> None:
         pass
 
 
-class Blocks(Bench):
+class Blocks(SimBench):
     def work(self, units: int) -> None:
         super().work(units)
         devices.synchronize(self.device)
 
 
-class WrongGraph(Bench):
+class WrongGraph(SimBench):
     def graph_difference(self) -> float | None:
         return 0.5
 
@@ -220,7 +219,7 @@ class Driver:
         return Reading(self.sim.clock(), utilisation=None, energy_j=busy * 100, used_bytes=used, processes=())
 
 
-def checked(bench: Bench, driver: Driver | None, sim: Simulator) -> dict[str, dict[str, object]]:
+def checked(bench: SimBench, driver: Driver | None, sim: Simulator) -> dict[str, dict[str, object]]:
     rest = lambda seconds: sim.advance(round(seconds * 1e9))  # noqa: E731
     found = device_checks.run_checks(bench, driver, "no driver is simulated", sim.clock, rest)
     return {finding.check: asdict(finding) for finding in found}
@@ -236,11 +235,11 @@ def main(library: Path) -> dict[str, object]:
     results["cold"] = cold(sim)
     results["shared_stream"] = shared_stream(sim)
     sim.cost("aten::mm", MS)
-    device_checks.LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
-    kinds = (Bench, ForgetsToWait, WrongStream, ReadsEarly, KeepsPeak, Blocks, WrongGraph)
+    device_checks._LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
+    kinds = (SimBench, ForgetsToWait, WrongStream, ReadsEarly, KeepsPeak, Blocks, WrongGraph)
     results["checks"] = {kind.__name__: checked(kind(sim), Driver(sim), sim) for kind in kinds}
-    results["checks"] |= {"BlindDriver": checked(Bench(sim), Driver(sim, blind=True), sim)}
-    results["checks"] |= {"NoDriver": checked(Bench(sim), None, sim)}
+    results["checks"] |= {"BlindDriver": checked(SimBench(sim), Driver(sim, blind=True), sim)}
+    results["checks"] |= {"NoDriver": checked(SimBench(sim), None, sim)}
     return results
 
 

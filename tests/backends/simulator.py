@@ -12,17 +12,18 @@ import subprocess
 import types
 from pathlib import Path
 
+import torch
+
 from tests import NATIVE
 
 SOURCE = NATIVE / "sim_accelerator.cpp"
 
 
 def compiled(folder: Path) -> Path:
-    """Return the library, compiled once for this source and this torch; raises CalledProcessError or OSError."""
-    import torch
-
+    """Return the library, compiled once for this source, torch and compiler; raises CalledProcessError or OSError."""
     home = Path(torch.__file__).parent
-    digest = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
+    compiler = subprocess.run(["g++", "--version"], check=True, capture_output=True).stdout
+    digest = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode() + compiler).hexdigest()[:16]
     library = folder / f"sim-{digest}.so"
     if library.exists():
         return library
@@ -41,8 +42,6 @@ class Simulator:
     """The knobs of the loaded library; times in virtual nanoseconds."""
 
     def __init__(self, library: Path) -> None:
-        import torch
-
         torch.utils.rename_privateuse1_backend("sim")
         torch.ops.load_library(str(library))
         torch._register_device_module("sim", _module())

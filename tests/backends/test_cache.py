@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from profiler.backends import cache
 
-NAME = cache.key(model="net", shape=(1, 3, 8, 8))
+NAME = cache.content_name(model="net", shape=(1, 3, 8, 8))
 
 
 def write(content=b"weights"):
@@ -32,9 +32,9 @@ def read(root, build, name=NAME):
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text("xyz")))
 def test_a_key_depends_on_content_and_not_on_order(parts):
-    assert cache.key(**parts) == cache.key(**dict(reversed(parts.items())))
-    assert cache.key(**parts) != cache.key(**parts, another=1)
-    assert len(cache.key(**parts)) == 32
+    assert cache.content_name(**parts) == cache.content_name(**dict(reversed(parts.items())))
+    assert cache.content_name(**parts) != cache.content_name(**parts, another=1)
+    assert len(cache.content_name(**parts)) == 32
 
 
 def test_builds_once(tmp_path):
@@ -144,13 +144,13 @@ def test_remains_of_killed_processes_are_swept_and_those_at_work_are_not(tmp_pat
 WORKER = """
 import sys
 from pathlib import Path
-from backends import cache
+from profiler.backends import cache
 root = Path(sys.argv[1])
 for i in range(40):
     def build(folder):
         for part in range(4):
             (folder / str(part)).write_bytes(bytes([i]) * 50_000)
-    with cache.entry(root, cache.key(i=i), build) as entry:
+    with cache.entry(root, cache.content_name(i=i), build) as entry:
         assert entry.note is None, entry.note
         for part in range(4):
             assert (entry.folder / str(part)).read_bytes() == bytes([i]) * 50_000

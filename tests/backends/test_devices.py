@@ -20,7 +20,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: name)
-    monkeypatch.setattr(devices, "DRIVER_NODES", (str(node),))
+    monkeypatch.setattr(devices, "_DRIVER_NODES", (str(node),))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
@@ -40,7 +40,7 @@ BREAKS = {
     "wheel": ((torch.version, "cuda", None), "build for the CPU only"),
     "hidden": (None, "CUDA_VISIBLE_DEVICES is '-1'"),
     "library": ((ctypes, "CDLL", raiser(OSError("no such file"))), r"libcuda\.so\.1 cannot be loaded"),
-    "node": ((devices, "DRIVER_NODES", ("/dev/absent",)), "/dev/absent does not exist.*--gpus all"),
+    "node": ((devices, "_DRIVER_NODES", ("/dev/absent",)), "/dev/absent does not exist.*--gpus all"),
     "index": ((torch.cuda, "device_count", lambda: 0), "no cuda:0, the devices are none"),
     "start": (
         (torch.cuda, "get_device_capability", raiser(RuntimeError("driver too old\nmore"))),
@@ -155,12 +155,12 @@ def test_the_cpu_is_there(device):
     ],
 )
 def test_runs_on(capability, built, runs):
-    assert devices.runs_on(capability, built) is runs
+    assert devices._runs_on(capability, built) is runs
 
 
 @given(st.tuples(st.integers(5, 12), st.integers(0, 9)))
 def test_code_for_a_capability_runs_there(capability):
     major, minor = capability
     for kind in ("sm", "compute"):
-        assert devices.runs_on(capability, [f"{kind}_{major}{minor}"])
-    assert not devices.runs_on(capability, [f"sm_{major + 1}{minor}", f"compute_{major + 1}{minor}"])
+        assert devices._runs_on(capability, [f"{kind}_{major}{minor}"])
+    assert not devices._runs_on(capability, [f"sm_{major + 1}{minor}", f"compute_{major + 1}{minor}"])

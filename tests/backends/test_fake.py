@@ -14,16 +14,9 @@ from hypothesis import strategies as st
 
 from profiler import backends
 from profiler.backends.base import BackendError, FallbackError, Model, Placement
-from profiler.backends.fake import (
-    EXIT_STATUS,
-    FAULTS,
-    FLOOD_BYTES,
-    Fake,
-    FakeClock,
-    FakeSession,
-    WallClock,
-    expected_output,
-)
+from profiler.backends.fake import Fake, FakeSession, _expected_output
+from profiler.backends.fake_clock import FakeClock, WallClock
+from profiler.backends.fake_faults import EXIT_STATUS, FAULTS, FLOOD_BYTES
 
 MS = 1_000_000
 MODEL = Model(key=None, module=None)
@@ -127,7 +120,7 @@ def test_faults_that_raise_do_so_when_told(fault, kind):
 
 def test_an_output_can_be_wrong_or_no_number():
     right = load("seed=0", run=1)
-    np.testing.assert_array_equal(right, expected_output(EXAMPLE))
+    np.testing.assert_array_equal(right, _expected_output(EXAMPLE))
     assert np.abs(load("fault=parity", run=1) - right).max() / np.abs(right).max() == pytest.approx(0.5)
     assert np.isnan(load("fault=nan", run=1)).any()
 
@@ -137,8 +130,9 @@ def test_unavailable_is_said_beforehand():
 
 
 CHILD = """
-import sys, backends, numpy
-from backends.base import Model, Placement
+import sys, numpy
+from profiler import backends
+from profiler.backends.base import Model, Placement
 example = numpy.ones((1, 3, 4, 4), "float32")
 with backends.get(sys.argv[1]).load(Model(None, None), example, Placement()) as session:
     print("loaded", flush=True)

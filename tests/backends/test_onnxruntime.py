@@ -11,11 +11,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from profiler import backends
-from profiler.backends import onnx_graph
-from profiler.backends import onnxruntime as adapter
+from profiler.backends import onnx_graph, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
-from profiler.backends.onnx_graph import OPSET, export, processor
-from tests.backends.test_contract import tiny
+from profiler.backends.onnx_graph import OPSET, export
+from tests.backends.samples import tiny
 
 PLACE = Placement()
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3, 3, 3), dtype=np.float32)
@@ -128,7 +127,7 @@ def test_a_broken_file_is_one_sentence(content, tmp_path, capfd):
 
 def test_nodes_that_run_elsewhere_are_a_fallback(tmp_path, monkeypatch):
     """The CPU wheel's Azure provider takes no node: all go silently to the CPU, as with a broken CUDA."""
-    monkeypatch.setitem(adapter.PROVIDERS, "cpu", "AzureExecutionProvider")
+    monkeypatch.setitem(onnxruntime._PROVIDERS, "cpu", "AzureExecutionProvider")
     with (
         pytest.raises(FallbackError, match=r"do not run on AzureExecutionProvider .* CPUExecutionProvider"),
         load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8)),
@@ -137,8 +136,8 @@ def test_nodes_that_run_elsewhere_are_a_fallback(tmp_path, monkeypatch):
 
 
 def test_a_session_for_a_gpu_forbids_the_cpu(tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(adapter.PROVIDERS, "cuda", "AzureExecutionProvider")
-    monkeypatch.setattr(adapter.OnnxRuntime, "_provider_options", lambda *_: {})
+    monkeypatch.setitem(onnxruntime._PROVIDERS, "cuda", "AzureExecutionProvider")
+    monkeypatch.setattr(onnxruntime.OnnxRuntime, "_provider_options", lambda *_: {})
     with (
         pytest.raises(FallbackError, match="fallback to CPU EP has been explicitly disabled"),
         load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8), Placement(device="cuda")),
@@ -148,7 +147,7 @@ def test_a_session_for_a_gpu_forbids_the_cpu(tmp_path, monkeypatch, capfd):
 
 
 def test_a_provider_that_is_not_built_in_is_a_fallback(tmp_path, monkeypatch):
-    monkeypatch.setitem(adapter.PROVIDERS, "cuda", "NoSuchExecutionProvider")
+    monkeypatch.setitem(onnxruntime._PROVIDERS, "cuda", "NoSuchExecutionProvider")
     with (
         pytest.raises(FallbackError, match="has no NoSuchExecutionProvider"),
         load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8), Placement(device="cuda")),
@@ -198,7 +197,7 @@ def test_spinning_is_off_unless_asked(spin, tmp_path):
 
 
 def test_a_missing_package_has_a_remedy(monkeypatch):
-    monkeypatch.setattr(adapter, "find_spec", lambda _: None)
+    monkeypatch.setattr(onnxruntime, "find_spec", lambda _: None)
     backend = backends.get("onnxruntime")
     assert backend.unavailable(PLACE) == "onnxruntime is not installed: pip install 'latency-profiler[cpu]'"
     assert backend.unavailable(Placement(device="cuda")).endswith("'latency-profiler[gpu]'")
@@ -266,16 +265,16 @@ def test_weights_are_beside_the_graph_so_there_is_no_limit_of_2_gb(tmp_path):
 
 
 def test_the_processor_is_named(monkeypatch):
-    assert processor()
+    assert onnxruntime._processor()
     monkeypatch.setattr(Path, "read_text", lambda _: (_ for _ in ()).throw(OSError()))
-    assert processor()
+    assert onnxruntime._processor()
 
 
 def test_the_wheel_here_has_the_provider_that_the_fallback_tests_need():
     assert importlib.util.find_spec("onnxruntime")
-    import onnxruntime
+    import onnxruntime as ort
 
-    assert "AzureExecutionProvider" in onnxruntime.get_available_providers()
+    assert "AzureExecutionProvider" in ort.get_available_providers()
 
 
 class Stream:
@@ -298,8 +297,8 @@ def test_the_session_for_a_gpu_works_in_torchs_stream(tmp_path, monkeypatch):
         raise OpenedError
 
     shared = {"cuda:1": Stream(4711)}
-    monkeypatch.setattr(adapter.accelerator, "own_stream", lambda device: nullcontext(shared[str(device)]))
-    monkeypatch.setattr(adapter, "_session", opened)
+    monkeypatch.setattr(onnxruntime.accelerator, "own_stream", lambda device: nullcontext(shared[str(device)]))
+    monkeypatch.setattr(onnxruntime, "open_session", opened)
     with pytest.raises(OpenedError), load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8), Placement("cuda:1")):
         pass
 

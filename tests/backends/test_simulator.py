@@ -93,7 +93,7 @@ def test_rows_say_that_they_are_simulated(backend, results):
 
 
 def test_a_sound_device_fails_no_check(results):
-    found = {check: finding["status"] for check, finding in results["checks"]["Bench"].items()}
+    found = {check: finding["status"] for check, finding in results["checks"]["SimBench"].items()}
     assert found == {
         "events scale": "pass",
         "events match the host": "pass",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.cli.fit import run
+from profiler.cli.fit import fit_command
 from profiler.errors import UserError
 from tests import DATA
 from tests.analysis.tables import networks, pooled
@@ -18,7 +18,7 @@ ZOO = DATA / "pycls_v100.csv"
 def test_json_is_strict_and_complete(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     frame = pd.concat([networks(), networks(backend="broken", status="error", latency_ms=np.nan)])
     frame.to_csv(tmp_path / "table.csv", index=False)
-    run(tmp_path / "table.csv", json=True, y=None, chart=None)
+    fit_command(tmp_path / "table.csv", json=True, y=None, chart=None)
 
     def no_constant(name: str) -> float:
         raise AssertionError(name)
@@ -32,7 +32,7 @@ def test_json_is_strict_and_complete(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_the_table_says_who_wins(capsys: pytest.CaptureFixture[str]) -> None:
-    run(ZOO, json=False, y="infer_ms", chart=None)
+    fit_command(ZOO, json=False, y="infer_ms", chart=None)
     said = " ".join(capsys.readouterr().out.split())
     assert "Activations predict infer_ms best: r = 0.891" in said
     assert "over 36 networks; flops 0.808, parameters 0.757" in said
@@ -43,12 +43,12 @@ def test_the_table_names_what_was_left_out(capsys: pytest.CaptureFixture[str], t
     frame = networks()
     frame.loc[5, ["status", "reason", "latency_ms"]] = ["oom", "needs [12] GB", np.nan]
     frame.to_csv(tmp_path / "t.csv", index=False)
-    run(tmp_path / "t.csv", json=False, y=None, chart=None)
+    fit_command(tmp_path / "t.csv", json=False, y=None, chart=None)
     assert "Left out 1 case: net5 (oom: needs [12] GB)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command_writes_a_chart(tmp_path: Path) -> None:
-    run(ZOO, json=True, y=None, chart=tmp_path / "chart.svg")
+    fit_command(ZOO, json=True, y=None, chart=tmp_path / "chart.svg")
     assert "Activations: r = 0.891" in (tmp_path / "chart.svg").read_text()
 
 
@@ -56,4 +56,4 @@ def test_the_command_writes_a_chart(tmp_path: Path) -> None:
 def test_files_that_are_no_table(tmp_path: Path, content: str) -> None:
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(UserError):
-        run(tmp_path / "t.csv", json=False, y=None, chart=None)
+        fit_command(tmp_path / "t.csv", json=False, y=None, chart=None)

@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
+from profiler.machine import allocator
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
 
 #: Two blocks by turns, the upper one smaller: glibc's own policy hands the top of the heap back each time.
 _PROGRAM = """
 import ctypes, resource, sys
-from profiler.machine import allocator as heap
-policy = getattr(heap, sys.argv[1])() if sys.argv[1] != "system" else "system"
+from profiler.machine import allocator
+policy = getattr(allocator, sys.argv[1])() if sys.argv[1] != "system" else "system"
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -55,7 +57,5 @@ def test_returned_memory_leaves_the_resident_set() -> None:
 
 
 def test_without_glibc_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from profiler.machine import allocator
-
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator.keep_freed() == allocator.return_freed() == "system"

@@ -1,14 +1,11 @@
 """Each check is handed what a sound machine shows, and then each fault that it is there to find."""
 
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from typer import Exit
 from typer.testing import CliRunner
 
@@ -18,21 +15,14 @@ from profiler.cli import doctor
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.machine import device_checks
-from profiler.machine.bench import Finding
-from profiler.machine.device import settings_at_work
+from profiler.machine.device import _settings_at_work
+from profiler.machine.finding import Finding
 from profiler.machine.host_checks import (
-    FREE_BYTES,
-    backend,
-    clock,
-    device_usable,
-    free_disk,
-    noise,
-    repeatability,
-    threads,
-    versions,
+    check_backend,
+    check_clock,
+    check_usable,
 )
-from profiler.machine.nvml import Settings
-from profiler.measure.timing import SAMPLE_NS
+from profiler.machine.nvml import GpuSettings
 from profiler.measure.visit import Reply
 from profiler.records.nominal import Calls
 from profiler.records.types import Conditions, Failure, Measurement, Warmup
@@ -42,7 +32,7 @@ from profiler.run.processes import LocalExecutor
 
 MS = 1_000_000
 QUIET = Conditions(load=0.05, steal_s=0.0, stall_s=0.01, throttled_s=0.0)
-SETTINGS = Settings(
+SETTINGS = GpuSettings(
     power_limit_w=250.0,
     power_limit_default_w=400.0,
     max_clock_mhz=1980,
@@ -61,121 +51,8 @@ SETTINGS = Settings(
 MEASURED = Measurement(((9 * MS, 8 * MS),), 1, (), None, Warmup((), steady=True), 1e-7, QUIET, {})
 
 
-def status(findings):
-    return [finding.status for finding in findings]
-
-
 def ticking(step, count=100):
     return [step * i for i in range(count)]
-
-
-def test_a_sound_clock():
-    assert status(clock(ticking(40), SAMPLE_NS)) == ["pass", "pass"]
-
-
-def test_being_taken_off_the_core_is_not_the_clocks_fault():
-    away = [reading + (5 * MS if i > 50 else 0) for i, reading in enumerate(ticking(40))]
-    assert status(clock(away, SAMPLE_NS)) == ["pass", "pass"]
-
-
-@given(st.lists(st.integers(1, 200), min_size=2, max_size=50), st.integers(1, 10**6), st.data())
-def test_a_clock_that_goes_back_once_is_found(steps, back, data):
-    readings = list(itertools.accumulate(steps))
-    at = data.draw(st.integers(1, len(readings) - 1))
-    broken = [*readings[:at], readings[at - 1] - back, *readings[at:]]
-    monotonic, _ = clock(broken, SAMPLE_NS)
-    assert monotonic.status == "fail"
-    assert f"back by {back} ns" in monotonic.said
-
-
-@pytest.mark.parametrize(
-    "readings",
-    [
-        pytest.param(ticking(1000), id="dear"),
-        pytest.param([5] * 100, id="stands still"),
-        pytest.param(sorted(ticking(10_000, 10) * 1000), id="coarse"),
-    ],
-)
-def test_a_clock_that_cannot_time_a_sample_is_found(readings):
-    assert clock(readings, SAMPLE_NS)[1].status == "fail"
-
-
-@pytest.mark.parametrize(
-    ("change", "loud"),
-    [
-        ({"load": 1.9}, "other programs"),
-        ({"steal_s": 0.2}, "steal"),
-        ({"stall_s": 0.4}, "stall"),
-        ({"throttled_s": 0.01}, "throttled"),
-    ],
-)
-def test_each_kind_of_noise_is_named(change, loud):
-    assert noise(QUIET, 1.0, 2).status == "pass"
-    found = noise(replace(QUIET, **change), 1.0, 2)
-    assert found.status == "fail"
-    assert f"({loud})" in found.said
-
-
-def test_a_system_that_tells_nothing_is_not_called_quiet():
-    assert noise(Conditions(), 1.0, 2).status == "unverifiable"
-
-
-@pytest.mark.parametrize(
-    ("seen", "expected"),
-    [
-        ((1, 1, 0.99), "pass"),
-        ((4, 4, 3.5), "pass"),
-        ((2, 1, 0.99), "fail"),
-        ((1, 1, 1.9), "fail"),
-        ((4, 4, 1.0), "unverifiable"),
-    ],
-)
-def test_threads(seen, expected):
-    assert threads(seen).status == expected
-
-
-def test_the_reference_must_repeat():
-    def calls(ns: int, crowded: bool = False) -> Calls:
-        return Calls([ns] * 8, crowded)
-
-    steady = [calls(5 * MS), calls(5 * MS + 1000), calls(5 * MS)]
-    assert repeatability(steady).status == "pass"
-    assert repeatability([*steady[:2], calls(9 * MS)]).status == "fail"
-    assert "waited for a core" in repeatability([calls(5 * MS, crowded=True)] * 3).said
-    assert repeatability(Failure("crashed", "killed")) == Finding("reference", "fail", "killed")
-
-
-def test_free_disk(tmp_path):
-    assert free_disk(tmp_path, FREE_BYTES).status == "pass"
-    full = free_disk(tmp_path, FREE_BYTES - 1)
-    assert full.status == "fail"
-    assert "make room" in full.said
-    assert "GiB are free" in free_disk(tmp_path / "not" / "there" / "yet").said
-
-
-def test_versions():
-    assert versions({"torch": "2.6"}).status == "pass"
-    assert versions({}).status == "fail"
-    both = versions({"torch": "2.6", "onnxruntime": "1", "onnxruntime-gpu": "1"})
-    assert "overwrite each other" in both.said
-    assert both.status == "fail"
-
-
-@pytest.mark.parametrize(
-    ("outcome", "expected", "words"),
-    [
-        (MEASURED, "pass", "in 8.00 ms and differs by 1e-07"),
-        (replace(MEASURED, facts={"nodes_CUDAExecutionProvider": 7}), "pass", "7 nodes on CUDAExecutionProvider"),
-        (replace(MEASURED, parity=None), "pass", "nothing to compare"),
-        (Failure("unsupported", "not installed"), "unverifiable", "not installed"),
-        (Failure("fallback", "3 of 9 nodes"), "fail", "3 of 9 nodes"),
-        (Failure("parity", "outputs differ"), "fail", "outputs differ"),
-    ],
-)
-def test_backends(outcome, expected, words):
-    found = backend("onnxruntime", outcome)
-    assert found.status == expected
-    assert words in found.said
 
 
 class Scripted:
@@ -206,9 +83,9 @@ def machine(monkeypatch):
     def install(**answers):
         monkeypatch.setattr(examine, "LocalExecutor", lambda: Scripted(**answers))
         monkeypatch.setattr(examine, "_rest", lambda _seconds: QUIET)
-        monkeypatch.setattr(examine, "clock", lambda _readings, sample_ns: doctor_clock(ticking(40), sample_ns))
+        monkeypatch.setattr(examine, "check_clock", lambda _readings, sample_ns: doctor_clock(ticking(40), sample_ns))
 
-    doctor_clock = clock
+    doctor_clock = check_clock
     return install
 
 
@@ -276,7 +153,7 @@ def test_an_accelerator_is_checked_by_itself(machine, capsys):
 def test_an_untested_platform_is_labelled(device, label, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "6.2" if label == "ROCm" else None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    finding = device_usable(examine.device_reason(device))
+    finding = check_usable(examine.device_reason(device))
     assert finding.status == "pass"
     assert f"untested on {label}" in finding.said
 
@@ -285,7 +162,7 @@ def test_an_untested_platform_is_labelled(device, label, monkeypatch):
 def test_cpu_and_cuda_carry_no_such_label(device, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    assert device_usable(examine.device_reason(device)).said == f"torch computes on {device}"
+    assert check_usable(examine.device_reason(device)).said == f"torch computes on {device}"
 
 
 def test_settings_are_reported_and_fail_nothing(machine, capsys):
@@ -301,7 +178,7 @@ def test_settings_are_reported_and_fail_nothing(machine, capsys):
 
 def test_settings_that_are_not_told_are_empty(machine, capsys):
     """As on a MIG partition: null in JSON, an empty cell in the table, never 0 or off."""
-    silent = Settings(**dict.fromkeys(Settings.__dataclass_fields__))
+    silent = GpuSettings(**dict.fromkeys(GpuSettings.__dataclass_fields__))
     assert {value for _, value in doctor._settings_rows(silent)} == {""}
     assert ("PCIe lanes", "at most 16") in doctor._settings_rows(replace(silent, pcie_width_max=16))
     assert ("ECC", "off") in doctor._settings_rows(replace(silent, ecc=False))
@@ -335,7 +212,7 @@ def test_settings_are_read_while_the_device_works():
         order.append("read")
         return SETTINGS
 
-    assert settings_at_work(Working(), read, lambda _seconds: order.append("sleep")) == SETTINGS
+    assert _settings_at_work(Working(), read, lambda _seconds: order.append("sleep")) == SETTINGS
     assert order == ["work", "sleep", "read", "sync"]
 
 
@@ -364,8 +241,8 @@ def test_real_processes_answer():
         executor.close()
     assert (asked, told) == (1, 1)
     assert 0 < busy < 1.25
-    assert backend("eager", outcome).status == "pass"
-    assert backend("eager", nowhere).status == "unverifiable"
+    assert check_backend("eager", outcome).status == "pass"
+    assert check_backend("eager", nowhere).status == "unverifiable"
 
 
 def test_a_check_that_raises_has_failed():

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from profiler.backends.base import Placement
-from profiler.backends.fake import FakeClock
+from profiler.backends.fake_clock import FakeClock
 from profiler.measure import reference
+from profiler.records import nominal
 from profiler.records.nominal import Calls
-from profiler.records.nominal import nominal as nominal_of
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -47,24 +47,24 @@ def test_a_call_is_as_many_units_as_come_nearest_to_its_target() -> None:
         now += 700_000
         return now
 
-    assert reference.choose_repeats(Placement(), clock) == round(reference.TARGET_NS / 700_000)
+    assert reference.choose_repeats(Placement(), clock) == round(reference._TARGET_NS / 700_000)
 
 
 def test_most_processes_of_a_calibration_may_be_disturbed() -> None:
     """The host may give the other half of the core to a neighbour for most of the time."""
     quiet, disturbed = [100, 101, 99, 100], [150, 148, 152, 150]
-    assert nominal(quiet, quiet) == pytest.approx(100)
-    assert nominal(disturbed, quiet, disturbed, disturbed) == pytest.approx(100)
+    assert centre(quiet, quiet) == pytest.approx(100)
+    assert centre(disturbed, quiet, disturbed, disturbed) == pytest.approx(100)
 
 
-def nominal(*visits: list[int]) -> float:
-    return nominal_of([Calls(times, crowded=False) for times in visits])[0]
+def centre(*visits: list[int]) -> float:
+    return nominal.nominal([Calls(times, crowded=False) for times in visits])[0]
 
 
 def test_a_process_that_always_waited_for_a_core_counts_only_where_all_did() -> None:
     waited = Calls([90] * 100, crowded=True)
-    assert nominal_of([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
-    assert nominal_of([waited])[0] == 90
+    assert nominal.nominal([waited, waited, Calls([100] * 3, crowded=False)])[0] == 100
+    assert nominal.nominal([waited])[0] == 90
 
 
 class Timed:

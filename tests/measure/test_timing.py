@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.measure import timing as measure
+from profiler.measure import timing
 from profiler.records.types import Budget, Warmup
 
 MS = 1_000_000
@@ -50,53 +50,53 @@ class Scripted:
 def test_a_sample_outweighs_the_clock() -> None:
     clock = Clock(tick=100)
     session = Scripted(clock, repeat(50_000))
-    timing = measure.measure(session, None, Budget(visit_s=0.01), 50_000, clock)
-    per_forward = [sample / timing.calls_per_sample for block in timing.samples_ns for sample in block]
+    timed = timing.measure(session, None, Budget(visit_s=0.01), 50_000, clock)
+    per_forward = [sample / timed.calls_per_sample for block in timed.samples_ns for sample in block]
     assert max(abs(time / 50_000 - 1) for time in per_forward) < 1e-3
 
 
 @pytest.mark.parametrize(("ms", "settle", "samples"), [(4.5, 3, 20), (47, 1, 2), (100, 1, 2), (2000, 1, 2)])
 def test_however_slow_a_model_is_an_untimed_forward_precedes_two_samples(ms: float, settle: int, samples: int) -> None:
-    assert measure.shape(ms * MS) == measure.Shape(1, settle, samples)
+    assert timing.shape(ms * MS) == timing.Shape(1, settle, samples)
 
 
 @given(st.floats(1.0, 1e11))
 def test_shape_bounds(forward_ns: float) -> None:
-    block = measure.shape(forward_ns)
-    assert block.calls * forward_ns >= measure.SAMPLE_NS * (1 - 1e-9)
+    block = timing.shape(forward_ns)
+    assert block.calls * forward_ns >= timing.SAMPLE_NS * (1 - 1e-9)
     assert block.samples >= 2
     # No block spends more without recording anything than on one forward, or a hundredth of a second.
-    assert block.settle * forward_ns <= measure.SETTLE_NS + forward_ns
+    assert block.settle * forward_ns <= timing.SETTLE_NS + forward_ns
 
 
 def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() -> None:
     clock = Clock()
-    block = measure.shape(10 * MS)
+    block = timing.shape(10 * MS)
     # The first forward of every block is slow, because the reference took its caches.
     one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
     session = Scripted(clock, chain.from_iterable(repeat(one_block)))
-    one_reference = [9 * MS] * math.ceil(measure.REFERENCE_SETTLE_NS / (9 * MS)) + [5 * MS] * measure.REFERENCE_CALLS
+    one_reference = [9 * MS] * math.ceil(timing.REFERENCE_SETTLE_NS / (9 * MS)) + [5 * MS] * timing.REFERENCE_CALLS
     reference = Scripted(clock, chain.from_iterable(repeat(one_reference)))
-    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
-    assert len(timing.reference_ns) == len(timing.samples_ns) + 1
-    assert {sample for samples in timing.samples_ns for sample in samples} == {10 * MS}
-    assert {sample for samples in timing.reference_ns for sample in samples} == {5 * MS}
-    assert session.calls == len(timing.samples_ns) * (block.settle + block.samples)
+    timed = timing.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
+    assert len(timed.reference_ns) == len(timed.samples_ns) + 1
+    assert {sample for samples in timed.samples_ns for sample in samples} == {10 * MS}
+    assert {sample for samples in timed.reference_ns for sample in samples} == {5 * MS}
+    assert session.calls == len(timed.samples_ns) * (block.settle + block.samples)
 
 
 def test_beside_a_competitor_the_reference_does_not_settle_for_longer_than_it_must() -> None:
     clock = Clock()
     reference = Scripted(clock, repeat(200 * MS))
-    assert measure.reference_block(reference, clock) == (200 * MS,) * measure.REFERENCE_CALLS
-    assert reference.calls == 1 + measure.REFERENCE_CALLS
+    assert timing.reference_block(reference, clock) == (200 * MS,) * timing.REFERENCE_CALLS
+    assert reference.calls == 1 + timing.REFERENCE_CALLS
 
 
 def test_a_visit_ends_when_its_time_is_up() -> None:
     clock = Clock()
-    timing = measure.measure(Scripted(clock, repeat(10 * MS)), None, Budget(visit_s=1.0), 10 * MS, clock)
+    timed = timing.measure(Scripted(clock, repeat(10 * MS)), None, Budget(visit_s=1.0), 10 * MS, clock)
     one_block = 110 * MS
     assert 1000 * MS <= clock.now <= 1000 * MS + one_block
-    assert timing.reference_ns == ()
+    assert timed.reference_ns == ()
 
 
 def hogged(clock: Clock, busy: Callable[[int], bool]) -> tuple[Scripted, Scripted]:
@@ -109,9 +109,9 @@ def hogged(clock: Clock, busy: Callable[[int], bool]) -> tuple[Scripted, Scripte
     return Scripted(clock, times(10 * MS)), Scripted(clock, times(4 * MS))
 
 
-def quiet_pairs(timing: measure.Timing, quiet_ns: float) -> int:
-    levels = [median(block) for block in timing.reference_ns]
-    assert len(levels) == len(timing.samples_ns) + 1
+def quiet_pairs(timed: timing.Timing, quiet_ns: float) -> int:
+    levels = [median(block) for block in timed.reference_ns]
+    assert len(levels) == len(timed.samples_ns) + 1
     return sum(max(pair) <= quiet_ns for pair in pairwise(levels))
 
 
@@ -121,8 +121,8 @@ def test_a_visit_waits_for_the_reference_to_have_its_cores() -> None:
     for alone_ns in (None, 6.0 * MS):
         clock = Clock()
         session, reference = hogged(clock, lambda now: now // (500 * MS) % 2 == 0)
-        timing = measure.measure(session, reference, Budget(visit_s=2.0), 10 * MS, clock, alone_ns=alone_ns)
-        found[alone_ns] = quiet_pairs(timing, 4.4 * MS) / len(timing.samples_ns), timing.waited_ns / MS
+        timed = timing.measure(session, reference, Budget(visit_s=2.0), 10 * MS, clock, alone_ns=alone_ns)
+        found[alone_ns] = quiet_pairs(timed, 4.4 * MS) / len(timed.samples_ns), timed.waited_ns / MS
         assert clock.now <= 2400 * MS
     assert found[None][0] <= 0.55
     assert found[6.0 * MS][0] >= 0.6
@@ -133,17 +133,17 @@ def test_a_visit_waits_for_the_reference_to_have_its_cores() -> None:
 def test_a_visit_neither_waits_nor_goes_on_for_what_slows_the_reference_less_than_a_competitor() -> None:
     clock = Clock()
     session, reference = Scripted(clock, repeat(12 * MS)), Scripted(clock, repeat(5 * MS))
-    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS)
-    assert timing.waited_ns == 0
+    timed = timing.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS)
+    assert timed.waited_ns == 0
     assert 1000 * MS <= clock.now < 1200 * MS
 
 
 def test_a_visit_whose_blocks_had_a_competitor_goes_on_until_one_has_none() -> None:
     clock = Clock()
     session, reference = hogged(clock, lambda now: now < 1400 * MS)
-    timing = measure.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS)
+    timed = timing.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS)
     assert 1400 * MS < clock.now < 1800 * MS
-    assert quiet_pairs(timing, 4.4 * MS) == 1
+    assert quiet_pairs(timed, 4.4 * MS) == 1
 
 
 def test_a_visit_goes_on_until_a_block_has_its_cores() -> None:
@@ -154,12 +154,12 @@ def test_a_visit_goes_on_until_a_block_has_its_cores() -> None:
     def core_wait() -> int:
         return min(clock.now, 1400 * MS) // 2
 
-    timing = measure.measure(
+    timed = timing.measure(
         session, reference, Budget(visit_s=1.0), 10 * MS, clock, alone_ns=6.0 * MS, core_wait=core_wait
     )
     assert 1400 * MS < clock.now < 1700 * MS
-    assert len(timing.core_wait_ns) == len(timing.samples_ns)
-    crowded = [wait > 0.05 * sum(block) for wait, block in zip(timing.core_wait_ns, timing.samples_ns, strict=True)]
+    assert len(timed.core_wait_ns) == len(timed.samples_ns)
+    crowded = [wait > 0.05 * sum(block) for wait, block in zip(timed.core_wait_ns, timed.samples_ns, strict=True)]
     assert crowded == [True] * (len(crowded) - 1) + [False]
 
 
@@ -167,7 +167,7 @@ def test_only_waiting_during_the_samples_is_the_blocks() -> None:
     """Untimed forwards and the reference may wait for cores as long as they like."""
     clock = Clock()
     session, reference = Scripted(clock, repeat(10 * MS)), Scripted(clock, repeat(4 * MS))
-    timing = measure.measure(
+    timed = timing.measure(
         session,
         reference,
         Budget(visit_s=0.5),
@@ -175,84 +175,84 @@ def test_only_waiting_during_the_samples_is_the_blocks() -> None:
         clock,
         core_wait=lambda: MS * (session.calls + 9 * reference.calls),
     )
-    assert list(timing.core_wait_ns) == [MS * len(block) for block in timing.samples_ns]
+    assert list(timed.core_wait_ns) == [MS * len(block) for block in timed.samples_ns]
 
 
 def test_a_thread_that_has_ended_takes_its_count_with_it() -> None:
     clock, readings = Clock(), iter([5 * MS, 3 * MS])
     session = Scripted(clock, repeat(10 * MS))
-    timing = measure.measure(session, None, Budget(visit_s=0.05), 10 * MS, clock, core_wait=lambda: next(readings))
-    assert timing.core_wait_ns == (0,)
+    timed = timing.measure(session, None, Budget(visit_s=0.05), 10 * MS, clock, core_wait=lambda: next(readings))
+    assert timed.core_wait_ns == (0,)
 
 
 @pytest.mark.parametrize(("visit_s", "end", "waited"), [(2.0, 4000 * MS, 4000 * MS), (0.5, 1000 * MS, 1000 * MS)])
 def test_on_a_machine_that_is_never_quiet_a_visit_goes_on_for_so_long(visit_s: float, end: int, waited: int) -> None:
     clock = Clock()
     session, reference = hogged(clock, lambda _: True)
-    timing = measure.measure(session, reference, Budget(visit_s=visit_s), 10 * MS, clock, alone_ns=6.0 * MS)
+    timed = timing.measure(session, reference, Budget(visit_s=visit_s), 10 * MS, clock, alone_ns=6.0 * MS)
     assert end <= clock.now <= end + 500 * MS
-    assert waited - 100 * MS <= timing.waited_ns <= waited + 50 * MS
-    assert sum(map(len, timing.samples_ns)) >= 5
+    assert waited - 100 * MS <= timed.waited_ns <= waited + 50 * MS
+    assert sum(map(len, timed.samples_ns)) >= 5
 
 
 def test_a_slow_model_gets_its_fewest_samples_however_long_they_take() -> None:
     clock = Clock()
     budget = Budget(visit_s=1.0, min_samples=5)
-    timing = measure.measure(Scripted(clock, repeat(2000 * MS)), None, budget, 2000 * MS, clock)
-    assert [len(block) for block in timing.samples_ns] == [2, 2, 2]
+    timed = timing.measure(Scripted(clock, repeat(2000 * MS)), None, budget, 2000 * MS, clock)
+    assert [len(block) for block in timed.samples_ns] == [2, 2, 2]
 
 
 def test_a_forgotten_sync_would_be_seen() -> None:
     """The scripted workload spends its time in ``sync``: without one, samples would be 0."""
     clock = Clock()
-    timing = measure.measure(Scripted(clock, repeat(MS)), None, Budget(visit_s=0.01), MS, clock)
-    assert min(min(block) for block in timing.samples_ns) == MS
+    timed = timing.measure(Scripted(clock, repeat(MS)), None, Budget(visit_s=0.01), MS, clock)
+    assert min(min(block) for block in timed.samples_ns) == MS
 
 
 def test_warm_up_ends_when_samples_stop_getting_faster() -> None:
     clock = Clock()
     times = chain([900 * MS, 400 * MS, 100 * MS, 30 * MS, 20 * MS], repeat(10 * MS))
-    warmup = measure.warm_up(Scripted(clock, times), Budget(warmup_s=10.0), clock)
+    warmup = timing.warm_up(Scripted(clock, times), Budget(warmup_s=10.0), clock)
     assert warmup.steady
     assert min(warmup.samples_ns[-3:]) == 10 * MS
 
 
 def test_warm_up_is_short_for_a_model_that_is_warm() -> None:
     clock = Clock()
-    warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock)
+    warmup = timing.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock)
     assert warmup == Warmup((10 * MS,) * 3, steady=True)
 
 
 def test_warm_up_gives_up_and_says_so() -> None:
     clock = Clock()
     getting_faster = (round(100 * MS * 0.9**i) for i in range(1000))
-    warmup = measure.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock)
+    warmup = timing.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock)
     assert not warmup.steady
     assert clock.now <= 500 * MS
 
 
 def test_warm_up_goes_on_until_the_devices_clock_stands_still() -> None:
     clock = Clock()
-    warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock, lambda: clock.now >= 500 * MS)
+    warmup = timing.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock, lambda: clock.now >= 500 * MS)
     assert warmup == Warmup((10 * MS,) * 50, steady=True)
 
 
 def test_a_devices_clock_that_never_stands_still_is_given_up_and_said() -> None:
     clock = Clock()
-    warmup = measure.warm_up(Scripted(clock, repeat(10 * MS)), Budget(warmup_s=0.5), clock, lambda: False)
+    warmup = timing.warm_up(Scripted(clock, repeat(10 * MS)), Budget(warmup_s=0.5), clock, lambda: False)
     assert warmup == Warmup((10 * MS,) * 50, steady=False)
 
 
 def test_a_devices_clock_that_stands_still_makes_no_drifting_sample_steady() -> None:
     clock = Clock()
     getting_faster = (round(100 * MS * 0.9**i) for i in range(1000))
-    assert not measure.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock, lambda: True).steady
+    assert not timing.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock, lambda: True).steady
 
 
 def test_a_disturbance_in_the_warm_up_is_not_taken_for_warming() -> None:
     clock = Clock()
     times = chain([10 * MS, 80 * MS, 70 * MS], repeat(10 * MS))
-    warmup = measure.warm_up(Scripted(clock, times), Budget(), clock)
+    warmup = timing.warm_up(Scripted(clock, times), Budget(), clock)
     assert warmup.steady
     assert len(warmup.samples_ns) <= 8
 
@@ -261,13 +261,13 @@ def test_a_clock_that_jumps_forwards_costs_one_sample() -> None:
     clock = Clock()
     jump = 3600 * 1000 * MS
     times = chain(repeat(10 * MS, 25), [jump], repeat(10 * MS))
-    timing = measure.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)
-    flat = [sample for block in timing.samples_ns for sample in block]
+    timed = timing.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)
+    flat = [sample for block in timed.samples_ns for sample in block]
     assert sum(sample > 10 * MS for sample in flat) == 1
 
 
 def test_a_clock_that_goes_backwards_is_an_error_not_a_latency() -> None:
     clock = Clock()
     times = chain(repeat(10 * MS, 25), [-5 * MS], repeat(10 * MS))
-    with pytest.raises(measure.ClockError, match="backwards"):
-        measure.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)
+    with pytest.raises(timing.ClockError, match="backwards"):
+        timing.measure(Scripted(clock, times), None, Budget(visit_s=1.0), 10 * MS, clock)

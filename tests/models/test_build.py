@@ -24,6 +24,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def counted(arch: Arch) -> tuple[int, ...]:
+    """Count without running batch norm, which changes no shape and takes most of the time on the meta device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.BatchNorm2d, "forward", lambda _, x: x)
+        return astuple(count(skeleton(arch), arch.resolution))  # equality leaves layers and flops of padding out
+
+
 def images(arch: Arch, batch: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, 3, arch.resolution, arch.resolution, generator=generator)
@@ -32,16 +39,14 @@ def images(arch: Arch, batch: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("name", names())
 def test_module_counts_to_the_closed_form(name: str) -> None:
     arch = get(name)
-    counted = count(skeleton(arch), arch.resolution)
-    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and flops of padding out
+    assert counted(arch) == astuple(complexity(arch))
 
 
 @given(st.sampled_from(SMALL), st.sampled_from(RULES), st.floats(-2, 0.5).map(lambda power: 10**power))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: float) -> None:
     arch = scale(get(name), rule, factor)
-    counted = count(skeleton(arch), arch.resolution)
-    assert astuple(counted) == astuple(complexity(arch))  # equality leaves layers and flops of padding out
+    assert counted(arch) == astuple(complexity(arch))
 
 
 @pytest.mark.parametrize("name", SMALL)

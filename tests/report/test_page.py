@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from profiler.analysis.source import source_names
-from profiler.cli.report import run
+from profiler.cli.report import report_command
 from profiler.errors import UserError
 from profiler.report import page as report
 from profiler.report import render
@@ -239,7 +239,7 @@ def test_speeds_and_the_range_of_predictions_are_told() -> None:
 def test_every_chart_is_a_picture_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "_drawn", lambda *_: ({}, ""))
     table().to_csv(tmp_path / "only.csv", index=False)
-    run([tmp_path / "only.csv"], tmp_path / "page.html")
+    report_command([tmp_path / "only.csv"], tmp_path / "page.html")
     names = {file.name for file in (tmp_path / "page-charts").iterdir()}
     assert names == {f"{name}-1.{kind}" for name in ("latency", "behind") for kind in ("png", "svg")}
 
@@ -305,7 +305,7 @@ def test_a_simulated_page_says_so_and_a_real_one_does_not() -> None:
 def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     for name, host in (("monday", "aaaa"), ("tuesday", "bbbb")):
         table(host=host).to_csv(tmp_path / f"{name}.csv", index=False)
-    run([tmp_path / "monday.csv", tmp_path / "tuesday.csv"], tmp_path / "out" / "report.html")
+    report_command([tmp_path / "monday.csv", tmp_path / "tuesday.csv"], tmp_path / "out" / "report.html")
     made = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "monday, tuesday" in made.text
     assert "monday · host aaaa · eager" in made.text
@@ -315,7 +315,7 @@ def test_several_runs_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("plain")
 def test_one_run_needs_no_name(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "only.csv", index=False)
-    run([tmp_path / "only.csv"], tmp_path / "report.html")
+    report_command([tmp_path / "only.csv"], tmp_path / "report.html")
     assert "only · " not in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
 
 
@@ -326,5 +326,5 @@ def test_runs_of_one_name_keep_their_paths() -> None:
 
 def test_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run given"):
-        run([], tmp_path / "report.html")
+        report_command([], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

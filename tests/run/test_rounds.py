@@ -327,21 +327,6 @@ def test_a_file_size_limit_reached_keeps_what_was_measured(tmp_path: Path) -> No
     assert read(folder).notices == ()
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    done = command("run", *FAST, "--backend", "fake", "--out", str(tmp_path / "file" / "run"))
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "--out" in done.stderr
-
-
-def test_nothing_to_measure_is_one_sentence() -> None:
-    done = command("run")
-    assert done.returncode == 2
-    assert done.stderr.startswith("profiler: ")
-    assert "--model" in done.stderr
-
-
 def test_the_journal_says_how_the_run_was_made(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ["run", *FAST, "--backend", "fake", "--seed", "11", "--out", str(folder)]

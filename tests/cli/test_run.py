@@ -1,0 +1,66 @@
+"""``profiler run``: options that reach the plan, and errors that are one sentence."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from profiler.cli import app as cli
+
+
+@pytest.fixture
+def failed(monkeypatch, capsys):
+    """Run the whole program in this process; return its exit code and what it said on standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["profiler", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+def test_the_flags_reach_the_plan():
+    flags = "--mode train --batch max --memory --epoch --images 10 --workers 0 --images-from . --dry-run"
+    done = CliRunner().invoke(cli.app, ["run", "--model", "resnet50", "--backend", "eager", *flags.split()])
+    assert done.exit_code == 0
+    assert "eager train" in done.stdout
+    assert "b1 (max)" in done.stdout
+
+
+def test_one_precision_is_that_of_numbers_and_the_other_that_of_the_result():
+    words = "run --model resnet50 --backend eager --device cpu --precision"
+    numbers = CliRunner().invoke(cli.app, [*words.split(), "fp32,bf16,1%", "--dry-run"])
+    assert "2 cases" in numbers.stderr
+    assert "bf16" in numbers.stdout
+
+
+def test_nothing_to_measure_is_one_sentence(failed):
+    code, said = failed("run")
+    assert code == 2
+    assert said.startswith("profiler: ")
+    assert "--model" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(failed, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    out = str(tmp_path / "file" / "run")
+    code, said = failed("run", "--model", "resnet50", "--visit", "0.05s", "--backend", "fake", "--out", out)
+    assert code == 2
+    assert said.splitlines()[-1].startswith("profiler: ")
+    assert "--out" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"), [(KeyboardInterrupt, 130, "profiler: stopped\n"), (BrokenPipeError, 0, "")]
+)
+def test_an_end_that_is_no_error_of_ours_is_no_traceback(error, code, said, failed, monkeypatch):
+    def app():
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys.stderr, "close", lambda: None)
+    assert failed("run") == (code, said)
