@@ -288,7 +288,7 @@ def test_the_suite_of_the_gate_is_read(tmp_path: Path) -> None:
     [text] = examples("toml", "gate")
     file = tmp_path / "gate.toml"
     file.write_text(text, encoding="utf-8")
-    pairs = suite.load(file)
+    pairs = suite.load_suite(file)
     assert [pair.label for pair in pairs] == [
         "old.onnx @onnxruntime -> new.onnx @onnxruntime",
         "git:origin/main detector.model:build @eager -> detector.model:build @eager",

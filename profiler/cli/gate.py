@@ -13,7 +13,7 @@ from profiler.cli.options import Json, Many
 from profiler.errors import UserError
 from profiler.gate.contest import SECONDS
 from profiler.gate.judge import judge_pairs
-from profiler.gate.suite import from_flags, load
+from profiler.gate.suite import load_suite, pair_of_flags
 from profiler.gate.verdict import exit_code
 from profiler.units import parse_duration, parse_share
 
@@ -58,7 +58,7 @@ Shown = Callable[["Verdict"], None]
 def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Verdict]:
     if file is not None and any(flags.get(side) for side in ("baseline", "candidate")):
         raise UserError(f"{file} names pairs already; leave out --baseline and --candidate, or the file")
-    pairs = load(Path(file)) if file is not None else from_flags(**flags)
+    pairs = load_suite(Path(file)) if file is not None else [pair_of_flags(**flags)]
     time = how.get("time")
     return judge_pairs(
         pairs,

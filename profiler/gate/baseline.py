@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -116,7 +116,7 @@ def _with_calibrations(session: Session, records: Iterable[Record]) -> Session:
 
 def _write(file: Path, sessions: Iterable[Session], records: Iterable[Record]) -> None:
     """Write a journal; another process sees the old file or the new one, never half of it."""
-    lines = [jsonlib.dumps({"kind": "session", **asdict(session)}, ensure_ascii=False) for session in sessions]
+    lines = [json.dumps({"kind": "session", **asdict(session)}, ensure_ascii=False) for session in sessions]
     lines += [f'{{"kind":"visit","record":{dump(record)}}}' for record in records]
     try:
         write_whole(file, "\n".join(lines) + "\n")

@@ -18,28 +18,28 @@ from profiler.records.types import Failure
 #: A limit must tolerate this many times the bias between processes of the same code.
 BIAS_FACTOR = 3.0
 #: Fresh processes that measure that bias, each with as many blocks as the first look has.
-SELF_TESTS = 5
+_SELF_TESTS = 5
 #: The bias counts only where the estimates differ from zero by more than their own noise: the 99% point of
-#: chi-square with ``SELF_TESTS`` degrees of freedom.
+#: chi-square with ``_SELF_TESTS`` degrees of freedom.
 _BIAS_SURE = 15.09
 
 
 #: ``ln(second ÷ first)`` of the same code in each of some fresh processes, with its standard error from the blocks.
-Estimates = Sequence[tuple[float, float]]
+_Estimates = Sequence[tuple[float, float]]
 
 
-def bias(estimates: Estimates) -> float:
+def bias(estimates: _Estimates) -> float:
     """Return the part of the estimates' spread about zero that the noise of the blocks does not explain."""
     if sum((y / e) ** 2 for y, e in estimates if e > 0) <= _BIAS_SURE:
         return 0.0
     return math.sqrt(max(0.0, statistics.fmean(y * y - e * e for y, e in estimates)))
 
 
-def measure_bias(contest: Contest, seed: int) -> Estimates | Failure:
+def measure_bias(contest: Contest, seed: int) -> _Estimates | Failure:
     """Compare the baseline with itself in fresh processes."""
     rule = Rule(1.0, looks=decision.LOOKS[:1])
     found: list[tuple[float, float]] = []
-    for number in range(SELF_TESTS):
+    for number in range(_SELF_TESTS):
         trial = contest.itself(rule, seed + number)
         if isinstance(trial, Failure):
             return trial
@@ -49,7 +49,7 @@ def measure_bias(contest: Contest, seed: int) -> Estimates | Failure:
     return found
 
 
-def kept_bias(folder: Path, name: str, measured: Callable[[], Estimates | Failure]) -> float | Failure:
+def kept_bias(folder: Path, name: str, measured: Callable[[], _Estimates | Failure]) -> float | Failure:
     """Return the bias that is kept in ``folder`` under ``name``; measure and keep it where there is none."""
     file = folder / "gate.json"
     with contextlib.suppress(KeyError, TypeError, ValueError):

@@ -197,10 +197,10 @@ def of_cases(baseline: Case, candidate: Case, rule: Rule, seed: int, seconds: fl
     with ExitStack() as stack:
         cases = {"baseline": baseline, "candidate": candidate}
         sessions = {side: stack.enter_context(loaded(case, cache)) for side, case in cases.items()}
-        return between(sessions, rule, seed, seconds)
+        return alternate(sessions, rule, seed, seconds)
 
 
-def between(sessions: dict[str, Session], rule: Rule, seed: int, seconds: float) -> Trial:
+def alternate(sessions: dict[str, Session], rule: Rule, seed: int, seconds: float) -> Trial:
     """Let the two loaded ``sessions``, ``baseline`` and ``candidate``, alternate in this process."""
     slots = {side: prepared(session, _SETTLE_TOGETHER) for side, session in sessions.items()}
     gc.collect()

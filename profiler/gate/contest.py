@@ -82,7 +82,7 @@ def apart(
                 workers = {name: stack.enter_context(starts[which]()) for name, which in given.items()}
                 for name, worker in workers.items():
                     load(given[name], worker)
-                return side.between(workers, rule, seed, seconds)
+                return side.alternate_workers(workers, rule, seed, seconds)
         except WorkerError as error:
             return error.failure
 

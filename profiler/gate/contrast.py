@@ -81,7 +81,7 @@ class Visits:
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class _Contrast:
     """``ln(now / then)`` of one case, by Welch's approximation for two samples of unlike spread.
 
     B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
@@ -113,7 +113,7 @@ class Contrast:
         return math.expm1(self.centre), (math.expm1(low), math.expm1(high))
 
 
-def contrast(then: Visits, now: Visits) -> Contrast:
+def contrast(then: Visits, now: Visits) -> _Contrast:
     """Compare the visits of a case in two runs; each needs two at least."""
     (old, old_error, old_freedom), (new, new_error, new_freedom) = then.level, now.level
     total = old_error**2 + new_error**2
@@ -122,7 +122,7 @@ def contrast(then: Visits, now: Visits) -> Contrast:
     freedom = total**2 / shares if shares else float(old_freedom + new_freedom)
     nominals = then.nominal_ns, now.nominal_ns
     doubt = abs(math.log(nominals[1] / nominals[0])) if nominals[0] and nominals[1] else 0.0
-    return Contrast(new - old, math.sqrt(total), freedom, doubt)
+    return _Contrast(new - old, math.sqrt(total), freedom, doubt)
 
 
 def visits_of(found: Run) -> dict[Case, Visits]:

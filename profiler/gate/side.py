@@ -34,7 +34,7 @@ from profiler.run.child import failure
 
 #: A worker that has not loaded its model after this long is stopped, in seconds; likewise one slot.
 LOAD_S = 300.0
-SLOT_S = 120.0
+_SLOT_S = 120.0
 
 #: Starts a worker that serves a case. The profiler is the one that asks, wherever its folder is: its package is
 #: imported first, and what is below a package is looked for inside it. What it needs comes from the interpreter, from
@@ -43,12 +43,12 @@ _BOOT = (
     "import sys; here, code, *ends = sys.argv[1:]; "
     "sys.path.insert(0, here); import profiler; del sys.path[0]; "
     "sys.path.append(here); from profiler.gate import side; "
-    "sys.path.insert(0, code); side.main(*map(int, ends))"
+    "sys.path.insert(0, code); side.serve_case(*map(int, ends))"
 )
 #: The folder from which this program runs.
 HERE = Path(__file__).resolve().parents[2]
 #: What a process is called that runs the code of the working folder.
-CURRENT = "the code as it is"
+_CURRENT = "the code as it is"
 
 
 class WorkerError(Exception):
@@ -140,7 +140,7 @@ class Worker:
 
     def slot(self) -> list[float]:
         """Hand over the token for one slot; return its times per forward, in ns."""
-        times: list[float] = self.ask("slot", SLOT_S)["ns"]
+        times: list[float] = self.ask("slot", _SLOT_S)["ns"]
         return times
 
     def _ended(self) -> Failure:
@@ -179,7 +179,7 @@ class Worker:
         self.close()
 
 
-def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable, name: str = CURRENT) -> Worker:
+def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable, name: str = _CURRENT) -> Worker:
     """Start a worker that serves ``case``.
 
     Args:
@@ -193,8 +193,8 @@ def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable,
     return Worker(command, folder, name, {"case": asdict(case), "cache": str(cache)})
 
 
-def between(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
-    """Let two loaded workers, ``baseline`` and ``candidate``, alternate; see ``profiler.gate.blocks.between``."""
+def alternate_workers(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
+    """Let two loaded workers, ``baseline`` and ``candidate``, alternate; see ``profiler.gate.blocks.alternate``."""
     facts = {side: worker.ask("ready", LOAD_S)["facts"] for side, worker in workers.items()}
     trial = collect(workers["baseline"].slot, workers["candidate"].slot, rule, coin(seed), seconds)
     return Trial(trial.blocks, trial.seconds, trial.late, facts)
@@ -229,13 +229,13 @@ def serve(requests: Iterator[dict[str, Any]], answer: Callable[..., None], sessi
             answer(ns=slot())
 
 
-def main(read: int, write: int) -> None:
+def serve_case(read: int, write: int) -> None:
     """Serve one case; what goes wrong is an answer too."""
     requests, answer = opened_pipes(read, write)
     try:
         request = next(requests, None)
         if request is not None:
-            _serve_case(requests, answer, request)
+            _answer(requests, answer, request)
     except BrokenPipeError:
         pass  # the parent is gone, and nobody is left to tell
     except BaseException as error:  # noqa: BLE001 - whatever it is, the verdict must say it
@@ -244,7 +244,7 @@ def main(read: int, write: int) -> None:
     os._exit(0)
 
 
-def _serve_case(requests: Iterator[dict[str, Any]], answer: Callable[..., None], request: Mapping[str, Any]) -> None:
+def _answer(requests: Iterator[dict[str, Any]], answer: Callable[..., None], request: Mapping[str, Any]) -> None:
     details = dict(request["case"])
     case = Case(**details | {"placement": Placement(**details["placement"])})
     cache = Path(request["cache"])

@@ -31,7 +31,7 @@ from profiler.records.types import Case, Failure
 from profiler.units import format_share
 
 #: Subfolder of a gate's run with the visits that confirm a regression.
-AGAIN = "again"
+_AGAIN = "again"
 
 #: Measures cases into a subfolder of the run, empty for the run itself, and returns what came out.
 _Measure = Callable[[Sequence[Case], str], Run]
@@ -116,7 +116,7 @@ def judge_stored(stored: Run, cases: Sequence[Case], measure: _Measure, max_slow
         for case, reason in reasons.items()
     }
     suspects = [case for case, verdict in verdicts.items() if verdict.status == "regression"]
-    again = visits_of(measure(suspects, AGAIN)) if suspects else {}
+    again = visits_of(measure(suspects, _AGAIN)) if suspects else {}
     for case in suspects:
         verdicts[case] = _confirmed(case, then[case], now[case], again.get(case, Visits()), rule)
     return list(verdicts.values())

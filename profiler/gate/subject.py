@@ -77,7 +77,7 @@ class _Spec:
     revision: str | None = None
 
 
-def parse(text: str) -> _Spec:
+def parse_side(text: str) -> _Spec:
     """Read one side; raises UserError with one sentence when it cannot be one."""
     words = text.split()
     revision = backend = None
@@ -101,7 +101,7 @@ def _is_scaling(word: str) -> bool:
 
 def sides(baseline: str, candidate: str, placement: Placement, backend: str | None, batch: int) -> tuple[Side, Side]:
     """Return both sides; one that names only a revision takes the model of the other."""
-    old, new = parse(baseline), parse(candidate)
+    old, new = parse_side(baseline), parse_side(candidate)
     if old.model is None and new.model is None:
         raise UserError(f"neither {baseline!r} nor {candidate!r} names a model; {EXAMPLES}")
     old, new = _completed(old, new), _completed(new, old)

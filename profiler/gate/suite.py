@@ -62,7 +62,7 @@ def _known(kind: type[BaseModel], *others: str) -> Callable[[Sequence[int | str]
     return lambda _: [*kind.model_fields, *others]
 
 
-def load(file: Path) -> list[Pair]:
+def load_suite(file: Path) -> list[Pair]:
     """Read a suite; raises UserError with one sentence for every wrong key."""
     try:
         keys = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def _pair(keys: Mapping[str, Any], where: str) -> Pair:
     return Pair(old, new, slowdown, growth, given.name)
 
 
-def from_flags(**flags: object) -> list[Pair]:
+def pair_of_flags(**flags: object) -> Pair:
     """Return the one pair that flags name."""
     given = {name: value for name, value in flags.items() if value is not None}
     for side in ("baseline", "candidate"):
@@ -104,4 +104,4 @@ def from_flags(**flags: object) -> list[Pair]:
                 f"--{side} is missing: name both sides with --baseline and --candidate, or a TOML file with [[pair]] "
                 "tables"
             )
-    return [_pair(given, "")]
+    return _pair(given, "")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from profiler import models
 from profiler.backends.base import Placement, Precision
 from profiler.errors import UserError
-from profiler.gate.subject import EXAMPLES, Side, parse, sides
+from profiler.gate.subject import EXAMPLES, Side, parse_side, sides
 from profiler.records.types import Case
 from profiler.units import parse_duration, parse_share
 
@@ -190,7 +190,7 @@ class Asked:
     def _check(self) -> None:
         for model in self.sides:
             _check_model(model)
-        if len({placement_of(model) for model in self.sides}) > 1:
+        if len({_placement_of(model) for model in self.sides}) > 1:
             raise UserError(
                 "baseline and candidate have different devices, threads or precisions; a gate compares models"
             )
@@ -226,13 +226,13 @@ def _model(asked: str | Given, other: str | Given | None) -> Given:
         raise UserError(
             f"{asked!r:.80} is no model; expected onnx(...), zoo(...), torch_model(...) or a string: {EXAMPLES}"
         )
-    written = parse(asked)
+    written = parse_side(asked)
     if written.model is None:
-        if other is None or (isinstance(other, str) and parse(other).model is None):
+        if other is None or (isinstance(other, str) and parse_side(other).model is None):
             raise UserError(f"{asked!r} takes the model of the other side, which names none; {EXAMPLES}")
         return _under(_model(other, None), written.revision, written.backend)
     placement, batch = (
-        (Placement(), 1) if other is None or isinstance(other, str) else (placement_of(other), _batch(other))
+        (Placement(), 1) if other is None or isinstance(other, str) else (_placement_of(other), _batch(other))
     )
     return sides(asked, asked, placement, None, batch)[1]
 
@@ -243,7 +243,7 @@ def _under(model: Given, revision: str | None, backend: str | None) -> Given:
     return Side(replace(model.case, backend=backend or model.case.backend), revision)
 
 
-def placement_of(model: Given) -> Placement:
+def _placement_of(model: Given) -> Placement:
     """Return where a model runs."""
     return model.placement if isinstance(model, Live) else model.case.placement
 

@@ -19,10 +19,10 @@ from profiler.testing.rerun import Rerun
 from profiler.units import format_duration
 
 #: Fresh processes that measure a model for an absolute budget, and the longest that each takes, in seconds.
-VISITS = 5
+_VISITS = 5
 _VISIT_S = 1.0
 BUDGET_RULE = (
-    f"the latency of {VISITS} fresh processes, normalised by the reference workload, has a 95% interval; "
+    f"the latency of {_VISITS} fresh processes, normalised by the reference workload, has a 95% interval; "
     "a model is over its budget when the whole interval is, twice"
 )
 
@@ -39,7 +39,7 @@ def judge_budget(model: Given, limit_s: float, rerun: Rerun, seconds: float) -> 
     label, limit_ns = f"{side_of(model).label} against a budget of {format_duration(limit_s)}", limit_s * 1e9
     executor = LocalExecutor()
     try:
-        visit = _visitor(model, rerun, Budget(visit_s=min(_VISIT_S, seconds / VISITS)), executor)
+        visit = _visitor(model, rerun, Budget(visit_s=min(_VISIT_S, seconds / _VISITS)), executor)
         sets: list[list[Measurement]] = []
         while len(sets) < 2:
             visits = _visits(visit)
@@ -50,7 +50,7 @@ def judge_budget(model: Given, limit_s: float, rerun: Rerun, seconds: float) -> 
                 break
     finally:
         executor.close()
-    return budgeted(sets, limit_ns, label)
+    return _budgeted(sets, limit_ns, label)
 
 
 def _visitor(
@@ -78,7 +78,7 @@ def _measurement(outcome: object) -> Measurement | Failure:
 def _visits(visit: Callable[[], Measurement | Failure]) -> list[Measurement] | Failure:
     """Return the measurements of fresh processes, or the first failure."""
     found = []
-    for _ in range(VISITS):
+    for _ in range(_VISITS):
         outcome = visit()
         if isinstance(outcome, Failure):
             return outcome
@@ -94,7 +94,7 @@ def _answer(found: CaseEstimate, limit_ns: float) -> Status:
     return "over budget" if found.ci_low_ns > limit_ns else "inconclusive"
 
 
-def budgeted(sets: Sequence[list[Measurement]], limit_ns: float, label: str) -> Verdict:
+def _budgeted(sets: Sequence[list[Measurement]], limit_ns: float, label: str) -> Verdict:
     """Decide by one set of visits, or by two that must agree where the first was over the budget.
 
     Args:

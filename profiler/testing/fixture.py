@@ -34,7 +34,7 @@ from profiler.units import format_share
 _UNKNOWN = ("inconclusive", "not gated")
 
 
-class NotGatedError(Exception):
+class _NotGatedError(Exception):
     """There is nothing to judge by; the message is one sentence."""
 
 
@@ -96,7 +96,7 @@ class Gate:
             pair = Pair(side_of(asked.baseline), side_of(asked.candidate), asked.max_slowdown, asked.max_memory_growth)
             _require(asked.baseline, self._item.path.parent if asked.live else Path.cwd())
             verdict = self._live(pair, rerun) if asked.live else self._named(pair)
-        except NotGatedError as error:
+        except _NotGatedError as error:
             return Verdict("", "not gated", str(error)), "", again
         except UserError as error:
             return Verdict("", "error", str(error)), "", ""
@@ -110,11 +110,11 @@ class Gate:
             raise UserError("latency_gate was called twice; a test has one gate: parametrise the test")
         self._used = True
         if hasattr(self._config, "workerinput") or self._config.getoption("dist", "no") != "no":
-            raise NotGatedError(
+            raise _NotGatedError(
                 "pytest-xdist runs tests beside each other, which disturbs times; run the gates with -n 0"
             )
         if self._benchmark.disabled:
-            raise NotGatedError("--benchmark-disable; run the gates without it")
+            raise _NotGatedError("--benchmark-disable; run the gates without it")
 
     @property
     def _seconds(self) -> float:
@@ -168,14 +168,14 @@ def _text(line: str, verdict: Verdict, rule: str, again: str) -> str:
 
 
 def _require(baseline: Given, folder: Path) -> None:
-    """Raise NotGatedError where there is no baseline to compare with."""
+    """Raise _NotGatedError where there is no baseline to compare with."""
     if baseline.revision is not None:
         try:
             checkout.commit(baseline.revision, folder)
         except UserError as error:
-            raise NotGatedError(str(error)) from None
+            raise _NotGatedError(str(error)) from None
     elif isinstance(baseline, Side) and _is_missing_file(baseline.case.model):
-        raise NotGatedError(
+        raise _NotGatedError(
             f"the baseline {baseline.case.model} does not exist; keep it beside the test, or name a revision"
         )
 
@@ -185,13 +185,13 @@ def _is_missing_file(model: str) -> bool:
 
 
 def _load(side: str, worker: Worker, otherwise: str) -> None:
-    """Have a process load its side; raise NotGatedError, and say ``otherwise``, where the baseline cannot be loaded."""
+    """Have a process load its side; raise _NotGatedError with ``otherwise`` where the baseline cannot be loaded."""
     try:
         worker.load()
     except WorkerError as error:
         if side != "baseline":
             raise
-        raise NotGatedError(f"{otherwise}: {error}") from None
+        raise _NotGatedError(f"{otherwise}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ class Server:
         with ExitStack() as stack:
             models = {"baseline": old, "candidate": new}
             sessions = {name: stack.enter_context(_opened(model)) for name, model in models.items()}
-            trial = blocks.between(sessions, rule, request["seed"], request["seconds"])
+            trial = blocks.alternate(sessions, rule, request["seed"], request["seconds"])
         self._tell(trial=asdict(trial))
 
     def _load(self, request: Mapping[str, Any], asked: Asked) -> None:

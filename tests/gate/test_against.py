@@ -16,7 +16,7 @@ import pytest
 from profiler.errors import StoppedError, UserError
 from profiler.gate.against import _with_stored_batches, against
 from profiler.gate.baseline import update
-from profiler.gate.stored import AGAIN
+from profiler.gate.stored import _AGAIN
 from profiler.measure.visit import Reply, Task
 from profiler.plan.read import from_flags
 from profiler.records.reading import Run, read
@@ -89,7 +89,7 @@ def test_a_plan_is_measured_and_judged_in_real_processes(tmp_path: Path) -> None
     assert verdicts[0].change[1][0] > 5
     assert "fault=raise" in verdicts[2].reason
     assert "no reference ran" in verdicts[0].reason
-    first, again = read(tmp_path / "gate"), read(tmp_path / "gate" / AGAIN)
+    first, again = read(tmp_path / "gate"), read(tmp_path / "gate" / _AGAIN)
     assert {record.case.backend for record in first.records} == {slow, fast, broken}
     assert {record.case.backend for record in again.records} == {slow}
 

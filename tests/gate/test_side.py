@@ -32,7 +32,7 @@ def _trial(folder: Path, old: Case, new: Case, cache: Path) -> Trial | Failure:
 
 
 def _children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "side.main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "side.serve_case" in " ".join(child.cmdline())]
 
 
 def test_two_workers_alternate_and_leave_nothing_behind(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from profiler.gate.stored import AGAIN, judge_stored
+from profiler.gate.stored import _AGAIN, judge_stored
 from profiler.gate.verdict import Verdict
 from profiler.measure.calibration import VERSION
 from profiler.records.reading import Run
@@ -56,7 +56,7 @@ def test_a_regression_is_confirmed_by_measuring_that_case_again(tmp_path: Path, 
     slow = {CASE.key: STEADY, OTHER.key: scaled(1.2)}
     verdicts, script = judged(tmp_path, stored, slow, slow)
     assert [verdict.status for verdict in verdicts] == ["pass", "regression"]
-    assert script.asked[1] == ([OTHER], AGAIN)
+    assert script.asked[1] == ([OTHER], _AGAIN)
     found = verdicts[1]
     assert "confirmed by fresh visits" in found.reason
     assert found.change is not None

@@ -6,7 +6,7 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.errors import UserError
-from profiler.gate.subject import Side, parse, sides
+from profiler.gate.subject import Side, parse_side, sides
 from profiler.records.types import Case
 
 
@@ -52,7 +52,7 @@ def test_a_side_that_cannot_be_read_is_one_sentence(text: str, sentence: str) ->
 
 
 def test_parse_keeps_what_was_written() -> None:
-    spec = parse("git:v1 regnety_400mf dWr x4 @eager")
+    spec = parse_side("git:v1 regnety_400mf dWr x4 @eager")
     assert (spec.revision, spec.model, spec.scaling, spec.factor, spec.backend) == (
         "v1", "regnety_400mf", "dWr", "x4", "eager",
     )  # fmt: skip

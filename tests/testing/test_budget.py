@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from profiler.records.types import Conditions, Measurement, Warmup
-from profiler.testing.budget import budgeted
+from profiler.testing.budget import _budgeted
 
 
 def measured(ms: float) -> Measurement:
@@ -23,6 +23,6 @@ def measured(ms: float) -> Measurement:
     ],
 )
 def test_a_budget_is_exceeded_only_twice(sets: list[list[float]], status: str) -> None:
-    outcome = budgeted([[measured(ms) for ms in one] for one in sets], 1.5e6, "")
+    outcome = _budgeted([[measured(ms) for ms in one] for one in sets], 1.5e6, "")
     assert outcome.status == status
     assert outcome.facts["processes"] == sum(map(len, sets))

@@ -23,24 +23,22 @@ def test_a_live_module_is_judged_in_processes_of_its_test(project: pytest.Pytest
             log.write("x")
 
     class TestNet:
-        @pytest.mark.parametrize("depth", [2, 60])
+        @pytest.mark.parametrize("depth", [60])
         def test_depth(self, latency_gate, service, depth):
             latency_gate(net(depth), baseline=net(2), max_slowdown=1.0)
     """
     )
     result = run(project)
-    result.assert_outcomes(passed=1, failed=1)
-    found = gates(result)
-    assert found["test_depth[2]"].startswith("PASS: ")
-    assert found["test_depth[60]"].startswith("REGRESSION: ")
+    result.assert_outcomes(failed=1)
+    assert gates(result)["test_depth[60]"].startswith("REGRESSION: ")
     result.stdout.fnmatch_lines(["next: python -m pytest '*.py::TestNet::test_depth[[]60[]]'"])
-    # Two tests here, one trial of the first, two of the second: fixtures are torn down in each process.
-    assert (project.path / "stopped").read_text() == "x" * 5
+    # The test here, and its two trials: fixtures are torn down in each process.
+    assert (project.path / "stopped").read_text() == "x" * 3
 
 
 def test_a_live_module_has_a_budget_too(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrations, "CALIBRATION_VISITS", 1)
-    monkeypatch.setattr(budget, "VISITS", 2)
+    monkeypatch.setattr(budget, "_VISITS", 2)
     project.makepyfile(
         NETS
         + """
