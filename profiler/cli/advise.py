@@ -29,7 +29,7 @@ from profiler.units import format_flops, parse_bytes, parse_duration, parse_flop
 _SHOWN = 8
 
 
-def parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
+def _parse_goal(flops: str | None, latency: str | None, memory: str | None) -> tuple[Kind, float, str]:
     """Read the one target that was given: its kind, its value in flops, seconds or bytes, and its text.
 
     Raises:
@@ -69,7 +69,7 @@ def advise_command(
         UserError: Something that was given cannot be used.
     """
     arch = models.get(base)
-    kind, value, said = parse_goal(flops, latency, memory)
+    kind, value, said = _parse_goal(flops, latency, memory)
     frame = chosen_rows(read_table(source), backend, where)
     goal = prepare(frame, arch.family, kind, value, said)
     advice = advise(arch, goal)

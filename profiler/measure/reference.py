@@ -37,7 +37,7 @@ _TARGET_NS = 4_000_000
 #: study_repeatability tells.
 _STREAMED = 48
 #: In s. Before a calibration takes times, for caches and clocks. study_truth tells.
-WARM_UP_S = 0.2
+_WARM_UP_S = 0.2
 
 
 class Reference:
@@ -170,11 +170,11 @@ def choose_repeats(placement: Placement, clock: Clock = host_clock) -> int:
 def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
     """Return single calls over ``seconds``, after warming up, taken as a visit takes them."""
     reference, model = Reference(placement, repeats), StandIn(placement)
-    sample_beside(model, reference, WARM_UP_S)
-    return sample_beside(model, reference, seconds, core_wait(placement.threads))
+    _sample_beside(model, reference, _WARM_UP_S)
+    return _sample_beside(model, reference, seconds, core_wait(placement.threads))
 
 
-def sample_beside(
+def _sample_beside(
     model: Workload,
     reference: Workload,
     seconds: float,

@@ -36,12 +36,12 @@ SAMPLE_NS = 250_000
 _BLOCK_NS = 90_000_000
 #: In ns. Forwards at the start of a block that are not recorded take about this long: the model wins its caches back,
 #: and idle threads of another pool stop spinning on its cores. study_truth tells on two threads.
-SETTLE_NS = 10_000_000
+_SETTLE_NS = 10_000_000
 #: Timed calls of the reference in a block: the fewest with a median that one disturbed call does not move.
-REFERENCE_CALLS = 3
+_REFERENCE_CALLS = 3
 #: In ns. So long the reference runs before them, for what a model left in caches and on cores. study_truth tells on two
 #: threads: six calls later it is 1% slow, four calls later 2.5%.
-REFERENCE_SETTLE_NS = 25_000_000
+_REFERENCE_SETTLE_NS = 25_000_000
 #: A share. A warm-up sample this much faster than all before it says that warming up is not over. study_truth tells.
 _STEADY = 0.02
 
@@ -94,7 +94,7 @@ def shape(forward_ns: float) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds: two samples at least, after one."""
     forward_ns = max(forward_ns, 1.0)
     calls = math.ceil(SAMPLE_NS / forward_ns)
-    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
+    return Shape(calls, math.ceil(_SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
 
 
 def warm_up(
@@ -211,13 +211,13 @@ def _wait_for_cores(
     return clock() - begin
 
 
-def reference_block(reference: Workload, clock: Clock, settle_ns: int = REFERENCE_SETTLE_NS) -> tuple[int, ...]:
-    """Return the times in ns of ``REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
+def reference_block(reference: Workload, clock: Clock, settle_ns: int = _REFERENCE_SETTLE_NS) -> tuple[int, ...]:
+    """Return the times in ns of ``_REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
     enough = clock() + settle_ns
     while clock() < enough:
         reference.run()
         reference.sync()
-    return tuple(time_one(reference, clock) for _ in range(REFERENCE_CALLS))
+    return tuple(time_one(reference, clock) for _ in range(_REFERENCE_CALLS))
 
 
 def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:

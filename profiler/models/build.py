@@ -30,12 +30,12 @@ def build(arch: Arch, seed: int = 0) -> nn.Module:
     """
     from profiler.models.modules import initialise
 
-    module = skeleton(arch).to_empty(device="cpu")
+    module = _skeleton(arch).to_empty(device="cpu")
     initialise(module, arch, seed)
     return module.eval()
 
 
-def skeleton(arch: Arch) -> nn.Module:
+def _skeleton(arch: Arch) -> nn.Module:
     """Build ``arch`` in evaluation mode on the meta device: every shape and no memory."""
     import torch
 

@@ -34,7 +34,7 @@ def _kept_cores(visit: Measurement) -> list[bool]:
     return [not crowded(*block) for block in zip(visit.core_wait_ns, visit.samples_ns, strict=True)]
 
 
-def reference_slowness(visit: Measurement) -> list[float]:
+def _reference_slowness(visit: Measurement) -> list[float]:
     """Median time of each block of the reference over its nominal time; empty without a reference.
 
     Raises:
@@ -56,7 +56,7 @@ def quiet_level(visits: Sequence[Measurement]) -> float:
     The median of its blocks that are within ``QUIET`` of their 10th percentile: at least a tenth of all blocks are
     quiet, or the machine is evenly slow, which the ratio to the reference divides out.
     """
-    return level_of(sorted(slow for visit in visits for slow in reference_slowness(visit)))
+    return level_of(sorted(slow for visit in visits for slow in _reference_slowness(visit)))
 
 
 def level_of(slowness: Sequence[float]) -> float:
@@ -88,7 +88,7 @@ def scales(visit: Measurement) -> list[float]:
     Raises:
         ValueError: There is not exactly one reference block more than there are blocks of samples.
     """
-    return [fmean(pair) for pair in itertools.pairwise(reference_slowness(visit))] or [1.0] * len(visit.samples_ns)
+    return [fmean(pair) for pair in itertools.pairwise(_reference_slowness(visit))] or [1.0] * len(visit.samples_ns)
 
 
 def undisturbed_blocks(visit: Measurement, level: float) -> list[bool]:
@@ -99,7 +99,7 @@ def undisturbed_blocks(visit: Measurement, level: float) -> list[bool]:
     waits for its slowest thread at every layer far more than it slows the reference, and no ratio mends that. Where
     even ``level`` lies far from the nominal time no block counts.
     """
-    pairs = list(itertools.pairwise(reference_slowness(visit))) or [(0.0, 0.0)] * len(visit.samples_ns)
+    pairs = list(itertools.pairwise(_reference_slowness(visit))) or [(0.0, 0.0)] * len(visit.samples_ns)
     return [
         near(level) and had and not _has_competitor(max(pair), level)
         for had, pair in zip(_kept_cores(visit), pairs, strict=True)

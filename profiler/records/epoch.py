@@ -11,7 +11,7 @@ from profiler.records.types import Epoch
 # --- epochs ------------------------------------------------------------
 
 
-def predict_ns(step_ns: float, loader_ns: float, workers: int, threads: int, cores: int) -> float:
+def _predict_ns(step_ns: float, loader_ns: float, workers: int, threads: int, cores: int) -> float:
     """Return the time per step of an epoch, in nanoseconds, from a step and a loader that were timed alone.
 
     The slower one sets the pace, max(step, loader). Without workers the training process loads between its steps,
@@ -58,7 +58,7 @@ def epoch_time(epoch: Epoch, placement: Placement, batch: int) -> EpochTime:
     """Return the time of an epoch in batches of ``batch``."""
     threads = placement.threads if placement.device_type == "cpu" else 0
     predicted = [
-        predict_ns(step, loading, epoch.workers, threads, epoch.cores)
+        _predict_ns(step, loading, epoch.workers, threads, epoch.cores)
         for step, loading in zip(epoch.step_ns, epoch.loader_ns, strict=True)
     ]
     seconds = steps_per_epoch(epoch.images, batch) / 1e9

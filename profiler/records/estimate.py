@@ -140,7 +140,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
         raise ValueError("an estimate needs at least one visit")
     level = quiet_level(visits)
     estimates = [visit_estimate(visit, level) for visit in visits]
-    centre, half = headline(estimates, pilot)
+    centre, half = _headline(estimates, pilot)
     samples = [_counted(visit, level) for visit in visits]
     effective = math.fsum(effective_samples(part) for part in samples if part)
     single = all(visit.calls_per_sample == 1 for visit in visits)
@@ -166,7 +166,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
     )
 
 
-def headline(estimates: Sequence[VisitEstimate], pilot: int = PILOT) -> tuple[float, float | None]:
+def _headline(estimates: Sequence[VisitEstimate], pilot: int = PILOT) -> tuple[float, float | None]:
     """Logarithm of the headline in ns, and the half width of its 95% interval; None for the latter of a single visit.
 
     Args:

@@ -101,7 +101,7 @@ def _autocorrelation(centred: Floats) -> Floats:
     return normed
 
 
-def supports(effective: float, q: float) -> bool:
+def _supports(effective: float, q: float) -> bool:
     """Whether so many effective samples bracket the q-quantile between their extremes with 95% confidence.
 
     That is q^n + (1 - q)^n <= 0.05, the least for which an interval from order statistics exists: 29 for p10
@@ -120,6 +120,6 @@ def percentiles(samples: Sequence[float], effective: float) -> tuple[float | Non
     import numpy as np
 
     def at(q: float) -> float | None:
-        return float(np.quantile(samples, q)) if supports(effective, q) else None
+        return float(np.quantile(samples, q)) if _supports(effective, q) else None
 
     return at(0.10), at(0.90), at(0.99)

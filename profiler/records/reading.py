@@ -85,7 +85,7 @@ def dump(record: Record) -> str:
     return json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
 
 
-def parse(text: str | bytes) -> Record:
+def _parse(text: str | bytes) -> Record:
     """The record that ``dump`` wrote, equal to the last bit.
 
     Raises:
@@ -151,7 +151,7 @@ def _entry(line: bytes, where: str) -> Session | Record:
             "upgrade latency-profiler to read it."
         )
     if raw.get("kind") == "visit":
-        return parse(json.dumps(body))
+        return _parse(json.dumps(body))
     if raw.get("kind") == "session" and isinstance(raw.get("facts"), dict) and isinstance(raw.get("pid"), int):
         return Session(raw["pid"], raw["facts"], schema)
     raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r}")

@@ -15,7 +15,7 @@ def filled(template: str, **values: object) -> str:
     return _environment().get_template(template).render(values)
 
 
-def asset(name: str) -> str:
+def _asset(name: str) -> str:
     """Return the text of a file beside the templates: a style or a script, to stand inside of a page."""
     return (_FOLDER / name).read_text(encoding="utf-8")
 
@@ -24,7 +24,7 @@ def asset(name: str) -> str:
 def _environment() -> Environment:
     loader = FileSystemLoader(_FOLDER)
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.globals["asset"] = asset
+    made.globals["asset"] = _asset
     # JSON has no NaN, and a page that holds one has no charts.
     made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return made

@@ -25,7 +25,7 @@ from profiler.report.sections import cases_table, commands, conditions_table, fa
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
 from profiler.report.words import sentence
 
-SIMULATED = "Simulated: no number on this page was measured on hardware."
+_SIMULATED = "Simulated: no number on this page was measured on hardware."
 
 #: Headings of what stands there for all groups, by the name of its chart; other charts are headed by their names.
 _HEADINGS = {"batch": "Throughput and latency against batch", "costs": "Memory and other costs"}
@@ -77,7 +77,7 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     groups = [_group(frame, one, fits, margins, drawn, f"-{k}") for k, one in enumerate(pooled, start=1)]
     return filled(
         "page.html.j2",
-        simulated=SIMULATED if simulated else "",
+        simulated=_SIMULATED if simulated else "",
         pairs=header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         groups=groups,
         across=_across(frame, pooled, drawn),

@@ -33,7 +33,7 @@ _MEASURED = ("ok", "unstable")
 _OFF = 0.08
 
 
-def seconds_in_samples(records: Sequence[Record]) -> tuple[float, float]:
+def _seconds_in_samples(records: Sequence[Record]) -> tuple[float, float]:
     """Return the seconds inside timed samples of models, and inside timed calls of the reference workload."""
     good = [record.outcome for record in records if isinstance(record.outcome, Measurement)]
     samples = sum(sum(block) for outcome in good for block in outcome.samples_ns)
@@ -41,7 +41,7 @@ def seconds_in_samples(records: Sequence[Record]) -> tuple[float, float]:
     return samples / 1e9, reference / 1e9
 
 
-def recalibrate(records: Sequence[Record]) -> Iterator[str]:
+def _recalibrate(records: Sequence[Record]) -> Iterator[str]:
     """Say where the reference, at its best over all visits, is ``_OFF`` its nominal time, and what that means."""
     found: defaultdict[Placement, list[Measurement]] = defaultdict(list)
     for record in records:
@@ -120,7 +120,7 @@ def _charts(folder: Path, frame: pd.DataFrame, fits: list[Fit], console: Console
 
 def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: float, console: Console) -> None:
     wall = sum(record.wall_s for record in records) or 1.0
-    models, reference = (part / wall for part in seconds_in_samples(records))
+    models, reference = (part / wall for part in _seconds_in_samples(records))
     counts = Counter(str(row["status"]) for row in rows)
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
     total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
@@ -129,7 +129,7 @@ def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: floa
         f"time inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
         highlight=False,
     )
-    for sentence in recalibrate(records):
+    for sentence in _recalibrate(records):
         console.print(sentence, style="yellow", markup=False, highlight=False)
     reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in _MEASURED)
     for (status, reason), number in reasons.most_common():

@@ -54,7 +54,7 @@ def _errors(model: CostModel) -> str:
     return ", ".join(f"{name} {e:.1%}" for name, e in errors if e is not None)
 
 
-def rates(one: Fit) -> tuple[float | None, float | None] | None:
+def _rates(one: Fit) -> tuple[float | None, float | None] | None:
     """What the slopes of the two-term model say of the machine; None where y is no latency or counts have no unit.
 
     Slopes are time per count of one image, and y is the time of a batch, so that a batch counts times its size.
@@ -76,7 +76,7 @@ def rates(one: Fit) -> tuple[float | None, float | None] | None:
 
 def rates_sentence(one: Fit) -> str | None:
     """The speeds in a sentence: figures to compare machines with, not measured bandwidths."""
-    found = rates(one)
+    found = _rates(one)
     if found is None:
         return None
     acts, flops = found

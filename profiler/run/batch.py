@@ -26,10 +26,10 @@ _MOST = 65_536
 _TOO_LARGE = ("oom", "timeout")
 
 #: Loads and runs a case in a fresh process; returns why it failed, or None.
-Probe = Callable[[Case], Failure | None]
+_Probe = Callable[[Case], Failure | None]
 
 
-def largest(fits: Callable[[int], bool], most: int = _MOST) -> int:
+def _largest(fits: Callable[[int], bool], most: int = _MOST) -> int:
     """Return the largest batch from 1 to ``most`` that fits, 0 when none does.
 
     Doubling until one does not fit, then bisection: at most 2 log2(most) + 1 tries. Wherever a batch fits, smaller ones
@@ -50,7 +50,7 @@ class _Search:
     """Tries batches of one case; the first failure that no smaller batch would cure ends it."""
 
     case: Case
-    probe: Probe
+    probe: _Probe
     broken: bool = False
     timeouts: list[int] = field(default_factory=list)
 
@@ -66,8 +66,8 @@ class _Search:
         return False
 
 
-def resolve(
-    cases: Sequence[Case], probe: Probe, earlier: Iterable[Case], say: Callable[[str], None], memory_limit: int | None
+def _resolve(
+    cases: Sequence[Case], probe: _Probe, earlier: Iterable[Case], say: Callable[[str], None], memory_limit: int | None
 ) -> tuple[Case, ...]:
     """Return ``cases`` with every ``max`` replaced by the largest batch that fits.
 
@@ -92,9 +92,9 @@ def resolve(
     return tuple((known.get(case) or _found(case, probe, say)) if case.batch_asked else case for case in cases)
 
 
-def _found(case: Case, probe: Probe, say: Callable[[str], None]) -> Case:
+def _found(case: Case, probe: _Probe, say: Callable[[str], None]) -> Case:
     search = _Search(case, probe)
-    batch = largest(search.fits)
+    batch = _largest(search.fits)
     if batch and not search.broken:
         slow = f" ({min(search.timeouts)} ran out of time)" if search.timeouts else ""
         say(f"{case.network} · {case.backend} · {case.mode}: the largest batch that fits is {batch}{slow}")
@@ -129,4 +129,4 @@ def with_batches(
         outcome = one_visit(case, 0, brief).outcome
         return outcome if isinstance(outcome, Failure) else None
 
-    return resolve(cases, probe, earlier, say, limit)
+    return _resolve(cases, probe, earlier, say, limit)

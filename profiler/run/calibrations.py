@@ -17,7 +17,7 @@ from profiler.run.processes import Executor
 
 #: Fresh processes that measure the nominal time of a reference, and seconds each: most may be disturbed, but not
 #: all. study_truth tells.
-CALIBRATION_VISITS = 5
+_CALIBRATION_VISITS = 5
 _CALIBRATION_S = 0.5
 
 
@@ -76,7 +76,7 @@ class Calibrations:
 
     def _measure(self, placement: Placement, name: str) -> Calibration | Failure:
         limits = self._limits(placement)
-        answer = reference_visits(placement, self._executor, CALIBRATION_VISITS, _CALIBRATION_S, limits)
+        answer = reference_visits(placement, self._executor, _CALIBRATION_VISITS, _CALIBRATION_S, limits)
         if isinstance(answer, Failure):
             return answer
         repeats, visits = answer

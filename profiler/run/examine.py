@@ -74,7 +74,7 @@ def _findings(placement: Placement, executor: Executor) -> Iterator[Finding]:
     yield check_noise(_rest(_REST_S), _REST_S, host.usable_cores())
     for count in sorted({1, host.usable_cores()}):
         yield _answered(f"threads ({count})", executor.call(_use_threads, count, 60.0, Limits()), check_threads)
-    usable = _answered("device", executor.call(device_reason, placement.device, 120.0, Limits()), check_usable)
+    usable = _answered("device", executor.call(_device_reason, placement.device, 120.0, Limits()), check_usable)
     yield usable
     if usable.status == "pass":
         answer = reference_visits(placement, executor, 3, 0.3)
@@ -99,7 +99,7 @@ def _use_threads(count: int) -> tuple[int, int, float]:
     return count, torch.get_num_threads(), (time.process_time() - cpu) / (time.perf_counter() - wall)
 
 
-def device_reason(device: str) -> tuple[str, str | None, str | None]:
+def _device_reason(device: str) -> tuple[str, str | None, str | None]:
     """In a process of its own: return ``device``, why torch cannot use it, and the platform if it is untested."""
     reason = devices.malformed(Placement(device)) or devices.unavailable(device)
     return device, reason, devices.untested(device)

@@ -17,7 +17,7 @@ from profiler.analysis.cost_model import cost_models
 from profiler.analysis.goal import Goal, Kind, prepare
 from profiler.analysis.search import directions
 from profiler.analysis.verify import Check, _paired_ratio, _plan_for, _with_controls, verify
-from profiler.cli.advise import _advice_sentence, advise_command, parse_goal
+from profiler.cli.advise import _advice_sentence, _parse_goal, advise_command
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure.visit import Reply, Task
@@ -334,7 +334,7 @@ def test_seconds_become_the_unit_of_the_run() -> None:
 )
 def test_targets_that_are_wrong_are_one_sentence(targets: tuple[str | None, ...], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        parse_goal(*targets)
+        _parse_goal(*targets)
 
 
 def test_a_run_of_several_settings_must_be_narrowed(tmp_path: Path) -> None:

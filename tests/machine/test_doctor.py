@@ -153,7 +153,7 @@ def test_an_accelerator_is_checked_by_itself(machine, capsys):
 def test_an_untested_platform_is_labelled(device, label, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "6.2" if label == "ROCm" else None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    finding = check_usable(examine.device_reason(device))
+    finding = check_usable(examine._device_reason(device))
     assert finding.status == "pass"
     assert f"untested on {label}" in finding.said
 
@@ -162,7 +162,7 @@ def test_an_untested_platform_is_labelled(device, label, monkeypatch):
 def test_cpu_and_cuda_carry_no_such_label(device, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(devices, "unavailable", lambda _device: None)
-    assert check_usable(examine.device_reason(device)).said == f"torch computes on {device}"
+    assert check_usable(examine._device_reason(device)).said == f"torch computes on {device}"
 
 
 def test_settings_are_reported_and_fail_nothing(machine, capsys):

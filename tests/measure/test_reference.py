@@ -84,7 +84,7 @@ def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], boo
     """A block of calls to settle for 25 ms and three that count is of slow ones, every other block of quick ones."""
     clock = FakeClock()
     timed = Timed(clock, *[3.0] * (9 + 3), *[0.5] * (50 + 3))
-    calls = reference.sample_beside(Timed(clock, 0.1), timed, 0.1, core_wait, clock)
+    calls = reference._sample_beside(Timed(clock, 0.1), timed, 0.1, core_wait, clock)
     return {ns > 2e6 for ns in calls.times_ns}, calls.crowded
 
 

@@ -66,7 +66,7 @@ def test_shape_bounds(forward_ns: float) -> None:
     assert block.calls * forward_ns >= timing.SAMPLE_NS * (1 - 1e-9)
     assert block.samples >= 2
     # No block spends more without recording anything than on one forward, or a hundredth of a second.
-    assert block.settle * forward_ns <= timing.SETTLE_NS + forward_ns
+    assert block.settle * forward_ns <= timing._SETTLE_NS + forward_ns
 
 
 def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() -> None:
@@ -75,7 +75,7 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
     # The first forward of every block is slow, because the reference took its caches.
     one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
     session = Scripted(clock, chain.from_iterable(repeat(one_block)))
-    one_reference = [9 * MS] * math.ceil(timing.REFERENCE_SETTLE_NS / (9 * MS)) + [5 * MS] * timing.REFERENCE_CALLS
+    one_reference = [9 * MS] * math.ceil(timing._REFERENCE_SETTLE_NS / (9 * MS)) + [5 * MS] * timing._REFERENCE_CALLS
     reference = Scripted(clock, chain.from_iterable(repeat(one_reference)))
     timed = timing.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
     assert len(timed.reference_ns) == len(timed.samples_ns) + 1
@@ -87,8 +87,8 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
 def test_beside_a_competitor_the_reference_does_not_settle_for_longer_than_it_must() -> None:
     clock = Clock()
     reference = Scripted(clock, repeat(200 * MS))
-    assert timing.reference_block(reference, clock) == (200 * MS,) * timing.REFERENCE_CALLS
-    assert reference.calls == 1 + timing.REFERENCE_CALLS
+    assert timing.reference_block(reference, clock) == (200 * MS,) * timing._REFERENCE_CALLS
+    assert reference.calls == 1 + timing._REFERENCE_CALLS
 
 
 def test_a_visit_ends_when_its_time_is_up() -> None:

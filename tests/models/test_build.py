@@ -13,7 +13,7 @@ from torch import nn
 
 from profiler.models import build, complexity, count, get, names, scale
 from profiler.models.arch import Arch
-from profiler.models.build import skeleton
+from profiler.models.build import _skeleton
 
 RULES = ("d", "w", "g", "r", "dwr", "dWr", "wg", "alpha=0.5")
 SMALL = ("efficientnet_b0", "regnetx_200mf", "regnety_200mf", "regnetz_500mf", "resnet50", "resnext50")
@@ -28,7 +28,7 @@ def counted(arch: Arch) -> tuple[int, ...]:
     """Count without running batch norm, which changes no shape and takes most of the time on the meta device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nn.BatchNorm2d, "forward", lambda _, x: x)
-        return astuple(count(skeleton(arch), arch.resolution))  # equality leaves layers and flops of padding out
+        return astuple(count(_skeleton(arch), arch.resolution))  # equality leaves layers and flops of padding out
 
 
 def images(arch: Arch, batch: int = 1) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: f
 @pytest.mark.parametrize("rule", ["d", "dwr", "g", "w"])
 def test_extreme_network_runs(name: str, rule: str) -> None:
     arch = scale(get(name), rule, 1e-4)
-    output = build(arch)(images(arch)) if arch.resolution < 64 else skeleton(arch)(images(arch).to("meta"))
+    output = build(arch)(images(arch)) if arch.resolution < 64 else _skeleton(arch)(images(arch).to("meta"))
     assert output.shape == (1, 1000)
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from profiler.backends.base import Placement
 from profiler.records import table
 from profiler.records.columns import Row
-from profiler.records.epoch import epoch_time, predict_ns, steps_per_epoch
+from profiler.records.epoch import _predict_ns, epoch_time, steps_per_epoch
 from profiler.records.journal import Journal
-from profiler.records.reading import dump, parse, read
+from profiler.records.reading import _parse, dump, read
 from profiler.records.types import Case, Conditions, Epoch, Failure, Measurement, Record, Warmup
 
 PLACE = Placement()
@@ -30,7 +30,7 @@ PLACE = Placement()
     ],
 )
 def test_the_slower_sets_the_pace_and_nothing_beats_all_cores_busy(step, load, workers, threads, cores, expected):
-    assert predict_ns(step, load, workers, threads, cores) == expected
+    assert _predict_ns(step, load, workers, threads, cores) == expected
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**4))
@@ -105,7 +105,7 @@ def test_an_epoch_stands_in_its_row_beside_its_measurement(tmp_path):
 
 def test_an_epoch_record_survives_the_journal():
     original = Record(CASE, None, 224, "h", 0, "t", 1.0, EPOCH, measures="epoch")
-    assert parse(dump(original)) == original
+    assert _parse(dump(original)) == original
 
 
 def test_a_training_case_that_crashes_is_not_hidden_by_other_passes(tmp_path):

@@ -12,7 +12,7 @@ from scipy import stats
 
 from profiler.records.disturbance import level_of, quiet_level, undisturbed_blocks
 from profiler.records.estimate import case_estimate, normalised_blocks, visit_estimate
-from profiler.records.intervals import effective_samples, interquartile_mean, interval, percentiles, supports
+from profiler.records.intervals import _supports, effective_samples, interquartile_mean, interval, percentiles
 from profiler.records.types import Conditions, Measurement, Warmup
 
 
@@ -336,8 +336,8 @@ def test_a_constant_series_has_no_correlation():
 
 @pytest.mark.parametrize(("q", "least"), [(0.10, 29), (0.90, 29), (0.99, 299)])
 def test_the_fewest_samples_that_support_a_percentile(q, least):
-    assert supports(least, q)
-    assert not supports(least - 1, q)
+    assert _supports(least, q)
+    assert not _supports(least - 1, q)
     # The extremes of so many uniform samples bracket the quantile 95 times in 100.
     uniform = np.random.default_rng(0).random((4000, least))
     bracketed = (uniform.min(axis=1) < q) & (q < uniform.max(axis=1))

@@ -10,7 +10,7 @@ from profiler.backends.base import Placement
 from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.journal import Journal
-from profiler.records.reading import dump, parse, read
+from profiler.records.reading import _parse, dump, read
 from profiler.records.table import headline
 from profiler.records.types import Case, Conditions, Failure, Measurement, Memory, Record, Warmup
 
@@ -74,7 +74,7 @@ def test_a_memory_visit_that_fails_leaves_the_latency_and_gives_its_reason(tmp_p
 
 def test_a_memory_record_survives_the_journal():
     original = record(Memory({"process": 1}, {"process": 2, "nvml": 3}, 4, {"cached": True}), measures="memory")
-    assert parse(dump(original)) == original
+    assert _parse(dump(original)) == original
 
 
 def test_old_journals_are_read(tmp_path):
@@ -86,4 +86,4 @@ def test_old_journals_are_read(tmp_path):
     for name in ("parts_ns", "device_ns"):
         del line["outcome"][name]
     del line["case"]["batch_asked"]
-    assert parse(json.dumps(line)) == record(TIMED)
+    assert _parse(json.dumps(line)) == record(TIMED)

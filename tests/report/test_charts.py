@@ -17,7 +17,7 @@ from profiler.report import render
 from profiler.report.charts.batch import against_batch
 from profiler.report.charts.behind import behind
 from profiler.report.charts.panels import costs, latency
-from profiler.report.charts.parts import RULE_COLOURS
+from profiler.report.charts.parts import _RULE_COLOURS
 from profiler.report.charts.sides import side_by_side
 from profiler.report.render import empty, svg, write_chart
 
@@ -135,7 +135,7 @@ def test_a_rule_keeps_its_colour_whatever_else_is_drawn() -> None:
 
     every = colours(usual())
     some = colours(specification(table(("eager",)).query("scaling in ['', 'dWr']")))
-    assert every["dWr"] == some["dWr"] == RULE_COLOURS["dWr"]
+    assert every["dWr"] == some["dWr"] == _RULE_COLOURS["dWr"]
     assert len(set(every.values())) == len(every) == len(RULES)
 
 

@@ -14,7 +14,7 @@ from profiler.cli.report import report_command
 from profiler.errors import UserError
 from profiler.report import page as report
 from profiler.report import render
-from profiler.report.html import asset
+from profiler.report.html import _asset
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'quoted' \"text\""
 FACTS = {
@@ -124,12 +124,12 @@ def test_the_page_loads_nothing() -> None:
     for tag, attributes in usual().elements:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
         assert not LOADS & attributes.keys(), (tag, attributes)
-    style = asset("page.css")
+    style = _asset("page.css")
     assert style in usual_text()
     assert "@import" not in style
     assert "url(" not in style
-    assert "import" not in asset("page.js")
-    assert "fetch" not in asset("page.js")
+    assert "import" not in _asset("page.js")
+    assert "fetch" not in _asset("page.js")
 
 
 def test_the_verdict_names_the_best_proxy_with_its_interval() -> None:
@@ -297,8 +297,8 @@ def test_simulated_rows_are_marked_and_never_mixed(mark: dict[str, object]) -> N
 
 
 def test_a_simulated_page_says_so_and_a_real_one_does_not() -> None:
-    assert report.SIMULATED in page(table(simulated=True)).text
-    assert report.SIMULATED not in page(table(simulated=False)).text
+    assert report._SIMULATED in page(table(simulated=True)).text
+    assert report._SIMULATED not in page(table(simulated=False)).text
 
 
 @pytest.mark.usefixtures("plain")

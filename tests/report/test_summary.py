@@ -6,7 +6,7 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.records.types import Case, Conditions, Measurement, Record, Warmup
-from profiler.report.summary import recalibrate
+from profiler.report.summary import _recalibrate
 
 
 def visit(slowness: float, threads: int = 1) -> Record:
@@ -28,7 +28,7 @@ def visit(slowness: float, threads: int = 1) -> Record:
     ],
 )
 def test_a_calibration_of_another_state_of_the_machine_is_said_with_its_remedy(slowness: float, said: str) -> None:
-    (sentence,) = recalibrate([visit(slowness, 2), visit(slowness * 1.3, 2), visit(1.0)])
+    (sentence,) = _recalibrate([visit(slowness, 2), visit(slowness * 1.3, 2), visit(1.0)])
     assert sentence.startswith("cpu · fp32 · 2 threads: the reference takes")
     assert said in sentence
     assert "profiler calibrate" in sentence
@@ -36,4 +36,4 @@ def test_a_calibration_of_another_state_of_the_machine_is_said_with_its_remedy(s
 
 @pytest.mark.parametrize("slowness", [0.95, 1.05, 2.0])
 def test_nothing_is_said_of_what_is_usual_or_in_every_row(slowness: float) -> None:
-    assert not list(recalibrate([visit(slowness)]))
+    assert not list(_recalibrate([visit(slowness)]))

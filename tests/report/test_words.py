@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from profiler.report.words import full_sentence, outliers_sentence, rates, rates_sentence
+from profiler.report.words import _rates, full_sentence, outliers_sentence, rates_sentence
 from tests.analysis.tables import networks, pooled
 
 
 def test_slopes_are_told_as_speeds() -> None:
     frame = networks(noise=0, precision="fp32", batch=8)
-    found = rates(pooled(frame))
+    found = _rates(pooled(frame))
     assert found is not None
     acts_per_s, flops_per_s = found
     # 0.5 ms for a million activations of each of 8 images: 16 activations a nanosecond.
@@ -21,13 +21,13 @@ def test_slopes_are_told_as_speeds() -> None:
 
 def test_what_is_no_time_has_no_speeds() -> None:
     frame = networks().rename(columns={"latency_ms": "peak_mib"})
-    assert rates(pooled(frame, "peak_mib")) is None
+    assert _rates(pooled(frame, "peak_mib")) is None
 
 
 def test_a_term_of_zero_has_no_speed() -> None:
     frame = networks(noise=0)
     frame["latency_ms"] = 1 + frame["acts"] / 1e6
-    found = rates(pooled(frame))
+    found = _rates(pooled(frame))
     assert found is not None
     assert found[1] is None or found[1] > 1e15
 

@@ -26,7 +26,7 @@ def test_bisection_finds_the_largest_that_fits_with_few_tries(truth, most):
         tries.append(size)
         return size <= truth
 
-    assert batch.largest(fits, most) == min(truth, most)
+    assert batch._largest(fits, most) == min(truth, most)
     assert len(tries) == len(set(tries)) <= 2 * most.bit_length() + 1
     assert all(1 <= size <= most for size in tries)
 
@@ -35,10 +35,10 @@ ASKED = replace(CASE, batch_asked="max")
 
 
 def resolved(
-    probe: batch.Probe, *, earlier: tuple[Case, ...] = (), limit: int | None = 1 << 30
+    probe: batch._Probe, *, earlier: tuple[Case, ...] = (), limit: int | None = 1 << 30
 ) -> tuple[Case, list[str]]:
     said: list[str] = []
-    (case,) = batch.resolve([ASKED], probe, earlier, said.append, limit)
+    (case,) = batch._resolve([ASKED], probe, earlier, said.append, limit)
     return case, said
 
 
@@ -78,7 +78,7 @@ def test_a_resumed_run_keeps_the_batch_that_it_found():
 def test_on_the_cpu_only_a_limit_makes_a_batch_too_large():
     with pytest.raises(UserError, match="--memory-limit 4GiB"):
         resolved(lambda _: None, limit=None)
-    assert batch.resolve([CASE], lambda _: None, (), print, None) == (CASE,)
+    assert batch._resolve([CASE], lambda _: None, (), print, None) == (CASE,)
 
 
 def test_max_goes_through_a_plan_and_leaves_the_keys_of_other_cases_alone():

@@ -24,7 +24,7 @@ from profiler.plan.read import from_flags
 from profiler.records.nominal import Calls
 from profiler.records.reading import NAME, read
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
-from profiler.run.calibrations import CALIBRATION_VISITS, Calibrations
+from profiler.run.calibrations import _CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
 from profiler.run.experiment import measure_into
 from profiler.run.lab import Lab
@@ -111,7 +111,7 @@ def test_a_calibration_beside_busy_cores_is_not_kept(tmp_path: Path, capsys: pyt
     made = [calibrations.get(Placement(threads=2)) for _ in range(3)]
     assert isinstance(made[0], Failure)
     assert made[1:] == made[:1] * 2
-    assert executor.calibrated == CALIBRATION_VISITS
+    assert executor.calibrated == _CALIBRATION_VISITS
     assert not list(tmp_path.iterdir())
     (said,) = capsys.readouterr().err.splitlines()
     assert "with threads=2 on cpu the reference always waited for a core" in said

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from profiler.backends.base import Placement
-from profiler.records.disturbance import QUIET, reference_slowness
+from profiler.records.disturbance import QUIET, _reference_slowness
 from profiler.records.estimate import visit_estimate
 from profiler.records.types import Case
 from profiler.run.processes import LocalExecutor
@@ -80,7 +80,7 @@ def collect(executor: LocalExecutor) -> pd.DataFrame:
                     "s": now,
                     "before_us": before,
                     "after_us": after,
-                    "reference": median(reference_slowness(visit)),
+                    "reference": median(_reference_slowness(visit)),
                     "raw_ms": found.raw_ns / 1e6,
                     "headline_ms": found.normalised_ns / 1e6,
                 }

@@ -23,7 +23,7 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.records.types import Case
-from profiler.run.examine import device_reason
+from profiler.run.examine import _device_reason
 from profiler.run.processes import LocalExecutor
 from tests.studies import lab
 
@@ -157,7 +157,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
 
 def test_what_a_gpu_follows() -> None:
     executor = LocalExecutor()
-    _, reason, _ = lab.call(executor, device_reason, DEVICE)
+    _, reason, _ = lab.call(executor, _device_reason, DEVICE)
     if reason is not None:
         executor.close()
         pytest.skip(reason)

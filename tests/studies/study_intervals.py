@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from profiler.records.disturbance import quiet_level
-from profiler.records.estimate import VisitEstimate, headline, visit_estimate
+from profiler.records.estimate import VisitEstimate, _headline, visit_estimate
 from profiler.records.types import Budget
 from profiler.run.processes import LocalExecutor
 from tests.studies import lab
@@ -41,7 +41,7 @@ def replay(
     """Return whether the interval of one replayed run holds ``truth``, its visits, and its half width."""
     drawn = [trace[i] for i in draw.integers(len(trace), size=budget.rounds)]
     for visits in range(budget.min_rounds, budget.rounds + 1):
-        centre, half = headline(drawn[:visits], budget.min_rounds)
+        centre, half = _headline(drawn[:visits], budget.min_rounds)
         if half is not None and (math.expm1(half) <= budget.precision or visits == budget.rounds):
             return abs(centre - truth) <= half, visits, half
     raise AssertionError("rounds end")
@@ -61,7 +61,7 @@ def test_intervals_hold_the_long_run_value() -> None:
                 cell | {"visit": i, "ms": e.normalised_ns / 1e6, "quiet": e.quiet, "slowness": e.slowness}
                 for i, e in enumerate(trace)
             ]
-            truth, _ = headline(trace)
+            truth, _ = _headline(trace)
             replays = [replay(trace, truth, draw, Budget()) for _ in range(REPLAYS)]
             holds, visits, half = (fmean(column) for column in zip(*replays, strict=True))
             spread = float(np.std([math.log(e.normalised_ns) for e in trace], ddof=1))

@@ -99,10 +99,10 @@ def live_bytes(case: Case) -> tuple[int, int]:
     import torch
 
     from profiler import models
-    from profiler.models.build import skeleton
+    from profiler.models.build import _skeleton
 
     arch = models.resolve(case.model, case.scaling, case.factor)
-    module, largest = skeleton(arch), 0
+    module, largest = _skeleton(arch), 0
 
     def hook(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal largest

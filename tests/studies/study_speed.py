@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.records.reading import read
-from profiler.report.summary import seconds_in_samples
+from profiler.report.summary import _seconds_in_samples
 from profiler.run.processes import Isolation, LocalExecutor
 from tests.studies import lab
 
@@ -60,7 +60,7 @@ def test_quick_spends_its_time_measuring(tmp_path: Path) -> None:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "profiler", "run", "quick", "--out", folder], cwd=ROOT, check=True)
         wall = time.perf_counter() - start
-        models, reference = seconds_in_samples(read(folder).records)
+        models, reference = _seconds_in_samples(read(folder).records)
         rows.append({"run": number, "wall_s": wall, "models_s": models, "reference_s": reference})
     frame = pd.DataFrame(rows)
     frame["share_of_wall"] = (frame["models_s"] + frame["reference_s"]) / frame["wall_s"]

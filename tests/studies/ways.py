@@ -62,12 +62,12 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         assert beside is not None
 
         def nominal_ns() -> float:
-            return median(reference.sample_beside(stand_in, beside, job.seconds).times_ns)
+            return median(reference._sample_beside(stand_in, beside, job.seconds).times_ns)
 
         warmup = measure.warm_up(loaded, Budget())
         forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
         core_wait = conditions.core_wait(placement.threads)
-        reference.sample_beside(stand_in, beside, reference.WARM_UP_S)
+        reference._sample_beside(stand_in, beside, reference._WARM_UP_S)
         before = nominal_ns()
         for _ in range(TURNS):
             alone = measure.measure(loaded, None, budget, forward)

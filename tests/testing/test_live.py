@@ -37,7 +37,7 @@ def test_a_live_module_is_judged_in_processes_of_its_test(project: pytest.Pytest
 
 
 def test_a_live_module_has_a_budget_too(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrations, "CALIBRATION_VISITS", 1)
+    monkeypatch.setattr(calibrations, "_CALIBRATION_VISITS", 1)
     monkeypatch.setattr(budget, "_VISITS", 2)
     project.makepyfile(
         NETS

@@ -121,7 +121,7 @@ def test_a_server_measures_with_the_reference(conversation: Conversation, monkey
     torch.set_num_threads(before)
     assert measured.nominal_ns == 1e6
     assert len(measured.reference_ns) == len(measured.samples_ns) + 1
-    assert all(len(block) == timing.REFERENCE_CALLS for block in measured.reference_ns)
+    assert all(len(block) == timing._REFERENCE_CALLS for block in measured.reference_ns)
     # The reference runs on the threads of the model, as in a visit of a run.
     assert threads == [1]
 

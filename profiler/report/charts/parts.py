@@ -12,7 +12,7 @@ from profiler.analysis.frame import PROXIES, measured, network_names, plain, pro
 
 # Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
 UNSCALED = "unscaled"
-RULE_COLOURS = {
+_RULE_COLOURS = {
     UNSCALED: "#555555",
     "d": "#0072B2",
     "w": "#E69F00",
@@ -68,9 +68,9 @@ def colour_of(points: pd.DataFrame) -> alt.Color:
         scale = alt.Scale(domain=families, range=palette_of(len(families)))
         return alt.Color("family:N", scale=scale, legend=_legend("family", len(families)))
     present = set(points["scaling"])
-    known = [rule for rule in RULE_COLOURS if rule in present]
+    known = [rule for rule in _RULE_COLOURS if rule in present]
     others = sorted(present - set(known))
-    used = [RULE_COLOURS[rule] for rule in known]
+    used = [_RULE_COLOURS[rule] for rule in known]
     spare = cycle([colour for colour in _OTHER_COLOURS if colour not in used])
     scale = alt.Scale(domain=known + others, range=used + [next(spare) for _ in others])
     return alt.Color("scaling:N", scale=scale, legend=_legend("scaling", len(present)))
@@ -78,7 +78,7 @@ def colour_of(points: pd.DataFrame) -> alt.Color:
 
 def palette_of(number: int) -> list[str]:
     """So many colours, none of them neutral; they come again after the last."""
-    colours = cycle([*RULE_COLOURS.values()][1:])
+    colours = cycle([*_RULE_COLOURS.values()][1:])
     return [next(colours) for _ in range(number)]
 
 
