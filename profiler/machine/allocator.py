@@ -17,8 +17,10 @@ _Policy = Literal["kept", "returned", "system"]
 
 # malloc.h of glibc
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-#: Blocks from this size on are mapped, and so returned, one by one; glibc's own start value, held fixed.
+#: Blocks from this size on, in bytes, are mapped, and so returned, one by one; glibc's own start value, held fixed.
 _LARGE = 128 << 10
+#: How many may be mapped at a time; glibc's own value, which ``keep_freed`` sets to none.
+_MAPPED = 65_536
 
 
 def keep_freed() -> _Policy:
@@ -28,7 +30,7 @@ def keep_freed() -> _Policy:
 
 def return_freed() -> _Policy:
     """Make this process return large freed blocks at once, and say whether it does; ``system`` without glibc."""
-    return "returned" if _mallopt({_MMAP_THRESHOLD: _LARGE, _TRIM_THRESHOLD: _LARGE}) else "system"
+    return "returned" if _mallopt({_MMAP_MAX: _MAPPED, _MMAP_THRESHOLD: _LARGE, _TRIM_THRESHOLD: _LARGE}) else "system"
 
 
 def _mallopt(options: dict[int, int]) -> bool:

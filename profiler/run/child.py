@@ -36,7 +36,7 @@ class Limits:
 LimitsFor = Callable[[Placement], Limits]
 
 
-def main(
+def serve(
     results: Connection,
     output: Connection,
     function: Callable[[object], object],

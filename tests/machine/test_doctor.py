@@ -61,7 +61,7 @@ class Scripted:
     def __init__(self, **answers: object) -> None:
         self.answers = {
             "_use_threads": lambda count: (count, count, float(count)),
-            "device_reason": lambda device: (device, None, None),
+            "_device_reason": lambda device: (device, None, None),
             "calibrate": lambda _task: (3, Calls([5 * MS] * 8, crowded=False)),
             "visit": lambda _task: Reply(MEASURED),
             "check_device": lambda _device: [Finding("events scale", "pass", "2.0")],
@@ -117,8 +117,8 @@ def test_what_cannot_be_told_fails_nothing(machine, capsys):
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
-        ({"device_reason": ("cpu", "no such device", None)}, "device"),
-        ({"device_reason": Failure("crashed", "killed by signal 11")}, "device"),
+        ({"_device_reason": ("cpu", "no such device", None)}, "device"),
+        ({"_device_reason": Failure("crashed", "killed by signal 11")}, "device"),
         ({"_use_threads": Failure("timeout", "no result")}, "threads (1)"),
         ({"calibrate": Failure("oom", "out of memory")}, "reference"),
         ({"visit": Failure("crashed", "killed by signal 11")}, "backend eager"),
@@ -131,7 +131,7 @@ def test_one_fault_is_enough_to_fail(broken, check, machine, capsys):
 
 
 def test_a_device_that_does_not_work_is_not_examined_further(machine, capsys):
-    machine(device_reason=("cuda:0", "the driver is missing", None))
+    machine(_device_reason=("cuda:0", "the driver is missing", None))
     assert doctor_of("cuda:0", as_json=True) == 1
     answer = json.loads(capsys.readouterr().out)
     checks = {finding["check"]: finding for finding in answer["findings"]}
