@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 
 pytest_plugins = ["pytester", "tests.machine.nvml_stub"]
@@ -9,3 +11,7 @@ pytest_plugins = ["pytester", "tests.machine.nvml_stub"]
 # A busy neighbour must not turn a law red, and a red one must be red again.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+# Programs and nested runs that tests start are no workers of pytest-xdist, whoever runs this suite.
+for _name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+    del os.environ[_name]

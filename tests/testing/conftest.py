@@ -20,7 +20,6 @@ def loaded() -> None:
 def project(loaded: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder for a nested run: nothing is taken from the user's cache, and a warning anywhere fails the run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the nested run is no worker, whoever runs this one
     pytester.makeini("[pytest]\nfilterwarnings = error\n")
     return pytester
 
