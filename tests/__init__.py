@@ -1,4 +1,7 @@
-"""Tests mirror the folders of profiler/ and backends/; studies/ holds the long measured experiments."""
+"""Tests mirror the folders of profiler/ and backends/; a command is tested with the folder it calls.
+
+cli/ has what all commands share, studies/ the long measured experiments.
+"""
 
 from pathlib import Path
 

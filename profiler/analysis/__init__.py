@@ -1,1 +1,1 @@
-"""From tables to answers: fits, predictions, advice, comparisons. Prints nothing."""
+"""From tables to answers: fits, predictions, advice, comparisons. Prints nothing; verify alone measures."""

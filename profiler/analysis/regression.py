@@ -1,4 +1,4 @@
-"""Tests and intervals on a few dozen networks: lines, correlations, geometric means.
+"""Tests and intervals on a few dozen networks: lines, correlations, geometric means; no verdict.
 
 A new statistic over networks goes here. One over the visits of a case goes into ``profiler.records.intervals``, and
 the test of two sides is ``profiler.gate.decision``. Nothing here knows tables or units: arrays in, numbers out. Each

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option, Typer
 
-from profiler.cli.options import Json, RunPath
+from profiler.cli.options import JournalPath, Json
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.units import format_duration
@@ -36,7 +36,7 @@ _Stored = Annotated[Path, Argument(metavar="[FILE]", help="The baseline.")]
 
 @baseline_command.command("update", help="Store a run's latencies, in place of the same cases.")
 def _update(
-    run: RunPath,
+    run: JournalPath,
     file: _Stored = FILE,
     replace: Annotated[bool, Option("--replace", help="Drop a baseline of another machine.")] = False,
 ) -> None:

@@ -8,14 +8,15 @@ from typing import Annotated
 
 from typer import Option
 
-from profiler.cli.options import RunPath
+from profiler.cli.options import JournalPath
+from profiler.errors import UserError
 from profiler.records.columns import write_csv
 from profiler.records.reading import read
 from profiler.records.table import rows
 
 
 def export_command(
-    run: RunPath, csv: Annotated[Path, Option("--csv", metavar="FILE", help="Where to write the table.")]
+    run: JournalPath, csv: Annotated[Path, Option("--csv", metavar="FILE", help="Where to write the table.")]
 ) -> None:
     """Write the table of a run.
 
@@ -25,4 +26,6 @@ def export_command(
     journal = read(run)
     for notice in journal.notices:
         print(notice, file=sys.stderr)
+    if not (journal.sessions or journal.records):
+        raise UserError(f"{run} holds no line of a run; expected a run folder or its journal")
     write_csv(rows(journal), csv)

@@ -12,6 +12,7 @@ Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flo
 Flops = Annotated[str | None, Option("--flops", metavar="T", help="Solve for a target, as 16GF.")]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 RunPath = Annotated[Path, Argument(metavar="RUN", help="A run folder, its journal, or a CSV.")]
+JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its journal.")]
 RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
 #: One or several values between commas.
 Many: TypeAlias = str | None

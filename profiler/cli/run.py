@@ -83,10 +83,15 @@ def _measured(plan: Plan, cases: Sequence[Case], how: _How, console: Console) ->
     with opened_lab(plan, isolation=_isolation(how.isolation), limits=how.limits()) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
         try:
-            progress = measure_into(folder, plan, cases, lab, resume=how.resume, go_on=go_on, console=console)
-        except StoppedError:
-            finish(folder, time.monotonic() - begin, Console())
-            raise
+            progress = measure_into(
+                folder, plan, cases, lab, resume=how.resume, go_on=go_on, passes=plan.passes, console=console
+            )
+        except StoppedError as stopped:
+            try:
+                finish(folder, time.monotonic() - begin, Console())
+            finally:
+                # Whatever becomes of the pictures, the user must read how to go on.
+                raise stopped
     finish(folder, time.monotonic() - begin, Console())
     return 0 if all(progress.good(case) for case in cases) else 1
 

@@ -1,4 +1,4 @@
-"""``profiler gate PLAN --against FILE``: measure a plan again and compare with a stored baseline."""
+"""Measures a plan now, and has it judged beside a stored run."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def against(
 ) -> list[Verdict]:
     """Measure a plan now and compare each of its cases with the same case of a stored run.
 
-    The runs are made at different times; see the top of this module for what that costs, and what the reference does
+    The runs are made at different times; ``profiler.gate.stored`` says what that costs, and what the reference does
     about it. Cases that the stored run lacks, or has of another machine, are not measured.
 
     Args:
-        stored: A baseline from ``update``, or a run's folder or journal.
+        stored: A baseline from ``profiler.gate.baseline.update``, or a run's folder or journal.
         plan_source: Name or path of the plan.
         max_slowdown: The slow-down that must be caught, as a share.
         out: Folder of the new run; None for one named after the time.

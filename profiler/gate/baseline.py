@@ -16,8 +16,8 @@ from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import Calibration, identity, stored
 from profiler.records.estimate import case_estimate
-from profiler.records.files import write_whole
-from profiler.records.reading import Run, Session, dump, read
+from profiler.records.files import write_file
+from profiler.records.reading import Run, RunSession, dump, read
 from profiler.records.types import Case, Measurement, Record
 
 FILE = Path("results") / "baseline.jsonl"
@@ -31,9 +31,6 @@ def calibrations(stored: Run) -> dict[str, Calibration]:
             with suppress(TypeError):
                 found[name] = Calibration(**values)
     return found
-
-
-# --- the file ------------------------------------------------------------
 
 
 def update(run: Path, file: Path = FILE, *, replace: bool = False) -> None:
@@ -93,7 +90,7 @@ def _other_machine(run: Path, fresh: Run, file: Path, old: Run) -> str:
     )
 
 
-def _sessions(found: Run, records: Sequence[Record]) -> list[Session]:
+def _sessions(found: Run, records: Sequence[Record]) -> list[RunSession]:
     """Sessions that ``records`` belong to, with the calibrations behind them."""
     owners = [(record, session_of(found, record)) for record in records]
     return [
@@ -103,7 +100,7 @@ def _sessions(found: Run, records: Sequence[Record]) -> list[Session]:
     ]
 
 
-def _with_calibrations(session: Session, records: Iterable[Record]) -> Session:
+def _with_calibrations(session: RunSession, records: Iterable[Record]) -> RunSession:
     """Add the calibrations in the user's cache that these visits were really measured with."""
     kept = dict(part(session, "calibrations"))
     for record in records:
@@ -114,14 +111,11 @@ def _with_calibrations(session: Session, records: Iterable[Record]) -> Session:
     return replace(session, facts={**session.facts, "calibrations": kept})
 
 
-def _write(file: Path, sessions: Iterable[Session], records: Iterable[Record]) -> None:
+def _write(file: Path, sessions: Iterable[RunSession], records: Iterable[Record]) -> None:
     """Write a journal; another process sees the old file or the new one, never half of it."""
     lines = [json.dumps({"kind": "session", **asdict(session)}, ensure_ascii=False) for session in sessions]
     lines += [f'{{"kind":"visit","record":{dump(record)}}}' for record in records]
-    try:
-        write_whole(file, "\n".join(lines) + "\n")
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}); choose another file.") from error
+    write_file(file, "\n".join(lines) + "\n")
 
 
 def entries(stored: Run) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from profiler.gate import blocks, side
+from profiler.gate import blocks
 from profiler.gate.blocks import Trial
 from profiler.gate.checkout import checked_out
 from profiler.gate.decision import Rule
-from profiler.gate.side import Worker, WorkerError
-from profiler.gate.subject import SIDES, Pair, Side
+from profiler.gate.side import SIDES, Pair, Side
+from profiler.gate.worker import LOAD_S, Worker, WorkerError, alternate_workers, of_case, peaks_of_visit
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task, visit
 from profiler.records.types import Budget, Case, Failure
@@ -52,11 +52,11 @@ def together(pair: Pair, executor: Executor, seconds: float = SECONDS) -> Contes
 
     def trial(candidate: Case, rule: Rule, seed: int) -> Trial | Failure:
         call = partial(blocks.of_cases, old, candidate, rule, seed, seconds)
-        return executor.call(call, cache, seconds + side.LOAD_S, Limits())
+        return executor.call(call, cache, seconds + LOAD_S, Limits())
 
     def peaks(name: str) -> dict[str, int] | Failure:
         task = Task({"baseline": old, "candidate": new}[name], Budget(), None, cache, "memory")
-        return side.peaks_of_visit(executor.call(visit, task, side.LOAD_S, Limits()))
+        return peaks_of_visit(executor.call(visit, task, LOAD_S, Limits()))
 
     return Contest("Together", partial(trial, new), partial(trial, old), peaks)
 
@@ -82,7 +82,7 @@ def apart(
                 workers = {name: stack.enter_context(starts[which]()) for name, which in given.items()}
                 for name, worker in workers.items():
                     load(given[name], worker)
-                return side.alternate_workers(workers, rule, seed, seconds)
+                return alternate_workers(workers, rule, seed, seconds)
         except WorkerError as error:
             return error.failure
 
@@ -124,7 +124,7 @@ def opened_side(one: Side, python: str = sys.executable) -> Iterator[Callable[[]
     """Return what starts the process of a side, under the code of its revision where it names one."""
     here, cache = Path.cwd(), cache_folder()
     if one.revision is None:
-        yield partial(side.of_case, here, one.case, cache)
+        yield partial(of_case, here, one.case, cache)
         return
     with checked_out(one.revision, here) as folder:
-        yield partial(side.of_case, folder, one.case, cache, python, f"git:{one.revision}")
+        yield partial(of_case, folder, one.case, cache, python, f"git:{one.revision}")

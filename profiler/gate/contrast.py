@@ -1,4 +1,7 @@
-"""Visits of now against visits of then: the slowdown and its interval."""
+"""The statistics of a stored run: visits of now against visits of then, the slow-down and its interval.
+
+Interleaved blocks are tested in ``profiler.gate.decision``.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,11 @@ from profiler.gate.decision import Change
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import PILOT, counted, visit_estimate
 from profiler.records.intervals import CONFIDENCE, Interval, interquartile_mean
-from profiler.records.reading import Run, Session
+from profiler.records.reading import Run, RunSession
 from profiler.records.types import Case, Failure, Measurement, Record
 
 #: Visits of a case that each run must have: two give a spread of one degree of freedom, which tells nothing.
 LEAST_VISITS = 3
-
-
-# --- what two runs say of one case ------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Visits:
     started: str = ""
     failure: Failure | None = None
     host: str = ""
-    session: Session | None = None
+    session: RunSession | None = None
 
     @property
     def logs(self) -> list[float]:
@@ -54,7 +54,7 @@ class Visits:
     def level(self) -> tuple[float, float, int]:
         """Mean of the middle half of the logarithms, its standard error, its degrees of freedom.
 
-        Mean and error are as in the headline, see ``profiler.records.intervals.standard_error``.
+        Mean and error are as in the headline, see ``profiler.records.intervals.interval``.
 
         The visits decided themselves how many there are, and stop when they agree by luck: the error is at least that
         of Stein (1945), from the pilot alone and with its degrees of freedom.
@@ -134,7 +134,7 @@ def visits_of(found: Run) -> dict[Case, Visits]:
     return {case: _visits(records, session_of(found, records[-1])) for case, records in groups.items()}
 
 
-def _visits(records: Sequence[Record], session: Session | None) -> Visits:
+def _visits(records: Sequence[Record], session: RunSession | None) -> Visits:
     outcomes = [record.outcome for record in records]
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     return Visits(
@@ -147,25 +147,25 @@ def _visits(records: Sequence[Record], session: Session | None) -> Visits:
     )
 
 
-def _pilot(session: Session | None) -> int:
+def _pilot(session: RunSession | None) -> int:
     fewest = part(session, "budget").get("min_rounds")
     return fewest if isinstance(fewest, int) else PILOT
 
 
-def part(session: Session | None, name: str) -> Mapping[str, Any]:
+def part(session: RunSession | None, name: str) -> Mapping[str, Any]:
     """Return one table of what a session knew; empty where it has none of that name."""
     part = session.facts.get(name) if session else None
     return part if isinstance(part, Mapping) else {}
 
 
-def session_of(found: Run, record: Record) -> Session | None:
+def session_of(found: Run, record: Record) -> RunSession | None:
     """Return the session that measured a record: the last one of its machine that had started by then."""
     same = [session for session in found.sessions if session.host.get("key") == record.host]
     earlier = [session for session in same if _started(session) <= record.started]
     return max(earlier, key=_started) if earlier else next(iter(same), None)
 
 
-def _started(session: Session) -> str:
+def _started(session: RunSession) -> str:
     return str(session.facts.get("started", ""))
 
 

@@ -1,4 +1,4 @@
-"""``profiler gate``: is the candidate slower than the baseline by more than is allowed?
+"""The verdict on one pair: is the candidate slower than the baseline by more than is allowed?
 
 Three answers: pass, regression, inconclusive. The decision is in ``profiler.gate.decision``, the data in
 ``profiler.gate.blocks``; here a regression is confirmed in fresh processes before it fails a build, a limit is refused
@@ -19,7 +19,7 @@ from profiler.gate.bias import BIAS_FACTOR, kept_bias, measure_bias
 from profiler.gate.blocks import Trial
 from profiler.gate.contest import SECONDS, Contest, opened_contest
 from profiler.gate.decision import Rule
-from profiler.gate.subject import SIDES, Pair
+from profiler.gate.side import SIDES, Pair
 from profiler.gate.verdict import Status, Verdict
 from profiler.machine import host
 from profiler.machine.cache import cache_folder

@@ -1,268 +1,149 @@
-"""One side of a comparison in a process of its own, under a version of the code of its own.
+"""What the gate compares: a model, on a backend, perhaps under another version of the code.
 
-Both sides are started alike and stay loaded; the parent hands a token from one to the other and sleeps. A worker runs
-only while it holds the token: between its slots it waits in the kernel. Messages are lines of JSON on two pipes of
-their own, so that whatever the user's code prints does no harm.
+regnety_400mf dWr x4 @torchscript     a network of the zoo, scaled, on a backend
+package.module:factory @eager         a function that returns a torch module, or (module, example input)
+model.onnx                            an ONNX file; ONNX Runtime unless a backend is named
+git:main                              the other side's model, under the code of a git revision
+git:v1.2 package.module:factory       another model, under that revision
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import importlib
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-from profiler.backends.base import Placement, Session
-from profiler.gate.blocks import SETTLE_APART, Trial, coin, collect, loaded, prepared
-from profiler.gate.decision import Rule
-from profiler.machine import allocator
-from profiler.measure.visit import Reply, Task, visit
-from profiler.records.table import peaks
-from profiler.records.types import Budget, Case, Failure, Memory
-from profiler.run.child import failure
+from profiler import backends
+from profiler.backends.base import BackendError, Placement
+from profiler.errors import UserError
+from profiler.records.types import Case
+from profiler.units import parse_flops
 
-#: A worker that has not loaded its model after this long is stopped, in seconds; likewise one slot.
-LOAD_S = 300.0
-_SLOT_S = 120.0
+#: The sides of a pair, by the names of its fields.
+SIDES = ("baseline", "candidate")
 
-#: Starts a worker that serves a case. The profiler is the one that asks, wherever its folder is: its package is
-#: imported first, and what is below a package is looked for inside it. What it needs comes from the interpreter, from
-#: that folder only what is nowhere else. Then the folder of the version comes first: the models are that version's.
-_BOOT = (
-    "import sys; here, code, *ends = sys.argv[1:]; "
-    "sys.path.insert(0, here); import profiler; del sys.path[0]; "
-    "sys.path.append(here); from profiler.gate import side; "
-    "sys.path.insert(0, code); side.serve_case(*map(int, ends))"
-)
-#: The folder from which this program runs.
-HERE = Path(__file__).resolve().parents[2]
-#: What a process is called that runs the code of the working folder.
-_CURRENT = "the code as it is"
+EXAMPLES = "expected MODEL [RULE xS] [@BACKEND], as 'regnety_400mf dWr x4 @eager', or git:REF [MODEL ...]"
 
 
-class WorkerError(Exception):
-    """A worker could not do what was asked; the message is one sentence, ``failure`` the row of it."""
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison.
 
-    def __init__(self, failed: Failure) -> None:
-        super().__init__(failed.reason)
-        self.failure = failed
-
-
-class Worker:
-    """The parent's end of the process of one side."""
-
-    def __init__(
-        self,
-        command: list[str],
-        folder: Path,
-        name: str,
-        what: Mapping[str, object] | None = None,
-        *,
-        environment: Mapping[str, str] | None = None,
-        grace_s: float = 0.0,
-        mark: str = "",
-    ) -> None:
-        """Start a process that serves one side.
-
-        Args:
-            command: Its last two arguments become the descriptors that it reads and writes.
-            folder: Its working folder.
-            name: For messages.
-            what: What it is to serve, as details of the request to load it.
-            environment: Variables besides those of this process.
-            grace_s: When it is closed it has so long to end by itself, in seconds.
-            mark: With what a line that it prints begins where it says why it failed; empty where nothing marks it.
-        """
-        self._name, self._what = name, what or {}
-        self._grace_s, self._mark = grace_s, mark
-        to_read, self._write = os.pipe()
-        self._read, to_write = os.pipe()
-        self._output = contextlib.ExitStack()
-        self._printed = self._output.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed in close()
-        self._pending = b""
-        self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the code that the user named
-            [*command, str(to_read), str(to_write)],
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            pass_fds=(to_read, to_write),
-            stdin=subprocess.DEVNULL,
-            stdout=self._printed,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        os.close(to_read)
-        os.close(to_write)
-
-    def ask(self, what: str, timeout_s: float, **details: object) -> dict[str, Any]:
-        """Send one request and return the answer; raises WorkerError when there is none in time."""
-        try:
-            os.write(self._write, json.dumps({"do": what, **details}).encode() + b"\n")
-        except BrokenPipeError:
-            raise WorkerError(self._ended()) from None
-        answer = self._line(timeout_s)
-        if "failure" in answer:
-            raise WorkerError(Failure(**answer["failure"]))
-        return answer
-
-    def load(self) -> None:
-        """Have it load what it serves."""
-        self.ask("load", LOAD_S, **self._what)
-
-    def peaks(self) -> dict[str, int]:
-        """Return the peaks of memory of what it serves by source, in bytes; instead of ``load``."""
-        peaks: dict[str, int] = self.ask("memory", LOAD_S, **self._what)["peaks"]
-        return peaks
-
-    def _line(self, timeout_s: float) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout_s
-        while b"\n" not in self._pending:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise WorkerError(Failure("timeout", f"{self._name}: no answer within {timeout_s:g} s; it was stopped"))
-            chunk = os.read(self._read, 1 << 20)
-            if not chunk:
-                raise WorkerError(self._ended())
-            self._pending += chunk
-        line, _, self._pending = self._pending.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def slot(self) -> list[float]:
-        """Hand over the token for one slot; return its times per forward, in ns."""
-        times: list[float] = self.ask("slot", _SLOT_S)["ns"]
-        return times
-
-    def _ended(self) -> Failure:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5.0)
-        code = self._process.poll()
-        end = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        printed = self._printed_last()
-        marked = (line.removeprefix(self._mark).strip() for line in printed.splitlines() if line.startswith(self._mark))
-        said = next(marked, "") if self._mark else ""
-        reason = f"{self._name}: the process {end} before it had answered{f': {said}' if said else ''}"
-        return Failure("crashed", reason, printed)
-
-    def _printed_last(self) -> str:
-        size = self._printed.seek(0, os.SEEK_END)
-        self._printed.seek(max(0, size - 4000))
-        return self._printed.read().decode(errors="replace").strip()
-
-    def close(self) -> None:
-        """End the worker with everything it started."""
-        for descriptor in (self._write, self._read):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        if self._grace_s:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._grace_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._output.close()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable, name: str = _CURRENT) -> Worker:
-    """Start a worker that serves ``case``.
-
-    Args:
-        folder: Working folder, from which models are imported and relative paths are read.
-        case: What to serve.
-        cache: Folder for exported forms.
-        python: Interpreter with the packages of that version of the code.
-        name: Of that version, for messages.
+    Attributes:
+        case: What runs.
+        revision: Git revision whose code runs it; None for the code as it is now.
     """
-    command = [python, "-P", "-c", _BOOT, str(HERE), str(folder)]
-    return Worker(command, folder, name, {"case": asdict(case), "cache": str(cache)})
+
+    case: Case
+    revision: str | None = None
+
+    @property
+    def label(self) -> str:
+        """As a user would write it."""
+        where = f"git:{self.revision} " if self.revision else ""
+        return f"{where}{self.case.network} @{self.case.backend}"
 
 
-def alternate_workers(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
-    """Let two loaded workers, ``baseline`` and ``candidate``, alternate; see ``profiler.gate.blocks.alternate``."""
-    facts = {side: worker.ask("ready", LOAD_S)["facts"] for side, worker in workers.items()}
-    trial = collect(workers["baseline"].slot, workers["candidate"].slot, rule, coin(seed), seconds)
-    return Trial(trial.blocks, trial.seconds, trial.late, facts)
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sides and what the second may cost.
+
+    Attributes:
+        baseline: As it was.
+        candidate: As it is to become.
+        max_slowdown: The slow-down that must be caught, as a share; None leaves latency ungated.
+        max_memory_growth: The growth of peak memory that fails, as a share; None leaves memory ungated.
+        name: For reports; both labels where none is given.
+    """
+
+    baseline: Side
+    candidate: Side
+    max_slowdown: float | None = 0.05
+    max_memory_growth: float | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, or both sides."""
+        return self.name or f"{self.baseline.label} -> {self.candidate.label}"
 
 
-# --- inside the worker ------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    """A side as it was written; what it leaves out comes from the other side or from the defaults."""
+
+    model: str | None
+    scaling: str = ""
+    factor: str = ""
+    backend: str | None = None
+    revision: str | None = None
 
 
-def opened_pipes(read: int, write: int) -> tuple[Iterator[dict[str, Any]], Callable[..., None]]:
-    """Return the requests that come, each waited for asleep until the parent is gone, and what answers the last."""
-
-    def requests() -> Iterator[dict[str, Any]]:
-        with os.fdopen(read, "rb") as lines:
-            yield from map(json.loads, lines)
-
-    def answer(**what: object) -> None:
-        os.write(write, json.dumps(what).encode() + b"\n")
-
-    return requests(), answer
-
-
-def serve(requests: Iterator[dict[str, Any]], answer: Callable[..., None], session: Session) -> None:
-    """Answer ``ready`` and ``slot`` for a loaded session until the parent is gone."""
-    slot: Callable[[], Any] | None = None
-    gc.collect()
-    gc.disable()
-    for request in requests:
-        if request["do"] == "ready":
-            slot = prepared(session, SETTLE_APART)
-            answer(facts=dict(session.facts()))
-        elif slot is not None:
-            answer(ns=slot())
+def parse_side(text: str) -> _Spec:
+    """Read one side; raises UserError with one sentence when it cannot be one."""
+    words = text.split()
+    revision = backend = None
+    if words and words[0].startswith("git:"):
+        revision = words.pop(0).removeprefix("git:")
+        if not revision:
+            raise UserError(f"{text!r} names no revision; {EXAMPLES}")
+    if words and words[-1].startswith("@"):
+        backend = words.pop().removeprefix("@")
+    if not words and revision is None:
+        raise UserError(f"{text!r} names no model; {EXAMPLES}")
+    if len(words) not in (0, 1, 3) or (len(words) == 3 and not _is_scaling(words[2])):
+        raise UserError(f"{text!r} is not a model; {EXAMPLES}")
+    model, scaling, factor = [*words, "", "", ""][:3]
+    return _Spec(model or None, scaling, factor, backend, revision)
 
 
-def serve_case(read: int, write: int) -> None:
-    """Serve one case; what goes wrong is an answer too."""
-    requests, answer = opened_pipes(read, write)
+def _is_scaling(word: str) -> bool:
+    return word.startswith("x") or word[-2:].upper() in ("MF", "GF", "TF")
+
+
+def sides(baseline: str, candidate: str, placement: Placement, backend: str | None, batch: int) -> tuple[Side, Side]:
+    """Return both sides; one that names only a revision takes the model of the other."""
+    old, new = parse_side(baseline), parse_side(candidate)
+    if old.model is None and new.model is None:
+        raise UserError(f"neither {baseline!r} nor {candidate!r} names a model; {EXAMPLES}")
+    old, new = _completed(old, new), _completed(new, old)
+    return _side(old, placement, backend, batch), _side(new, placement, backend, batch)
+
+
+def _completed(spec: _Spec, other: _Spec) -> _Spec:
+    if spec.model is not None:
+        return spec
+    return replace(other, revision=spec.revision, backend=spec.backend or other.backend)
+
+
+def _side(spec: _Spec, placement: Placement, backend: str | None, batch: int) -> Side:
+    model = spec.model or ""
+    name = spec.backend or backend or ("onnxruntime" if model.endswith(".onnx") else "eager")
     try:
-        request = next(requests, None)
-        if request is not None:
-            _answer(requests, answer, request)
-    except BrokenPipeError:
-        pass  # the parent is gone, and nobody is left to tell
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the verdict must say it
-        with contextlib.suppress(OSError):
-            answer(failure=asdict(failure(error)))
-    os._exit(0)
+        backends.get(name)
+    except BackendError as error:
+        raise UserError(str(error)) from error
+    factor, target = _scaled(spec)
+    case = Case(model, spec.scaling, factor, name, placement, batch, target_flops=target)
+    return Side(case, spec.revision)
 
 
-def _answer(requests: Iterator[dict[str, Any]], answer: Callable[..., None], request: Mapping[str, Any]) -> None:
-    details = dict(request["case"])
-    case = Case(**details | {"placement": Placement(**details["placement"])})
-    cache = Path(request["cache"])
-    if request["do"] == "memory":
-        # What importing the runtimes takes is no memory of the model's; a forked visit has them loaded too.
-        importlib.import_module("profiler.run.preload")
-        found = peaks_of_visit(visit(Task(case, Budget(), None, cache, "memory")))
-        answer(**({"failure": asdict(found)} if isinstance(found, Failure) else {"peaks": found}))
-        return
-    allocator.keep_freed()
-    with loaded(case, cache) as session:
-        answer(loaded=True)
-        serve(requests, answer, session)
+def _scaled(spec: _Spec) -> tuple[float, int | None]:
+    """Return (factor, target flops) of a spec, checked."""
+    from profiler import models
 
-
-def peaks_of_visit(reply: Reply | Failure) -> dict[str, int] | Failure:
-    """Return what a visit for memory found, by source in bytes."""
-    outcome = reply if isinstance(reply, Failure) else reply.outcome
-    if isinstance(outcome, Memory):
-        return peaks(outcome)
-    return outcome if isinstance(outcome, Failure) else Failure("error", f"no memory was measured: {outcome!r:.100}")
+    model = spec.model or ""
+    if ":" in model or model.endswith(".onnx"):
+        if spec.scaling:
+            raise UserError(f"{model!r} cannot be scaled: only networks that `profiler models` lists can")
+        return 1.0, None
+    if not spec.scaling:
+        models.get(model)
+        return 1.0, None
+    if not spec.factor.startswith("x"):
+        target = parse_flops(spec.factor)
+        return models.scale_to_flops(models.get(model), spec.scaling, target).factor, target
+    try:
+        factor = float(spec.factor[1:])
+    except ValueError:
+        raise UserError(f"{spec.factor!r} is no scaling factor; expected as x4 or x0.5") from None
+    models.resolve(model, spec.scaling, factor)
+    return factor, None

@@ -1,4 +1,4 @@
-"""``profiler baseline`` and ``profiler gate --against``: a run kept as a file, and a plan measured now against it.
+"""The verdict on the cases of a stored run, beside the same cases measured now.
 
 The two runs were made at different times, so nothing cancels as it does in the interleaved blocks of
 ``profiler.gate.blocks``. What is compared are the visits' normalised latencies: ratios to the reference workload that
@@ -77,7 +77,7 @@ def _verdict(
 
 
 def answer(then: Visits, now: Visits, rule: Rule) -> Answer:
-    """Say what two runs show of one case, as ``profiler.gate.decision.look`` does for blocks.
+    """Say what two runs show of one case, as ``profiler.gate.decision.decide`` does for blocks.
 
     A regression does not count when the quiet reference takes a time that would mark a block as disturbed.
     """

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profiler.backends.base import MemoryFormat, Placement, Precision
 from profiler.errors import UserError
-from profiler.gate.subject import Pair, sides
+from profiler.gate.side import Pair, sides
 from profiler.plan.messages import sentences
 from profiler.plan.values import BackendSpec, Count, DeviceName, Share
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from profiler.gate.blocks import Trial
 from profiler.gate.decision import Change
-from profiler.gate.subject import SIDES
+from profiler.gate.side import SIDES
 
 Status = Literal["pass", "regression", "over budget", "inconclusive", "error", "not comparable", "not gated"]
 #: Exit codes, the one that wins when verdicts differ first: what fails a build before what says least.

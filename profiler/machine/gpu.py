@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, Any
 
 from profiler.records.types import Conditions
@@ -142,7 +143,8 @@ class Watch:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         command = [sys.executable, "-P", "-m", "profiler.machine.nvml", uuid, str(interval_s)]
         # The child must find this package where the parent found it, installed or not.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        places = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=self._file, stderr=subprocess.DEVNULL, env=environment
         )

@@ -1,4 +1,4 @@
-"""A case's network as a backend receives it: the module, its input, and its exact complexity.
+"""The sources of models: zoo, factory or ONNX file, as a backend receives it, with its input and exact complexity.
 
 A model is a name from ``profiler.models``, a function of the user's that returns a torch module, or an ONNX file.
 """

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from profiler.models.complexity import Complexity
 from profiler.records.types import Budget, Case
 
-# --- time ------------------------------------------------------------
-
 # Multiply-adds per second that fp32 inference of these networks reaches, in GF/s; on CPUs for each thread.
 # Rough figures for today's machines, good to a factor of three: enough to tell minutes from hours before the
 # first round.

@@ -52,9 +52,6 @@ _FLAGS: Mapping[str, str] = {
 _COMMA = re.compile(r",(?!\s*\w+=)")
 
 
-# --- reading ------------------------------------------------------------
-
-
 def load(source: str | Path) -> Plan:
     """Read a built-in plan by its name, or a TOML file by its path.
 
@@ -176,9 +173,6 @@ def _known_keys(loc: Sequence[int | str]) -> list[str]:
     if loc[0] == "sweep":
         return list(Sweep.model_fields)
     return [field.alias or name for name, field in Plan.model_fields.items()]
-
-
-# --- writing ------------------------------------------------------------
 
 
 def to_toml(plan: Plan) -> str:

@@ -24,9 +24,6 @@ _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-# --- values ------------------------------------------------------------
-
-
 def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 

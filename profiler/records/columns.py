@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from profiler.errors import UserError
-from profiler.records.files import write_whole
+from profiler.records.files import write_file
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Value]
@@ -122,10 +121,7 @@ def write_csv(table: Iterable[Row], path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([_cell(column, row.get(column)) for column in COLUMNS] for row in table)
-    try:
-        write_whole(path, text.getvalue())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another file.") from error
+    write_file(path, text.getvalue())
 
 
 def _cell(column: str, value: Value) -> str:

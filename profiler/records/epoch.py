@@ -8,8 +8,6 @@ from statistics import median
 from profiler.backends.base import Placement
 from profiler.records.types import Epoch
 
-# --- epochs ------------------------------------------------------------
-
 
 def _predict_ns(step_ns: float, loader_ns: float, workers: int, threads: int, cores: int) -> float:
     """Return the time per step of an epoch, in nanoseconds, from a step and a loader that were timed alone.

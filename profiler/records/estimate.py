@@ -131,7 +131,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
 
     Args:
         visits: In the order in which they were made.
-        pilot: How many visits were made before their spread first decided whether to go on, see ``standard_error``.
+        pilot: How many visits were made before their spread first decided whether to go on, see ``interval``.
 
     Raises:
         ValueError: There is no visit, or one of them is malformed.

@@ -7,6 +7,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from profiler.errors import UserError
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace ``path`` by a file with ``content``, text as UTF-8; it is on the disk when this returns.
@@ -15,6 +17,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         OSError: The file cannot be written; what stood at ``path`` is unchanged.
     """
     data = content.encode(errors="replace") if isinstance(content, str) else content
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():  # a pipe or a device takes what comes
+        path.write_bytes(data)
+        return
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -26,3 +32,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file that a user asked for, as ``write_whole`` does.
+
+    Raises:
+        UserError: It cannot be written; the sentence names it.
+    """
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another file.") from error

@@ -18,7 +18,7 @@ NAME = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RunSession:
     """One start of ``profiler run`` in this folder.
 
     Attributes:
@@ -51,7 +51,7 @@ class Run:
     """
 
     path: Path
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[RunSession, ...] = ()
     records: tuple[Record, ...] = ()
     notices: tuple[str, ...] = ()
     size: int = 0
@@ -120,7 +120,7 @@ def read(path: Path) -> Run:
     except OSError as error:
         raise UserError(f"{journal} cannot be read ({error.strerror}); check its permissions.") from error
     size = data.rfind(b"\n") + 1
-    sessions: list[Session] = []
+    sessions: list[RunSession] = []
     records: list[Record] = []
     notices: list[str] = []
     for number, line in enumerate(data[:size].split(b"\n")[:-1], 1):
@@ -129,14 +129,14 @@ def read(path: Path) -> Run:
         except ValueError as error:
             notices.append(f"{journal}:{number}: this line is damaged and was skipped ({_first_line(error)}).")
             continue
-        (sessions if isinstance(entry, Session) else records).append(entry)  # type: ignore[arg-type]
+        (sessions if isinstance(entry, RunSession) else records).append(entry)  # type: ignore[arg-type]
     if size < len(data):
         torn = len(data) - size
         notices.append(f"{journal}: the last line was cut off after {torn} bytes and was left out.")
     return Run(journal, tuple(sessions), tuple(records), tuple(notices), size)
 
 
-def _entry(line: bytes, where: str) -> Session | Record:
+def _entry(line: bytes, where: str) -> RunSession | Record:
     """One whole line. Raises ValueError for a damaged one, UserError for one from the future."""
     raw = json.loads(line.decode())
     if not isinstance(raw, dict):
@@ -153,7 +153,7 @@ def _entry(line: bytes, where: str) -> Session | Record:
     if raw.get("kind") == "visit":
         return _parse(json.dumps(body))
     if raw.get("kind") == "session" and isinstance(raw.get("facts"), dict) and isinstance(raw.get("pid"), int):
-        return Session(raw["pid"], raw["facts"], schema)
+        return RunSession(raw["pid"], raw["facts"], schema)
     raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r}")
 
 

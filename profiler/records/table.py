@@ -1,4 +1,4 @@
-"""One tidy row per case, derived from a journal; and tables read back from wherever they come."""
+"""One tidy row per case, derived from a journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
-from profiler.records.reading import Run, Session
+from profiler.records.reading import Run, RunSession
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
 
@@ -38,7 +38,7 @@ def headline(sources: Mapping[str, int], device: str) -> str | None:
     return next((name for name in _ON_DEVICE if sources.get(name)), None)
 
 
-def peaks(found: Memory) -> dict[str, int]:
+def peaks_by_source(found: Memory) -> dict[str, int]:
     """Return the peaks of memory by source, of loading and running together, in bytes."""
     load, run = found.load_bytes, found.run_bytes
     return {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
@@ -66,7 +66,7 @@ def frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows(run), columns=list(COLUMNS))
 
 
-def _row(case: Case, visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
+def _row(case: Case, visits: Sequence[Record], sessions: Sequence[RunSession]) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
@@ -124,7 +124,7 @@ def _arch(case: Case) -> Arch | None:
         return None
 
 
-def _of_host(visits: Sequence[Record], sessions: Sequence[Session]) -> Row:
+def _of_host(visits: Sequence[Record], sessions: Sequence[RunSession]) -> Row:
     if not visits:
         return {}
     key = visits[0].host
@@ -148,7 +148,7 @@ def _of_facts(good: Sequence[Measurement], backend: str) -> Row:
     }
 
 
-def _of_versions(good: Sequence[Measurement], sessions: Sequence[Session]) -> Row:
+def _of_versions(good: Sequence[Measurement], sessions: Sequence[RunSession]) -> Row:
     """Versions as the process read them back, else as installed (an export needs torch too)."""
     facts = good[-1].facts if good else {}
     installed = _part(sessions[-1].facts, "versions") if sessions else {}
@@ -264,7 +264,7 @@ def _of_memory(visits: Sequence[Record], device: str) -> Row:
     if not found:
         return {}
     load, run = found[-1].load_bytes, found[-1].run_bytes
-    most = peaks(found[-1])
+    most = peaks_by_source(found[-1])
     source = headline(most, device)
     return {
         "peak_memory_bytes": most[source] if source else None,
@@ -294,7 +294,7 @@ def _scalar(value: object) -> Value:
     return value if isinstance(value, str | int | float) else None
 
 
-def _budget(sessions: Sequence[Session]) -> Budget:
+def _budget(sessions: Sequence[RunSession]) -> Budget:
     """The budget of the last session, fields that it lacks at their defaults."""
     facts = _part(sessions[-1].facts, "budget") if sessions else {}
     known = {field.name for field in fields(Budget)}

@@ -18,9 +18,9 @@ from profiler.analysis.cost_model import cost_models
 from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import group_label, latency_column, plain
 from profiler.errors import UserError
+from profiler.records.files import write_file
 from profiler.report.extra import NO_CHARTS, can_draw
 from profiler.report.html import filled
-from profiler.report.output import write_file
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
 from profiler.report.words import sentence

@@ -13,8 +13,8 @@ import vl_convert
 from PIL import Image
 
 from profiler.errors import UserError
+from profiler.records.files import write_file
 from profiler.report.html import filled
-from profiler.report.output import write_file
 
 # Liberation Sans travels with vl-convert and has Arial's and Helvetica's widths: files look alike everywhere.
 _FONT = "Helvetica, Arial, Liberation Sans, sans-serif"

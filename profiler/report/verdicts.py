@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiler.gate.decision import RULE
-from profiler.gate.subject import SIDES
+from profiler.gate.side import SIDES
 from profiler.gate.verdict import Verdict, exit_code
 from profiler.machine import host
-from profiler.report.output import write_file
+from profiler.records.files import write_file
 from profiler.units import format_duration, format_share
 
 _NEXT = {

@@ -27,7 +27,7 @@ from profiler.records.columns import write_csv
 from profiler.records.journal import Journal
 from profiler.records.reading import read
 from profiler.records.table import rows
-from profiler.records.types import Case, now
+from profiler.records.types import Case, Pass, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.display import Display
@@ -70,6 +70,7 @@ def measure_into(
     *,
     resume: bool = False,
     go_on: str = "",
+    passes: Sequence[Pass] = (),
     facts: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Progress:
@@ -77,11 +78,12 @@ def measure_into(
 
     Args:
         folder: Of the journal and ``cases.csv``; made where it does not exist.
-        plan: Whence the cases are; its seed orders the visits, its passes come after those for latency.
+        plan: Whence the cases are; its seed orders the visits.
         cases: What to measure.
         lab: What the visits share.
         resume: Continue what the folder holds, in the order of its first session.
         go_on: Command with which the user continues after stopping; "" where there is none.
+        passes: What further visits to make of each case that has a latency, after all others.
         facts: Further facts for the session's line.
         console: Where to show what happens; None for nowhere.
 
@@ -100,7 +102,7 @@ def measure_into(
         for session in journal.earlier.sessions[:1]:
             seed = int(session.facts.get("seed", seed))
         with Display(console) as shown:
-            complete = measure_all(journal, progress, seed, lab, shown, plan.passes)
+            complete = measure_all(journal, progress, seed, lab, shown, passes)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
         raise StoppedError(

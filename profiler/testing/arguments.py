@@ -11,7 +11,7 @@
     def test_budget(latency_gate):
         latency_gate(torch_model(Net(), x), max_latency="12ms")
 
-A string in the grammar of ``profiler.gate.subject`` is a model too: ``"package.module:factory @torchscript"``.
+A string in the grammar of ``profiler.gate.side`` is a model too: ``"package.module:factory @torchscript"``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from profiler import models
 from profiler.backends.base import Placement, Precision
 from profiler.errors import UserError
-from profiler.gate.subject import EXAMPLES, Side, parse_side, sides
+from profiler.gate.side import EXAMPLES, Side, parse_side, sides
 from profiler.records.types import Case
 from profiler.units import parse_duration, parse_share
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from profiler.gate.subject import Side
+from profiler.gate.side import Side
 from profiler.gate.verdict import Status, Verdict
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task

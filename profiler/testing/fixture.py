@@ -22,9 +22,9 @@ from profiler.gate import checkout
 from profiler.gate.contest import SECONDS, apart, opened_side
 from profiler.gate.decision import RULE
 from profiler.gate.judge import judge_pairs, settle
-from profiler.gate.side import Worker, WorkerError
-from profiler.gate.subject import Pair, Side
+from profiler.gate.side import Pair, Side
 from profiler.gate.verdict import Verdict
+from profiler.gate.worker import Worker, WorkerError
 from profiler.testing.arguments import Asked, Given, side_of
 from profiler.testing.budget import BUDGET_RULE, judge_budget
 from profiler.testing.rerun import Rerun

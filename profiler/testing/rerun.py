@@ -24,7 +24,7 @@ import pytest
 from profiler.gate.blocks import Trial
 from profiler.gate.contest import Contest
 from profiler.gate.decision import Rule
-from profiler.gate.side import HERE, LOAD_S, Worker, WorkerError
+from profiler.gate.worker import HERE, LOAD_S, Worker, WorkerError
 from profiler.measure.visit import Task
 from profiler.records.types import Failure, Measurement
 

@@ -17,7 +17,7 @@ import pytest
 
 from profiler.backends import base
 from profiler.errors import UserError
-from profiler.gate import blocks, side
+from profiler.gate import blocks, worker
 from profiler.gate.decision import Rule
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task, timed_alone
@@ -26,7 +26,7 @@ from profiler.run.child import failure
 from profiler.testing.arguments import Asked, Given, Live
 from profiler.testing.rerun import from_json
 
-_OURS = Path(side.__file__).parents[1]
+_OURS = Path(worker.__file__).parents[1]
 
 
 def _opened(model: Given) -> contextlib.AbstractContextManager[base.Session]:
@@ -53,7 +53,7 @@ class Server:
     """The end of the process in which a test runs again; a plugin of its pytest, and its ``latency_gate``."""
 
     def __init__(self, read: int, write: int) -> None:
-        self._requests, self._tell = side.opened_pipes(read, write)
+        self._requests, self._tell = worker.opened_pipes(read, write)
         self._reached = False
         self._problem = "the test ended without a call of latency_gate"
 
@@ -98,7 +98,7 @@ class Server:
                     "install it in the classic way, or move it to the top of the repository or to src"
                 )
             self._tell(loaded=True)
-            side.serve(self._requests, self._tell, session)
+            worker.serve(self._requests, self._tell, session)
 
     def _visit(self, request: Mapping[str, Any], asked: Asked) -> None:
         with _opened(asked.candidate) as session:

@@ -1,6 +1,6 @@
 """Runs in a process of its own, with the simulated accelerator loaded: real code on known device times.
 
-Usage: ``python tests/simulated.py LIBRARY``; prints one JSON object, name of the scenario -> what came out.
+Usage: ``python tests/backends/simulated.py LIBRARY``; prints one JSON object, name of the scenario -> what came out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulated accelerator of ``native/sim_accelerator.cpp``: compiled once, loaded into a process of its own.
+"""The simulated accelerator of ``tests/native/sim_accelerator.cpp``: compiled once, loaded into a process of its own.
 
 It registers a device type with torch for the whole process, so the test process never loads it.
 """

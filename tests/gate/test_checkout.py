@@ -10,7 +10,7 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.gate.judge import judge_pairs
-from profiler.gate.subject import Pair, sides
+from profiler.gate.side import Pair, sides
 from profiler.gate.verdict import Verdict
 
 NET = """

@@ -11,8 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from profiler.cli.app import app
 from profiler.errors import UserError
@@ -89,7 +88,7 @@ def test_exit_4_when_the_stored_run_is_of_another_machine(tmp_path: Path, monkey
         '[budget]\nvisit_s = "20ms"\nrounds = 3\nmin_rounds = 3\n',
         encoding="utf-8",
     )
-    monkeypatch.setattr("profiler.report.summary.finish", lambda *_: None)
+    monkeypatch.setattr("profiler.cli.run.finish", lambda *_: None)
     _run(str(plan), "--out", str(stored), command="run")
     same = _run(str(plan), "--against", str(stored), "--max-slowdown", "50%", "--out", str(tmp_path / "now"))
     assert same.exit_code == 0, same.output

@@ -16,7 +16,7 @@ from profiler.gate.blocks import Block, Trial
 from profiler.gate.contest import Contest
 from profiler.gate.decision import LOOKS, Rule
 from profiler.gate.judge import judge
-from profiler.gate.subject import Pair, sides
+from profiler.gate.side import Pair, sides
 from profiler.gate.verdict import Status, Verdict, exit_code
 from profiler.records.types import Failure
 

@@ -1,153 +1,59 @@
-"""Workers of a comparison between versions of the code: faults, output, and what is left behind."""
+"""Sides as users write them."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from functools import partial
-from pathlib import Path
-
-import psutil
 import pytest
 
 from profiler.backends.base import Placement
-from profiler.gate import side
-from profiler.gate.blocks import Trial
-from profiler.gate.contest import apart
-from profiler.gate.decision import Rule
-from profiler.gate.subject import SIDES
-from profiler.records.types import Case, Failure
-from tests import ROOT
-
-RULE = Rule(0.05, looks=(10,))
-FAKE = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())
-
-
-def _trial(folder: Path, old: Case, new: Case, cache: Path) -> Trial | Failure:
-    starts = {name: partial(side.of_case, folder, case, cache) for name, case in zip(SIDES, (old, new), strict=True)}
-    return apart(starts, 60.0).trial(RULE, 1)
-
-
-def _children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "side.serve_case" in " ".join(child.cmdline())]
-
-
-def test_two_workers_alternate_and_leave_nothing_behind(tmp_path: Path) -> None:
-    slower = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1.5", Placement())
-    trial = _trial(tmp_path, FAKE, slower, tmp_path)
-    assert isinstance(trial, Trial), trial
-    assert trial.latency_ns("candidate") / trial.latency_ns("baseline") == pytest.approx(1.5, rel=0.1)
-    assert trial.facts["baseline"] == trial.facts["candidate"] | {"duration_ms": 1.0}
-    assert _children() == []
+from profiler.errors import UserError
+from profiler.gate.side import Side, parse_side, sides
+from profiler.records.types import Case
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "sentence"),
+    ("text", "label"),
     [
-        ("raise", "error", "fake"),
-        ("segfault", "crashed", "killed by signal 11"),
-        ("kill", "crashed", "killed by signal 9"),
-        ("exit", "crashed", "exit code 7"),
-        ("unavailable", "error", "unavailable"),
+        ("regnety_400mf", "regnety_400mf @eager"),
+        ("regnety_400mf dWr x4 @torchscript", "regnety_400mf dWr x4 @torchscript"),
+        ("old.onnx", "old.onnx @onnxruntime"),
+        ("package.module:factory @eager", "package.module:factory @eager"),
+        ("git:v1.2 package.module:factory", "git:v1.2 package.module:factory @eager"),
+        ("git:main", "git:main package.net:new @eager"),
+        ("git:main @torchscript", "git:main package.net:new @torchscript"),
     ],
 )
-@pytest.mark.parametrize("at", ["load", "run"])
-def test_a_fault_of_one_side_is_a_failure_that_says_which(
-    fault: str, status: str, sentence: str, at: str, tmp_path: Path
-) -> None:
-    if fault == "unavailable" and at == "run":
-        pytest.skip("a backend is unavailable before anything runs")
-    faulty = Case("regnety_200mf", "", 1.0, f"fake:duration_ms=1,fault={fault},at={at},after=20", Placement())
-    found = _trial(tmp_path, FAKE, faulty, tmp_path)
-    assert isinstance(found, Failure), found
-    assert found.status == status
-    assert sentence in found.reason
-    assert _children() == []
+def test_a_side_as_it_is_written(text: str, label: str) -> None:
+    assert sides(text, "package.net:new @eager", Placement(), None, 1)[0].label == label
 
 
-def test_what_a_worker_prints_does_no_harm_and_is_kept_for_a_failure(tmp_path: Path) -> None:
-    flood = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1,fault=flood", Placement())
-    assert isinstance(_trial(tmp_path, FAKE, flood, tmp_path), Trial)
-    (tmp_path / "talks.py").write_text(
-        "import os\n\ndef build():\n    print('last words', flush=True)\n    os._exit(5)\n"
-    )
-    said = _trial(tmp_path, FAKE, Case("talks:build", "", 1.0, "eager", Placement()), tmp_path)
-    assert isinstance(said, Failure)
-    assert "exit code 5" in said.reason
-    assert said.detail == "last words"
+def test_a_side_scaled_to_flops() -> None:
+    old, _ = sides("regnety_400mf w 800MF", "regnety_400mf", Placement(), "eager", 2)
+    assert old.case.target_flops == 800_000_000
+    assert old.case.factor > 1
+    assert (old.case.batch, old.case.backend) == (2, "eager")
 
 
-def test_a_worker_that_hangs_is_stopped(tmp_path: Path) -> None:
-    with side.of_case(tmp_path, FAKE, tmp_path) as worker:
-        worker.load()
-        assert len(_children()) == 1
-        worker.ask("ready", 60.0)
-        os.kill(worker._process.pid, signal.SIGSTOP)
-        with pytest.raises(side.WorkerError, match="no answer within"):
-            worker.ask("slot", 0.2)
-    assert _children() == []
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "names no model"),
+        ("git:", "names no revision"),
+        ("regnety_400mf dWr", "is not a model"),
+        ("regnety_400mf dWr 4", "is not a model"),
+        ("regnety_400mf dWr xfour", "is no scaling factor"),
+        ("regnety_40mf", "regnety_40mf"),
+        ("net.onnx w x2", "cannot be scaled"),
+        ("git:main", "neither"),
+    ],
+)
+def test_a_side_that_cannot_be_read_is_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        sides(text, "git:main", Placement(), None, 1)
 
 
-_PARENT = """
-import sys
-from pathlib import Path
-from profiler.backends.base import Placement
-from profiler.gate import side
-from profiler.records.types import Case
-worker = side.of_case(Path.cwd(), Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement()), Path("."))
-worker.load()
-print(worker._process.pid, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
-    root = str(ROOT)
-    parent = subprocess.Popen(
-        [sys.executable, "-c", _PARENT], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+def test_parse_keeps_what_was_written() -> None:
+    spec = parse_side("git:v1 regnety_400mf dWr x4 @eager")
+    assert (spec.revision, spec.model, spec.scaling, spec.factor, spec.backend) == (
+        "v1", "regnety_400mf", "dWr", "x4", "eager",
     )  # fmt: skip
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    parent.kill()
-    parent.communicate()
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not psutil.pid_exists(pid)
-
-
-def test_packages_called_as_ours_are_the_users_and_hide_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("profiler", "backends"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise ImportError('not this one')\n")
-    # Also where the user's own path names the folder.
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with side.of_case(tmp_path, FAKE, tmp_path) as worker:
-        worker.load()
-
-
-def test_memory_of_a_version(tmp_path: Path) -> None:
-    held = Case("regnety_200mf", "", 1.0, f"fake:duration_ms=1,bytes={32 << 20},at=load", Placement())
-    broken = partial(side.Worker, [sys.executable, "-c", "raise SystemExit(3)"], tmp_path, "it")
-    contest = apart({"baseline": partial(side.of_case, tmp_path, held, tmp_path), "candidate": broken})
-    peaks = contest.peaks("baseline")
-    assert isinstance(peaks, dict)
-    assert peaks["process"] == pytest.approx(32 << 20, abs=2 << 20)
-    assert isinstance(contest.peaks("candidate"), Failure)
-
-
-def test_a_worker_that_ended_early_is_explained_by_the_first_line_that_it_marked(tmp_path: Path) -> None:
-    said = "import sys; print('collecting'); print('E   ImportError: no x'); print('E   more'); sys.exit(4)"
-    for mark, reason in (("E ", ": ImportError: no x"), ("", "")):
-        worker = side.Worker([sys.executable, "-c", said], tmp_path, "it", mark=mark)
-        with worker, pytest.raises(side.WorkerError) as raised:
-            worker.load()
-        failed = raised.value.failure
-        assert (failed.status, failed.reason.endswith(f"answered{reason}")) == ("crashed", True)
-        assert failed.detail.startswith("collecting")
+    assert Side(Case("a.onnx", "", 1.0, "onnxruntime", Placement()), "v1").label == "git:v1 a.onnx @onnxruntime"

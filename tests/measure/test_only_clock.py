@@ -15,7 +15,7 @@ OTHERS = {
     "backends/fake_clock.py": "the fake's own time, which it spends",
     "profiler/cli/run.py": "a whole run",
     "profiler/gate/blocks.py": "all blocks of a trial, so that it ends in time",
-    "profiler/gate/side.py": "waiting for another process",
+    "profiler/gate/worker.py": "waiting for another process",
     "profiler/machine/conditions.py": "two looks at the host's counters",
     "profiler/machine/device_checks.py": "work of known size, to check the device's own clock",
     "profiler/machine/gpu.py": "stamps of a GPU's readings, from another process",

@@ -189,7 +189,7 @@ def swept(tmp_path, monkeypatch, executor):
         limits = _How(memory_limit=memory_limit).limits()
         lab = Lab(made.budget, executor, limits, NoReference(), made.feed)
         cases = with_batches(expand(made, 1), tmp_path, lab, print, resume=False)
-        measure_into(tmp_path / "run", made, cases, lab)
+        measure_into(tmp_path / "run", made, cases, lab, passes=made.passes)
         return table.rows(read(tmp_path / "run"))
 
     return sweep

@@ -1,6 +1,6 @@
 """How long counting, scaling and solving take.
 
-pytest tests/bench_complexity.py --benchmark-only -o python_files='bench_*.py'
+pytest tests/models/bench_complexity.py --benchmark-only -o python_files='bench_*.py'
 """
 
 from __future__ import annotations

@@ -19,13 +19,14 @@ import pandas as pd
 from scipy import stats
 
 from profiler.backends.base import Placement
-from profiler.gate import contest, side
+from profiler.gate import contest
 from profiler.gate.bias import BIAS_FACTOR, bias, measure_bias
 from profiler.gate.contest import Contest
 from profiler.gate.decision import Rule
 from profiler.gate.judge import judge
-from profiler.gate.subject import SIDES, Pair, Side
+from profiler.gate.side import SIDES, Pair, Side
 from profiler.gate.verdict import Verdict
+from profiler.gate.worker import of_case
 from profiler.machine.cache import cache_folder
 from profiler.records.types import Case, Failure
 from profiler.run.processes import LocalExecutor
@@ -59,7 +60,7 @@ def together(executor: LocalExecutor, pair: Pair) -> Contest:
 
 def apart(pair: Pair) -> Contest:
     here, cache = Path(__file__).parents[2], cache_folder()
-    return contest.apart({name: partial(side.of_case, here, getattr(pair, name).case, cache) for name in SIDES})
+    return contest.apart({name: partial(of_case, here, getattr(pair, name).case, cache) for name in SIDES})
 
 
 def judged(made: Contest, pair: Pair, seed: int) -> Verdict:

@@ -54,7 +54,8 @@ def test_a_regression_fails_the_test_and_every_report_says_so(project: pytest.Py
     slower = next(bench for bench in stored if bench["name"] == "test_slower")
     assert slower["extra_info"]["verdict"] == "regression"
     assert slower["extra_info"]["limit"] == 0.05
-    assert 1.5 < slower["extra_info"]["ratio"] < 2.5
+    # A busy neighbour stretches the longer call more.
+    assert 1.5 < slower["extra_info"]["ratio"] < 10
     assert slower["extra_info"]["interval"][0] < slower["extra_info"]["ratio"] < slower["extra_info"]["interval"][1]
     # A fake's spin never ends early: at least its two milliseconds, in seconds, in every sample.
     assert len(slower["stats"]["data"]) >= 2 * slower["extra_info"]["blocks"]
