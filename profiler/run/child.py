@@ -36,7 +36,7 @@ class Limits:
 LimitsFor = Callable[[Placement], Limits]
 
 
-def serve(
+def answer_parent(
     results: Connection,
     output: Connection,
     function: Callable[[object], object],

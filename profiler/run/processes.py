@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from profiler.records.types import Failure
-from profiler.run.child import Limits, put, serve
+from profiler.run.child import Limits, answer_parent, put
 
 Isolation = Literal["forkserver", "spawn"]
 _A = TypeVar("_A")
@@ -65,7 +65,7 @@ class LocalExecutor:
         output, output_end = context.Pipe(duplex=False)
         where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
         arguments = (results_end, output_end, function, argument, limits, where)
-        child = context.Process(target=serve, args=arguments, daemon=True)
+        child = context.Process(target=answer_parent, args=arguments, daemon=True)
         kills = _oom_kills()
         self._child = child
         with _of_its_own(where):
