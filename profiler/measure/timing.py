@@ -37,6 +37,9 @@ _BLOCK_NS = 90_000_000
 #: In ns. Forwards at the start of a block that are not recorded take about this long: the model wins its caches back,
 #: and idle threads of another pool stop spinning on its cores. study_truth tells on two threads.
 _SETTLE_NS = 10_000_000
+#: In ns. A slower model has blocks of one sample on one thread, so that a short visit has several, each beside its own
+#: reference. study_repeatability tells.
+_SLOW_NS = 100_000_000
 #: Timed calls of the reference in a block: the fewest with a median that one disturbed call does not move.
 _REFERENCE_CALLS = 3
 #: In ns. So long the reference runs before them, for what a model left in caches and on cores. study_truth tells on two
@@ -90,9 +93,14 @@ class Shape:
     samples: int
 
 
-def shape(forward_ns: float) -> Shape:
-    """Return the block for a model whose forward takes ``forward_ns`` nanoseconds: two samples at least, after one."""
+def shape(forward_ns: float, threads: int) -> Shape:
+    """Return the block for a model whose forward takes ``forward_ns`` nanoseconds on so many threads.
+
+    Two samples at least, after one; a single one of a model slower than ``_SLOW_NS`` on one thread.
+    """
     forward_ns = max(forward_ns, 1.0)
+    if threads == 1 and forward_ns > _SLOW_NS:
+        return Shape(1, 0, 1)
     calls = math.ceil(SAMPLE_NS / forward_ns)
     return Shape(calls, math.ceil(_SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
 
@@ -152,6 +160,7 @@ def measure(
     forward_ns: float,
     clock: Clock = host_clock,
     *,
+    threads: int = 1,
     alone_ns: float | None = None,
     core_wait: Clock | None = None,
 ) -> Timing:
@@ -168,12 +177,13 @@ def measure(
         budget: ``visit_s`` and ``min_samples`` count.
         forward_ns: Rough time of one forward; decides the shape of a block, never the result.
         clock: Monotonic, in nanoseconds.
+        threads: Of the model; with ``forward_ns`` they decide the shape of a block.
         alone_ns: What a call of the reference takes at most while nothing competes for its cores; None where nobody
             knows, and then a visit neither waits nor goes on.
         core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
             samples of each block. None where the system does not tell.
     """
-    block = shape(forward_ns)
+    block = shape(forward_ns, threads)
     alone = math.inf if reference is None or alone_ns is None else alone_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []

@@ -200,6 +200,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
                 workload,
                 task.budget,
                 warmup.typical_ns,
+                threads=task.case.placement.threads,
                 alone_ns=task.alone_ns,
                 core_wait=core_wait(task.case.placement.threads),
             )

@@ -57,12 +57,17 @@ def test_a_sample_outweighs_the_clock() -> None:
 
 @pytest.mark.parametrize(("ms", "settle", "samples"), [(4.5, 3, 20), (47, 1, 2), (100, 1, 2), (2000, 1, 2)])
 def test_however_slow_a_model_is_an_untimed_forward_precedes_two_samples(ms: float, settle: int, samples: int) -> None:
-    assert timing.shape(ms * MS) == timing.Shape(1, settle, samples)
+    assert timing.shape(ms * MS, threads=2) == timing.Shape(1, settle, samples)
+
+
+@pytest.mark.parametrize(("ms", "expected"), [(99, (1, 1, 2)), (101, (1, 0, 1))])
+def test_on_one_thread_a_slow_model_has_blocks_of_one(ms: float, expected: tuple[int, int, int]) -> None:
+    assert timing.shape(ms * MS, threads=1) == timing.Shape(*expected)
 
 
 @given(st.floats(1.0, 1e11))
 def test_shape_bounds(forward_ns: float) -> None:
-    block = timing.shape(forward_ns)
+    block = timing.shape(forward_ns, threads=2)
     assert block.calls * forward_ns >= timing.SAMPLE_NS * (1 - 1e-9)
     assert block.samples >= 2
     # No block spends more without recording anything than on one forward, or a hundredth of a second.
@@ -71,7 +76,7 @@ def test_shape_bounds(forward_ns: float) -> None:
 
 def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() -> None:
     clock = Clock()
-    block = timing.shape(10 * MS)
+    block = timing.shape(10 * MS, threads=1)
     # The first forward of every block is slow, because the reference took its caches.
     one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
     session = Scripted(clock, chain.from_iterable(repeat(one_block)))
@@ -195,11 +200,12 @@ def test_on_a_machine_that_is_never_quiet_a_visit_goes_on_for_so_long(visit_s: f
     assert sum(map(len, timed.samples_ns)) >= 5
 
 
-def test_a_slow_model_gets_its_fewest_samples_however_long_they_take() -> None:
+@pytest.mark.parametrize(("threads", "blocks"), [(1, [1] * 5), (2, [2] * 3)])
+def test_a_slow_model_gets_its_fewest_samples_however_long_they_take(threads: int, blocks: list[int]) -> None:
     clock = Clock()
     budget = Budget(visit_s=1.0, min_samples=5)
-    timed = timing.measure(Scripted(clock, repeat(2000 * MS)), None, budget, 2000 * MS, clock)
-    assert [len(block) for block in timed.samples_ns] == [2, 2, 2]
+    timed = timing.measure(Scripted(clock, repeat(2000 * MS)), None, budget, 2000 * MS, clock, threads=threads)
+    assert [len(block) for block in timed.samples_ns] == blocks
 
 
 def test_a_forgotten_sync_would_be_seen() -> None:

@@ -125,6 +125,7 @@ def ours(job: Job) -> Measurement:
             beside,
             Budget(visit_s=left, min_samples=1),
             warmup.typical_ns,
+            threads=job.case.placement.threads,
             alone_ns=Task(job.case, Budget(), job.calibration, None).alone_ns,
             core_wait=core_wait(job.case.placement.threads),
         )
