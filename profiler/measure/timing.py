@@ -93,7 +93,7 @@ class Shape:
     samples: int
 
 
-def shape(forward_ns: float, threads: int) -> Shape:
+def shape(forward_ns: float, threads: int = 1) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds on so many threads.
 
     Two samples at least, after one; a single one of a model slower than ``_SLOW_NS`` on one thread.
