@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -48,8 +49,10 @@ def test_a_live_module_has_a_budget_too(project: pytest.Pytester, monkeypatch: p
     )
     result = run(project, "--latency-seconds=0.2")
     result.assert_outcomes(passed=1)
-    assert gates(result)["test_live"].startswith("PASS: ")
-    assert (project.path / "cache/latency-profiler/calibration.json").is_file()
+    # Beside a busy neighbour two visits may have no block of their own, and a calibration made then is not kept.
+    said = gates(result)["test_live"]
+    kept = (project.path / "cache/latency-profiler/calibration.json").is_file()
+    assert (said.startswith("PASS: ") and kept) or re.match(r"(PASS|INCONCLUSIVE): .* of 1.00 s allowed", said), said
 
 
 def stored(project: pytest.Pytester) -> list[dict[str, Any]]:
