@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import types
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -183,7 +182,7 @@ class _Tail:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._kept: deque[bytes] = deque(maxlen=64)
+        self._kept = b""
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
@@ -195,12 +194,12 @@ class _Tail:
                 return
             if not chunk:
                 return
-            self._kept.append(chunk[-_KEPT:])
+            self._kept = (self._kept + chunk)[-_KEPT:]
 
     def close(self) -> str:
         # A grandchild may hold the other end open: what it prints no longer matters.
         self._thread.join(1.0)
-        text = b"".join(self._kept)[-_KEPT:].decode(errors="replace").strip()
+        text = self._kept.decode(errors="replace").strip()
         if not self._thread.is_alive():
             self._pipe.close()
         return text

@@ -43,6 +43,13 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+def stammer(pieces: int) -> None:
+    for number in range(pieces):
+        os.write(2, f"{number} ".encode())
+        time.sleep(0.001)
+    os._exit(1)
+
+
 def allocate(size: int) -> int:
     return len(bytearray(size))
 
@@ -119,6 +126,12 @@ def test_an_exit_without_a_result_is_a_crash_with_its_last_words(executor: Local
     assert failure.status == "crashed"
     assert "exit code 3" in failure.reason
     assert "last words" in failure.detail
+
+
+def test_last_words_written_in_many_pieces_are_kept_whole(executor: LocalExecutor) -> None:
+    """A fault's stack is followed by a hundred short writes, one for each extension module."""
+    failure = failed(executor.call(stammer, 200, 30, NO_LIMITS))
+    assert failure.detail.split() == [str(number) for number in range(200)]
 
 
 def test_memory_beyond_the_limit_is_oom(executor: LocalExecutor) -> None:
