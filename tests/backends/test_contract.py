@@ -14,13 +14,7 @@ from profiler.backends.base import BackendError, Model, Placement, Session
 from profiler.models import build, get, scale
 from tests.backends.samples import CLASSES, PLACE, REAL, SPECS, TORCH, answer, difference, images, loaded, model
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -14,13 +14,7 @@ from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement
 from tests.backends.samples import PLACE, TORCH, answer, difference, images, loaded, model
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", TORCH)

@@ -19,9 +19,7 @@ RULES = ("d", "w", "g", "r", "dwr", "dWr", "wg", "alpha=0.5")
 SMALL = ("efficientnet_b0", "regnetx_200mf", "regnety_200mf", "regnetz_500mf", "resnet50", "resnext50")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def counted(arch: Arch) -> tuple[int, ...]:
