@@ -9,13 +9,17 @@ import hashlib
 import importlib
 import sys
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profiler import models
 from profiler.backends.base import Model
 from profiler.errors import UserError
+from profiler.models import naming
 from profiler.models.complexity import Complexity
 from profiler.records.types import Case
 
@@ -46,11 +50,11 @@ class Network:
 
 def load_network(case: Case, cache: Path | None) -> Network:
     """Return the network of ``case``; raises UserError with one sentence when it cannot be had."""
-    if case.model.endswith(".onnx"):
-        return _onnx_file(case, cache)
-    if ":" in case.model:
-        return _factory(case, cache)
-    return _zoo(case, cache)
+    sources = {"zoo": _zoo, "factory": _factory, "file factory": _factory, "onnx": _onnx_file}
+    found = naming.form(case.model)
+    if found not in sources:
+        raise UserError(f"model {case.model!r}: models of the form {found} cannot be loaded; expected another form")
+    return sources[found](case, cache)
 
 
 def _example(shape: tuple[int, ...]) -> Array:
@@ -84,20 +88,34 @@ def _factory(case: Case, cache: Path | None) -> Network:
 
 
 def _call(spec: str) -> Any:  # a module, or a pair of module and example input
-    name, _, attribute = spec.partition(":")
+    name, _, attribute = spec.rpartition(":")
     # The user's modules come first while their model is made, as in a program of theirs, and last afterwards: what is
     # imported late for the backend is not looked for among them.
     sys.path[:] = ["", *filter(None, sys.path)]
     try:
         try:
-            function = getattr(importlib.import_module(name), attribute)
-        except (ImportError, AttributeError) as error:
+            module = _file_module(spec) if naming.file_of(spec) else importlib.import_module(name)
+            function = getattr(module, attribute)
+        except (ImportError, AttributeError, FileNotFoundError) as error:
             raise UserError(
-                f"model {spec!r}: {error}; expected package.module:function, importable from the current folder"
+                f"model {spec!r}: {error}; expected package.module:function, importable from the current folder, "
+                "or path/file.py:function"
             ) from error
         return function()
     finally:
         sys.path[:] = [*filter(None, sys.path), ""]
+
+
+def _file_module(spec: str) -> ModuleType:
+    """Import the file of ``path/file.py:function``; what lies beside it is found as by ``python path/file.py``."""
+    path = Path(naming.file_of(spec) or "").resolve()
+    found = spec_from_file_location(path.stem, path, loader=SourceFileLoader(path.stem, str(path)))
+    if found is None or found.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    sys.path[:0] = [str(path.parent)]
+    module = sys.modules[path.stem] = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 def _onnx_file(case: Case, cache: Path | None) -> Network:

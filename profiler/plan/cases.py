@@ -11,7 +11,7 @@ from profiler import models, units
 from profiler.backends.base import Placement
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
-from profiler.models.families import is_brought
+from profiler.models.naming import is_brought
 from profiler.plan.plan import Plan, Sweep
 from profiler.records.types import Case
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from profiler.errors import UserError
-from profiler.models.families import is_brought
+from profiler.models.naming import is_brought, split_names
 from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
@@ -118,8 +118,13 @@ def _split(key: str, value: object) -> Any:
     if key not in Sweep.model_fields:
         return value
     parts = value if isinstance(value, list | tuple) else (value,)
-    texts = itertools.chain.from_iterable(_COMMA.split(p) if isinstance(p, str) else (p,) for p in parts)
+    split = _split_models if key == "models" else _COMMA.split
+    texts = itertools.chain.from_iterable(split(p) if isinstance(p, str) else (p,) for p in parts)
     return [t.strip() if isinstance(t, str) else t for t in texts]
+
+
+def _split_models(text: str) -> list[str]:
+    return split_names(text, lambda path: Path(path).is_file())
 
 
 def _flag(key: str, given: Iterable[str]) -> str:

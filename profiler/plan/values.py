@@ -19,9 +19,9 @@ from pydantic import (
 from profiler import backends, models, units
 from profiler.backends.base import BackendError
 from profiler.errors import UserError
+from profiler.models import naming
 
 _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
-_FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def _listed(value: object) -> object:
@@ -45,12 +45,10 @@ def closest(name: str, known: Iterable[str], number: int = 3) -> str:
 
 
 def _model(name: str) -> str:
-    if name.endswith(".onnx") or _FACTORY.fullmatch(name) or name in models.names():
-        return name
-    raise ValueError(
-        f"unknown model {name!r}{closest(name, models.names())}; expected a name that `profiler models` lists, "
-        "package.module:factory, or a path ending in .onnx"
-    )
+    try:
+        return models.get(name).name if naming.form(name) == "zoo" else name
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 def _rule(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from profiler import models
 from profiler.errors import UserError
 from profiler.models.arch import Arch
-from profiler.models.families import is_brought
+from profiler.models.naming import is_brought
 from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
