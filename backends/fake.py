@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from profiler.backends import devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
-from profiler.backends.inputs import Inputs
 from profiler.backends.fake_clock import SpendableClock, WallClock
 from profiler.backends.fake_faults import FAULTS, Fault, touch
+from profiler.backends.inputs import Inputs
 
 if TYPE_CHECKING:
     from profiler.backends.inputs import Array

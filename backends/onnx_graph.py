@@ -76,8 +76,12 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
 
 @contextmanager
 def _exportable() -> Iterator[None]:
+    """Keep fused attention, for which ONNX has no operator, out of the trace; a refusal becomes one sentence."""
+    import torch
     from torch.onnx import OnnxExporterError
 
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     except OnnxExporterError as error:
@@ -85,3 +89,5 @@ def _exportable() -> Iterator[None]:
         raise BackendError(
             f"torch cannot export the model to ONNX opset {OPSET} ({said}): use torchscript or eager"
         ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

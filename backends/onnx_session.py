@@ -94,9 +94,7 @@ class OrtSession:
         made = self._binding.get_outputs()
         if not all(value.is_tensor() for value in made):
             return list(made)  # sequences and maps cannot be allocated beforehand: each run makes its own
-        values = [
-            ort.OrtValue.ortvalue_from_shape_and_type(one.shape(), one.element_type(), *place) for one in made
-        ]
+        values = [ort.OrtValue.ortvalue_from_shape_and_type(one.shape(), one.element_type(), *place) for one in made]
         self._binding.clear_binding_outputs()
         for name, value in zip(names, values, strict=True):
             self._binding.bind_ortvalue_output(name, value)

@@ -137,8 +137,7 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     if model.module is None:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
     module = model.module()
-    to = dict(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))
-    return module.to(**to)  # type: ignore[call-overload, no-any-return]
+    return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
 
 
 def upload(array: Array, placement: Placement) -> torch.Tensor:

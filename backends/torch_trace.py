@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,22 +53,23 @@ def _values_read(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> list[s
 
     places: list[str] = []
 
-    class Reads(TorchDispatchMode):
+    class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Notes every read of a value into Python."""
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.aten._local_scalar_dense.default:
+            if func.name() == "aten::_local_scalar_dense":
                 places.append(_caller())
             return func(*args, **(kwargs or {}))
 
-    with torch.no_grad(), Reads():
+    with torch.no_grad(), Reads():  # type: ignore[no-untyped-call]
         module(*tensors)
     return places
 
 
 def _caller() -> str:
     """Return the innermost line that is neither torch's nor ours."""
-    frame, skipped = sys._getframe(2), ("torch", "profiler")
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in skipped:
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    import torch
+
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    frames = [frame for frame in traceback.extract_stack() if not frame.filename.startswith(ours)]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"

@@ -75,6 +75,7 @@ def _flat() -> Any:
         def __init__(self, module: nn.Module, inputs: Inputs) -> None:
             super().__init__()
             self.module = module
+            self.training = False  # eval() would ask the module too, and an exported one refuses
             self._inputs = inputs
 
         def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -13,7 +13,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import Many
+from profiler.cli.options import InputFile, Many, Shape
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.plan.cases import complexities, expand, notes
@@ -168,6 +168,8 @@ def run_command(
     images_from: _ImagesFrom = None,
     workers: _Workers = None,
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
+    shape: Shape = None,
+    input_file: InputFile = None,
     rounds: Annotated[int | None, Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
     visit: Annotated[str | None, Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
     timeout: Annotated[str | None, Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
@@ -185,10 +187,11 @@ def run_command(
     numbers, interval = _precisions(precision)
     networks = {"models": model, "scalings": scale, "factors": factor, "flops": flops}
     where = {"backends": backend, "devices": device, "precisions": numbers, "threads": threads, "batches": batch}
+    inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
     budget = {"seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
-    flags = {**networks, **where, **what, **load, **budget}
+    flags = {**networks, **where, **inputs, **what, **load, **budget}
     raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit)))
 
 

@@ -29,10 +29,15 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
     cases: dict[tuple[object, ...], Case] = {}
     for sweep in plan.sweeps:
         networks = [network for network, _ in _networks(sweep) if network is not None]
-        for network, backend, placement, batch, mode in itertools.product(
-            networks, sweep.backends, _placements(sweep, usable_threads), sweep.batches, sweep.modes
+        for network, backend, placement, shape, batch, mode in itertools.product(
+            networks,
+            sweep.backends,
+            _placements(sweep, usable_threads),
+            sweep.shapes or ("",),
+            sweep.batches,
+            sweep.modes,
         ):
-            same = (network.model, _structure(network), backend, placement, batch, mode)
+            same = (network.model, _structure(network), backend, placement, shape, sweep.input_file, batch, mode)
             case = replace(
                 network,
                 backend=backend,
@@ -40,6 +45,8 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
                 batch=batch or 1,
                 batch_asked=None if batch else "max",
                 mode=mode,
+                shape=shape,
+                input_file=sweep.input_file,
             )
             cases.setdefault(same, case)
     return tuple(cases.values())

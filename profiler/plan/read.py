@@ -35,6 +35,8 @@ _FLAGS: Mapping[str, str] = {
     "batches": "--batch",
     "modes": "--mode",
     "memory_formats": "--memory-format",
+    "shapes": "--shape",
+    "input_file": "--input",
     "seed": "--seed",
     "memory": "--memory",
     "epoch": "--epoch",
@@ -115,7 +117,7 @@ def override(plan: Plan, **flags: object) -> Plan:
 
 
 def _split(key: str, value: object) -> Any:
-    if key not in Sweep.model_fields:
+    if key not in Sweep.model_fields or key in ("shapes", "input_file"):
         return value
     parts = value if isinstance(value, list | tuple) else (value,)
     split = _split_models if key == "models" else _COMMA.split
@@ -207,8 +209,14 @@ def _toml(value: object) -> str:
 def digest(plan: Plan) -> str:
     """16 hexadecimal digits, equal for plans that measure the same in the same way, whatever their name."""
     meaning = {
-        "sweeps": [sweep.model_dump() for sweep in plan.sweeps],
+        "sweeps": [_meaning(sweep) for sweep in plan.sweeps],
         "budget": plan.budget_keys.model_dump(),
         "seed": plan.seed,
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _meaning(sweep: Sweep) -> dict[str, Any]:
+    """Return the keys of a sweep; those that are younger than the first journals only where they say something."""
+    keys = sweep.model_dump()
+    return {key: value for key, value in keys.items() if value or key not in ("shapes", "input_file")}

@@ -10,10 +10,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from profiler.backends.base import Fact, Placement
 from profiler.models.complexity import Complexity
+from profiler.models.loaded import Asked
 
 
 def now() -> str:
@@ -62,6 +64,9 @@ class Case:
         placement: Device, precision, threads, memory format.
         batch: Images per forward.
         mode: ``infer`` or ``train``.
+        shape: Shapes of inputs, or values of dimensions, that were asked for; empty for the model's own.
+        input_file: ``.npz`` file with the values of inputs; empty for the model's own.
+        content: Digest of what was measured: code, weights, values of the inputs. Empty before the model was looked at.
     """
 
     model: str
@@ -73,13 +78,21 @@ class Case:
     mode: Mode = "infer"
     target_flops: int | None = None
     batch_asked: Literal["max"] | None = None
+    shape: str = ""
+    input_file: str = ""
+    content: str = ""
+
+    def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
+        """Return what this case asks of the source of its model; ``batch`` replaces its own."""
+        batch = self.batch if batch is None else batch
+        return Asked(self.model, self.scaling, self.factor, batch, self.shape, self.input_file, cache)
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
-        fields = asdict(self)
-        if self.batch_asked is None:  # younger than the first journals: without it their cases keep their keys
-            del fields["batch_asked"]
+        # Fields that are younger than the first journals: without them their cases keep their keys.
+        younger = ("batch_asked", "shape", "input_file", "content")
+        fields = {name: value for name, value in asdict(self).items() if value or name not in younger}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -94,7 +107,9 @@ class Case:
         p = self.placement
         mode = "" if self.mode == "infer" else f" {self.mode}"
         asked = f" ({self.batch_asked})" if self.batch_asked else ""
-        return f"{self.network} · {self.backend}{mode} · {p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
+        given = "".join(f" {text}" for text in (self.shape, self.input_file) if text)
+        where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
+        return f"{self.network}{given} · {self.backend}{mode} · {where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +308,7 @@ class Record:
 
     Attributes:
         case: What was measured.
-        complexity: Exact flops, params and acts for one image; None for a model that could not be counted.
+        complexity: Flops, params and acts for one example; None for a model that could not be counted.
         resolution: Height and width of the input, in pixels.
         host: Key of the machine, see ``profiler.machine.host``.
         round: Number of the round, from 0.
@@ -301,6 +316,8 @@ class Record:
         wall_s: Wall time of the whole visit as the parent saw it, in seconds.
         outcome: The raw data, or why there is none.
         measures: What the visit was for; it decides the type of ``outcome`` unless that is a Failure.
+        inputs: Names, types and shapes of the inputs; empty in records made before they were kept.
+        uncounted: Why the model could not be counted; empty where it could.
     """
 
     case: Case
@@ -313,3 +330,5 @@ class Record:
     outcome: Outcome
     schema: int = SCHEMA
     measures: Pass = "latency"
+    inputs: str = ""
+    uncounted: str = ""
