@@ -90,13 +90,13 @@ def prose(column: str) -> str:
 
 
 def network_names(frame: pd.DataFrame) -> list[str]:
-    """The network of each row as people say it: ``regnety_4.0gf dWr x4``."""
-    scaling = frame["scaling"] if "scaling" in frame else [""] * len(frame)
-    factor = frame["factor"] if "factor" in frame else [""] * len(frame)
-    return [
+    """The network of each row as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``."""
+    scaling, factor, shape = (frame[c] if c in frame else [""] * len(frame) for c in ("scaling", "factor", "shape"))
+    scaled = [
         f"{model} {rule} x{plain(s)}" if plain(rule) else plain(model)
         for model, rule, s in zip(frame["model"], scaling, factor, strict=True)
     ]
+    return [f"{name} {plain(given)}".strip() for name, given in zip(scaled, shape, strict=True)]
 
 
 def measured(frame: pd.DataFrame) -> pd.Series[bool]:

@@ -54,8 +54,8 @@ def rows(run: Run) -> list[Row]:
     cases = {case.key: case for case in run.planned}
     # Visits of a model that has changed since stay in the journal; the row is that of the model as it is now.
     asked = {replace(case, content="") for case in cases.values()}
-    measured_too = {key: visits[0].case for key, visits in measured.items() if key not in cases}
-    cases |= {key: case for key, case in measured_too.items() if replace(case, content="") not in asked}
+    others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
+    cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
     return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -98,8 +98,18 @@ class Case:
 
     @property
     def network(self) -> str:
-        """The network as people say it: ``regnety_4.0gf dWr x4``."""
-        return f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
+        """The network as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``."""
+        scaled = f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
+        return " ".join(filter(None, (scaled, self.shape, self.input_file)))
+
+    def same_but_for_content(self, other: Case) -> bool:
+        """Whether the same was asked for, though the model may have changed in between."""
+        return replace(self, content="") == replace(other, content="")
+
+    def another_content(self, other: Case) -> bool:
+        """Whether the same was asked for and is known to have changed; an empty content is not known."""
+        known = self.content and other.content
+        return bool(known) and self.content != other.content and self.same_but_for_content(other)
 
     @property
     def label(self) -> str:
@@ -107,9 +117,8 @@ class Case:
         p = self.placement
         mode = "" if self.mode == "infer" else f" {self.mode}"
         asked = f" ({self.batch_asked})" if self.batch_asked else ""
-        given = "".join(f" {text}" for text in (self.shape, self.input_file) if text)
         where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
-        return f"{self.network}{given} · {self.backend}{mode} · {where}"
+        return f"{self.network} · {self.backend}{mode} · {where}"
 
 
 @dataclass(frozen=True, slots=True)
