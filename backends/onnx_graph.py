@@ -19,6 +19,9 @@ from profiler.backends.torch_tree import flat
 
 OPSET = 20
 
+#: The first version of the format whose weights are no inputs.
+_FIRST_WITHOUT = 4
+
 GRAPH, WEIGHTS, NOTE = "model.onnx", "weights.bin", "note.txt"
 
 # Said by torch.onnx.export(dynamo=False) and by one function that it calls; nothing else is silenced.
@@ -72,6 +75,26 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
             input_names=list(placed.by_name),
         )
     (folder / NOTE).write_text(fixed.note, encoding="utf-8")
+
+
+def without_listed_weights(source: Path, folder: Path) -> Path:
+    """Return ``source``, or a copy in ``folder`` where it is of before IR 4, when files listed weights as inputs too.
+
+    onnxruntime takes those for constants, but leaves them among the inputs of the optimised file once they are folded.
+    """
+    import onnx
+
+    if onnx.load(source, load_external_data=False).ir_version >= _FIRST_WITHOUT:
+        return source
+    model = onnx.load(source)
+    weights = {weight.name for weight in model.graph.initializer}
+    taken = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(taken)
+    model.ir_version = _FIRST_WITHOUT
+    copy = folder / source.name
+    onnx.save(model, copy)
+    return copy
 
 
 @contextmanager

@@ -35,18 +35,19 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
 
 
 @contextmanager
-def one_sentence(what: str) -> Iterator[None]:
+def one_sentence(what: str, advice: str = "check the file with onnx.checker") -> Iterator[None]:
     """Turn onnxruntime's exceptions, which share no base class, into the contract's."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    kinds = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    own = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    kinds = (*own, RuntimeError)
     try:
         yield
     except kinds as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
         if "fallback to CPU EP has been explicitly disabled" in said:
             raise FallbackError(f"{what} on the device alone ({said}): use --device cpu") from error
-        raise BackendError(f"{what} ({said}): check the file with onnx.checker") from error
+        raise BackendError(f"{what} ({said}): {advice}") from error
 
 
 class OrtSession:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from profiler.backends import accelerator, cache, devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.onnx_graph import GRAPH, NOTE, OPSET, WEIGHTS, export, nodes_by_provider
+from profiler.backends.onnx_graph import GRAPH, NOTE, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class OnnxRuntime:
             facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
             facts |= {"opset": OPSET if model.onnx is None else None, "trace_note": prepared.trace_note}
-            with one_sentence("onnxruntime cannot bind input and output"):
+            with one_sentence("onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"):
                 opened = OrtSession(session, inputs, placement, facts, stream)
             del session  # or closing the session would free nothing
             with closing(opened):
@@ -117,7 +117,8 @@ class OnnxRuntime:
 
         def build(folder: Path) -> None:
             if model.onnx is not None:
-                self._optimise(model.onnx, folder, placement)
+                with tempfile.TemporaryDirectory(prefix="latency-profiler-") as scratch:
+                    self._optimise(without_listed_weights(model.onnx, Path(scratch)), folder, placement)
             elif on_cpu:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
                     self._optimise(exported.folder / GRAPH, folder, placement)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,18 +132,19 @@ def _all(declared: Sequence[Declared]) -> str:
     return ", ".join(f"{one.name} {one.kind.lower()} {one.said}" for one in declared)
 
 
-def batch_dimension(declared: Sequence[Declared]) -> set[str]:
-    """Return the names of open dimensions that are the batch: the first of inputs with two or more, and no others."""
-    others = {size for one in declared for size in one.sizes[1:]}
-    first = Counter(one.sizes[0] for one in declared if len(one.sizes) > 1)
-    return {size for size in first if isinstance(size, str) and (size not in others or not size)}
+def batch_names(declared: Sequence[Declared]) -> set[str]:
+    """Return the names of open dimensions that are the batch: those called so, or the first of an input alone."""
+    first = {one.sizes[0] for one in declared if len(one.sizes) > 1}
+    others = {size for one in declared for size in (one.sizes[1:] if len(one.sizes) > 1 else ())}
+    named = {size for one in declared for size in one.sizes if isinstance(size, str) and "batch" in size.lower()}
+    return named | {size for size in first - others if isinstance(size, str) and size}
 
 
 def _sizes(
     asked: Asked, declared: Sequence[Declared], values: dict[str, Array], shapes: dict[str, Shape]
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input that is drawn; raises UserError with what is still open."""
-    batches = batch_dimension(declared)
+    batches = batch_names(declared)
     found, still_open, batched = {}, [], False
     for one in declared:
         if one.name in values or (one.name in shapes and one.sizes != ()):
@@ -157,7 +157,7 @@ def _sizes(
                 sizes.append(size)
             elif size in shapes:
                 sizes.append(shapes[size].sizes[0])
-            elif axis == 0 and size in batches and (len(one.sizes) > 1 or size):
+            elif size in batches or (axis == 0 and not size and len(one.sizes) > 1):
                 sizes.append(asked.batch)
                 batched = True
             else:
