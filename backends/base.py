@@ -113,7 +113,10 @@ class DeviceTimed(Protocol):
 
 
 class Backend(Protocol):
-    """One runtime."""
+    """One runtime.
+
+    One that can load no model that was brought as an ONNX file says so with ``reads_onnx = False``.
+    """
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ class Eager(pytorch.Flags):
     cuda_graph: bool = False
 
     name: ClassVar[str] = "eager"
+    reads_onnx: ClassVar[bool] = False
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""

@@ -40,7 +40,7 @@ def one_sentence(what: str, advice: str = "check the file with onnx.checker") ->
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
-    kinds = (*own, RuntimeError)
+    kinds: tuple[type[Exception], ...] = (*own, RuntimeError)
     try:
         yield
     except kinds as error:

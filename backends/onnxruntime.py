@@ -82,7 +82,9 @@ class OnnxRuntime:
             facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
             facts |= {"opset": OPSET if model.onnx is None else None, "trace_note": prepared.trace_note}
-            with one_sentence("onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"):
+            with one_sentence(
+                "onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"
+            ):
                 opened = OrtSession(session, inputs, placement, facts, stream)
             del session  # or closing the session would free nothing
             with closing(opened):

@@ -46,6 +46,7 @@ class TorchScript(pytorch.Flags):
     optimize: bool = False
 
     name: ClassVar[str] = "torchscript"
+    reads_onnx: ClassVar[bool] = False
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""

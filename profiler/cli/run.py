@@ -16,6 +16,7 @@ from typer import Argument, Exit, Option
 from profiler.cli.options import InputFile, Many, Shape
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
+from profiler.models.naming import is_brought
 from profiler.plan.cases import complexities, expand, notes
 from profiler.plan.duration import estimate_seconds
 from profiler.plan.plan import Plan
@@ -25,8 +26,10 @@ from profiler.records.types import Case
 from profiler.report.summary import finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
+from profiler.run.describing import Described
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.processes import Isolation
+from profiler.run.rehearsal import rehearse
 from profiler.units import format_duration, parse_bytes
 
 
@@ -115,16 +118,28 @@ def _folder(plan: Plan, how: _How) -> Path:
 
 
 def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
+    """Print the cases, how long they take, and what would fail; return 1 where something would."""
     for case in cases:
         print(case.label)
-    seconds = estimate_seconds(cases, complexities(cases), plan.budget)
+    known, problems = rehearse(cases)
+    brought = [case for case in known.cases if case.key in known.found and is_brought(case.model)]
+    for said in dict.fromkeys(_inputs(case, known) for case in brought):
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+    counts = {case.key: known.found[case.key].complexity for case in known.cases if case.key in known.found}
+    seconds = estimate_seconds(known.cases, complexities(known.cases) | counts, plan.budget)
     networks = len({case.network for case in cases})
     console.print(
         f"{len(cases)} cases of {networks} networks; about {format_duration(seconds)}, estimated from flops before "
         "anything was measured",
         highlight=False,
     )
-    return 0
+    for problem in problems:
+        console.print(f"would fail: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
+    return 1 if problems else 0
+
+
+def _inputs(case: Case, known: Described) -> str:
+    return f"{case.network} takes {known.found[case.key].inputs[case.batch]}"
 
 
 _Precision = Annotated[

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from profiler import backends
+from profiler.backends.base import Backend
 from profiler.backends.inputs import shape_text
 from profiler.errors import UserError
-from profiler.models import zoo
+from profiler.measure import training
+from profiler.models import naming, zoo
 from profiler.models.complexity import Complexity, complexity
 from profiler.models.source import load
 from profiler.records.types import Case
@@ -71,3 +74,23 @@ def describe(task: DescribeTask) -> Description:
         said = " ".join(str(error).split())[:200]
         counted, why = None, f"could not be counted: {type(error).__name__}: {said}"
     return Description(one.content, counted, why, one.resolution, inputs, refused)
+
+
+def unserved(cases: Iterable[Case]) -> list[str]:
+    """Return why backends cannot do here what cases ask, each reason once; to be called in a fresh process."""
+    reasons: dict[str, None] = {}
+    for case in cases:
+        backend, place = backends.get(case.backend), case.placement
+        reason = backend.unavailable(place) or _unloadable(backend, case)
+        if reason is None and case.mode == "train":
+            trainer = training.trainer(backend, place)
+            reason = trainer if isinstance(trainer, str) else None
+        if reason is not None:
+            reasons[f"{case.backend} on {place.device} in {place.precision}: {reason}"] = None
+    return list(reasons)
+
+
+def _unloadable(backend: Backend, case: Case) -> str | None:
+    if naming.form(case.model) == "onnx" and not getattr(backend, "reads_onnx", True):
+        return f"{backend.name} cannot load {case.model}: it runs torch modules, use onnxruntime for ONNX files"
+    return None

@@ -88,7 +88,8 @@ def _external(proto: Any, path: Path) -> list[Path]:
     """Return the files that hold weights beside the model, each of which must be there."""
     from onnx import external_data_helper as helper
 
-    tensors = [tensor for tensor in helper._get_all_tensors(proto) if helper.uses_external_data(tensor)]
+    found = helper._get_all_tensors(proto)  # noqa: SLF001 - nothing public walks through all graphs of a model
+    tensors = [tensor for tensor in found if helper.uses_external_data(tensor)]
     names = dict.fromkeys(helper.ExternalDataInfo(tensor).location for tensor in tensors)
     files = [path.parent / name for name in sorted(names)]
     if missing := [file.name for file in files if not file.is_file()]:

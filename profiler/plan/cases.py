@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 
-from profiler import models, units
+from profiler import backends, models, units
 from profiler.backends.base import Placement
+from profiler.models import naming
 from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity
 from profiler.models.naming import is_brought
@@ -37,6 +38,8 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
             sweep.batches,
             sweep.modes,
         ):
+            if "backends" not in sweep.model_fields_set and not _loads(backend, network.model):
+                continue
             same = (network.model, _structure(network), backend, placement, shape, sweep.input_file, batch, mode)
             case = replace(
                 network,
@@ -50,6 +53,11 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
             )
             cases.setdefault(same, case)
     return tuple(cases.values())
+
+
+def _loads(backend: str, model: str) -> bool:
+    """Whether a backend that nobody asked for by name can load a model of this form."""
+    return naming.form(model) != "onnx" or bool(getattr(backends.get(backend), "reads_onnx", True))
 
 
 def notes(plan: Plan) -> list[str]:
