@@ -79,7 +79,7 @@ def _factory(case: Case, cache: Path | None) -> Network:
     one = torch.from_numpy(_example((1, *shape)))
     # The content of a module is not known before it is built: nothing of it is cached.
     model = Model(None, lambda: module, cache=cache)
-    counted = models.count(module, one)
+    counted = models.count(module, (one,))
     return Network(model, _example((case.batch, *shape)), counted, shape[1] if len(shape) == 3 else None)
 
 
