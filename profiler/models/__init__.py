@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from profiler.models.arch import Arch, ConvBlock, Head, Stage, Stem, blocks
-from profiler.models.build import build, count
+from profiler.models.build import build
 from profiler.models.complexity import Complexity, complexity
+from profiler.models.counting import count
 from profiler.models.families import get, names
 from profiler.models.scaling import flops_error, parse_rule, scale, scale_to_flops
 

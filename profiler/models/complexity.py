@@ -3,9 +3,13 @@
 The conventions are those of the published model zoo (https://github.com/facebookresearch/pycls) and of
 Dollar, Singh and Girshick, *Fast and Accurate Model Scaling*, https://arxiv.org/abs/2103.06877:
 
-- flops are multiply-adds of convolutions and linear layers, their biases counted, for one image;
+- flops are multiply-adds of convolutions, linear layers and matrix products, for one image; biases of convolutions
+  and linear layers are counted;
 - params count every learned number, batch-norm's scale and shift included;
-- acts are the output elements of convolutions and linear layers, and of the max-pool of a ResNet's stem.
+- acts are the output elements of whatever multiply-adds; the one exception is the max-pool of a ResNet's stem, which
+  the published figures have.
+
+Models that are no data are counted by the same conventions in ``profiler.models.counting`` and ``onnx_counting``.
 """
 
 from __future__ import annotations
@@ -29,10 +33,12 @@ class Complexity:
     Attributes:
         flops: Multiply-adds.
         params: Learned numbers.
-        acts: Output elements of convolutions and linear layers.
+        acts: Output elements of convolutions, linear layers and matrix products.
         layers: How many of those there are; 0 in records made before they were counted. Each costs a launch.
         padding_flops: Multiply-adds that come on top where group widths are padded to whole blocks of channels, see
             ``padding``; None in records made before they were counted.
+        uncounted: Which operators no rule knows, in a sentence: all but params are then lower bounds. Empty where
+            everything was counted.
     """
 
     flops: int
@@ -40,6 +46,7 @@ class Complexity:
     acts: int
     layers: int = field(default=0, compare=False)
     padding_flops: int | None = field(default=None, compare=False)
+    uncounted: str = ""
 
 
 def complexity(arch: Arch) -> Complexity:

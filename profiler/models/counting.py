@@ -1,0 +1,164 @@
+"""Counts of any torch module: one forward is watched, operator by operator.
+
+The conventions are those of ``profiler.models.complexity``. Attention counts as its two products; a recurrent layer as
+its matrix products without biases, and its output sequence as acts.
+
+torch is imported when a function is called and not before: this module is on the path of commands that never run a
+network.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from profiler.errors import UserError
+from profiler.models.complexity import Complexity
+from profiler.models.operators import total
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+def count(
+    module: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, examples: int = 1
+) -> Complexity:
+    """Count a module by watching one forward pass in evaluation mode.
+
+    What runs is a copy that shares the parameters alone: modes, buffers, hooks, inputs and random numbers stay as they
+    were.
+
+    Args:
+        module: Any module: of Python, scripted, traced, frozen, exported or compiled.
+        args: Inputs of the forward pass, on the device of the module. On the meta device counting costs neither memory
+            nor arithmetic.
+        kwargs: Inputs by keyword.
+        examples: How many examples the inputs hold.
+
+    Returns:
+        Counts for one example.
+
+    Raises:
+        UserError: The forward pass fails.
+    """
+    module = getattr(module, "_orig_mod", module)  # what torch.compile keeps the original under
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _watched(*_copied(module, tuple(args), dict(kwargs or {})), examples)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        said = lines["TorchScript" in lines[0] and -1].strip().rstrip(".")  # its interpreter says the cause last
+        raise UserError(f"the model could not be counted: {type(error).__name__}: {said}") from error
+
+
+def _watched(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], examples: int) -> Complexity:
+    from profiler.models.watching import OperatorWatch
+
+    with _evaluating(module), _plainly(module):
+        watch = OperatorWatch(_learned(module))
+        with watch:
+            module(*args, **kwargs)
+    params = sum(tensor.numel() for tensor in _learned(module)) + sum(watch.packed.values())
+    return total(watch.operations, params, [*watch.unknown, *_undispatched(module)], examples)
+
+
+def _copied(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+    """Copy everything but parameters, which a forward does not change; what cannot be copied runs as it is."""
+    from torch import Tensor
+    from torch.nn.parameter import is_lazy
+
+    held = (value for part in module.modules() for value in vars(part).values())
+    computed = (one for one in held if isinstance(one, Tensor) and not one.is_leaf)
+    shared = [*(one for one in module.parameters() if not is_lazy(one)), *computed]
+    try:
+        return copy.deepcopy((module, args, kwargs), {id(one): one for one in shared})
+    except Exception:  # noqa: BLE001 - whatever the parts of a user's module raise
+        return module, args, kwargs
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    training = {part: part.training for part in module.modules() if hasattr(part, "training")}  # not in a frozen one
+    try:
+        module.eval()
+    except NotImplementedError:  # an exported module runs in the mode that it was exported in
+        training = {}
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+@contextmanager
+def _plainly(module: nn.Module) -> Iterator[None]:
+    """Run operator by operator: nothing compiled or fused, no gradients, random numbers put back."""
+    import torch
+    from torch.backends import mha
+
+    devices = {one.device for one in module.parameters() if one.device.type == "cuda"}
+    fast = mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(list(devices)))
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.jit.optimized_execution(should_optimize=False))  # type: ignore[attr-defined]
+        if "torch._dynamo" in sys.modules:  # nothing can be compiled where it was never imported
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(mha.set_fastpath_enabled, fast)
+        mha.set_fastpath_enabled(False)
+        yield
+
+
+def _learned(module: nn.Module) -> Iterable[Tensor]:
+    """Each parameter once, also where two share their memory; frozen modules have theirs as constants."""
+    from profiler.models.watching import storage
+
+    frozen = [scripted for scripted in _scripted(module) if not [*scripted.parameters()]]
+    found = [*module.parameters(), *(one for scripted in frozen for one in _constants(scripted))]
+    return {(storage(one), one.storage_offset(), one.shape): one for one in found}.values()
+
+
+def _constants(scripted: torch.jit.ScriptModule) -> Iterator[Tensor]:
+    """Constants that were learned: no numbers without a dimension, and no running numbers of a batch norm."""
+    running = {("aten::batch_norm", 3), ("aten::batch_norm", 4)}
+    for node in _nodes(scripted):
+        constant = node.kind() in {"prim::Constant", "prim::ConstantMKLDNNTensor"} and node.hasAttribute("value")
+        if constant and node.kindOf("value") == "t":
+            tensor: Tensor = node.t("value")
+            uses = {(use.user.kind(), use.offset) for use in node.output().uses()}
+            if tensor.dim() and tensor.is_floating_point() and not uses <= running:
+                yield tensor
+
+
+def _undispatched(module: nn.Module) -> set[str]:
+    """Operators of scripted modules that the interpreter runs by itself, where nobody can watch."""
+    from profiler.models.rules import may_multiply
+
+    kinds = {node.kind() for scripted in _scripted(module) for node in _nodes(scripted)}
+    return {kind for kind in kinds if kind.startswith("prim::") and may_multiply(kind)}
+
+
+def _scripted(module: nn.Module) -> list[torch.jit.ScriptModule]:
+    """The scripted modules that no other one contains."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return [module]
+    return [one for child in module.children() for one in _scripted(child)]
+
+
+def _nodes(scripted: torch.jit.ScriptModule) -> Iterator[Any]:
+    graph = scripted.inlined_graph  # held: nodes die with it
+    waiting = [*graph.nodes()]
+    while waiting:
+        node = waiting.pop()
+        waiting += [inner for block in node.blocks() for inner in block.nodes()]
+        yield node
