@@ -90,12 +90,11 @@ def prose(column: str) -> str:
 
 
 def network_names(frame: pd.DataFrame) -> list[str]:
-    """The network of each row as people say it: ``regnety_4.0gf dWr x4``."""
-    scaling = frame["scaling"] if "scaling" in frame else [""] * len(frame)
-    factor = frame["factor"] if "factor" in frame else [""] * len(frame)
+    """The network of each row as people say it: ``regnety_4.0gf dWr x4``, and a step beside the rule, as ``d3+1``."""
+    parts = [frame[name] if name in frame else [""] * len(frame) for name in ("scaling", "factor", "step")]
     return [
-        f"{model} {rule} x{plain(s)}" if plain(rule) else plain(model)
-        for model, rule, s in zip(frame["model"], scaling, factor, strict=True)
+        f"{model} {rule} x{plain(s)} {plain(step)}".rstrip() if plain(rule) else plain(model)
+        for model, rule, s, step in zip(frame["model"], *parts, strict=True)
     ]
 
 

@@ -61,7 +61,7 @@ def _example(shape: tuple[int, ...]) -> Array:
 
 
 def _zoo(case: Case, cache: Path | None) -> Network:
-    arch = models.resolve(case.model, case.scaling, case.factor)
+    arch = models.resolve(case.model, case.scaling, case.factor, case.step)
     # Weights follow from the architecture and the code that builds it, so those two are the content.
     code = b"".join(file.read_bytes() for file in sorted(Path(models.__file__).parent.glob("*.py")))
     key = hashlib.sha256(repr((arch, version("torch"))).encode() + code).hexdigest()[:16]

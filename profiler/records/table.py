@@ -89,6 +89,7 @@ def _of_case(case: Case) -> Row:
         "scaling": case.scaling,
         "factor": case.factor,
         "target_flops": case.target_flops,
+        "step": case.step or None,
         "backend": case.backend,
         "device": place.device,
         "precision": place.precision,
@@ -119,7 +120,7 @@ def _arch(case: Case) -> Arch | None:
     if is_brought(case.model):
         return None
     try:
-        return models.resolve(case.model, case.scaling, case.factor)
+        return models.resolve(case.model, case.scaling, case.factor, case.step)
     except UserError:  # a network that this version no longer knows
         return None
 

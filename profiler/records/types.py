@@ -57,6 +57,7 @@ class Case:
         scaling: Rule such as ``dWr``; empty for the unscaled network.
         factor: Scaling factor s; 1.0 for the unscaled network.
         target_flops: The flops that were asked for, where ``factor`` was solved for them.
+        step: The one step beside the rule that a target needed, as ``Arch.step``; empty on the rule.
         batch_asked: ``max`` where ``batch`` is the largest that was found to fit.
         backend: Name with optional settings, as ``fake:duration_ms=1``.
         placement: Device, precision, threads, memory format.
@@ -73,20 +74,26 @@ class Case:
     mode: Mode = "infer"
     target_flops: int | None = None
     batch_asked: Literal["max"] | None = None
+    step: str = ""
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
         fields = asdict(self)
-        if self.batch_asked is None:  # younger than the first journals: without it their cases keep their keys
-            del fields["batch_asked"]
+        for name in (
+            "batch_asked",
+            "step",
+        ):  # younger than the first journals: without them their cases keep their keys
+            if not fields[name]:
+                del fields[name]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def network(self) -> str:
-        """The network as people say it: ``regnety_4.0gf dWr x4``."""
-        return f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
+        """The network as people say it: ``regnety_4.0gf dWr x4``, and a step beside the rule, as ``d3+1``."""
+        step = f" {self.step}" if self.step else ""
+        return f"{self.model} {self.scaling} x{self.factor:.4g}{step}" if self.scaling else self.model
 
     @property
     def label(self) -> str:
