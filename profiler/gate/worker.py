@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,10 @@ def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable,
         name: Of that version, for messages.
     """
     command = [python, "-P", "-c", _BOOT, str(HERE), str(folder)]
-    return Worker(command, folder, name, {"case": asdict(case), "cache": str(cache)})
+    # A revision that is older than a field takes the case without it.
+    younger = {field.name for field in fields(case) if getattr(case, field.name) == field.default}
+    given = {key: value for key, value in asdict(case).items() if key not in younger}
+    return Worker(command, folder, name, {"case": given, "cache": str(cache)})
 
 
 def alternate_workers(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:

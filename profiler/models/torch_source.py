@@ -41,7 +41,7 @@ def from_module(
     one = shaped(from_file(given, asked), shapes, asked, dimensions)
     digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
     model = Model(digest, lambda: copied(module, asked), cache=asked.cache)
-    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one, asked), _resolution(one))
+    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), _resolution(one))
 
 
 def copied(module: nn.Module, asked: Asked) -> nn.Module:
@@ -56,11 +56,11 @@ def copied(module: nn.Module, asked: Asked) -> nn.Module:
         ) from error
 
 
-def _counted(module: nn.Module, inputs: Inputs, asked: Asked) -> Complexity:
+def _counted(module: nn.Module, inputs: Inputs) -> Complexity:
     import torch
 
     args, kwargs = inputs.mapped(lambda _, array: torch.tensor(array))
-    return count(copied(module, asked), args, kwargs)
+    return count(module, args, kwargs)
 
 
 def _resolution(inputs: Inputs) -> int | None:
