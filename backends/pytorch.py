@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from profiler.backends import accelerator, devices
+from profiler.backends import accelerator, devices, switches
 from profiler.backends.base import BackendError, Fact, Model, Placement
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class TorchSession:
         self._input: torch.Tensor | None = x
         self._device = x.device
         self._output: object = None
+        self._switches = switches.current()
         self._facts = read_back(x) | {"cold": cold} | dict(facts)
 
     def run(self) -> None:
@@ -64,6 +65,8 @@ class TorchSession:
 
         if self._input is None:
             raise BackendError("the session is closed: load the model again")
+        if switches.current() is not self._switches:  # another session that is open too has held its own
+            switches.resume(self._switches)
         with torch.inference_mode():
             self._output = self._call(self._input)
 
@@ -116,6 +119,7 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     if model.module is None:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
     module = model.module().eval()
+    switches.resume(switches.current())  # building it may have changed them
     return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
 
 
@@ -141,29 +145,12 @@ def layout(placement: Placement) -> torch.memory_format:
     return torch.channels_last if placement.memory_format == "channels_last" else torch.contiguous_format
 
 
-@contextmanager
-def settings(placement: Placement, flags: Flags) -> Iterator[None]:
-    """Hold thread count and flags while a session is open; put the old ones back after it.
+def settings(placement: Placement, flags: Flags) -> AbstractContextManager[None]:
+    """Hold thread count and flags while a session is open, whatever they were; put the old ones back after it.
 
-    Raises:
-        BackendError: torch runs with another number of threads than asked.
+    Entering raises BackendError where torch runs with another number of threads than asked.
     """
-    import torch
-
-    threads, matmul = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
-    try:
-        torch.set_num_threads(placement.threads)
-        if torch.get_num_threads() != placement.threads:
-            raise BackendError(
-                f"torch runs {torch.get_num_threads()} threads where {placement.threads} were asked:"
-                " unset OMP_NUM_THREADS, OMP_THREAD_LIMIT and MKL_NUM_THREADS"
-            )
-        torch.backends.cuda.matmul.allow_tf32 = flags.tf32
-        with torch.backends.cudnn.flags(enabled=True, benchmark=flags.cudnn_benchmark, allow_tf32=flags.tf32):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.set_num_threads(threads)
+    return switches.held(placement.threads, tf32=flags.tf32, cudnn_benchmark=flags.cudnn_benchmark)
 
 
 def read_back(x: torch.Tensor) -> dict[str, Fact]:
