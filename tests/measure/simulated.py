@@ -80,6 +80,36 @@ def headline(backend: str, sim: Simulator) -> dict[str, float]:
     return {"raw_ns": raw, "reference_ns": beside, "device_ns": statistics.median(device_ns)}
 
 
+def energy(sim: Simulator) -> dict[str, float]:
+    """What forwards are counted while energy is: those that were done in the time, not those that were submitted."""
+    with backends.get("eager").load(MODEL, EXAMPLE, PLACE) as session:
+        start, end, calls = timing.repeat_for(session, 0.1, sim.clock)
+    return {"forward_ns": (end - start) / calls}
+
+
+class Types(torch.overrides.TorchFunctionMode):
+    """Notes what products are made of."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ == "mm":
+            self.seen |= {f"{one.dtype} {one.device}" for one in args}
+        return function(*args, **(kwargs or {}))
+
+
+def precisions() -> dict[str, list[str]]:
+    """What the reference multiplies, by the precision that it is the reference for."""
+    found = {}
+    for precision in ("fp32", "fp16", "bf16"):
+        workload = reference.Reference(Placement("sim:1", precision, threads=1))
+        with Types() as types:
+            workload.run()
+        found[precision] = sorted(types.seen)
+    return found
+
+
 def gate(sim: Simulator) -> dict[str, float]:
     """Two sides in one process, the one in TF32 and the other not."""
     in_tf32, in_fp32 = (backends.get(name).load(MODEL, EXAMPLE, PLACE) for name in ("eager:tf32=1", "eager"))
@@ -169,6 +199,8 @@ def main(library: Path) -> dict[str, object]:
         "leaks": lambda: leaks(sim),
         "headlines": lambda: {spec: headline(spec, sim) for spec in ("eager", "eager:tf32=1", "torchscript:tf32=1")},
         "gate": lambda: gate(sim),
+        "energy": lambda: energy(sim),
+        "precisions": precisions,
         "flushed": lambda: flushed(sim),
         "peaks": lambda: [peaks(place) for place in (PLACE, SECOND)],
         "second": lambda: second_device(sim),

@@ -60,6 +60,15 @@ def test_the_gate_tells_a_side_in_tf32_from_one_that_is_not(results: Any, truth:
     assert results["gate"]["candidate_ns"] == pytest.approx(truth["forward"], rel=LAUNCHES)
 
 
+def test_energy_is_divided_among_the_forwards_that_were_done(results: Any, truth: dict[str, int]) -> None:
+    assert results["energy"]["forward_ns"] == pytest.approx(truth["forward"], rel=LAUNCHES)
+
+
+def test_the_reference_computes_in_the_precision_it_is_for(results: Any) -> None:
+    types = {"fp32": "torch.float32", "fp16": "torch.float16", "bf16": "torch.bfloat16"}
+    assert results["precisions"] == {name: [f"{kind} sim:1"] for name, kind in types.items()}
+
+
 def test_twice_the_cache_is_flushed(results: Any) -> None:
     assert results["flushed"]["bytes"] == 2 * L2_BYTES
 
