@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from profiler.backends.inputs import Inputs
+
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
-    Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    from profiler.backends.inputs import Array
 
 Precision = Literal["fp32", "fp16", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -64,10 +65,10 @@ class Model:
     """A network as a backend receives it.
 
     Attributes:
-        key: Names architecture and weights by content; equal keys mean equal outputs, so compiled and
-            exported forms may be cached under it. None when the content is not known: then nothing is cached.
-        module: Builds the torch module in evaluation mode, fp32 on the CPU, always with the same weights.
-            Call it only when needed: it may take a second.
+        key: Digest of its content: code, weights, and the values of its inputs; equal keys mean equal outputs, so
+            compiled and exported forms may be cached under it. None when it is not known: then nothing is cached.
+        module: Returns the torch module in evaluation mode on the CPU, always with the same weights and each time
+            another copy, which the caller may change. Call it only when needed: it may take a second.
         onnx: The ONNX file, for a model that was brought as one; only ONNX runtimes can load it.
         cache: Folder for exported and compiled forms, or None to keep nothing.
     """
@@ -80,7 +81,7 @@ class Model:
 
 @runtime_checkable
 class Session(Protocol):
-    """A loaded model with its input already resident on the device."""
+    """A loaded model with its inputs already resident on the device."""
 
     def run(self) -> None:
         """Submit one forward pass. May return before the device has finished."""
@@ -88,11 +89,19 @@ class Session(Protocol):
     def sync(self) -> None:
         """Block until everything submitted has finished. A no-op on synchronous devices."""
 
-    def output(self) -> Array:
-        """Return the output of the last ``run`` as fp32 on the host, shape (batch, classes)."""
+    def outputs(self) -> tuple[Array, ...]:
+        """Return the outputs of the last ``run`` on the host, floats as fp32, in the order of a walk through them."""
 
     def facts(self) -> Mapping[str, Fact]:
         """Return what really ran: versions, provider, threads as read back, effective flags."""
+
+
+@runtime_checkable
+class InputHolder(Protocol):
+    """A session that can read back its inputs: the model may have changed them."""
+
+    def inputs(self) -> Mapping[str, Array]:
+        """Return the inputs as they are now, on the host, floats as fp32, by name."""
 
 
 @runtime_checkable
@@ -104,7 +113,10 @@ class DeviceTimed(Protocol):
 
 
 class Backend(Protocol):
-    """One runtime."""
+    """One runtime.
+
+    One that can load no model that was brought as an ONNX file says so with ``reads_onnx = False``.
+    """
 
     @property
     def name(self) -> str:
@@ -113,8 +125,8 @@ class Backend(Protocol):
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
 
-    def load(self, model: Model, example: Array, placement: Placement) -> AbstractContextManager[Session]:
-        """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width)).
+    def load(self, model: Model, inputs: Inputs, placement: Placement) -> AbstractContextManager[Session]:
+        """Load ``model`` with ``inputs``; their floats, and no other type, take the precision of ``placement``.
 
         Leaving the context frees everything. Raises ``BackendError`` with one sentence.
         """
@@ -155,7 +167,7 @@ class Trainer(Protocol):
     def untrainable(self, placement: Placement) -> str | None:
         """Return why an available ``placement`` cannot be trained on, with the remedy, or None when it can."""
 
-    def train(self, model: Model, example: Array, placement: Placement) -> AbstractContextManager[TrainingSession]:
+    def train(self, model: Model, inputs: Inputs, placement: Placement) -> AbstractContextManager[TrainingSession]:
         """Load ``model`` in training mode; the arguments are those of ``Backend.load``.
 
         Weights stay fp32: another precision means automatic mixed precision.
@@ -166,7 +178,7 @@ class Trainer(Protocol):
 class Arena(Protocol):
     """What a ``Backend`` has too when its runtime keeps count of its own allocator."""
 
-    def arena_peak(self, model: Model, example: Array, placement: Placement) -> int | None:
+    def arena_peak(self, model: Model, inputs: Inputs, placement: Placement) -> int | None:
         """Return the most bytes in use at once in the runtime's allocator over one forward, in a session of its own.
 
         None where the runtime does not tell.

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from profiler.backends import accelerator, pytorch, training
 from profiler.backends.base import BackendError, Model, Placement
-from profiler.backends.pytorch import TorchSession
+from profiler.backends.inputs import Inputs
+from profiler.backends.pytorch import Placed, TorchSession
 from profiler.backends.training import TorchTraining
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from profiler.backends.base import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,7 @@ class Eager(pytorch.Flags):
     cuda_graph: bool = False
 
     name: ClassVar[str] = "eager"
+    reads_onnx: ClassVar[bool] = False
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
@@ -41,13 +41,13 @@ class Eager(pytorch.Flags):
         return self.refusal(placement) or pytorch.unservable(placement)
 
     @contextmanager
-    def load(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchSession]:
-        """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width))."""
+    def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:
+        """Load ``model`` with ``inputs``; their floats take the precision of ``placement``."""
         with pytorch.settings(placement, self):
-            module, x = pytorch.place(model, placement, self.name), pytorch.upload(example, placement)
-            call = _replayed(module, x) if self.cuda_graph else module
-            opened = TorchSession(call, x, {"cached": False, "cuda_graph": self.cuda_graph}, cold=self.cold)
-            del module, call, x  # or closing the session would free nothing
+            module, placed = pytorch.place(model, placement, self.name), Placed(inputs, placement)
+            call = _replayed(module, placed) if self.cuda_graph else module
+            opened = TorchSession(call, placed, {"cached": False, "cuda_graph": self.cuda_graph}, cold=self.cold)
+            del module, call, placed  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
 
@@ -58,28 +58,28 @@ class Eager(pytorch.Flags):
         return training.untrainable(placement)
 
     @contextmanager
-    def train(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchTraining]:
-        """Load ``model`` in training mode for batches like ``example``, as ``load``; bf16 means autocast."""
+    def train(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchTraining]:
+        """Load ``model`` in training mode for batches like ``inputs``, as ``load``; bf16 means autocast."""
         full = replace(placement, precision="fp32")
         with pytorch.settings(placement, self):
-            module, x = pytorch.place(model, full, self.name), pytorch.upload(example, full)
+            module, x = pytorch.place(model, full, self.name), training.images(inputs, full)
             opened = TorchTraining(module, x, training.optimizer(module, self.optimizer), placement)
             del module, x  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
 
 
-def _replayed(module: nn.Module, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _replayed(module: nn.Module, placed: Placed) -> Callable[..., object]:
     import torch
 
     try:
         with torch.inference_mode():
-            replay, output = accelerator.captured(lambda: module(x), x.device)
+            replay, output = accelerator.captured(lambda: module(*placed.args, **placed.kwargs), placed.device)
     except RuntimeError as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
         raise BackendError(f"the model cannot be captured as a CUDA graph ({said}): leave cuda_graph out") from error
 
-    def call(_: torch.Tensor, _weights: nn.Module = module) -> torch.Tensor:
+    def call(*_: torch.Tensor, _weights: nn.Module = module, **_kwargs: torch.Tensor) -> object:
         # A graph holds addresses, not tensors: without its module it would read memory that has been given away.
         replay()
         return output

@@ -18,9 +18,10 @@ from profiler.backends import devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.fake_clock import SpendableClock, WallClock
 from profiler.backends.fake_faults import FAULTS, Fault, touch
+from profiler.backends.inputs import Inputs
 
 if TYPE_CHECKING:
-    from profiler.backends.base import Array
+    from profiler.backends.inputs import Array
 
 _CLASSES = 10
 
@@ -78,13 +79,13 @@ class FakeSession:
         if self._asynchronous:
             self._clock.wait_until(self._free_at)
 
-    def output(self) -> Array:
+    def outputs(self) -> tuple[Array, ...]:
         """Return the result, the same after every run."""
         import numpy as np
 
         if not self.runs:
             raise BackendError("there is no output yet: call run() first")
-        return np.zeros((1, _CLASSES), np.float32) if self._result is None else self._result.copy()
+        return (np.zeros((1, _CLASSES), np.float32) if self._result is None else self._result.copy(),)
 
     def facts(self) -> Mapping[str, Fact]:
         """Return the script."""
@@ -147,13 +148,13 @@ class Fake:
 
     @contextmanager
     def load(
-        self, model: Model, example: Array, placement: Placement, *, clock: SpendableClock | None = None
+        self, model: Model, inputs: Inputs, placement: Placement, *, clock: SpendableClock | None = None
     ) -> Iterator[FakeSession]:
         """Pretend to load; ``model`` is not looked at.
 
         Args:
             model: Ignored.
-            example: Input, shape (batch, channels, height, width); the output depends on it alone.
+            inputs: The output depends on the first array alone, shape (batch, ...).
             placement: Ends up in the facts.
             clock: What time is spent on; real time when left out.
         """
@@ -166,7 +167,7 @@ class Fake:
         session = FakeSession(
             self.durations_ns(),
             clock,
-            result=self._result(example),
+            result=self._result(inputs),
             asynchronous=self.asynchronous,
             before=self._before(kept),
             facts=self._facts(placement),
@@ -177,9 +178,9 @@ class Fake:
             session.close()
             kept.clear()
 
-    def expected(self, example: Array) -> Array:
-        """Return the right output for ``example``: the fake runs no model that eager could run too."""
-        return _expected_output(example)
+    def expected(self, inputs: Inputs) -> tuple[Array, ...]:
+        """Return the right outputs for ``inputs``: the fake runs no model that eager could run too."""
+        return (_expected_output(inputs),)
 
     def durations_ns(self) -> Iterator[int]:
         """Yield the time of each run, in nanoseconds, without end; equal options yield equal times."""
@@ -200,10 +201,10 @@ class Fake:
 
         return before
 
-    def _result(self, example: Array) -> Array:
+    def _result(self, inputs: Inputs) -> Array:
         import numpy as np
 
-        result = _expected_output(example)
+        result = _expected_output(inputs)
         if self.fault == "parity":
             result[:, 0] += 0.5 * np.abs(result).max()
         if self.fault == "nan":
@@ -216,10 +217,11 @@ class Fake:
         return facts | asked | asdict(self)
 
 
-def _expected_output(example: Array) -> Array:
-    """Return the fake's output for ``example``: (batch, 10), the mean of each image times fixed weights."""
+def _expected_output(inputs: Inputs) -> Array:
+    """Return the fake's output for ``inputs``: (batch, 10), the mean of each row of the first array times weights."""
     import numpy as np
 
-    means = example.reshape(len(example), -1).mean(axis=1, dtype=np.float64)
+    rows = np.atleast_1d(next(iter(inputs.arrays.values()), np.zeros(1)))
+    means = rows.reshape(len(rows), -1).mean(axis=1, dtype=np.float64)
     weights = np.sin(np.arange(1, _CLASSES + 1))
     return np.outer(means + 1.0, weights).astype(np.float32)

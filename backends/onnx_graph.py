@@ -6,21 +6,23 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from profiler.backends import pytorch
 from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from profiler.backends.base import Array
-
+from profiler.backends.inputs import Inputs
+from profiler.backends.pytorch import Placed
+from profiler.backends.torch_trace import watching
+from profiler.backends.torch_tree import flat
 
 OPSET = 20
 
-GRAPH, WEIGHTS = "model.onnx", "weights.bin"
+#: The first version of the format whose weights are no inputs.
+_FIRST_WITHOUT = 4
+
+GRAPH, WEIGHTS, NOTE = "model.onnx", "weights.bin", "note.txt"
 
 # Said by torch.onnx.export(dynamo=False) and by one function that it calls; nothing else is silenced.
 _EXPORTER_DEPRECATED = (
@@ -52,32 +54,57 @@ def nodes_by_provider(session: Any, provider: str) -> dict[str, Fact]:
     return {f"nodes_{name}": count for name, count in counts.items()} | {"nodes_Cast": casts}
 
 
-def export(model: Model, example: Array, placement: Placement, folder: Path) -> None:
-    """Write the module of ``model`` as ONNX for exactly the shape of ``example``."""
+def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> None:
+    """Write the module of ``model`` as ONNX for exactly the shapes of ``inputs``, and beside it what that fixes."""
     import torch
 
     if model.module is None:
         raise BackendError("the model has neither a module nor an ONNX file: give one of them")
-    module: nn.Module = model.module().eval().to(dtype=pytorch.dtype(placement))
-    x = torch.tensor(example, dtype=pytorch.dtype(placement))
-    with torch.no_grad(), warnings.catch_warnings(), _exportable():
+    module = flat(model.module().to(dtype=pytorch.dtype(placement)), inputs)
+    placed = Placed(inputs, replace(placement, device="cpu", memory_format="contiguous"))
+    tensors = tuple(placed.by_name.values())
+    with torch.no_grad(), warnings.catch_warnings(), watching(module, tensors) as fixed, _exportable():
         for words in _EXPORTER_DEPRECATED:
             warnings.filterwarnings("ignore", message=words, category=DeprecationWarning)
         torch.onnx.export(
             module,
-            (x,),
+            tensors,
             str(folder / GRAPH),  # as str: only then are weights over 2 GB written beside it
             dynamo=False,
             opset_version=OPSET,
-            input_names=["input"],
-            output_names=["output"],
+            input_names=list(placed.by_name),
         )
+    (folder / NOTE).write_text(fixed.note, encoding="utf-8")
+
+
+def without_listed_weights(source: Path, folder: Path) -> Path:
+    """Return ``source``, or a copy in ``folder`` where it is of before IR 4, when files listed weights as inputs too.
+
+    onnxruntime takes those for constants, but leaves them among the inputs of the optimised file once they are folded.
+    """
+    import onnx
+
+    if onnx.load(source, load_external_data=False).ir_version >= _FIRST_WITHOUT:
+        return source
+    model = onnx.load(source)
+    weights = {weight.name for weight in model.graph.initializer}
+    taken = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(taken)
+    model.ir_version = _FIRST_WITHOUT
+    copy = folder / source.name
+    onnx.save(model, copy)
+    return copy
 
 
 @contextmanager
 def _exportable() -> Iterator[None]:
+    """Keep fused attention, for which ONNX has no operator, out of the trace; a refusal becomes one sentence."""
+    import torch
     from torch.onnx import OnnxExporterError
 
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     except OnnxExporterError as error:
@@ -85,3 +112,5 @@ def _exportable() -> Iterator[None]:
         raise BackendError(
             f"torch cannot export the model to ONNX opset {OPSET} ({said}): use torchscript or eager"
         ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.backends import accelerator
 from profiler.backends.base import BackendError, Fact, FallbackError, Placement
+from profiler.backends.inputs import Inputs, shape_text
 
 if TYPE_CHECKING:
     import torch
 
-    from profiler.backends.base import Array
+    from profiler.backends.inputs import Array
 
-_NUMPY_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-}
-_PRECISIONS = {"tensor(float)": "fp32", "tensor(float16)": "fp16"}
+_NUMPY_TYPES = {"float": "float32", "double": "float64"}
+_PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def open_session(path: Path, options: Any, provider: str, provider_options: Mapping[str, str]) -> Any:
@@ -39,18 +35,19 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
 
 
 @contextmanager
-def one_sentence(what: str) -> Iterator[None]:
+def one_sentence(what: str, advice: str = "check the file with onnx.checker") -> Iterator[None]:
     """Turn onnxruntime's exceptions, which share no base class, into the contract's."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    kinds = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    own = tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    kinds: tuple[type[Exception], ...] = (*own, RuntimeError)
     try:
         yield
     except kinds as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
         if "fallback to CPU EP has been explicitly disabled" in said:
             raise FallbackError(f"{what} on the device alone ({said}): use --device cpu") from error
-        raise BackendError(f"{what} ({said}): check the file with onnx.checker") from error
+        raise BackendError(f"{what} ({said}): {advice}") from error
 
 
 class OrtSession:
@@ -63,7 +60,7 @@ class OrtSession:
     def __init__(
         self,
         session: Any,
-        example: Array,
+        inputs: Inputs,
         placement: Placement,
         facts: Mapping[str, Fact],
         stream: torch.Stream | None = None,
@@ -77,34 +74,32 @@ class OrtSession:
         # Submitting and waiting are apart, as in torch: run() does not wait for a GPU, sync() does.
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._binding = session.io_binding()
-        taken = _matching_input(session.get_inputs(), example, placement)
-        self._input = ort.OrtValue.ortvalue_from_numpy(taken, placement.device_type, placement.device_index)
-        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
+        place = placement.device_type, placement.device_index
+        taken = _matching(session.get_inputs(), inputs.arrays, placement)
+        self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(array, *place) for name, array in taken.items()}
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
         self._outputs = self._bind_outputs(placement)
         self._binding.synchronize_inputs()  # the upload was not in the stream that reads it
         self._ran = False
 
     def _bind_outputs(self, placement: Placement) -> list[Any]:
-        """Allocate every output once and bind it."""
+        """Allocate every output once and bind it; only a run tells shapes that the file does not, or tells wrong."""
         import onnxruntime as ort
 
-        outputs = self._session.get_outputs()
-        fixed = [_fixed_shape(output) for output in outputs]
-        shaped = self._shapes_of_a_run(placement) if None in fixed else filter(None, fixed)
+        names = [output.name for output in self._session.get_outputs()]
         place = placement.device_type, placement.device_index
-        values = [ort.OrtValue.ortvalue_from_shape_and_type(shape, kind, *place) for shape, kind in shaped]
-        for output, value in zip(outputs, values, strict=True):
-            self._binding.bind_ortvalue_output(output.name, value)
-        return values
-
-    def _shapes_of_a_run(self, placement: Placement) -> list[tuple[list[int], int]]:
-        """Only a run tells the output shapes of a graph with dynamic dimensions."""
-        for output in self._session.get_outputs():
-            self._binding.bind_output(output.name, placement.device_type, placement.device_index)
+        for name in names:
+            self._binding.bind_output(name, *place)
         self._session.run_with_iobinding(self._binding)
-        shaped = [(value.shape(), value.element_type()) for value in self._binding.get_outputs()]
+        made = self._binding.get_outputs()
+        if not all(value.is_tensor() for value in made):
+            return list(made)  # sequences and maps cannot be allocated beforehand: each run makes its own
+        values = [ort.OrtValue.ortvalue_from_shape_and_type(one.shape(), one.element_type(), *place) for one in made]
         self._binding.clear_binding_outputs()
-        return shaped
+        for name, value in zip(names, values, strict=True):
+            self._binding.bind_ortvalue_output(name, value)
+        return values
 
     def run(self) -> None:
         """Submit one forward pass."""
@@ -124,56 +119,69 @@ class OrtSession:
             return ()
         return accelerator.device_ns(self.run, self._stream.device, calls, stream=self._stream)
 
-    def output(self) -> Array:
-        """Return the first output of the last run as fp32 on the host, shape (batch, classes)."""
-        import numpy as np
-
+    def outputs(self) -> tuple[Array, ...]:
+        """Return the outputs of the last run that are tensors, on the host, floats as fp32."""
         if self._session is None or not self._ran:
             raise BackendError("there is no output: call run() in an open session first")
         self.sync()
-        return np.array(self._outputs[0].numpy(), dtype=np.float32)
+        return tuple(_fetched(value) for value in self._binding.get_outputs() if value.is_tensor())
 
     def facts(self) -> Mapping[str, Fact]:
         """Return versions, provider, threads and nodes by provider as read back."""
         return self._facts
 
     def close(self) -> None:
-        """Let go of session, input and outputs."""
-        self._session = self._binding = self._input = None
-        self._outputs = []
+        """Let go of session, inputs and outputs."""
+        self._session = self._binding = None
+        self._inputs, self._outputs = {}, []
 
 
-def _matching_input(inputs: Sequence[Any], example: Array, placement: Placement) -> Array:
-    """Return ``example`` in the type of the only input; BackendError where shape or type do not fit."""
+def _fetched(value: Any) -> Array:
     import numpy as np
 
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs)
-        raise BackendError(f"the model has {len(inputs)} inputs ({names}): only models with one image input can run")
-    only = inputs[0]
-    precision = _PRECISIONS.get(only.type)
-    if precision != placement.precision:
+    array = value.numpy()
+    return np.array(array, dtype=np.float32 if array.dtype.kind == "f" else array.dtype)
+
+
+def _matching(wanted: Sequence[Any], given: Mapping[str, Array], placement: Placement) -> dict[str, Array]:
+    """Return what was given in the types of the inputs; BackendError where one is missing or does not fit.
+
+    An export leaves out an input that the model does not use.
+    """
+    import numpy as np
+
+    if missing := [value.name for value in wanted if value.name not in given]:
         raise BackendError(
-            f"the input {only.name!r} is {only.type} and precision {placement.precision} was asked:"
-            f" use {f'precision {precision}' if precision else 'a model with float input'}"
+            f"the model takes {', '.join(value.name for value in wanted)}, and {', '.join(missing)} was not given: "
+            f"what was given is {', '.join(given) or 'nothing'}"
         )
-    if len(only.shape) != example.ndim or any(
-        isinstance(size, int) and size != given for size, given in zip(only.shape, example.shape, strict=True)
+    for value in wanted:
+        _check(value, given[value.name], placement)
+    return {value.name: np.ascontiguousarray(given[value.name], dtype=_numpy_type(value.type)) for value in wanted}
+
+
+def _check(value: Any, array: Array, placement: Placement) -> None:
+    element = _element(value.type)
+    if array.dtype.kind == "f" and element != "double" and _PRECISIONS.get(element) != placement.precision:
+        needed = _PRECISIONS.get(element)
+        raise BackendError(
+            f"the input {value.name!r} is {value.type} and precision {placement.precision} was asked:"
+            f" use {f'precision {needed}' if needed else 'a model with float input'}"
+        )
+    if len(value.shape) != array.ndim or any(
+        isinstance(size, int) and size != given for size, given in zip(value.shape, array.shape, strict=True)
     ):
         raise BackendError(
-            f"the input {only.name!r} has shape {_shape(only.shape)} and {_shape(example.shape)} was given:"
-            " choose batch and resolution to fit"
+            f"the input {value.name!r} has shape {shape_text(tuple(value.shape))} and {shape_text(array.shape)} was "
+            "given: choose batch and shape to fit"
         )
-    return np.ascontiguousarray(example, dtype=_NUMPY_TYPES[only.type])
 
 
-def _fixed_shape(output: Any) -> Any | None:
-    """Return shape and numpy type where the graph fixes both."""
-    import numpy as np
-
-    fixed = all(isinstance(size, int) for size in output.shape) and output.type in _NUMPY_TYPES
-    return (output.shape, np.dtype(_NUMPY_TYPES[output.type]).type) if fixed else None
+def _element(kind: str) -> str:
+    """Return ``float`` for ``tensor(float)``."""
+    return kind.removeprefix("tensor(").removesuffix(")")
 
 
-def _shape(sizes: Sequence[object]) -> str:
-    return "x".join(str(size) for size in sizes)
+def _numpy_type(kind: str) -> str:
+    element = _element(kind)
+    return _NUMPY_TYPES.get(element, element)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,13 +23,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from profiler.backends import accelerator, cache, devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
-from profiler.backends.onnx_graph import GRAPH, OPSET, WEIGHTS, export, nodes_by_provider
+from profiler.backends.inputs import Inputs
+from profiler.backends.onnx_graph import GRAPH, NOTE, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session
 
 if TYPE_CHECKING:
     import torch
-
-    from profiler.backends.base import Array
 
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -66,49 +66,51 @@ class OnnxRuntime:
         return _not_installed(placement) or devices.malformed(placement) or _unsupported(placement)
 
     @contextmanager
-    def load(self, model: Model, example: Array, placement: Placement) -> Iterator[OrtSession]:
-        """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width)).
+    def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[OrtSession]:
+        """Load ``model`` with ``inputs``; their floats take the precision of ``placement``.
 
-        A model that was brought as ONNX runs as it is. Raises BackendError when it does not take ``example``,
+        A model that was brought as ONNX runs as it is. Raises BackendError when it does not take ``inputs``,
         FallbackError when a node is not on the provider asked for.
         """
         with _stream(placement) as stream:
             with (
-                self._prepared(model, example, placement) as prepared,
+                self._prepared(model, inputs, placement) as prepared,
                 one_sentence(f"onnxruntime cannot load {model.onnx or 'the exported model'}"),
             ):
                 session = self._open(prepared.path, prepared.level, placement, stream)
             facts = self._facts(session, placement)
             facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
-            facts |= {"opset": OPSET if model.onnx is None else None}
-            with one_sentence("onnxruntime cannot bind input and output"):
-                opened = OrtSession(session, example, placement, facts, stream)
+            facts |= {"opset": OPSET if model.onnx is None else None, "trace_note": prepared.trace_note}
+            with one_sentence(
+                "onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"
+            ):
+                opened = OrtSession(session, inputs, placement, facts, stream)
             del session  # or closing the session would free nothing
             with closing(opened):
                 yield opened
 
-    def arena_peak(self, model: Model, example: Array, placement: Placement) -> int | None:
+    def arena_peak(self, model: Model, inputs: Inputs, placement: Placement) -> int | None:
         """Return the most bytes in use at once in the arena over one forward, from a profile of its nodes.
 
         Weights that are mapped from a file, as on the CPU, are not in the arena. None where the profile says nothing.
         """
         with (
             tempfile.TemporaryDirectory(prefix="latency-profiler-") as folder,
-            self._prepared(model, example, placement) as prepared,
+            self._prepared(model, inputs, placement) as prepared,
             one_sentence("onnxruntime cannot profile the model"),
         ):
             options = self._options(placement, prepared.level)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
             provider = _PROVIDERS[placement.device_type]
             session = open_session(prepared.path, options, provider, self._provider_options(placement))
-            with closing(OrtSession(session, example, placement, {})) as opened:
+            with closing(OrtSession(session, inputs, placement, {})) as opened:
                 opened.run()
                 opened.sync()
                 return _most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
     @contextmanager
-    def _prepared(self, model: Model, example: Array, placement: Placement) -> Iterator[_Prepared]:
+    def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
         """Give the file to open and how far it still has to be optimised."""
         on_cpu = placement.device_type == "cpu"
         if model.onnx is not None and not on_cpu:
@@ -117,30 +119,32 @@ class OnnxRuntime:
 
         def build(folder: Path) -> None:
             if model.onnx is not None:
-                self._optimise(model.onnx, folder, placement)
+                with tempfile.TemporaryDirectory(prefix="latency-profiler-") as scratch:
+                    self._optimise(without_listed_weights(model.onnx, Path(scratch)), folder, placement)
             elif on_cpu:
-                with cache.entry(None, None, lambda scratch: export(model, example, placement, scratch)) as exported:
+                with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
                     self._optimise(exported.folder / GRAPH, folder, placement)
+                    shutil.copyfile(exported.folder / NOTE, folder / NOTE)
             else:
-                export(model, example, placement, folder)
+                export(model, inputs, placement, folder)
 
-        with cache.entry(model.cache, self._key(model, example, placement), build) as entry:
+        with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
             level = "none" if on_cpu else self.graph
-            yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note)
+            said = (entry.folder / NOTE).read_text(encoding="utf-8") if model.onnx is None else ""
+            yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note, said or None)
 
-    def _key(self, model: Model, example: Array, placement: Placement) -> str | None:
+    def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
         if model.key is None:
             return None
-        optimised = (
-            (self.graph, metadata.version(_distribution()), _processor()) if placement.device_type == "cpu" else ()
-        )
         return cache.content_name(
             form="onnx",
             model=model.key,
-            shape=example.shape if model.onnx is None else (),
-            precision=placement.precision,
+            inputs=inputs.signature if model.onnx is None else None,
+            placement=asdict(placement),
+            options=asdict(self),
             exporter=(OPSET, metadata.version("torch")) if model.onnx is None else (),
-            optimised=optimised,
+            runtime=metadata.version(_distribution()),
+            processor=_processor(),
         )
 
     def _optimise(self, source: Path, folder: Path, placement: Placement) -> None:
@@ -217,6 +221,7 @@ class _Prepared:
     level: str
     cached: bool
     note: str | None
+    trace_note: str | None = None
 
 
 def _not_installed(placement: Placement) -> str | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from profiler.backends import accelerator, devices
+from profiler.backends import accelerator, devices, switches
 from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends.inputs import Inputs
+from profiler.backends.torch_tree import tensors
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from profiler.backends.base import Array
+    from profiler.backends.inputs import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +43,44 @@ class Flags:
         return None
 
 
+class Placed:
+    """Inputs as tensors on their device: the arguments of a call."""
+
+    def __init__(self, inputs: Inputs, placement: Placement) -> None:
+        import torch
+
+        self.by_name: dict[str, torch.Tensor] = {}
+        self.args, self.kwargs = inputs.mapped(partial(self._put, placement))
+        self.device = next((x.device for x in self.by_name.values()), torch.device(placement.device))
+
+    def _put(self, placement: Placement, name: str, array: Array) -> torch.Tensor:
+        self.by_name[name] = upload(array, placement)
+        return self.by_name[name]
+
+
 class TorchSession:
-    """A module with its input on its device; ``facts`` come on top of what torch reads back."""
+    """A module with its inputs on its device; ``facts`` come on top of what torch reads back."""
 
     def __init__(
-        self,
-        call: Callable[[torch.Tensor], object],
-        x: torch.Tensor,
-        facts: Mapping[str, Fact],
-        *,
-        cold: bool = False,
+        self, call: Callable[..., object], placed: Placed, facts: Mapping[str, Fact], *, cold: bool = False
     ) -> None:
         self._call = call
         self._cold = cold
-        self._input: torch.Tensor | None = x
-        self._device = x.device
+        self._args, self._kwargs = placed.args, placed.kwargs
+        self._inputs = placed.by_name
+        self._device = placed.device
         self._output: object = None
-        self._facts = read_back(x) | {"cold": cold} | dict(facts)
+        self._switches = switches.current()
+        self._facts = read_back(placed.by_name, placed.device) | {"cold": cold} | dict(facts)
 
     def run(self) -> None:
         """Submit one forward pass."""
         import torch
 
-        if self._input is None:
-            raise BackendError("the session is closed: load the model again")
+        if switches.current() is not self._switches:  # another session that is open too has held its own
+            switches.resume(self._switches)
         with torch.inference_mode():
-            self._output = self._call(self._input)
+            self._output = self._call(*self._args, **self._kwargs)
 
     def sync(self) -> None:
         """Block until the device has finished."""
@@ -76,28 +91,37 @@ class TorchSession:
         before = accelerator.flusher(self._device) if self._cold else None
         return accelerator.device_ns(self.run, self._device, calls, before)
 
-    def output(self) -> Array:
-        """Return the output of the last run as fp32 on the host, shape (batch, classes)."""
-        import torch
-
+    def outputs(self) -> tuple[Array, ...]:
+        """Return the tensors of the last run's result on the host, floats as fp32."""
         if self._output is None:
-            raise BackendError("there is no output yet: call run() first")
-        if not isinstance(self._output, torch.Tensor):
-            name = type(self._output).__name__
-            raise BackendError(f"the model returned a {name}: wrap it so that it returns one tensor")
-        return self._output.to(device="cpu", dtype=torch.float32, copy=True).numpy()
+            raise BackendError("there is no output yet: call run() first, and let the model return a tensor")
+        return tuple(map(_fetched, tensors(self._output)))
+
+    def inputs(self) -> Mapping[str, Array]:
+        """Return the inputs as they are now, on the host, floats as fp32."""
+        return {name: _fetched(tensor) for name, tensor in self._inputs.items()}
 
     def facts(self) -> Mapping[str, Fact]:
         """Return versions, device, threads and flags as read back."""
         return self._facts
 
     def close(self) -> None:
-        """Let go of weights, input and output."""
-        self._call, self._input, self._output = _closed, None, None
+        """Let go of weights, inputs and output."""
+        self._call, self._output = _closed, None
+        self._args, self._kwargs, self._inputs = (), {}, {}
         devices.release(self._device)
 
 
-def _closed(_: torch.Tensor) -> None:
+def _fetched(tensor: torch.Tensor) -> Array:
+    import torch
+
+    plain = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
+    kind = torch.float32 if plain.is_floating_point() else plain.dtype
+    host: Array = plain.to_dense().to(device="cpu", dtype=kind, copy=True).numpy()
+    return host
+
+
+def _closed() -> None:
     raise BackendError("the session is closed: load the model again")
 
 
@@ -115,16 +139,19 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     """Build the module of ``model`` and put it where ``placement`` says, in evaluation mode."""
     if model.module is None:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
-    module = model.module().eval()
+    module = model.module()
+    switches.resume(switches.current())  # building it may have changed them
     return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
 
 
-def upload(example: Array, placement: Placement) -> torch.Tensor:
-    """Return ``example`` as a tensor with the device, type and layout of ``placement``."""
+def upload(array: Array, placement: Placement) -> torch.Tensor:
+    """Return ``array`` on the device of ``placement``: floats in its precision, what has four axes in its layout."""
     import torch
 
-    x = torch.tensor(example, dtype=dtype(placement), device=placement.device)
-    return x.contiguous(memory_format=layout(placement))
+    tensor = torch.tensor(array, device=placement.device)
+    if tensor.is_floating_point():
+        tensor = tensor.to(dtype(placement))
+    return tensor.contiguous(memory_format=layout(placement)) if tensor.ndim == 4 else tensor.contiguous()
 
 
 def dtype(placement: Placement) -> torch.dtype:
@@ -141,47 +168,39 @@ def layout(placement: Placement) -> torch.memory_format:
     return torch.channels_last if placement.memory_format == "channels_last" else torch.contiguous_format
 
 
-@contextmanager
-def settings(placement: Placement, flags: Flags) -> Iterator[None]:
-    """Hold thread count and flags while a session is open; put the old ones back after it.
+def _channels_last(tensor: torch.Tensor) -> bool:
+    import torch
 
-    Raises:
-        BackendError: torch runs with another number of threads than asked.
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+def settings(placement: Placement, flags: Flags) -> AbstractContextManager[None]:
+    """Hold thread count and flags while a session is open, whatever they were; put the old ones back after it.
+
+    Entering raises BackendError where torch runs with another number of threads than asked.
     """
+    return switches.held(placement.threads, tf32=flags.tf32, cudnn_benchmark=flags.cudnn_benchmark)
+
+
+def read_back(inputs: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, Fact]:
+    """Return what torch says about versions, the device, its inputs, threads and flags at this moment."""
     import torch
 
-    threads, matmul = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
-    try:
-        torch.set_num_threads(placement.threads)
-        if torch.get_num_threads() != placement.threads:
-            raise BackendError(
-                f"torch runs {torch.get_num_threads()} threads where {placement.threads} were asked:"
-                " unset OMP_NUM_THREADS, OMP_THREAD_LIMIT and MKL_NUM_THREADS"
-            )
-        torch.backends.cuda.matmul.allow_tf32 = flags.tf32
-        with torch.backends.cudnn.flags(enabled=True, benchmark=flags.cudnn_benchmark, allow_tf32=flags.tf32):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.set_num_threads(threads)
-
-
-def read_back(x: torch.Tensor) -> dict[str, Fact]:
-    """Return what torch says about versions, the device of ``x``, threads and flags at this moment."""
-    import torch
-
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    given = list(inputs.values())
+    floats = [tensor for tensor in given if tensor.is_floating_point()]
+    last = any(_channels_last(tensor) for tensor in given)
+    kinds = dict.fromkeys(str(tensor.dtype).removeprefix("torch.") for tensor in floats or given)
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "device": str(x.device),
-        "device_name": devices.device_name(x.device),
-        "simulated": accelerator.simulated(x.device),
+        "device": str(device),
+        "device_name": devices.device_name(device),
+        "simulated": accelerator.simulated(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         "threads": torch.get_num_threads(),
-        "dtype": str(x.dtype).removeprefix("torch."),
+        "dtype": " ".join(kinds) or None,
         "memory_format": "channels_last" if last else "contiguous",
         "tf32_convolution": torch.backends.cudnn.allow_tf32,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,

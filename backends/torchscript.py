@@ -10,22 +10,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from profiler.backends import cache, pytorch
 from profiler.backends.base import Fact, Model, Placement
-from profiler.backends.pytorch import TorchSession
+from profiler.backends.inputs import Inputs
+from profiler.backends.pytorch import Placed, TorchSession
+from profiler.backends.torch_trace import watching
+from profiler.backends.torch_tree import flat
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from profiler.backends.base import Array
-
-_FILE = "frozen.pt"
+_FILE, _NOTE = "frozen.pt", "note.txt"
 
 # The calls made here that newer versions of torch deprecate, in their words.
 _CALLS = "trace|trace_method|freeze|save|load|optimize_for_inference"
@@ -45,57 +46,63 @@ class TorchScript(pytorch.Flags):
     optimize: bool = False
 
     name: ClassVar[str] = "torchscript"
+    reads_onnx: ClassVar[bool] = False
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
         return self.refusal(placement) or pytorch.unservable(placement)
 
     @contextmanager
-    def load(self, model: Model, example: Array, placement: Placement) -> Iterator[TorchSession]:
-        """Load ``model`` for input like ``example`` (fp32, host, shape (batch, channels, height, width)).
+    def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:
+        """Load ``model`` with ``inputs``; their floats take the precision of ``placement``.
 
         What runs is always read from disk, whether it has just been traced or was found there.
         """
 
         def build(folder: Path) -> None:
-            module, x = pytorch.place(model, placement, self.name), pytorch.upload(example, placement)
-            _trace(module, x, folder / _FILE)
+            module = flat(pytorch.place(model, placement, self.name), inputs)
+            note = _trace(module, tuple(Placed(inputs, placement).by_name.values()), folder / _FILE)
+            (folder / _NOTE).write_text(note, encoding="utf-8")
 
         with pytorch.settings(placement, self):
-            with cache.entry(model.cache, _key(model, example, placement), build) as entry:
+            with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
                 frozen = _read(entry.folder / _FILE, placement.device, optimize=self.optimize)
+                note = (entry.folder / _NOTE).read_text(encoding="utf-8")
             facts: dict[str, Fact] = {
                 "cached": entry.cached,
                 "cache_note": entry.note,
                 "optimize": self.optimize,
+                "trace_note": note or None,
             }
-            opened = TorchSession(frozen, pytorch.upload(example, placement), facts, cold=self.cold)
-            del frozen  # or closing the session would free nothing
+            # Traced between flat tuples: every array is an argument by position.
+            placed = Placed(Inputs(tuple(inputs.arrays.values()), names=tuple(inputs.arrays)), placement)
+            opened = TorchSession(frozen, placed, facts, cold=self.cold)
+            del frozen, placed  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
 
-
-def _key(model: Model, example: Array, placement: Placement) -> str | None:
-    if model.key is None:
-        return None
-    return cache.content_name(
-        form="torchscript",
-        model=model.key,
-        shape=example.shape,
-        device=placement.device,
-        precision=placement.precision,
-        memory_format=placement.memory_format,
-        torch=version("torch"),
-    )
+    def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
+        if model.key is None:
+            return None
+        return cache.content_name(
+            form="torchscript",
+            model=model.key,
+            inputs=inputs.signature,
+            options=asdict(self),
+            placement=asdict(placement),
+            torch=version("torch"),
+        )
 
 
-def _trace(module: nn.Module, x: torch.Tensor, path: Path) -> None:
+def _trace(module: nn.Module, tensors: tuple[torch.Tensor, ...], path: Path) -> str:
+    """Trace, freeze and save ``module``; return what the trace fixes of it in a sentence, or nothing."""
     import torch
 
-    with torch.no_grad(), _deprecation_silenced():
+    with torch.no_grad(), _deprecation_silenced(), watching(module, tensors) as fixed, _deprecation_silenced():
         # The profiler checks the output against eager's; a second trace to compare with would say less.
-        traced = torch.jit.trace(module, x, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(torch.jit.freeze(traced), str(path))
+    return fixed.note
 
 
 def _read(path: Path, device: str, *, optimize: bool) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from profiler.backends import devices, pytorch
 from profiler.backends.base import BackendError, Fact, Placement
+from profiler.backends.inputs import Inputs
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ class TorchTraining:
         self._autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=placement.precision == "bf16")
         self._output: Tensor | None = None
         self._loss: Tensor | None = None
-        self._facts: dict[str, Fact] = pytorch.read_back(images) | {
+        self._facts: dict[str, Fact] = pytorch.read_back({"input": images}, images.device) | {
             "optimizer": type(optimizer).__name__.lower(),
             "label_smoothing": _LABEL_SMOOTHING,
             "classes": classes,
@@ -128,6 +129,14 @@ def optimizer(module: nn.Module, name: OptimizerName) -> torch.optim.Optimizer:
     return torch.optim.SGD(module.parameters(), lr=_LEARNING_RATE, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
 
 
+def images(inputs: Inputs, placement: Placement) -> Tensor:
+    """Return the batch of images that ``inputs`` are, as a tensor on its device."""
+    arrays = list(inputs.arrays.values())
+    if len(arrays) != 1 or inputs.constants or arrays[0].dtype.kind != "f":
+        raise BackendError("the model takes more than one tensor of floats: training needs a classifier of images")
+    return pytorch.upload(arrays[0], placement)
+
+
 def untrainable(placement: Placement) -> str | None:
     """Return why torch cannot train on an available ``placement``, with the remedy, or None when it can."""
     if placement.precision == "fp16":
@@ -140,7 +149,7 @@ def _classes(module: nn.Module, images: Tensor) -> int:
     import torch
 
     with torch.no_grad():
-        output = module.eval()(images[:1])
+        output = module(images[:1])
     if not isinstance(output, torch.Tensor) or output.ndim != 2:
         raise BackendError("the model does not return one row of class scores per image: training needs a classifier")
     return int(output.shape[1])

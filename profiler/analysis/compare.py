@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,10 @@ from profiler.records.intervals import Interval
 MACHINE = ("host", "cpu", "os", "torch_version", "onnxruntime_version")
 
 
+#: Facts of a model; two that differ in one of them are two models.
+MODEL = ("content", "inputs")
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One run, machine, backend and placement.
@@ -35,11 +39,13 @@ class Setting:
         keys: Values of the grouping columns, and ``run``.
         machine: Facts of the machine that the table has.
         costs: Cost of each network, with its interval where that was measured.
+        models: What each network was: its content and its inputs, as far as the table says.
     """
 
     keys: dict[str, str]
     machine: dict[str, str]
     costs: dict[str, Quantity]
+    models: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Comparison:
         mean: Geometric mean of the ratios.
         interval: 95% of the geometric mean, Student's t over networks; None below 3.
         spearman: Rank correlation of the networks' costs; None below 4, or where a setting is constant.
+        unlike: Networks left out because the same name is of unlike models, and in what they differ.
     """
 
     first: dict[str, str]
@@ -63,6 +70,7 @@ class Comparison:
     mean: float
     interval: Interval | None
     spearman: float | None
+    unlike: dict[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -111,6 +119,10 @@ def settings_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
             keys=dict(zip(keys, values, strict=True)),
             machine={c: plain(table[c].iloc[rows[0]]) for c in MACHINE if c in table},
             costs={str(checked["network"].iloc[row]): _cost(table, row, y) for row in rows},
+            models={
+                str(checked["network"].iloc[row]): {c: plain(table[c].iloc[row]) for c in MODEL if c in table}
+                for row in rows
+            },
         )
         for values, rows in found.items()
     ]
@@ -149,15 +161,27 @@ def _values(found: Sequence[Setting], of: Setting, key: str) -> set[str]:
 
 
 def _compared(a: Setting, b: Setting) -> Comparison | None:
-    common = [network for network in a.costs if network in b.costs]
-    if not common:
+    shared = [network for network in a.costs if network in b.costs]
+    facts = MODEL if a.keys.get("batch") == b.keys.get("batch") else ("content",)
+    unlike = {network: why for network in shared if (why := _unlike(a.models[network], b.models[network], facts))}
+    common = [network for network in shared if network not in unlike]
+    if not shared:
         return None
+    if not common:
+        said = "; ".join(f"{network}: {why}" for network, why in unlike.items())
+        raise UserError(f"these runs measured unlike models under one name ({said}): measure one of them again")
     ratios = {network: _ratio(b.costs[network], a.costs[network]) for network in common}
     mean, interval = geometric_mean([ratio.value for ratio in ratios.values()])
     ours, theirs = a.keys | a.machine, b.keys | b.machine
     differs = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
     costs = [[each.costs[network].value for network in common] for each in (a, b)]
-    return Comparison(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs))
+    return Comparison(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs), unlike)
+
+
+def _unlike(one: Mapping[str, str], other: Mapping[str, str], facts: Sequence[str]) -> str:
+    """Say in what two models of one name differ; nothing where they do not, or where one table does not tell."""
+    differs = [name for name in facts if one.get(name) and other.get(name) and other[name] != one[name]]
+    return "; ".join(f"{name} {one[name]} and {other[name]}" for name in differs)
 
 
 def _ratio(top: Quantity, bottom: Quantity) -> Quantity:

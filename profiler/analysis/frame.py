@@ -90,12 +90,19 @@ def prose(column: str) -> str:
 
 
 def network_names(frame: pd.DataFrame) -> list[str]:
-    """The network of each row as people say it: ``regnety_4.0gf dWr x4``."""
-    scaling = frame["scaling"] if "scaling" in frame else [""] * len(frame)
-    factor = frame["factor"] if "factor" in frame else [""] * len(frame)
+    """The network of each row as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``.
+
+    A step beside the rule follows it, as ``d3+1``.
+    """
+    columns = ("scaling", "factor", "step", "shape")
+    parts = [frame[name] if name in frame else [""] * len(frame) for name in columns]
     return [
-        f"{model} {rule} x{plain(s)}" if plain(rule) else plain(model)
-        for model, rule, s in zip(frame["model"], scaling, factor, strict=True)
+        " ".join(
+            filter(
+                None, (plain(model), *((plain(rule), f"x{plain(s)}", plain(step)) if plain(rule) else ()), plain(shape))
+            )
+        )
+        for model, rule, s, step, shape in zip(frame["model"], *parts, strict=True)
     ]
 
 

@@ -45,7 +45,8 @@ class History:
 
     Attributes:
         host: Key of the machine.
-        case: Key of the case.
+        case: Key of the case, whatever its content.
+        content: Digest of what was measured; empty where no run kept it.
         machine: Facts of the machine, in words.
         label: The case in one line.
         points: In the order of their times.
@@ -53,6 +54,7 @@ class History:
 
     host: str
     case: str
+    content: str
     machine: str
     label: str
     points: tuple[Point, ...]
@@ -95,7 +97,28 @@ def histories(folder: Path, y: str = "latency_ms") -> tuple[list[History], list[
     if not found:
         expected = f"{folder} holds no run; expected folders with {NAME} in them, as `profiler run` leaves."
         raise UserError(" ".join([expected, *notices]))
-    return sorted(map(_joined, found.values()), key=lambda history: history.host), notices
+    told = [one for parts in found.values() for one in _by_content(parts)]
+    notices += [_changed(parts) for parts in found.values() if len(_by_content(parts)) > 1]
+    return sorted(told, key=lambda history: history.host), notices
+
+
+def _by_content(parts: Sequence[History]) -> list[History]:
+    """Return one history for each content; points of runs that kept none belong to the only one there is."""
+    contents = list(dict.fromkeys(part.content for part in parts if part.content)) or [""]
+    if len(contents) == 1:
+        return [replace(_joined(parts), content=contents[0])]
+    several = list(dict.fromkeys(part.content for part in parts))
+    groups = [_joined([part for part in parts if part.content == content]) for content in several]
+    return [replace(one, label=f"{one.label} (content {one.content or 'unknown'})") for one in groups]
+
+
+def _changed(parts: Sequence[History]) -> str:
+    contents = list(dict.fromkeys(part.content or "unknown" for part in _in_time(parts)))
+    return f"{parts[0].label}: the model has changed (content {', then '.join(contents)}): a history for each"
+
+
+def _in_time(parts: Sequence[History]) -> list[History]:
+    return sorted(parts, key=lambda part: part.points[0].started)
 
 
 def _joined(parts: Sequence[History]) -> History:
@@ -105,13 +128,14 @@ def _joined(parts: Sequence[History]) -> History:
 
 def _of_run(run: Run, name: str, y: str) -> list[History]:
     """A history of one point for each case that a run visited."""
-    labels = {record.case.key: record.case.label for record in run.records}
+    cases = {record.case.key: record.case for record in run.records}
     return [
         History(
             host=str(row["host"]),
-            case=str(row["case"]),
+            case=replace(cases[str(row["case"])], content="").key,
+            content=str(row["content"] or ""),
             machine=", ".join(str(row[fact]) for fact in ("cpu", "os") if row[fact]),
-            label=labels[str(row["case"])],
+            label=cases[str(row["case"])].label,
             points=(_point(name, row, y),),
         )
         for row in table.rows(run)

@@ -57,6 +57,8 @@ def _nothing(found: Sequence[Setting]) -> str:
 def _print(made: Sequence[Comparison], column: str, console: Console) -> None:
     for notice in dict.fromkeys(filter(None, map(_unlike, made))):
         console.print(escape(notice), highlight=False, soft_wrap=True)
+    for network, why in dict(item for one in made for item in one.unlike.items()).items():
+        console.print(escape(f"left out: {network} is of unlike models ({why})"), highlight=False, soft_wrap=True)
     everywhere = [keys for one in made for keys in (one.first, one.second)]
     varying = [key for key in everywhere[0] if len({keys[key] for keys in everywhere}) > 1]
     table = plain_table(f"ratio of {column}", "networks", "mean [95%]", "rank corr.")

@@ -16,3 +16,11 @@ JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its 
 RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
 #: One or several values between commas.
 Many: TypeAlias = str | None
+#: Shapes of inputs, each a case of its own.
+Shape: TypeAlias = Annotated[
+    list[str] | None,
+    Option("--shape", metavar="X=1x3x8x8", help="Shape of an input, or height=320,width=320; 320/640 or again: cases."),
+]
+InputFile: TypeAlias = Annotated[
+    str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
+]

@@ -13,9 +13,10 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import Many
+from profiler.cli.options import InputFile, Many, Shape
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
+from profiler.models.naming import is_brought
 from profiler.plan.cases import complexities, expand, notes
 from profiler.plan.duration import estimate_seconds
 from profiler.plan.plan import Plan
@@ -25,8 +26,10 @@ from profiler.records.types import Case
 from profiler.report.summary import finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
+from profiler.run.describing import Described
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.processes import Isolation
+from profiler.run.rehearsal import rehearse
 from profiler.units import format_duration, parse_bytes
 
 
@@ -115,16 +118,28 @@ def _folder(plan: Plan, how: _How) -> Path:
 
 
 def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
+    """Print the cases, how long they take, and what would fail; return 1 where something would."""
     for case in cases:
         print(case.label)
-    seconds = estimate_seconds(cases, complexities(cases), plan.budget)
+    known, problems = rehearse(cases)
+    brought = [case for case in known.cases if case.key in known.found and is_brought(case.model)]
+    for said in dict.fromkeys(_inputs(case, known) for case in brought):
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+    counts = {case.key: known.found[case.key].complexity for case in known.cases if case.key in known.found}
+    seconds = estimate_seconds(known.cases, complexities(known.cases) | counts, plan.budget)
     networks = len({case.network for case in cases})
     console.print(
         f"{len(cases)} cases of {networks} networks; about {format_duration(seconds)}, estimated from flops before "
         "anything was measured",
         highlight=False,
     )
-    return 0
+    for problem in problems:
+        console.print(f"would fail: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
+    return 1 if problems else 0
+
+
+def _inputs(case: Case, known: Described) -> str:
+    return f"{case.network} takes {known.found[case.key].inputs[case.batch]}"
 
 
 _Precision = Annotated[
@@ -168,6 +183,8 @@ def run_command(
     images_from: _ImagesFrom = None,
     workers: _Workers = None,
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
+    shape: Shape = None,
+    input_file: InputFile = None,
     rounds: Annotated[int | None, Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
     visit: Annotated[str | None, Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
     timeout: Annotated[str | None, Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
@@ -185,10 +202,11 @@ def run_command(
     numbers, interval = _precisions(precision)
     networks = {"models": model, "scalings": scale, "factors": factor, "flops": flops}
     where = {"backends": backend, "devices": device, "precisions": numbers, "threads": threads, "batches": batch}
+    inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
     budget = {"seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
-    flags = {**networks, **where, **what, **load, **budget}
+    flags = {**networks, **where, **inputs, **what, **load, **budget}
     raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit)))
 
 

@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ def update(run: Path, file: Path = FILE, *, replace: bool = False) -> None:
         if not replace:
             raise UserError(_other_machine(run, fresh, file, old))
         old = Run(file)
-    measured, before = ({record.case for record in some} for some in (records, old.records))
-    kept = [record for record in old.records if record.case not in measured]
+    # The same case of another content is replaced too: a baseline has one entry for what is asked.
+    measured, before = ({replaced(record.case, content="") for record in some} for some in (records, old.records))
+    kept = [record for record in old.records if replaced(record.case, content="") not in measured]
     _write(file, [*_sessions(old, kept), *_sessions(fresh, records)], [*kept, *records])
     print(f"{file}: {len(measured)} cases stored ({len(measured & before)} replaced), {len(before - measured)} kept")
 
@@ -108,7 +110,7 @@ def _with_calibrations(session: RunSession, records: Iterable[Record]) -> RunSes
         made = stored(cache_folder(), name)
         if made and isinstance(record.outcome, Measurement) and record.outcome.nominal_ns == made.nominal_ns:
             kept.setdefault(name, asdict(made))
-    return replace(session, facts={**session.facts, "calibrations": kept})
+    return replaced(session, facts={**session.facts, "calibrations": kept})
 
 
 def _write(file: Path, sessions: Iterable[RunSession], records: Iterable[Record]) -> None:

@@ -17,19 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from profiler import backends
 from profiler.backends.base import BackendError, Fact, Model, Placement, Session
+from profiler.backends.inputs import Inputs
 from profiler.gate.decision import Rule, decide
 from profiler.machine import allocator
 from profiler.measure import timing
-from profiler.measure.network import load_network
+from profiler.models import source
 from profiler.records.types import Budget, Case
-
-if TYPE_CHECKING:
-    from profiler.backends.base import Array
-
 
 #: A slot lasts at least this long and holds at least this many samples.
 _SLOT_NS = 20_000_000
@@ -156,17 +152,17 @@ def coin(seed: int) -> Callable[[], bool]:
 def loaded(case: Case, cache: Path | None) -> Iterator[Session]:
     """Load ``case`` and run it once."""
 
-    def build() -> tuple[Model, Array]:
-        network = load_network(case, cache)
-        return network.model, network.example
+    def build() -> tuple[Model, Inputs]:
+        found = source.load(case.asked(cache))
+        return found.model, found.inputs
 
     with opened(case.backend, case.placement, build) as session:
         yield session
 
 
 @contextlib.contextmanager
-def opened(name: str, placement: Placement, build: Callable[[], tuple[Model, Array]]) -> Iterator[Session]:
-    """Load what ``build`` returns, a model and its example, and run it once.
+def opened(name: str, placement: Placement, build: Callable[[], tuple[Model, Inputs]]) -> Iterator[Session]:
+    """Load what ``build`` returns, a model and its inputs, and run it once.
 
     Raises:
         BackendError: The backend ``name`` cannot serve ``placement`` here; nothing was built.
@@ -175,8 +171,8 @@ def opened(name: str, placement: Placement, build: Callable[[], tuple[Model, Arr
     reason = backend.unavailable(placement)
     if reason is not None:
         raise BackendError(reason)
-    model, example = build()
-    with backend.load(model, example, placement) as session:
+    model, inputs = build()
+    with backend.load(model, inputs, placement) as session:
         session.run()
         session.sync()
         yield session

@@ -121,29 +121,30 @@ def _side(spec: _Spec, placement: Placement, backend: str | None, batch: int) ->
         backends.get(name)
     except BackendError as error:
         raise UserError(str(error)) from error
-    factor, target = _scaled(spec)
-    case = Case(model, spec.scaling, factor, name, placement, batch, target_flops=target)
+    factor, target, step = _scaled(spec)
+    case = Case(model, spec.scaling, factor, name, placement, batch, target_flops=target, step=step)
     return Side(case, spec.revision)
 
 
-def _scaled(spec: _Spec) -> tuple[float, int | None]:
-    """Return (factor, target flops) of a spec, checked."""
+def _scaled(spec: _Spec) -> tuple[float, int | None, str]:
+    """Return (factor, target flops, step beside the rule) of a spec, checked."""
     from profiler import models
 
     model = spec.model or ""
     if ":" in model or model.endswith(".onnx"):
         if spec.scaling:
             raise UserError(f"{model!r} cannot be scaled: only networks that `profiler models` lists can")
-        return 1.0, None
+        return 1.0, None, ""
     if not spec.scaling:
         models.get(model)
-        return 1.0, None
+        return 1.0, None, ""
     if not spec.factor.startswith("x"):
         target = parse_flops(spec.factor)
-        return models.scale_to_flops(models.get(model), spec.scaling, target).factor, target
+        found = models.scale_to_flops(models.get(model), spec.scaling, target)
+        return found.factor, target, found.step
     try:
         factor = float(spec.factor[1:])
     except ValueError:
         raise UserError(f"{spec.factor!r} is no scaling factor; expected as x4 or x0.5") from None
     models.resolve(model, spec.scaling, factor)
-    return factor, None
+    return factor, None, ""

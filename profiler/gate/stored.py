@@ -135,6 +135,12 @@ def _why_not(path: Path, stored: Mapping[Case, Visits], case: Case) -> str | Non
     if visits.host != host.key():
         told = host.difference(host.facts(), visits.session.host) if visits.session else None
         return told or f"not the same machine: its key is {host.key()} here and {visits.host} there"
+    if changed := next((old for old in stored if case.another_content(old)), None):
+        return (
+            f"{case.model} has changed since it was stored (content {changed.content} there, {case.content} here): "
+            f"compare both versions with `profiler gate --baseline git:REF`, or measure it anew and store that with "
+            "`profiler baseline update`"
+        )
     if case not in stored:
         return f"{path} has no such case; measure it with `profiler run` and add it with `profiler baseline update`"
     if not visits.measured and visits.failure:

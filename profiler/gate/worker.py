@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from profiler.backends.base import Placement, Session
 from profiler.gate.blocks import SETTLE_APART, Trial, coin, collect, loaded, prepared
 from profiler.gate.decision import Rule
 from profiler.machine import allocator
-from profiler.measure.visit import Reply, Task, visit
+from profiler.measure.visit import Task, visit
 from profiler.records.table import peaks_by_source
-from profiler.records.types import Budget, Case, Failure, Memory
+from profiler.records.types import Budget, Case, Failure, Memory, Outcome
 from profiler.run.child import failure
 
 #: A worker that has not loaded its model after this long is stopped, in seconds; likewise one slot.
@@ -190,7 +190,10 @@ def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable,
         name: Of that version, for messages.
     """
     command = [python, "-P", "-c", _BOOT, str(HERE), str(folder)]
-    return Worker(command, folder, name, {"case": asdict(case), "cache": str(cache)})
+    # A revision that is older than a field takes the case without it.
+    younger = {field.name for field in fields(case) if getattr(case, field.name) == field.default}
+    given = {key: value for key, value in asdict(case).items() if key not in younger}
+    return Worker(command, folder, name, {"case": given, "cache": str(cache)})
 
 
 def alternate_workers(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
@@ -257,9 +260,8 @@ def _answer(requests: Iterator[dict[str, Any]], answer: Callable[..., None], req
         serve(requests, answer, session)
 
 
-def peaks_of_visit(reply: Reply | Failure) -> dict[str, int] | Failure:
+def peaks_of_visit(outcome: Outcome) -> dict[str, int] | Failure:
     """Return what a visit for memory found, by source in bytes."""
-    outcome = reply if isinstance(reply, Failure) else reply.outcome
     if isinstance(outcome, Memory):
         return peaks_by_source(outcome)
     return outcome if isinstance(outcome, Failure) else Failure("error", f"no memory was measured: {outcome!r:.100}")

@@ -1,96 +1,221 @@
-"""Whether a backend computes what eager computes."""
+"""Whether a backend computes what eager computes, and the same at every forward."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler import backends
-from profiler.backends.base import Backend
-from profiler.measure.network import Network
+from profiler.backends.base import Backend, InputHolder, Session
+from profiler.backends.inputs import shape_text
+from profiler.models.content import of_parts
+from profiler.models.loaded import Loaded
 from profiler.records.files import write_whole
 from profiler.records.types import Case, Failure
 
 if TYPE_CHECKING:
-    from profiler.backends.base import Array
+    from profiler.backends.inputs import Array, Inputs
 
+#: Outputs of a forward, floats as fp32.
+Outputs = tuple["Array", ...]
 
-#: Largest difference from eager that is still the same network, relative to eager's largest output.
+#: Largest difference from eager that is still the same network: relative to the largest number of an output, or the
+#: share of unequal elements where an output holds no floats.
 _PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
 
+_RANDOM = "random"
+_SAID = {
+    "input": "the model changes its input, so that every forward begins with another one: let it work on a copy",
+    "state": "the model differs between two forwards of the same input: it keeps state between calls, or is random; "
+    "let a forward depend on its input alone",
+    "nan": "the model computes NaN: arithmetic with it is no measure of the model; give an example input, with "
+    "values for which it computes numbers",
+}
+_RANDOM_NOTE = "its outputs are random (two forwards agree under one seed alone) and were not compared with eager's"
 
-def check_parity(backend: Backend, network: Network, case: Case, output: Array, cache: Path | None) -> float | None:
-    """Return the largest difference from eager, relative to eager's largest output; None without eager."""
-    own: Callable[[Array], Array] | None = getattr(backend, "expected", None)
-    expected = own(network.example) if own else _expected(network, case, cache)
-    if expected is None:
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What comparing with eager says.
+
+    Attributes:
+        parity: Largest difference from eager, see ``gap``; None where there is nothing to compare with.
+        failure: Why the latency would mislead, or None.
+        note: What a reader of the row should know; empty for nothing.
+    """
+
+    parity: float | None = None
+    failure: Failure | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Outputs of a first forward, and what is wrong with the model: a key of ``_SAID``, ``random``, or nothing."""
+
+    outputs: Outputs
+    fault: str = ""
+
+
+def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache: Path | None) -> Checked:
+    """Run the loaded ``session`` twice; compare its outputs with each other and with eager's."""
+    allowed = _PARITY[case.placement.precision]
+    own = _watched(session, allowed)
+    simulated: Callable[[Inputs], Outputs] | None = getattr(backend, "expected", None)
+    expected = _Seen(simulated(loaded.inputs)) if simulated else _expected(loaded, case, cache)
+    if expected is not None and expected.fault in _SAID:
+        return Checked(failure=Failure("parity", _SAID[expected.fault]))
+    if expected is not None and expected.fault == _RANDOM:
+        return Checked(note=_RANDOM_NOTE)
+    if own.fault in ("input", "state") or (own.fault and expected is None):
+        return Checked(failure=Failure("parity", _SAID[own.fault]))
+    return Checked() if expected is None else _compared(own.outputs, expected.outputs, case, allowed)
+
+
+def changed(session: Session, before: Outputs, case: Case) -> Failure | None:
+    """Return the row for a session that no longer computes what it did before it was timed; None for all others."""
+    after = session.outputs()
+    if gap(after, before) <= _PARITY[case.placement.precision]:
         return None
-    return _difference(output, expected)
+    return Failure("parity", f"after it was timed, {_SAID['state']}")
 
 
-def _difference(output: Array, expected: Array) -> float:
+def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float) -> Checked:
+    parity = gap(found, expected)
+    if parity <= allowed:
+        return Checked(parity)
+    unlike = _unlike(found, expected)
+    what = unlike or f"outputs differ by {parity:.2g} of the largest output, {allowed:g} is allowed"
+    return Checked(
+        parity,
+        Failure(
+            "parity",
+            f"{case.backend} computes something else than eager: {what} for {case.placement.precision}; this is a bug "
+            "of the model's export or of the runtime, and its latency would mislead",
+        ),
+    )
+
+
+def _unlike(found: Outputs, expected: Outputs) -> str:
+    """Say how outputs differ in number or shape; nothing where they do not."""
+    shapes = [", ".join(shape_text(array.shape) for array in outputs) for outputs in (found, expected)]
+    return f"its outputs are {shapes[0]} and eager's are {shapes[1]}" if shapes[0] != shapes[1] else ""
+
+
+def gap(found: Sequence[Array], expected: Sequence[Array]) -> float:
+    """Return the largest difference over outputs; infinite where their number or shapes are unlike.
+
+    It is relative to the largest finite number of an output of floats, and the share of unequal elements of any other.
+    """
+    if [array.shape for array in found] != [array.shape for array in expected]:
+        return float("inf")
+    return max((_gap(one, other) for one, other in zip(found, expected, strict=True)), default=0.0)
+
+
+def _gap(found: Array, expected: Array) -> float:
     import numpy as np
 
-    if output.shape != expected.shape:
-        return float("inf")
-    scale = float(np.abs(expected).max()) or 1.0
-    gap = float(np.abs(output - expected).max()) / scale
-    return gap if np.isfinite(gap) else float("inf")
+    if not found.size:
+        return 0.0
+    if "f" not in (found.dtype.kind, expected.dtype.kind):
+        return float(np.mean(found != expected))
+    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    if same.all():
+        return 0.0
+    scale = float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)) or 1.0
+    difference = float(np.abs(found[~same].astype(np.float64) - expected[~same]).max()) / scale
+    return difference if np.isfinite(difference) else float("inf")
 
 
-def _expected(network: Network, case: Case, cache: Path | None) -> Array | None:
-    """Return eager's fp32 output on the same device for the same input, from the cache where it is kept."""
-    if network.model.module is None:
+def _watched(session: Session, allowed: float) -> _Seen:
+    """Run ``session`` twice and say what is wrong with what it computes."""
+    held = dict(session.inputs()) if isinstance(session, InputHolder) else {}
+    first, second = _forward(session), _forward(session)
+    if held and isinstance(session, InputHolder) and _moved(held, session.inputs()):
+        return _Seen(first, "input")
+    if gap(second, first) > allowed:
+        return _Seen(first, "state")
+    return _Seen(first, "nan" if any(_has_nan(array) for array in first) else "")
+
+
+def _forward(session: Session) -> Outputs:
+    session.run()
+    session.sync()
+    return session.outputs()
+
+
+def _moved(before: Mapping[str, Array], after: Mapping[str, Array]) -> bool:
+    import numpy as np
+
+    return any(
+        not np.array_equal(before[name], after[name], equal_nan=before[name].dtype.kind == "f") for name in before
+    )
+
+
+def _has_nan(array: Array) -> bool:
+    import numpy as np
+
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
+def _expected(loaded: Loaded, case: Case, cache: Path | None) -> _Seen | None:
+    """Return what eager computes in fp32 on the same device for the same inputs, from the cache where it is kept."""
+    if loaded.model.module is None:
         return None
+    placement = replace(case.placement, precision="fp32", memory_format="contiguous")
     file = None
-    if cache is not None and network.model.key is not None:
-        name = f"{network.model.key}-b{case.batch}-{case.placement.device_type}.npy"
+    if cache is not None and loaded.model.key is not None:
+        name = of_parts(loaded.model.key, loaded.inputs.signature, asdict(placement), version("torch"))
         file = cache / "eager" / name
-        kept = _read_array(file)
+        kept = _read(file)
         if kept is not None:
             return kept
-    placement = replace(case.placement, precision="fp32", memory_format="contiguous")
-    with backends.get("eager").load(network.model, network.example, placement) as session:
-        session.run()
-        session.sync()
-        output = session.output()
+    with backends.get("eager").load(loaded.model, loaded.inputs, placement) as session:
+        seen = _watched(session, _PARITY["fp32"])
+        if seen.fault == "state" and _repeats_under_a_seed(session):
+            seen = replace(seen, fault=_RANDOM)
     if file is not None:
-        _write_array(file, output)
-    return output
+        _write(file, seen)
+    return seen
 
 
-def _read_array(file: Path) -> Array | None:
+def _repeats_under_a_seed(session: Session) -> bool:
+    import torch
+
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        outputs.append(_forward(session))
+    return gap(outputs[1], outputs[0]) == 0
+
+
+def _read(file: Path) -> _Seen | None:
+    """Return what was kept; None where it is not whole."""
     import numpy as np
 
     try:
-        kept: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.load(file)
-    except (OSError, ValueError, EOFError):
+        digest, _, data = file.read_bytes().partition(b"\n")
+        if hashlib.sha256(data).hexdigest().encode() != digest:
+            return None
+        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+            return _Seen(tuple(kept[f"arr_{i}"] for i in range(len(kept.files) - 1)), json.loads(str(kept["fault"])))
+    except (OSError, ValueError, EOFError, KeyError):
         return None
-    return kept
 
 
-def _write_array(file: Path, array: Array) -> None:
+def _write(file: Path, seen: _Seen) -> None:
     import numpy as np
 
     text = io.BytesIO()
-    np.save(text, array)
+    np.savez(text, *seen.outputs, fault=json.dumps(seen.fault))
+    data = text.getvalue()
     # A cache that cannot be written costs time, never a measurement.
     with contextlib.suppress(OSError):
-        write_whole(file, text.getvalue())
-
-
-def parity_failure(parity: float | None, case: Case) -> Failure | None:
-    """Return the row for an output that differs from eager's by more than is allowed, None for all others."""
-    allowed = _PARITY[case.placement.precision]
-    if parity is None or parity <= allowed:
-        return None
-    return Failure(
-        "parity",
-        f"{case.backend} computes something else than eager: outputs differ by {parity:.2g} of the largest "
-        f"output, {allowed:g} is allowed for {case.placement.precision}; this is a bug of the model's export "
-        "or of the runtime, and its latency would mislead",
-    )
+        write_whole(file, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)

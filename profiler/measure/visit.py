@@ -26,16 +26,21 @@ from profiler.backends.base import (
 )
 from profiler.machine import allocator, gpu, host
 from profiler.machine.conditions import core_wait, since, snapshot
-from profiler.measure import memory, reference, timing, training
+from profiler.measure import memory, parity, reference, timing, training
 from profiler.measure.calibration import Calibration
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
-from profiler.measure.network import Network, load_network
-from profiler.measure.parity import check_parity, parity_failure
-from profiler.models.complexity import Complexity
+from profiler.models import source
+from profiler.models.loaded import Loaded
 from profiler.records.disturbance import FAR
 from profiler.records.nominal import Calls
 from profiler.records.types import Budget, Case, Epoch, Failure, Feed, Measurement, Memory, Outcome, Pass
+
+#: Said of a model that is edited while it is measured: its name, and both contents.
+_CHANGED = (
+    "model {!r} has changed since this run began (content {} then, {} now), so this visit was not taken; "
+    "repeat the command to measure it as it is"
+)
 
 #: Forwards that a device times with its own events, after the timed part.
 _DEVICE_CALLS = 20
@@ -63,15 +68,6 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What a visit brings home."""
-
-    outcome: Outcome
-    complexity: Complexity | None = None
-    resolution: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CalibrationTask:
     """Time the reference alone for ``seconds``; ``repeats`` None chooses them."""
 
@@ -93,7 +89,7 @@ def _phase(phases: _Phases, name: str) -> Iterator[None]:
         phases[name] = round(phases.get(name, 0.0) + (timing.host_clock() - start) / 1e9, 6)
 
 
-def visit(task: Task) -> Reply:
+def visit(task: Task) -> Outcome:
     """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, dict[str, float]()
     policy = allocator.return_freed() if task.measures == "memory" else allocator.keep_freed()
@@ -101,13 +97,15 @@ def visit(task: Task) -> Reply:
     with _phase(phases, "device"):
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
-        return Reply(Failure("unsupported", reason))
+        return Failure("unsupported", reason)
     with _phase(phases, "build"):
-        network = load_network(case, task.cache)
-    outcome = _outcome(backend, network, task, phases)
-    if not isinstance(outcome, Failure):
-        outcome = replace(outcome, facts={**outcome.facts, "heap": policy})
-    return Reply(outcome, network.complexity, network.resolution)
+        loaded = source.load(case.asked(task.cache))
+    if case.content and loaded.content != case.content:
+        return Failure("error", _CHANGED.format(case.model, case.content, loaded.content))
+    outcome = _outcome(backend, loaded, task, phases)
+    if isinstance(outcome, Failure):
+        return outcome
+    return replace(outcome, facts={**outcome.facts, "heap": policy})
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:
@@ -119,32 +117,37 @@ def _not_here(backend: Backend, task: Task) -> str | None:
     return memory.peaks_unavailable() if task.measures == "memory" else None
 
 
-def _outcome(backend: Backend, network: Network, task: Task, phases: _Phases) -> Outcome:
+def _outcome(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) -> Outcome:
     if task.measures == "memory":
-        return _memory(backend, network, task.case)
+        return _memory(backend, loaded, task.case)
     if not isinstance(backend, Trainer) or task.case.mode == "infer":
-        return _inference(backend, network, task, phases)
-    return _epoch(backend, network, task) if task.measures == "epoch" else _training(backend, network, task, phases)
+        return _inference(backend, loaded, task, phases)
+    return _epoch(backend, loaded, task) if task.measures == "epoch" else _training(backend, loaded, task, phases)
 
 
-def _inference(backend: Backend, network: Network, task: Task, phases: _Phases) -> Measurement | Failure:
+def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:
     """Load, check parity, warm up and time forwards."""
     case = task.case
     with contextlib.ExitStack() as stack:
         with _phase(phases, "load"):
-            session = stack.enter_context(backend.load(network.model, network.example, case.placement))
+            session = stack.enter_context(backend.load(loaded.model, loaded.inputs, case.placement))
             session.run()
             session.sync()
+            first = session.outputs()
         with _phase(phases, "parity"):
-            parity = check_parity(backend, network, case, session.output(), task.cache)
-        return parity_failure(parity, case) or _timed(session, task, parity, phases)
+            checked = parity.check(backend, loaded, case, session, task.cache)
+        if checked.failure is not None:
+            return checked.failure
+        timed = _timed(session, task, checked.parity, phases)
+        noted = replace(timed, facts=timed.facts | {"parity_note": checked.note or None})
+        return noted if checked.note else parity.changed(session, first, case) or noted
 
 
-def _training(backend: Trainer, network: Network, task: Task, phases: _Phases) -> Measurement | Failure:
+def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:
     """Load, warm up and time whole steps, then the parts of a few."""
     with contextlib.ExitStack() as stack:
         with _phase(phases, "load"):
-            session = stack.enter_context(backend.train(network.model, network.example, task.case.placement))
+            session = stack.enter_context(backend.train(loaded.model, loaded.inputs, task.case.placement))
             session.run()
             session.sync()
         timed = _timed(session, task, None, phases)
@@ -153,9 +156,9 @@ def _training(backend: Trainer, network: Network, task: Task, phases: _Phases) -
         return training.nonsense(session) or replace(timed, parts_ns=parts)
 
 
-def _memory(backend: Backend, network: Network, case: Case) -> Memory:
+def _memory(backend: Backend, loaded: Loaded, case: Case) -> Memory:
     """Watch memory while the case is loaded and run; no clock is read."""
-    given = network.model, network.example, case.placement
+    given = loaded.model, loaded.inputs, case.placement
     watched = memory.gauges(case.placement.device)
     load: contextlib.AbstractContextManager[Session | TrainingSession] = (
         backend.train(*given) if isinstance(backend, Trainer) and case.mode == "train" else backend.load(*given)
@@ -166,7 +169,7 @@ def _memory(backend: Backend, network: Network, case: Case) -> Memory:
     return replace(found, arena_bytes=arena)
 
 
-def _epoch(backend: Trainer, network: Network, task: Task) -> Epoch | Failure:
+def _epoch(backend: Trainer, loaded: Loaded, task: Task) -> Epoch | Failure:
     """Time steps, a loader over real files, and both together."""
     case, feed = task.case, task.feed
     place, cores = case.placement, host.usable_cores()
@@ -174,9 +177,9 @@ def _epoch(backend: Trainer, network: Network, task: Task) -> Epoch | Failure:
     if workers is None:
         workers = default_workers(place.device, place.threads, cores)
     files = usable_files(feed.folder, task.cache)
-    with backend.train(network.model, network.example, place) as session:
+    with backend.train(loaded.model, loaded.inputs, place) as session:
         facts = dict(session.facts())
-        images = Images(files, network.example.shape[-1], int(facts["classes"] or 1))
+        images = Images(files, next(iter(loaded.inputs.arrays.values())).shape[-1], int(facts["classes"] or 1))
         loading = partial(batches, images, case.batch, workers, pin=place.device_type != "cpu")
         times = training.measure_epoch(session, loading, workers, task.budget)
         return training.nonsense(session) or Epoch(*times, feed.images, workers, cores, len(files), facts)
@@ -187,7 +190,7 @@ def timed_alone(session: Session, task: Task) -> Measurement:
     return _timed(session, task, None, _Phases())
 
 
-def _timed(session: Session | TrainingSession, task: Task, parity: float | None, phases: _Phases) -> Measurement:
+def _timed(session: Session | TrainingSession, task: Task, agreement: float | None, phases: _Phases) -> Measurement:
     uuid = accelerator.uuid(task.case.placement.device)
     with gpu.watching(uuid) as watch:
         with _phase(phases, "warmup"):
@@ -216,7 +219,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
         reference_ns=timed.reference_ns,
         nominal_ns=task.calibration.nominal_ns if task.calibration else None,
         warmup=warmup,
-        parity=parity,
+        parity=agreement,
         conditions=conditions,
         facts=dict(session.facts()),
         phases_s=phases,

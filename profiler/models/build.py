@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+#: Version of the rule by which ``initialise`` draws weights: a test holds it to the weights that come of it.
+WEIGHTS = 1
+
+
 def build(arch: Arch, seed: int = 0) -> nn.Module:
     """Build ``arch`` in evaluation mode, fp32 on the CPU, with random weights that depend on ``seed`` alone.
 

@@ -17,12 +17,6 @@ from profiler.errors import UserError
 from profiler.models.arch import Activation, Arch, BlockKind, Head, Stage, Stem
 from profiler.models.scaling import compatible
 
-
-def is_brought(model: str) -> bool:
-    """Whether a model is the user's own, ``package.module:factory`` or ``.onnx`` file: never scaled."""
-    return model.endswith(".onnx") or ":" in model
-
-
 # Stem width, depths, widths, head width, resolution.
 _EFFICIENTNETS = {
     "b0": (32, (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320), 1280, 224),
@@ -94,12 +88,21 @@ def get(name: str) -> Arch:
     Raises:
         UserError: No network has this name; the message lists the closest ones.
     """
-    by_key = {_key(known): arch for known, arch in _zoo().items()}
-    if arch := by_key.get(_key(name)):
+    if arch := lookup(name):
         return arch
-    close = get_close_matches(_key(name), by_key, n=3, cutoff=0.5)
-    hint = " or ".join(by_key[key].name for key in close) or "one of the names that `profiler models` lists"
+    close = get_close_matches(_key(name), _by_key(), n=3, cutoff=0.5)
+    hint = " or ".join(_by_key()[key].name for key in close) or "one of the names that `profiler models` lists"
     raise UserError(f"There is no network called {name!r}; try {hint}.")
+
+
+def lookup(name: str) -> Arch | None:
+    """Return the base network called ``name`` as ``get`` does; None where there is none."""
+    return _by_key().get(_key(name))
+
+
+@cache
+def _by_key() -> dict[str, Arch]:
+    return {_key(known): arch for known, arch in _zoo().items()}
 
 
 def _key(name: str) -> str:

@@ -35,6 +35,7 @@ from profiler.plan.values import (
     ModelName,
     RuleName,
     Seconds,
+    Shapes,
     Share,
 )
 from profiler.records.types import IMAGENET, Budget, Feed, Mode, Pass
@@ -59,7 +60,10 @@ class BudgetKeys(BaseModel):
 
 
 class Sweep(BaseModel):
-    """A product of cases; ``factors`` and ``flops`` exclude each other; 0 threads are all usable cores."""
+    """A product of cases; ``factors`` and ``flops`` exclude each other; 0 threads are all usable cores.
+
+    ``shapes`` are of the models' inputs, see ``profiler.models.shapes``; none leaves every model its own.
+    """
 
     model_config = _STRICT_KEYS
 
@@ -74,6 +78,8 @@ class Sweep(BaseModel):
     batches: Annotated[tuple[Batch, ...], *FULL] = (1,)
     modes: Annotated[tuple[Mode, ...], *FULL] = ("infer",)
     memory_formats: Annotated[tuple[MemoryFormat, ...], *FULL] = ("contiguous",)
+    shapes: Shapes = ()
+    input_file: str = ""
 
 
 class Plan(Sweep):

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from profiler.errors import UserError
-from profiler.models.families import is_brought
+from profiler.models.naming import is_brought, split_names
 from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
@@ -35,6 +35,8 @@ _FLAGS: Mapping[str, str] = {
     "batches": "--batch",
     "modes": "--mode",
     "memory_formats": "--memory-format",
+    "shapes": "--shape",
+    "input_file": "--input",
     "seed": "--seed",
     "memory": "--memory",
     "epoch": "--epoch",
@@ -115,11 +117,16 @@ def override(plan: Plan, **flags: object) -> Plan:
 
 
 def _split(key: str, value: object) -> Any:
-    if key not in Sweep.model_fields:
+    if key not in Sweep.model_fields or key in ("shapes", "input_file"):
         return value
     parts = value if isinstance(value, list | tuple) else (value,)
-    texts = itertools.chain.from_iterable(_COMMA.split(p) if isinstance(p, str) else (p,) for p in parts)
+    split = _split_models if key == "models" else _COMMA.split
+    texts = itertools.chain.from_iterable(split(p) if isinstance(p, str) else (p,) for p in parts)
     return [t.strip() if isinstance(t, str) else t for t in texts]
+
+
+def _split_models(text: str) -> list[str]:
+    return split_names(text, lambda path: Path(path).is_file())
 
 
 def _flag(key: str, given: Iterable[str]) -> str:
@@ -202,8 +209,14 @@ def _toml(value: object) -> str:
 def digest(plan: Plan) -> str:
     """16 hexadecimal digits, equal for plans that measure the same in the same way, whatever their name."""
     meaning = {
-        "sweeps": [sweep.model_dump() for sweep in plan.sweeps],
+        "sweeps": [_meaning(sweep) for sweep in plan.sweeps],
         "budget": plan.budget_keys.model_dump(),
         "seed": plan.seed,
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _meaning(sweep: Sweep) -> dict[str, Any]:
+    """Return the keys of a sweep; those that are younger than the first journals only where they say something."""
+    keys = sweep.model_dump()
+    return {key: value for key, value in keys.items() if value or key not in ("shapes", "input_file")}

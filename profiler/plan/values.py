@@ -19,9 +19,9 @@ from pydantic import (
 from profiler import backends, models, units
 from profiler.backends.base import BackendError
 from profiler.errors import UserError
+from profiler.models import naming, shapes
 
 _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
-_FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def _listed(value: object) -> object:
@@ -45,12 +45,10 @@ def closest(name: str, known: Iterable[str], number: int = 3) -> str:
 
 
 def _model(name: str) -> str:
-    if name.endswith(".onnx") or _FACTORY.fullmatch(name) or name in models.names():
-        return name
-    raise ValueError(
-        f"unknown model {name!r}{closest(name, models.names())}; expected a name that `profiler models` lists, "
-        "package.module:factory, or a path ending in .onnx"
-    )
+    try:
+        return models.get(name).name if naming.form(name) == "zoo" else name
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 def _rule(text: str) -> str:
@@ -90,12 +88,25 @@ def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _shapes(value: object) -> list[str]:
+    listed = _listed(value)
+    texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list | tuple) else []
+    if len(texts) != len(listed if isinstance(listed, list | tuple) else ()):
+        raise ValueError(f"expected texts such as 'height=320,width=320', got {value!r}")
+    try:
+        return shapes.each(texts)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
 LIST = (BeforeValidator(_listed), AfterValidator(_distinct))
 FULL = (*LIST, AfterValidator(_some))
 ModelName = Annotated[str, AfterValidator(_model)]
 RuleName = Annotated[str, AfterValidator(_rule)]
 BackendSpec = Annotated[str, AfterValidator(_backend)]
 DeviceName = Annotated[str, AfterValidator(_device)]
+#: Shapes of inputs, each a case of its own.
+Shapes = Annotated[tuple[str, ...], BeforeValidator(_shapes)]
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Flops = Annotated[int, Field(gt=0), _parsed(units.parse_flops)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), _parsed(units.parse_duration)]

@@ -6,16 +6,13 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from profiler import models
-from profiler.errors import UserError
-from profiler.models.arch import Arch
-from profiler.models.families import is_brought
-from profiler.records.columns import COLUMNS, Row, Value
+from profiler.records.columns import COLUMNS, Row
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
+from profiler.records.identity import of_case, of_facts, of_host, of_network, of_versions, part, scalar
 from profiler.records.reading import Run, RunSession
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
@@ -55,7 +52,10 @@ def rows(run: Run) -> list[Row]:
     """
     measured = run.by_case
     cases = {case.key: case for case in run.planned}
-    cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
+    # Visits of a model that has changed since stay in the journal; the row is that of the model as it is now.
+    asked = {replace(case, content="") for case in cases.values()}
+    others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
+    cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
     return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
 
 
@@ -72,94 +72,14 @@ def _row(case: Case, visits: Sequence[Record], sessions: Sequence[RunSession]) -
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
     estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
     row: Row = dict.fromkeys(COLUMNS)
-    row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
-    row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)
+    row |= of_case(case) | of_network(case, visits) | of_host(visits, sessions)
+    row |= of_facts(good, case.backend) | of_versions(good, sessions) | _of_conditions(good)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
     row |= _of_memory(visits, case.placement.device)
     row["status"], reason = _verdict(estimate, failures, _budget(sessions))
-    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_failed_passes(visits))))
+    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_noted(good), *_failed_passes(visits))))
     return row
-
-
-def _of_case(case: Case) -> Row:
-    place = case.placement
-    return {
-        "model": case.model,
-        "scaling": case.scaling,
-        "factor": case.factor,
-        "target_flops": case.target_flops,
-        "backend": case.backend,
-        "device": place.device,
-        "precision": place.precision,
-        "threads": place.threads,
-        "memory_format": place.memory_format,
-        "batch": case.batch,
-        "batch_asked": case.batch_asked,
-        "mode": case.mode,
-        "case": case.key,
-    }
-
-
-def _of_network(case: Case, visits: Sequence[Record]) -> Row:
-    """Counts as the visits recorded them, else computed: they are known before anything is measured."""
-    arch = _arch(case)
-    exact = models.complexity(arch) if arch else None
-    counted = next((r.complexity for r in visits if r.complexity), exact)
-    resolution = next((r.resolution for r in visits if r.resolution), arch.resolution if arch else None)
-    counts: Row = {"flops": counted.flops, "params": counted.params, "acts": counted.acts} if counted else {}
-    # Records that are older than one of these counts lack it.
-    newest = [each for each in (counted, exact) if each]
-    counts["layers"] = next((each.layers for each in newest if each.layers), None)
-    counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
-    return counts | {"family": arch.family if arch else None, "resolution": resolution}
-
-
-def _arch(case: Case) -> Arch | None:
-    if is_brought(case.model):
-        return None
-    try:
-        return models.resolve(case.model, case.scaling, case.factor)
-    except UserError:  # a network that this version no longer knows
-        return None
-
-
-def _of_host(visits: Sequence[Record], sessions: Sequence[RunSession]) -> Row:
-    if not visits:
-        return {}
-    key = visits[0].host
-    facts = next((s.host for s in reversed(sessions) if s.host.get("key") == key), {})
-    row: Row = {name: _scalar(facts.get(name)) for name in ("cpu", "os", "python")}
-    return row | {"host": key, "started": min(record.started for record in visits)}
-
-
-def _of_facts(good: Sequence[Measurement], backend: str) -> Row:
-    """What really ran, as the latest visit says, and the worst parity of all."""
-    if not good:
-        return {}
-    facts = good[-1].facts
-    name = backend.partition(":")[0]
-    parities = [m.parity for m in good if m.parity is not None]
-    return {
-        "parity": max(parities) if parities else None,
-        "provider": facts.get("provider"),
-        # A backend inside torch has torch's version.
-        "backend_version": facts.get(name) or facts.get("torch"),
-    }
-
-
-def _of_versions(good: Sequence[Measurement], sessions: Sequence[RunSession]) -> Row:
-    """Versions as the process read them back, else as installed (an export needs torch too)."""
-    facts = good[-1].facts if good else {}
-    installed = _part(sessions[-1].facts, "versions") if sessions else {}
-    names = {"torch_version": ("torch",), "onnxruntime_version": ("onnxruntime", "onnxruntime-gpu")}
-    found = {column: [facts.get(n) or installed.get(n) for n in choices] for column, choices in names.items()}
-    return {column: _scalar(next(filter(None, values), None)) for column, values in found.items()}
-
-
-def _part(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = facts.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _of_conditions(good: Sequence[Measurement]) -> Row:
@@ -224,7 +144,7 @@ def _of_training(good: Sequence[Measurement], e: CaseEstimate, visits: Sequence[
     images = epochs[-1].images if epochs else IMAGENET
     steps = steps_per_epoch(images, case.batch)
     row: Row = {
-        "optimizer": _scalar(good[-1].facts.get("optimizer")),
+        "optimizer": scalar(good[-1].facts.get("optimizer")),
         "epoch_images": images,
         "epoch_steps": steps,
         "epoch_compute_s": steps * e.latency_ns / 1e9,
@@ -290,13 +210,9 @@ def _ms(ns: float | None) -> float | None:
     return None if ns is None else ns / 1e6
 
 
-def _scalar(value: object) -> Value:
-    return value if isinstance(value, str | int | float) else None
-
-
 def _budget(sessions: Sequence[RunSession]) -> Budget:
     """The budget of the last session, fields that it lacks at their defaults."""
-    facts = _part(sessions[-1].facts, "budget") if sessions else {}
+    facts = part(sessions[-1].facts, "budget") if sessions else {}
     known = {field.name for field in fields(Budget)}
     return replace(Budget(), **{name: value for name, value in facts.items() if name in known})
 
@@ -312,6 +228,12 @@ def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget:
     last = f"{failures[-1].status}: {failures[-1].reason}" if failures else ""
     failed = f"{len(failures)} of {rounds} visits failed: {last}" if failures else ""
     return "unstable" if unstable else "ok", "; ".join(filter(None, (unstable, failed)))
+
+
+def _noted(good: Sequence[Measurement]) -> list[str]:
+    """What an export fixed of the model, and what was not compared, as the latest visit says."""
+    facts = good[-1].facts if good else {}
+    return [str(facts[name]) for name in ("trace_note", "parity_note") if facts.get(name)]
 
 
 def _slowed(good: Sequence[Measurement]) -> str:

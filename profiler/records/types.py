@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from profiler.backends.base import Fact, Placement
 from profiler.models.complexity import Complexity
+from profiler.models.loaded import Asked
 
 
 def now() -> str:
@@ -57,11 +59,15 @@ class Case:
         scaling: Rule such as ``dWr``; empty for the unscaled network.
         factor: Scaling factor s; 1.0 for the unscaled network.
         target_flops: The flops that were asked for, where ``factor`` was solved for them.
+        step: The one step beside the rule that a target needed, as ``Arch.step``; empty on the rule.
         batch_asked: ``max`` where ``batch`` is the largest that was found to fit.
         backend: Name with optional settings, as ``fake:duration_ms=1``.
         placement: Device, precision, threads, memory format.
         batch: Images per forward.
         mode: ``infer`` or ``train``.
+        shape: Shapes of inputs, or values of dimensions, that were asked for; empty for the model's own.
+        input_file: ``.npz`` file with the values of inputs; empty for the model's own.
+        content: Digest of what was measured: code, weights, values of the inputs. Empty before the model was looked at.
     """
 
     model: str
@@ -73,20 +79,42 @@ class Case:
     mode: Mode = "infer"
     target_flops: int | None = None
     batch_asked: Literal["max"] | None = None
+    step: str = ""
+    shape: str = ""
+    input_file: str = ""
+    content: str = ""
+
+    def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
+        """Return what this case asks of the source of its model; ``batch`` replaces its own."""
+        batch = self.batch if batch is None else batch
+        return Asked(self.model, self.scaling, self.factor, self.step, batch, self.shape, self.input_file, cache)
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
-        fields = asdict(self)
-        if self.batch_asked is None:  # younger than the first journals: without it their cases keep their keys
-            del fields["batch_asked"]
+        # Fields that are younger than the first journals: without them their cases keep their keys.
+        younger = ("batch_asked", "step", "shape", "input_file", "content")
+        fields = {name: value for name, value in asdict(self).items() if value or name not in younger}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def network(self) -> str:
-        """The network as people say it: ``regnety_4.0gf dWr x4``."""
-        return f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
+        """The network as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``.
+
+        A step beside the rule follows it, as ``d3+1``.
+        """
+        scaled = f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
+        return " ".join(filter(None, (scaled, self.step, self.shape, self.input_file)))
+
+    def same_but_for_content(self, other: Case) -> bool:
+        """Whether the same was asked for, though the model may have changed in between."""
+        return replace(self, content="") == replace(other, content="")
+
+    def another_content(self, other: Case) -> bool:
+        """Whether the same was asked for and is known to have changed; an empty content is not known."""
+        known = self.content and other.content
+        return bool(known) and self.content != other.content and self.same_but_for_content(other)
 
     @property
     def label(self) -> str:
@@ -94,7 +122,8 @@ class Case:
         p = self.placement
         mode = "" if self.mode == "infer" else f" {self.mode}"
         asked = f" ({self.batch_asked})" if self.batch_asked else ""
-        return f"{self.network} · {self.backend}{mode} · {p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
+        where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
+        return f"{self.network} · {self.backend}{mode} · {where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +322,7 @@ class Record:
 
     Attributes:
         case: What was measured.
-        complexity: Exact flops, params and acts for one image; None for a model that could not be counted.
+        complexity: Flops, params and acts for one example; None for a model that could not be counted.
         resolution: Height and width of the input, in pixels.
         host: Key of the machine, see ``profiler.machine.host``.
         round: Number of the round, from 0.
@@ -301,6 +330,8 @@ class Record:
         wall_s: Wall time of the whole visit as the parent saw it, in seconds.
         outcome: The raw data, or why there is none.
         measures: What the visit was for; it decides the type of ``outcome`` unless that is a Failure.
+        inputs: Names, types and shapes of the inputs; empty in records made before they were kept.
+        uncounted: Why the model could not be counted; empty where it could.
     """
 
     case: Case
@@ -313,3 +344,5 @@ class Record:
     outcome: Outcome
     schema: int = SCHEMA
     measures: Pass = "latency"
+    inputs: str = ""
+    uncounted: str = ""

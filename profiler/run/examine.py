@@ -30,7 +30,7 @@ from profiler.machine.host_checks import (
     check_versions,
 )
 from profiler.measure.timing import SAMPLE_NS
-from profiler.measure.visit import Reply, Task, visit
+from profiler.measure.visit import Task, visit
 from profiler.records.types import Budget, Case, Conditions, Failure
 from profiler.run.calibrations import reference_visits
 from profiler.run.child import Limits
@@ -113,8 +113,7 @@ def _rest(seconds: float) -> Conditions:
 
 def _visited(name: str, placement: Placement, executor: Executor) -> object:
     task = Task(Case(NETWORK, "", 1.0, name, placement), _BUDGET, None, cache_folder())
-    reply = executor.call(visit, task, 300.0, Limits())
-    return reply.outcome if isinstance(reply, Reply) else reply
+    return executor.call(visit, task, 300.0, Limits())
 
 
 def _self_check(device: str, executor: Executor) -> list[Finding]:

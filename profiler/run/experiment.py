@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from profiler.records.columns import write_csv
 from profiler.records.journal import Journal
 from profiler.records.reading import read
 from profiler.records.table import rows
-from profiler.records.types import Case, Pass, now
+from profiler.records.types import Case, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits, LimitsFor
+from profiler.run.describing import described
 from profiler.run.display import Display
-from profiler.run.lab import Lab
+from profiler.run.lab import Lab, record
 from profiler.run.processes import Isolation, LocalExecutor
 from profiler.run.rounds import measure_all
 from profiler.run.schedule import Progress
@@ -92,13 +94,20 @@ def measure_into(
         StoppedError: The user stopped it.
     """
     seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
+    known = described(cases, lab.executor)
+    cases, lab = known.cases, replace(lab, described=known.found)
     with Journal.open(folder, _session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
         if console:
-            for notice in journal.earlier.notices:
+            for notice in (*journal.earlier.notices, *_changed_models(journal.earlier.records, cases)):
                 console.print(notice, markup=False)
         progress = Progress(cases, lab.budget)
-        for record in journal.earlier.records:
-            progress.add(record)
+        for earlier in journal.earlier.records:
+            progress.add(earlier)
+        for case in cases:
+            if case.key in known.failed and not progress.visits[case.key]:
+                failed = record(case, known.failed[case.key], lab)
+                journal.append(failed)
+                progress.add(failed)
         for session in journal.earlier.sessions[:1]:
             seed = int(session.facts.get("seed", seed))
         with Display(console) as shown:
@@ -109,6 +118,17 @@ def measure_into(
             f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
         )
     return progress
+
+
+def _changed_models(earlier: Iterable[Record], cases: Sequence[Case]) -> list[str]:
+    """Say which models have changed since they were visited: their cases begin anew."""
+    before = {record.case for record in earlier}
+    changed = {case.model: (old.content, case.content) for case in cases for old in before if case.another_content(old)}
+    return [
+        f"{model} has changed since it was measured (content {old} then, {new} now): its cases begin anew, and the "
+        "earlier visits stay in the journal alone"
+        for model, (old, new) in changed.items()
+    ]
 
 
 def _session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:

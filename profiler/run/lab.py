@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
-from profiler.measure.visit import Reply, Task, visit
-from profiler.records.types import Budget, Case, Failure, Feed, Pass, Record, now
+from profiler.measure.describe import Description
+from profiler.measure.visit import Task, visit
+from profiler.records.types import Budget, Case, Failure, Feed, Outcome, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import LimitsFor
 from profiler.run.processes import Executor
@@ -16,13 +18,14 @@ from profiler.run.processes import Executor
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """What every visit of a run shares."""
+    """What every visit of a run shares; ``described`` is what is known of the model of a case, by the case's key."""
 
     budget: Budget
     executor: Executor
     limits: LimitsFor
     calibrations: Calibrations
     feed: Feed = field(default_factory=Feed)
+    described: Mapping[str, Description] = field(default_factory=dict)
 
 
 def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> Record:
@@ -34,16 +37,31 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
     task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, energy=number == 0)
-    answer = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
-    reply = Reply(answer) if isinstance(answer, Failure) else answer
+    outcome = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
+    return record(case, outcome, lab, number, measures, started, time.monotonic() - begin)
+
+
+def record(
+    case: Case,
+    outcome: Outcome,
+    lab: Lab,
+    number: int = 0,
+    measures: Pass = "latency",
+    started: str | None = None,
+    wall_s: float = 0.0,
+) -> Record:
+    """Return the record of what came of a visit; ``started`` None is now."""
+    known = lab.described.get(case.key)
     return Record(
         case=case,
-        complexity=reply.complexity,
-        resolution=reply.resolution,
+        complexity=known.complexity if known else None,
+        resolution=known.resolution if known else None,
         host=host.key(),
         round=number,
-        started=started,
-        wall_s=round(time.monotonic() - begin, 6),
-        outcome=reply.outcome,
+        started=started or now(),
+        wall_s=round(wall_s, 6),
+        outcome=outcome,
         measures=measures,
+        inputs=known.inputs.get(case.batch, "") if known else "",
+        uncounted=known.uncounted if known else "",
     )

@@ -19,17 +19,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from profiler import models
 from profiler.backends.base import Placement, Precision
+from profiler.backends.inputs import Inputs
 from profiler.errors import UserError
 from profiler.gate.side import EXAMPLES, Side, parse_side, sides
+from profiler.models.examples import of_example
+from profiler.models.torch_source import argument_names
 from profiler.records.types import Case
 from profiler.units import parse_duration, parse_share
-
-if TYPE_CHECKING:
-    from profiler.backends.base import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class Live:
 
     Attributes:
         module: The module; it is put into evaluation mode and converted to the placement's precision.
-        example: Its only input, a floating-point tensor of shape (batch, ...).
+        example: What it takes: one tensor, a tuple by position, a dict by keyword, or (tuple, dict).
         backend: Name with optional settings.
         placement: Where it runs.
         revision: Git revision under whose code the test builds it; None for the code as it is now.
@@ -53,27 +53,24 @@ class Live:
     @property
     def side(self) -> Side:
         """The same as a side, for reports; no other process can load it by that name."""
-        name, batch = type(self.module).__name__, int(self.example.shape[0])
+        name, batch = type(self.module).__name__, self.inputs.batch
         return Side(Case(name, "", 1.0, self.backend, self.placement, batch), self.revision)
 
-    def array(self) -> Array:
-        """Return the example as fp32 on the host, shape (batch, ...)."""
-        import torch
-
-        array: Array = self.example.detach().to("cpu", torch.float32).numpy()
-        return array
+    @property
+    def inputs(self) -> Inputs:
+        """The example as a backend takes it."""
+        return of_example(self.example, argument_names(self.module))
 
     def check(self) -> None:
-        """Raise UserError where this is not one module with one floating-point tensor."""
+        """Raise UserError where this is no module with an example of its inputs."""
         import torch
 
         if not isinstance(self.module, torch.nn.Module):
             raise UserError(f"torch_model got {self.module!r:.80}; expected a torch module, as torch_model(Net(), x)")
-        x = self.example
-        if not (isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim):
+        if not self.inputs.arrays:
             raise UserError(
-                f"torch_model got the example input {x!r:.80}; expected one floating-point tensor of shape "
-                "(batch, ...): wrap a model that takes anything else in a module that makes it from one"
+                f"torch_model got the example input {self.example!r:.80}; expected a tensor, a tuple of what it "
+                "takes by position, or a dict of what it takes by keyword"
             )
 
 
@@ -127,7 +124,7 @@ def torch_model(
 
     Args:
         module: A torch module; what is timed is its evaluation mode.
-        example_input: Its only input, a floating-point tensor of shape (batch, ...).
+        example_input: What it takes: one tensor, a tuple by position, a dict by keyword, or (tuple, dict).
         backend: ``eager``, ``torchscript``, ``onnxruntime``, or another that runs torch modules.
         threads: Intra-op threads on the host.
         device: ``cpu``, ``cuda:0``, ...
@@ -252,7 +249,7 @@ def _batch(model: Given) -> int:
     if isinstance(model, Side):
         return model.case.batch
     model.check()
-    return int(model.example.shape[0])
+    return model.inputs.batch
 
 
 def _check_model(model: Given) -> None:

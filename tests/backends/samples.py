@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from profiler import backends
-from profiler.backends.base import Model, Placement
+from profiler.backends.base import Model, Placement, Session
+from profiler.backends.inputs import Inputs
 
 SPECS = {
     "eager": "eager",
@@ -65,13 +66,22 @@ def images(batch: int = 1, seed: int = 0, size: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((batch, 3, size, size), dtype=np.float32)
 
 
+def fed(example: np.ndarray) -> Inputs:
+    return Inputs((example,))
+
+
+def only(session: Session) -> np.ndarray:
+    (output,) = session.outputs()
+    return output
+
+
 def model(cache: Path | None = None) -> Model:
     return Model(key="tiny", module=tiny, cache=cache)
 
 
 @contextmanager
 def loaded(name: str, example: np.ndarray, placement: Placement = PLACE, cache: Path | None = None):
-    with backends.get(SPECS[name]).load(model(cache), example, placement) as session:
+    with backends.get(SPECS[name]).load(model(cache), fed(example), placement) as session:
         yield session
 
 
@@ -79,7 +89,7 @@ def answer(name: str, example: np.ndarray, placement: Placement = PLACE, cache: 
     with loaded(name, example, placement, cache) as session:
         session.run()
         session.sync()
-        return session.output()
+        return only(session)
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:

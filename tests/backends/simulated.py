@@ -26,6 +26,7 @@ from profiler.machine.bench import Bench
 from profiler.machine.gpu import Reading
 from profiler.measure import reference, timing
 from profiler.records.types import Budget
+from tests.backends.samples import fed, only
 from tests.backends.simulator import Simulator
 
 MS = 1_000_000
@@ -73,18 +74,18 @@ def measured(session: timing.Workload, clock: Callable[[], int], workload: timin
 def cold(sim: Simulator) -> dict[str, object]:
     """Flushing takes as long as ten forwards, and must not be counted."""
     sim.cost("aten::zero_", 10 * FORWARD)
-    with backends.get("eager:cold=1").load(MODEL, EXAMPLE, PLACE) as session:
+    with backends.get("eager:cold=1").load(MODEL, fed(EXAMPLE), PLACE) as session:
         before = sim.busy()
         return {"device_ns": session.device_ns(3), "busy_ns": sim.busy() - before, "cold": session.facts()["cold"]}
 
 
 def latency(backend: str, sim: Simulator) -> dict[str, object]:
-    with backends.get("eager").load(MODEL, EXAMPLE, Placement("cpu")) as session:
+    with backends.get("eager").load(MODEL, fed(EXAMPLE), Placement("cpu")) as session:
         session.run()
-        expected = session.output()
-    with backends.get(backend).load(MODEL, EXAMPLE, PLACE) as session:
+        expected = only(session)
+    with backends.get(backend).load(MODEL, fed(EXAMPLE), PLACE) as session:
         session.run()
-        difference = float(np.abs(session.output() - expected).max())
+        difference = float(np.abs(only(session) - expected).max())
         return {
             "host_ns": measured(session, sim.clock),
             "beside_another_ns": measured(session, sim.clock, Companion(sim)),
@@ -119,7 +120,7 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
     torchs = torch.accelerator.current_stream(device)
     sim.cost("aten::mm", FORWARD)
     told = {"provider_has_user_compute_stream": "1"}
-    with backends.get("onnxruntime").load(MODEL, EXAMPLE, Placement("cpu")) as real:
+    with backends.get("onnxruntime").load(MODEL, fed(EXAMPLE), Placement("cpu")) as real:
         with accelerator.own_stream(device) as stream:
 
             def session(works_in: torch.Stream, facts: dict[str, Fact]) -> OrtSession:
@@ -227,7 +228,7 @@ def checked(bench: SimBench, driver: Driver | None, sim: Simulator) -> dict[str,
 
 def main(library: Path) -> dict[str, object]:
     sim = Simulator(library)
-    results: dict[str, object] = {"unavailable": [devices.unavailable(d) for d in ("sim", "sim:0", "sim:1")]}
+    results: dict[str, object] = {"unavailable": [devices.unavailable(d) for d in ("sim", "sim:1", "sim:2")]}
     sim.cost("aten::convolution", CONVOLUTION)
     sim.cost("aten::addmm", LINEAR)
     results["forward_ns"] = FORWARD

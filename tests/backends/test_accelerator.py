@@ -10,6 +10,7 @@ import torch
 from profiler.backends import accelerator
 from profiler.backends.base import DeviceTimed, Model, Placement
 from profiler.backends.eager import Eager
+from tests.backends.samples import fed
 
 CPU = torch.device("cpu")
 
@@ -48,7 +49,7 @@ def test_the_cpu_is_not_simulated():
 
 def test_a_torch_session_offers_device_time():
     model = Model(key=None, module=torch.nn.Flatten)
-    with Eager().load(model, np.zeros((1, 3, 2, 2), np.float32), Placement()) as session:
+    with Eager().load(model, fed(np.zeros((1, 3, 2, 2), np.float32)), Placement()) as session:
         assert isinstance(session, DeviceTimed)
         assert session.device_ns(3) == ()
 
@@ -71,7 +72,7 @@ def test_a_captured_graph_keeps_the_weights_it_reads(monkeypatch):
         return made
 
     example = np.zeros((1, 3, 2, 2), np.float32)
-    with Eager(cuda_graph=True).load(Model(key=None, module=module), example, Placement()) as session:
+    with Eager(cuda_graph=True).load(Model(key=None, module=module), fed(example), Placement()) as session:
         gc.collect()
         assert built[0]() is not None
         session.run()

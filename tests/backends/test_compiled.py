@@ -8,7 +8,7 @@ from torch import nn
 
 from profiler import backends
 from profiler.backends.base import Model
-from tests.backends.samples import CACHING, PLACE, answer, images, loaded, tiny
+from tests.backends.samples import CACHING, PLACE, answer, fed, images, loaded, only, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,19 +20,19 @@ def test_the_second_load_comes_from_the_cache_without_building(name, tmp_path):
     def never() -> nn.Module:
         raise AssertionError("built although cached")
 
-    with backends.get(name).load(Model("tiny", never, cache=tmp_path), images(), PLACE) as session:
+    with backends.get(name).load(Model("tiny", never, cache=tmp_path), fed(images()), PLACE) as session:
         session.run()
         assert session.facts()["cached"] is True
-        np.testing.assert_array_equal(session.output(), first)
+        np.testing.assert_array_equal(only(session), first)
 
 
 @pytest.mark.parametrize("name", CACHING)
 def test_another_shape_or_model_is_another_entry(name, tmp_path):
     backend = backends.get(name)
     for batch, key in ((1, "tiny"), (2, "tiny"), (1, "other")):
-        with backend.load(Model(key, tiny, cache=tmp_path), images(batch), PLACE) as session:
+        with backend.load(Model(key, tiny, cache=tmp_path), fed(images(batch)), PLACE) as session:
             assert session.facts()["cached"] is False
-    with backend.load(Model(None, tiny, cache=tmp_path), images(), PLACE) as session:
+    with backend.load(Model(None, tiny, cache=tmp_path), fed(images()), PLACE) as session:
         assert "no key" in session.facts()["cache_note"]
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -50,7 +50,7 @@ def test_a_corrupt_cache_is_rebuilt(name, damage, tmp_path):
         with loaded(name, images(), cache=tmp_path) as session:
             session.run()
             assert session.facts()["cached"] is cached
-            np.testing.assert_array_equal(session.output(), expected)
+            np.testing.assert_array_equal(only(session), expected)
 
 
 @pytest.mark.parametrize("name", CACHING)

@@ -12,7 +12,20 @@ import torch
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement, Session
 from profiler.models import build, get, scale
-from tests.backends.samples import CLASSES, PLACE, REAL, SPECS, TORCH, answer, difference, images, loaded, model
+from tests.backends.samples import (
+    CLASSES,
+    PLACE,
+    REAL,
+    SPECS,
+    TORCH,
+    answer,
+    difference,
+    fed,
+    images,
+    loaded,
+    model,
+    only,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +76,7 @@ def test_runs_again_and_again_with_the_same_output(name, batch):
         for _ in range(4):
             session.run()
             session.sync()
-            outputs.append(session.output())
+            outputs.append(only(session))
     assert outputs[0].shape == (batch, CLASSES if name in REAL else 10)
     assert all(output.dtype == np.float32 for output in outputs)
     # A profiling executor may pick other kernels after its first runs, so equal to rounding, not to the bit.
@@ -74,11 +87,11 @@ def test_runs_again_and_again_with_the_same_output(name, batch):
 def test_an_output_is_the_callers_own(name):
     with loaded(name, images()) as session:
         session.run()
-        first = session.output()
+        first = only(session)
         kept = first.copy()
         first[:] = 0
         session.run()
-        np.testing.assert_array_equal(session.output(), kept)
+        np.testing.assert_array_equal(only(session), kept)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -104,9 +117,9 @@ def test_agrees_with_eager_on_a_real_network(name, network, scaling):
     example = images(size=arch.resolution)
     outputs = []
     for spec in ("eager", name):
-        with backends.get(spec).load(real, example, PLACE) as session:
+        with backends.get(spec).load(real, fed(example), PLACE) as session:
             session.run()
-            outputs.append(session.output())
+            outputs.append(only(session))
     assert difference(outputs[1], outputs[0]) < 1e-3
 
 
@@ -145,7 +158,7 @@ def test_prints_nothing_and_warns_of_nothing(name, capfd, tmp_path):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_leaving_twice_is_safe_and_closes(name):
-    context = backends.get(SPECS[name]).load(model(), images(), PLACE)
+    context = backends.get(SPECS[name]).load(model(), fed(images()), PLACE)
     session = context.__enter__()
     session.run()
     context.__exit__(None, None, None)
@@ -165,7 +178,7 @@ def test_an_error_in_the_body_passes_through_and_closes(name):
 @pytest.mark.parametrize("name", SPECS)
 def test_has_no_output_before_the_first_run(name):
     with loaded(name, images()) as session, pytest.raises(BackendError, match=r"call run\(\)"):
-        session.output()
+        only(session)
 
 
 @pytest.mark.gpu

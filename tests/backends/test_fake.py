@@ -68,7 +68,7 @@ def test_an_asynchronous_device_works_while_the_host_does_something_else():
 
 def test_loading_takes_its_time_and_runs_on_any_clock():
     clock = FakeClock()
-    with Fake(duration_ms=2, load_ms=30).load(MODEL, EXAMPLE, Placement(), clock=clock) as session:
+    with Fake(duration_ms=2, load_ms=30).load(MODEL, fed(EXAMPLE), Placement(), clock=clock) as session:
         assert clock() == 30 * MS
         session.run()
     assert clock() == 32 * MS
@@ -103,10 +103,10 @@ RAISING = [("raise", RuntimeError), ("fallback", FallbackError), ("oom", MemoryE
 
 
 def load(text, run=0):
-    with backends.get(f"fake:duration_ms=0,{text}").load(MODEL, EXAMPLE, Placement()) as session:
+    with backends.get(f"fake:duration_ms=0,{text}").load(MODEL, fed(EXAMPLE), Placement()) as session:
         for _ in range(run):
             session.run()
-        return session.output() if run else None
+        return only(session) if run else None
 
 
 @pytest.mark.parametrize(("fault", "kind"), RAISING)
@@ -134,7 +134,7 @@ import sys, numpy
 from profiler import backends
 from profiler.backends.base import Model, Placement
 example = numpy.ones((1, 3, 4, 4), "float32")
-with backends.get(sys.argv[1]).load(Model(None, None), example, Placement()) as session:
+with backends.get(sys.argv[1]).load(Model(None, None), fed(example), Placement()) as session:
     print("loaded", flush=True)
     session.run()
     print("ran", flush=True)
@@ -176,7 +176,7 @@ def resident():
 def test_memory_at_load_is_resident_until_the_session_closes():
     size, slack = 64 << 20, 4 << 20
     before = resident()
-    with backends.get(f"fake:bytes={size},at=load").load(MODEL, EXAMPLE, Placement()):
+    with backends.get(f"fake:bytes={size},at=load").load(MODEL, fed(EXAMPLE), Placement()):
         assert size - slack < resident() - before < size + slack
     assert resident() - before < slack
 
@@ -184,11 +184,11 @@ def test_memory_at_load_is_resident_until_the_session_closes():
 def test_memory_at_run_comes_and_goes_and_a_leak_stays():
     size, slack = 16 << 20, 4 << 20
     before = resident()
-    with backends.get(f"fake:bytes={size},duration_ms=0").load(MODEL, EXAMPLE, Placement()) as session:
+    with backends.get(f"fake:bytes={size},duration_ms=0").load(MODEL, fed(EXAMPLE), Placement()) as session:
         for _ in range(3):
             session.run()
         assert resident() - before < slack
-    with backends.get(f"fake:leak={size},duration_ms=0").load(MODEL, EXAMPLE, Placement()) as session:
+    with backends.get(f"fake:leak={size},duration_ms=0").load(MODEL, fed(EXAMPLE), Placement()) as session:
         for _ in range(3):
             session.run()
         assert 3 * size - slack < resident() - before < 3 * size + slack

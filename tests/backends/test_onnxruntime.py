@@ -14,7 +14,7 @@ from profiler import backends
 from profiler.backends import onnx_graph, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from profiler.backends.onnx_graph import OPSET, export
-from tests.backends.samples import tiny
+from tests.backends.samples import fed, only, tiny
 
 PLACE = Placement()
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3, 3, 3), dtype=np.float32)
@@ -47,7 +47,7 @@ def images(*shape):
 
 
 def load(model, example, placement=PLACE, spec="onnxruntime"):
-    return backends.get(spec).load(model, example, placement)
+    return backends.get(spec).load(model, fed(example), placement)
 
 
 def expected(example):
@@ -62,7 +62,7 @@ def test_a_users_file_runs_as_it_is(declared, batch, tmp_path):
     example = images(batch, 3, 8, 8)
     with load(network(tmp_path / "net.onnx", declared), example) as session:
         session.run()
-        np.testing.assert_allclose(session.output(), expected(example), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(only(session), expected(example), rtol=1e-5, atol=1e-6)
         assert session.facts()["opset"] is None
 
 
@@ -71,7 +71,7 @@ def test_every_level_of_optimisation_agrees(level, tmp_path):
     example = images(2, 3, 8, 8)
     with load(network(tmp_path / "net.onnx"), example, spec=f"onnxruntime:graph={level}") as session:
         session.run()
-        np.testing.assert_allclose(session.output(), expected(example), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(only(session), expected(example), rtol=1e-5, atol=1e-6)
         assert session.facts()["graph"] == level
         nodes = session.facts()["nodes_CPUExecutionProvider"]
     assert nodes == 4 if level == "none" else nodes > 0
@@ -237,7 +237,7 @@ def test_an_exported_half_precision_model_is_half_precision_from_end_to_end(tmp_
     with load(Model("tiny", tiny), example, placement) as session:
         session.run()
         assert session.facts()["input_type"] == "tensor(float16)"
-        assert session.output().dtype == np.float32
+        assert only(session).dtype == np.float32
 
 
 def test_an_operator_that_onnx_lacks_is_one_sentence():
@@ -337,4 +337,4 @@ def test_the_cpu_has_no_time_by_events(tmp_path):
         assert isinstance(session, DeviceTimed)
         assert session.device_ns(3) == ()
         with pytest.raises(BackendError, match="call run"):
-            session.output()  # nothing ran
+            only(session)  # nothing ran

@@ -12,7 +12,7 @@ from torch import nn
 
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement
-from tests.backends.samples import PLACE, TORCH, answer, difference, images, loaded, model
+from tests.backends.samples import PLACE, TORCH, answer, difference, fed, images, loaded, model, only
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,7 +27,7 @@ def test_layout_and_precision_are_what_was_asked(name, precision):
         assert session.facts()["memory_format"] == "channels_last"
         assert session.facts()["dtype"] == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
         assert (
-            difference(session.output(), answer("eager", images(2)))
+            difference(only(session), answer("eager", images(2)))
             < {"fp32": 1e-5, "fp16": 1e-2, "bf16": 1e-1}[precision]
         )
 
@@ -56,7 +56,7 @@ def test_torch_cannot_load_an_onnx_file(name):
     brought = Model("key", None, onnx=Path("net.onnx"))
     with (
         pytest.raises(BackendError, match=r"net\.onnx.*use onnxruntime"),
-        backends.get(name).load(brought, images(), PLACE),
+        backends.get(name).load(brought, fed(images()), PLACE),
     ):
         pass
 
@@ -71,9 +71,9 @@ def test_flags_of_torch_hold_inside_and_are_put_back(name):
         )
 
     before = flags()
-    with backends.get(f"{name}:tf32=1,cudnn_benchmark=1").load(model(), images(), PLACE):
+    with backends.get(f"{name}:tf32=1,cudnn_benchmark=1").load(model(), fed(images()), PLACE):
         assert flags() == (True, True, True)
-    with backends.get(name).load(model(), images(), PLACE) as session:
+    with backends.get(name).load(model(), fed(images()), PLACE) as session:
         assert flags() == (False, False, False)
         assert session.facts()["tf32_convolution"] is False
     assert flags() == before
@@ -84,14 +84,14 @@ def test_a_model_that_returns_no_tensor_is_named():
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x, x
 
-    with backends.get("eager").load(Model(None, Pair), images(), PLACE) as session:
+    with backends.get("eager").load(Model(None, Pair), fed(images()), PLACE) as session:
         session.run()
         with pytest.raises(BackendError, match="returned a tuple"):
-            session.output()
+            only(session)
 
 
 def test_torchscript_optimised_for_inference_agrees(tmp_path):
     for _ in range(2):  # built, then from the cache
-        with backends.get("torchscript:optimize=1").load(model(tmp_path), images(), PLACE) as session:
+        with backends.get("torchscript:optimize=1").load(model(tmp_path), fed(images()), PLACE) as session:
             session.run()
-            assert difference(session.output(), answer("eager", images())) < 1e-5
+            assert difference(only(session), answer("eager", images())) < 1e-5

@@ -13,9 +13,9 @@ from torch import nn
 
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement
+from tests.backends.samples import fed
 
 PLACE = Placement()
-
 
 PARTS = ("forward", "loss", "backward", "optimizer", "zero_grad")
 
@@ -40,7 +40,7 @@ def batch_of(batch: int = 4) -> np.ndarray:
 
 @contextmanager
 def trained(placement: Placement = PLACE, spec: str = "eager", module=tiny) -> Iterator:
-    with backends.get(spec).train(Model(None, module), batch_of(), placement) as session:
+    with backends.get(spec).train(Model(None, module), fed(batch_of()), placement) as session:
         yield session
 
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from profiler.measure.network import load_network
 
 from profiler.backends.base import Placement
 from profiler.errors import UserError
-from profiler.measure.network import load_network
 from profiler.records.reading import read
 from profiler.records.types import Case, Measurement
 from profiler.run.child import Limits

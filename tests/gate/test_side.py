@@ -33,6 +33,11 @@ def test_a_side_scaled_to_flops() -> None:
     assert (old.case.batch, old.case.backend) == (2, "eager")
 
 
+def test_a_side_that_needs_a_step_beside_the_rule_is_named_with_it() -> None:
+    old, _ = sides("efficientnet_b0 dwr 16GF", "regnety_400mf", Placement(), "eager", 1)
+    assert old.label == "efficientnet_b0 dwr x42.2 d7+1 @eager"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -42,6 +47,7 @@ def test_a_side_scaled_to_flops() -> None:
         ("regnety_400mf dWr 4", "is not a model"),
         ("regnety_400mf dWr xfour", "is no scaling factor"),
         ("regnety_40mf", "regnety_40mf"),
+        ("regnety_400mf d 1MF", "cannot have 1.00MF"),
         ("net.onnx w x2", "cannot be scaled"),
         ("git:main", "neither"),
     ],

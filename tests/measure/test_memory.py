@@ -203,7 +203,7 @@ def test_the_arena_is_the_largest_peak_of_a_profile():
 def test_the_arena_grows_with_the_batch():
     runtime, place = backends.get("onnxruntime"), Placement()
     model = Model(None, lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3)))
-    one, four = (runtime.arena_peak(model, np.ones((n, 3, 64, 64), np.float32), place) for n in (1, 4))
+    one, four = (runtime.arena_peak(model, Inputs((np.ones((n, 3, 64, 64), np.float32),)), place) for n in (1, 4))
     hidden = 16 * 62 * 62 * 4
     assert one >= hidden
     assert four - one >= 3 * hidden

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.measure.network import load_network
+
 from profiler.backends import get
 from profiler.backends.base import Placement, Session
 from profiler.machine import allocator
@@ -24,7 +26,6 @@ from profiler.machine.conditions import core_wait
 from profiler.measure import reference
 from profiler.measure import timing as measure
 from profiler.measure.calibration import Calibration
-from profiler.measure.network import load_network
 from profiler.measure.visit import Task
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement
 from profiler.run.calibrations import Calibrations

@@ -16,11 +16,12 @@ import sys
 import time
 from pathlib import Path
 
+from profiler.measure.network import load_network
+
 from profiler import backends
 from profiler.backends.base import Placement, Trainer
 from profiler.machine.cache import cache_folder
 from profiler.measure import training
-from profiler.measure.network import load_network
 from profiler.measure.visit import Reply, Task, visit
 from profiler.records.epoch import epoch_time
 from profiler.records.types import Budget, Case, Epoch, Feed

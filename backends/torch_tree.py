@@ -1,0 +1,87 @@
+"""Whatever a torch module takes or returns, as a flat tuple of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from profiler.backends.base import BackendError
+from profiler.backends.inputs import Inputs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: A result is looked through this deep; nothing that a network returns is nested further.
+_DEEPEST = 32
+
+
+def tensors(result: object) -> tuple[torch.Tensor, ...]:
+    """Return the tensors in ``result``, each once, in the order of a walk through tuples, lists, dicts and objects.
+
+    Raises:
+        BackendError: There is none.
+    """
+    found = tuple(_unique(_walk(result, 0)))
+    if not found:
+        raise BackendError(
+            f"the model returned {_said(result)}, in which there is no tensor: let it return at least one tensor"
+        )
+    return found
+
+
+def _said(result: object) -> str:
+    return "None" if result is None else f"a {type(result).__name__}"
+
+
+def _unique(found: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    seen: set[int] = set()
+    for tensor in found:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield tensor
+
+
+def _walk(value: object, depth: int) -> Iterator[torch.Tensor]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth < _DEEPEST and not isinstance(value, str | bytes | int | float | type | torch.nn.Module):
+        parts: Iterable[object]
+        if isinstance(value, Mapping):
+            parts = value.values()
+        elif isinstance(value, tuple | list):
+            parts = value
+        else:
+            parts = vars(value).values() if hasattr(value, "__dict__") else ()
+        for part in parts:
+            yield from _walk(part, depth + 1)
+
+
+def flat(module: nn.Module, inputs: Inputs) -> nn.Module:
+    """Return ``module`` as one that takes the arrays of ``inputs`` as tensors, in their order, and returns a tuple."""
+    return _flat()(module, inputs)  # type: ignore[no-any-return]
+
+
+@cache
+def _flat() -> Any:
+    from torch import nn
+
+    class Flat(nn.Module):
+        """A module between flat tuples of tensors."""
+
+        def __init__(self, module: nn.Module, inputs: Inputs) -> None:
+            super().__init__()
+            self.module = module
+            self.training = False  # eval() would ask the module too, and an exported one refuses
+            self._inputs = inputs
+
+        def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """Return the tensors of the module's result."""
+            by_name = dict(zip(self._inputs.arrays, given, strict=True))
+            args, kwargs = self._inputs.mapped(lambda name, _: by_name[name])
+            return tensors(self.module(*args, **kwargs))
+
+    return Flat

@@ -1,0 +1,152 @@
+"""Inputs of a model: from an example, a file, or drawn; then of the shape and batch that are asked for."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from profiler.backends.inputs import Inputs, shape_text
+from profiler.errors import UserError
+from profiler.models.loaded import Asked
+from profiler.models.shapes import Shape
+
+if TYPE_CHECKING:
+    from profiler.backends.inputs import Array
+
+#: Input of a brought module that names none, for one image: channels, height, width.
+IMAGE = (3, 224, 224)
+
+#: From where values that are no floats are drawn, ends included: every index below 2 is valid in any vocabulary.
+_RANGES: Mapping[str, tuple[int, int]] = {"b": (0, 1), "u": (0, 255), "i": (0, 1)}
+
+
+def normal(shape: tuple[int, ...]) -> Array:
+    """Return the same standard normal fp32 values for the same shape, on every machine and for every backend."""
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def drawn(shape: tuple[int, ...], kind: str) -> tuple[Array, str]:
+    """Return seeded values of type ``kind``, and the range that they are from; nothing for standard normal floats."""
+    import numpy as np
+
+    element = np.dtype(kind)
+    if element.kind == "f":
+        return normal(shape).astype(element), ""
+    low, high = _RANGES[element.kind]
+    if element.kind == "u" and element.itemsize > 1:
+        high = 1
+    return np.random.default_rng(0).integers(low, high, shape, endpoint=True).astype(element), f"{low}..{high}"
+
+
+def of_example(example: object, names: tuple[str, ...]) -> Inputs:
+    """Return an example as a user gives it: one tensor, a tuple by position, a dict by keyword, or (tuple, dict)."""
+    if isinstance(example, dict):
+        return Inputs(kwargs=_plain(example))
+    if isinstance(example, tuple | list):
+        if len(example) == 2 and isinstance(example[0], tuple | list) and isinstance(example[1], dict):
+            return Inputs(tuple(map(_plain, example[0])), _plain(example[1]), names)
+        return Inputs(tuple(map(_plain, example)), names=names)
+    return Inputs((_plain(example),), names=names)
+
+
+def _plain(value: object) -> Any:
+    """Return tensors as arrays; numpy has no bf16, so those become fp32."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        host = value.detach().cpu()
+        return (host.float() if host.dtype == torch.bfloat16 else host).numpy().copy()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [_plain(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
+def from_file(inputs: Inputs, asked: Asked) -> Inputs:
+    """Return ``inputs`` with the arrays of ``asked.input_file`` in the place of those they are called like."""
+    if not asked.input_file:
+        return inputs
+    given = read_values(asked.input_file)
+    _refuse_unknown(asked, "input", given, inputs.arrays)
+    return inputs.changed(given.get)
+
+
+def read_values(path: str) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file; raises UserError where it is none."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise UserError(f"--input {path}: a single array; expected an .npz file with one array for each input")
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError, KeyError) as error:
+        raise UserError(f"--input {path}: {error}; expected an .npz file with one array for each input") from error
+
+
+def shaped(inputs: Inputs, shapes: Mapping[str, Shape], asked: Asked, dimensions: Iterable[str] = ()) -> Inputs:
+    """Return ``inputs`` in the shapes asked for, their values repeated along each axis.
+
+    Args:
+        inputs: As the model has them.
+        shapes: By name.
+        asked: For messages.
+        dimensions: Names that something else has understood.
+    """
+    known = inputs.arrays
+    own = {name: shape for name, shape in shapes.items() if name not in dimensions}
+    _refuse_unknown(asked, "shape", own, [*known, *dimensions])
+    for name, shape in own.items():
+        if len(shape.sizes) != known[name].ndim:
+            raise UserError(
+                f"model {asked.model!r}: shape {name}={shape_text(shape.sizes)} has {len(shape.sizes)} dimensions; "
+                f"expected {known[name].ndim}, as in {name}={shape_text(known[name].shape)}"
+            )
+    return inputs.changed(lambda name, array: _repeated(array, own[name].sizes) if name in own else array)
+
+
+def _refuse_unknown(asked: Asked, what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    names = list(dict.fromkeys(known))
+    if unknown := [name for name in given if name not in names]:
+        raise UserError(
+            f"model {asked.model!r} has no {what} {', '.join(unknown)}; expected one of {', '.join(names) or 'none'}"
+        )
+
+
+def _repeated(array: Array, shape: tuple[int, ...]) -> Array:
+    import numpy as np
+
+    if 0 in array.shape:
+        return np.zeros(shape, array.dtype)
+    return array[np.ix_(*(np.arange(new) % old for new, old in zip(shape, array.shape, strict=True)))]
+
+
+def batched(inputs: Inputs, asked: Asked) -> Inputs:
+    """Return ``inputs`` for the batch asked for: arrays whose first axis is 1 are repeated along it.
+
+    Raises:
+        UserError: A batch other than 1 was asked, and no array has such an axis.
+    """
+    import numpy as np
+
+    if asked.batch == 1 or (asked.batch == inputs.batch and _one_length(inputs)):
+        return inputs
+    if not any(map(_carries_batch, inputs.arrays.values())):
+        raise UserError(
+            f"model {asked.model!r} has no batch axis ({inputs.signature}), so its batch cannot be {asked.batch}: "
+            "leave --batch out, or let the first axis of its inputs be 1"
+        )
+    return inputs.changed(lambda _, array: np.repeat(array, asked.batch, axis=0) if _carries_batch(array) else array)
+
+
+def _carries_batch(array: Array) -> bool:
+    return array.ndim > 0 and array.shape[0] == 1
+
+
+def _one_length(inputs: Inputs) -> bool:
+    return len({array.shape[0] for array in inputs.arrays.values() if array.ndim}) == 1

@@ -1,0 +1,225 @@
+"""Models in ONNX files: what they take, and the content of all that they are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler.backends.base import Model
+from profiler.backends.inputs import Inputs, shape_text
+from profiler.errors import UserError
+from profiler.models import content
+from profiler.models.examples import drawn, read_values
+from profiler.models.loaded import Asked, Loaded
+from profiler.models.onnx_counting import count_onnx
+from profiler.models.shapes import Shape, parse_shapes
+
+if TYPE_CHECKING:
+    from profiler.backends.inputs import Array
+    from profiler.models.complexity import Complexity
+
+#: Types of elements by the names that ONNX gives them, as numpy calls them.
+_TYPES = {"FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16"}
+#: Types that no array holds or nothing sensible can be drawn of.
+_UNDRAWN = ("STRING", "COMPLEX64", "COMPLEX128", "BFLOAT16", "UNDEFINED")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An input as a file declares it.
+
+    Attributes:
+        name: As the graph calls it.
+        kind: Type of its elements, in ONNX's words.
+        sizes: A number for each fixed dimension, its name for each open one, "" where it has none.
+    """
+
+    name: str
+    kind: str
+    sizes: tuple[int | str, ...]
+
+    @property
+    def said(self) -> str:
+        """The shape in words: ``Nx3x?x?``."""
+        return shape_text(tuple(size or "?" for size in self.sizes))
+
+
+def load(asked: Asked) -> Loaded:
+    """Return a file as it is, with inputs of the types that it declares; raises UserError in one sentence."""
+    path = Path(asked.model)
+    proto = _read(path, asked.model)
+    digest = content.of_files([path, *_external(proto, path)])
+    declared = list(_declared(proto, asked.model))
+    values = read_values(asked.input_file) if asked.input_file else {}
+    shapes = parse_shapes(asked.shape) if asked.shape else {}
+    _refuse_unknown(asked, declared, [*values, *shapes])
+    sizes = _sizes(asked, declared, values, shapes)
+    arrays, ranges = {}, {}
+    for one in declared:
+        if one.name in values:
+            arrays[one.name] = values[one.name]
+        else:
+            arrays[one.name], ranges[one.name] = _drawn(one, sizes[one.name], asked.model)
+    inputs = Inputs(kwargs=arrays)
+    whole = content.of_parts(digest, content.of_inputs(inputs) if values else "")
+    model = Model(whole, None, onnx=path, cache=asked.cache)
+    ranges = {name: text for name, text in ranges.items() if text}
+    return Loaded(model, inputs, whole, lambda: _counted(path, inputs, asked), _resolution(inputs), ranges)
+
+
+def _read(path: Path, name: str) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise UserError(f"model {name!r}: no such file; expected a path to an ONNX model") from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model {name!r} is not a readable ONNX model: {said}; expected a file that onnx wrote"
+        ) from error
+
+
+def _external(proto: Any, path: Path) -> list[Path]:
+    """Return the files that hold weights beside the model, each of which must be there."""
+    from onnx import external_data_helper as helper
+
+    found = helper._get_all_tensors(proto)  # noqa: SLF001 - nothing public walks through all graphs of a model
+    tensors = [tensor for tensor in found if helper.uses_external_data(tensor)]
+    names = dict.fromkeys(helper.ExternalDataInfo(tensor).location for tensor in tensors)
+    files = [path.parent / name for name in sorted(names)]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(
+            f"model {str(path)!r} keeps weights in {', '.join(missing)}, which is not beside it; put it into "
+            f"{str(path.parent)!r}, or save the model in one file"
+        )
+    return files
+
+
+def _declared(proto: Any, name: str) -> Iterator[Declared]:
+    """Yield the inputs; old files list their weights among them."""
+    from onnx import TensorProto
+
+    graph = proto.graph
+    weights = {weight.name for weight in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))}
+    for value in graph.input:
+        if value.name in weights:
+            continue
+        if not value.type.HasField("tensor_type"):
+            raise UserError(
+                f"model {name!r}: its input {value.name!r} is a {value.type.WhichOneof('value')}; expected tensors"
+            )
+        tensor = value.type.tensor_type
+        sizes = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim)
+        # An exporter that knew no size wrote 0 or -1.
+        fixed = tuple("" if isinstance(size, int) and size < 1 else size for size in sizes)
+        yield Declared(value.name, TensorProto.DataType.Name(tensor.elem_type), fixed)
+
+
+def _refuse_unknown(asked: Asked, declared: Sequence[Declared], given: Sequence[str]) -> None:
+    names = [one.name for one in declared]
+    open_names = [size for one in declared for size in one.sizes if isinstance(size, str) and size]
+    if unknown := [name for name in given if name not in (*names, *open_names)]:
+        raise UserError(
+            f"model {asked.model!r} has no input or dimension {', '.join(unknown)}; its inputs are {_all(declared)}"
+        )
+
+
+def _all(declared: Sequence[Declared]) -> str:
+    return ", ".join(f"{one.name} {one.kind.lower()} {one.said}" for one in declared)
+
+
+def batch_names(declared: Sequence[Declared]) -> set[str]:
+    """Return the names of open dimensions that are the batch: those called so, or the first of an input alone."""
+    first = {one.sizes[0] for one in declared if len(one.sizes) > 1}
+    others = {size for one in declared for size in (one.sizes[1:] if len(one.sizes) > 1 else ())}
+    named = {size for one in declared for size in one.sizes if isinstance(size, str) and "batch" in size.lower()}
+    return named | {size for size in first - others if isinstance(size, str) and size}
+
+
+def _sizes(
+    asked: Asked, declared: Sequence[Declared], values: dict[str, Array], shapes: dict[str, Shape]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each input that is drawn; raises UserError with what is still open."""
+    batches = batch_names(declared)
+    found, still_open, batched = {}, [], False
+    for one in declared:
+        if one.name in values or (one.name in shapes and one.sizes != ()):
+            found[one.name] = shapes[one.name].sizes if one.name in shapes else values[one.name].shape
+            _check_given(asked, one, found[one.name])
+            continue
+        sizes: list[int] = []
+        for axis, size in enumerate(one.sizes):
+            if isinstance(size, int):
+                sizes.append(size)
+            elif size in shapes:
+                sizes.append(shapes[size].sizes[0])
+            elif size in batches or (axis == 0 and not size and len(one.sizes) > 1):
+                sizes.append(asked.batch)
+                batched = True
+            else:
+                still_open.append(one)
+                break
+        found[one.name] = tuple(sizes)
+    if still_open:
+        raise UserError(
+            f"model {asked.model!r} leaves dimensions open: {_all(still_open)}; give them with "
+            f"--shape {_suggestion(still_open, asked.batch)} (choose the numbers), or with --input FILE.npz"
+        )
+    if not batched and asked.batch != 1:
+        _check_batch(asked, declared, found)
+    return found
+
+
+def _check_given(asked: Asked, one: Declared, sizes: tuple[int, ...]) -> None:
+    fits = len(sizes) == len(one.sizes) and all(
+        not isinstance(size, int) or size == given for size, given in zip(one.sizes, sizes, strict=True)
+    )
+    if not fits:
+        raise UserError(
+            f"model {asked.model!r}: {one.name} was given as {shape_text(sizes)}, and the file declares {one.said}"
+        )
+
+
+def _check_batch(asked: Asked, declared: Sequence[Declared], found: dict[str, tuple[int, ...]]) -> None:
+    firsts = {sizes[0] for sizes in found.values() if sizes}
+    if firsts != {asked.batch}:
+        raise UserError(
+            f"model {asked.model!r} has no open batch axis ({_all(declared)}), so its batch cannot be {asked.batch}: "
+            "leave --batch out, or export the model with a dynamic first axis"
+        )
+
+
+def _suggestion(still_open: Sequence[Declared], batch: int) -> str:
+    """Return shapes that would close what is open, each open size as 224 where it may be an image, else 128."""
+    parts = []
+    for one in still_open:
+        guess = 224 if len(one.sizes) == 4 else 128
+        sizes = [
+            size if isinstance(size, int) else batch if axis == 0 else guess for axis, size in enumerate(one.sizes)
+        ]
+        parts.append(f"{one.name}={shape_text(tuple(sizes))}")
+    return ",".join(parts)
+
+
+def _drawn(one: Declared, sizes: tuple[int, ...], name: str) -> tuple[Array, str]:
+    if one.kind in _UNDRAWN or not re.fullmatch(r"U?INT(8|16|32|64)|BOOL|FLOAT|FLOAT16|DOUBLE", one.kind):
+        raise UserError(
+            f"model {name!r}: nothing can be drawn for {one.name} of type {one.kind.lower()}; give it by --input F.npz"
+        )
+    return drawn(sizes, _TYPES.get(one.kind, one.kind.lower()))
+
+
+def _resolution(inputs: Inputs) -> int | None:
+    arrays = list(inputs.arrays.values())
+    images = len(arrays) == 1 and arrays[0].ndim == 4 and arrays[0].shape[1] in (1, 3, 4)
+    return int(arrays[0].shape[2]) if images else None
+
+
+def _counted(path: Path, inputs: Inputs, asked: Asked) -> Complexity:
+    shapes = {name: array.shape for name, array in inputs.arrays.items()}
+    return count_onnx(path, shapes, examples=asked.batch)

@@ -1,0 +1,25 @@
+"""From the name of a model to what a backend loads: one source for each form of a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from profiler.models import factory, files, libraries, naming, onnx_file, zoo
+from profiler.models.loaded import Asked, Loaded
+from profiler.models.naming import Form
+
+_SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
+    "zoo": zoo.load,
+    "factory": factory.load,
+    "file factory": factory.load,
+    "onnx": onnx_file.load,
+    "torchscript": files.load_torchscript,
+    "exported": files.load_exported,
+    "timm": libraries.load_timm,
+    "torchvision": libraries.load_torchvision,
+}
+
+
+def load(asked: Asked) -> Loaded:
+    """Return the model that is asked for; raises UserError with one sentence when it cannot be had."""
+    return _SOURCES[naming.form(asked.model)](asked)

@@ -1,0 +1,123 @@
+"""A torch module with its example, however it was come by, as a backend takes it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from profiler.backends.base import Model
+from profiler.backends.inputs import Inputs
+from profiler.errors import UserError
+from profiler.models import content
+from profiler.models.counting import count
+from profiler.models.examples import batched, from_file, of_example, shaped
+from profiler.models.loaded import Asked, Loaded
+from profiler.models.shapes import parse_shapes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from profiler.models.complexity import Complexity
+
+
+def from_module(
+    module: nn.Module, example: object, asked: Asked, code: str = "", dimensions: tuple[str, ...] = ()
+) -> Loaded:
+    """Return ``module`` with inputs like ``example``.
+
+    Args:
+        module: In evaluation mode.
+        example: One tensor, a tuple by position, a dict by keyword, or (tuple, dict); what is no tensor is passed on.
+        asked: Shapes, values and batch.
+        code: Digest of the code that made it.
+        dimensions: Names of shapes that whoever made it has understood.
+    """
+    given = example if isinstance(example, Inputs) else of_example(example, argument_names(module))
+    if not given.arrays:
+        raise UserError(f"model {asked.model!r}: its example {example!r:.80} holds no tensor; expected at least one")
+    shapes = parse_shapes(asked.shape) if asked.shape else {}
+    one = shaped(from_file(given, asked), shapes, asked, dimensions)
+    digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
+    model = Model(digest, lambda: copied(module, asked), cache=asked.cache)
+    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), _resolution(one))
+
+
+def copied(module: nn.Module, asked: Asked) -> nn.Module:
+    """Return a copy of ``module`` that its user may change."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise UserError(
+            f"model {asked.model!r} cannot be copied ({type(error).__name__}: {said}), and every use needs its own; "
+            "let its module support copy.deepcopy"
+        ) from error
+
+
+def _counted(module: nn.Module, inputs: Inputs) -> Complexity:
+    import torch
+
+    args, kwargs = inputs.mapped(lambda _, array: torch.tensor(array))
+    return count(module, args, kwargs)
+
+
+def _resolution(inputs: Inputs) -> int | None:
+    """Return the height of the input where it is one batch of images."""
+    arrays = list(inputs.arrays.values())
+    images = len(arrays) == 1 and arrays[0].ndim == 4 and arrays[0].shape[1] in (1, 3, 4)
+    return int(arrays[0].shape[2]) if images else None
+
+
+def argument_names(module: nn.Module) -> tuple[str, ...]:
+    """Return what the positional arguments of a module's forward are called; nothing where it does not say."""
+    schema = _schema(module)
+    if schema is not None:
+        return schema
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
+
+
+def _schema(module: Any) -> tuple[str, ...] | None:
+    """Return the names that TorchScript keeps of a forward; None for a module of Python."""
+    try:
+        return tuple(argument.name for argument in module.forward.schema.arguments[1:])
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def evaluated(module: nn.Module) -> nn.Module:
+    """Put ``module`` into evaluation mode; an exported program has the one that it was exported in."""
+    try:
+        return module.eval()
+    except NotImplementedError:
+        return module
+
+
+def called(make: Callable[[], Any], name: str) -> Any:
+    """Return what ``make`` returns with every generator seeded; raises UserError with the line that failed."""
+    import random
+    import traceback
+
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the user's code may draw from it
+    torch.manual_seed(0)
+    try:
+        return make()
+    except UserError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model {name!r} could not be built: {type(error).__name__}: {said} ({at.filename}:{at.lineno}); "
+            "expected a function that returns a torch module"
+        ) from error
