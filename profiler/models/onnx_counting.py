@@ -6,20 +6,21 @@ shapes computed in it are known and a branch that can never run is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TypeProto, helper
 from onnx.inliner import inline_local_functions
 
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
-from profiler.models.onnx_params import is_bias, learned_tensors
+from profiler.models.onnx_params import graphs_in, is_bias, learned_tensors
 from profiler.models.onnx_rules import RULES, Call, UnknownShapeError, may_cost
 from profiler.models.onnx_scope import Scope
 from profiler.models.operators import Operation, total
@@ -28,7 +29,8 @@ _Types: TypeAlias = Mapping[str, TypeProto | None]
 
 #: Operators whose output is their first input, seen another way: a bias may come after them.
 _VIEWS = frozenset({"Identity", "Cast", "DequantizeLinear", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"})
-_PRODUCTS = frozenset({"MatMul", "MatMulInteger", "FusedMatMul", "Einsum"})
+#: Operators that have no bias of their own, with the axis along which one that is added after them lies.
+_PRODUCTS = {"MatMul": -1, "MatMulInteger": -1, "FusedMatMul": -1, "Einsum": -1, "ConvInteger": 1}
 
 
 def count_onnx(model: ModelProto | Path, shapes: Mapping[str, tuple[int, ...]], *, examples: int = 1) -> Complexity:
@@ -51,7 +53,9 @@ def count_onnx(model: ModelProto | Path, shapes: Mapping[str, tuple[int, ...]], 
             graph = inline_local_functions(graph)
         folder = model.parent if isinstance(model, Path) else None
         learned = learned_tensors(graph.graph, folder)
-        walk = _Walk(Scope({each.domain: each.version for each in graph.opset_import}, folder), set(learned))
+        walk = _Walk(
+            Scope({each.domain: each.version for each in graph.opset_import}, folder), {name: name for name in learned}
+        )
         walk.through(graph.graph, _typed(graph.graph, shapes))
     except Exception as error:
         said = str(error).strip().partition("\n")[0].rstrip(".")
@@ -64,21 +68,32 @@ def _typed(graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
     return {name: helper.make_tensor_type_proto(kinds[name], shape) for name, shape in shapes.items() if name in kinds}
 
 
+def _ordered(graph: GraphProto) -> Iterator[NodeProto]:
+    """The nodes, each after those that it needs, also inside its branches: ONNX Runtime writes them in any order."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = {
+        i: [*node.input, *(name for inner in graphs_in(node) for each in inner.node for name in each.input)]
+        for i, node in enumerate(graph.node)
+    }
+    order = TopologicalSorter({i: {makers[name] for name in names if name in makers} for i, names in needs.items()})
+    return (graph.node[i] for i in order.static_order())
+
+
 @dataclass(slots=True)
 class _Walk:
     """What is known while a graph is walked through, in the order of its nodes.
 
     Attributes:
         scope: The values.
-        learned: Names of learned tensors, and of views of them.
-        products: Names of outputs of products that have no bias yet.
+        learned: Learned tensors and views of them, with the name of the tensor.
+        products: Outputs of products that have no bias yet, with the axis of one.
         operations: What runs.
         unknown: What has no rule, or no shape.
     """
 
     scope: Scope
-    learned: set[str]
-    products: set[str] = field(default_factory=set)
+    learned: dict[str, str]
+    products: dict[str, int] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
 
@@ -89,7 +104,7 @@ class _Walk:
         for tensor in graph.initializer:  # in old files they stand among the inputs too
             if tensor.name not in kinds:
                 self.scope.add(tensor.name, tensor)
-        for node in graph.node:
+        for node in _ordered(graph):
             self._visit(node)
 
     def _visit(self, node: NodeProto) -> None:
@@ -97,7 +112,7 @@ class _Walk:
         handle = {"If": self._if, "Loop": self._loop, "Scan": self._scan}.get(node.op_type)
         if node.domain in {"", "ai.onnx"} and handle is not None:
             handle(node, attributes)
-        elif any(each.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS} for each in node.attribute):
+        elif any(graphs_in(node)):
             self.unknown.add(node.op_type)
         else:
             self.scope.infer(node, attributes)
@@ -106,7 +121,7 @@ class _Walk:
     # --- costs
 
     def _call(self, node: NodeProto, attributes: Mapping[str, Any]) -> Call:
-        biases = (i for i, name in enumerate(node.input) if name in self.learned and is_bias(name, node))
+        biases = (i for i, name in enumerate(node.input) if is_bias(self.learned.get(name, ""), node))
         given, out = ([self.scope.shape(name) for name in names] for names in (node.input, node.output))
         return Call(given, out, attributes, frozenset(biases))
 
@@ -118,28 +133,31 @@ class _Walk:
         elif rule is not None:
             try:
                 self.operations += rule(self._call(node, attributes))
-            except UnknownShapeError:
+            except (UnknownShapeError, ValueError, IndexError):  # or a rank that no rule knows
                 self.unknown.add(f"{node.op_type} of unknown shape")
         self._follow(node)
 
     def _follow(self, node: NodeProto) -> None:
         """A learned row that is added to a product is its bias; a quantised product is scaled before."""
         first, others = node.input[:1], [name for name in node.input if name not in self.products]
-        view, one = node.op_type in _VIEWS, len(node.input) == len(others) + 1 == 2
+        products = [name for name in node.input if name in self.products]
+        view, one = node.op_type in _VIEWS, len(products) == len(others) == 1
         if view and first[0] in self.learned:
-            self.learned.add(node.output[0])
-        scaled = node.op_type == "Mul" and one and self.scope.shape(others[0]) in {(), (1,)}
-        if node.op_type in _PRODUCTS or scaled or (view and first[0] in self.products):
-            self.products.add(node.output[0])
-        if node.op_type == "Add" and one and others[0] in self.learned:
+            self.learned[node.output[0]] = self.learned[first[0]]
+        if node.op_type in _PRODUCTS:
+            self.products[node.output[0]] = _PRODUCTS[node.op_type]
+        elif (view and products) or (node.op_type == "Mul" and one and self.scope.shape(others[0]) in {(), (1,)}):
+            self.products[node.output[0]] = self.products[products[0]]
+        elif node.op_type == "Add" and one and is_bias(self.learned.get(others[0], ""), node):
             out, row = self.scope.shape(node.output[0]), self.scope.shape(others[0])
-            if out and row == out[-1:]:
+            width = out[self.products[products[0]]] if out else 0
+            if out and row in {(width,), (1, width, *[1] * (len(out) - 2))}:
                 self.operations.append(Operation(prod(out)))
 
     # --- branches and loops
 
     def _inner(self) -> _Walk:
-        return replace(self, scope=self.scope.inner(), products={*self.products}, operations=[], unknown=set())
+        return replace(self, scope=self.scope.inner(), products={**self.products}, operations=[], unknown=set())
 
     def _take(self, inner: _Walk, times: int = 1) -> None:
         self.operations += inner.operations * times
@@ -153,7 +171,7 @@ class _Walk:
         for name, walk in inner.items():
             walk.through(attributes[name], {})
         if len({total(walk.operations, 0, walk.unknown, 1) for walk in inner.values()}) > 1:
-            self.unknown.add("If")
+            self.unknown.add("unlike branches of If")
         self._take(inner[names[0]])
         for i, output in enumerate(node.output):
             ends = [(attributes[name].output[i].name, walk) for name, walk in inner.items()]
@@ -194,7 +212,7 @@ class _Walk:
         kinds = [inner.scope.types.get(end.name) for end in ends]
         steady = list(carried.values()) == kinds[: len(carried)]
         if (inner.operations or inner.unknown) and (turns is None or not steady):
-            self.unknown.add(node.op_type)
+            self.unknown.add(f"turns of {node.op_type}")
         self._take(inner, 1 if turns is None else turns)
         for i, (name, kind) in enumerate(zip(node.output, kinds, strict=False)):
             shape = inner.scope.shape(ends[i].name)

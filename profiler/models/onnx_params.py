@@ -26,16 +26,21 @@ _UNLEARNED = frozenset(
 _QUANTISED = frozenset(
     {("DequantizeLinear", 0), ("QLinearConv", 3), ("QLinearConv", 8), ("QLinearMatMul", 0), ("QLinearMatMul", 3)}
     | {("ConvInteger", 1), ("MatMulInteger", 0), ("MatMulInteger", 1), ("QGemm", 3), ("QGemm", 6)}
-    | {("MatMulIntegerToFloat", 1), ("DynamicQuantizeMatMul", 1)}
+    | {
+        ("MatMulIntegerToFloat", 1),
+        ("DynamicQuantizeMatMul", 1),
+        ("DynamicQuantizeLSTM", 1),
+        ("DynamicQuantizeLSTM", 2),
+    }
 )
 #: Operators whose float inputs are scales, and the exceptions.
-_SCALED = re.compile("QLinear|QGemm|MatMulIntegerToFloat|DynamicQuantizeMatMul")
-_BIASES = frozenset({("MatMulIntegerToFloat", 6), ("DynamicQuantizeMatMul", 4)})
+_SCALED = re.compile("QLinear|QGemm|MatMulIntegerToFloat|DynamicQuantize")
+_BIASES = frozenset({("MatMulIntegerToFloat", 6), ("DynamicQuantizeMatMul", 4), ("DynamicQuantizeLSTM", 3)})
 #: Operators that take weights: what an exporter named by itself is learned where it is one of theirs.
 _WEIGHTED = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Gather$|PRelu|Normalization|Attention")
 _MADE = re.compile(r"(val|onnx::\w+)_\d+(_\w+)?|_?lifted_tensor\w*|_tensor_constant\d+")
 #: A bias that torch's exporter, or ONNX Runtime, makes of a batch norm.
-_FOLDED = re.compile(r"onnx::Conv\w*_\d+|ConvBnFusion_BN_B_.*")
+_FOLDED = re.compile(r"onnx::Conv\w*_\d+|.*\.weight_bias|ConvBnFusion_BN_B_.*")
 
 
 def learned_tensors(graph: GraphProto, folder: Path | None) -> dict[str, int]:
@@ -43,7 +48,7 @@ def learned_tensors(graph: GraphProto, folder: Path | None) -> dict[str, int]:
 
     A table of an embedding that is stored once more, transposed for the last layer, is one tensor.
     """
-    graphs = list(_graphs(graph))
+    graphs = [graph, *(inner for node in graph.node for inner in graphs_in(node))]
     nodes = [node for each in graphs for node in each.node]
     tensors = {tensor.name: tensor for each in graphs for tensor in each.initializer}
     written = {name: made for node in nodes for name, made in _written(node, tensors, folder)}
@@ -77,8 +82,12 @@ def _written(
 
 
 def is_bias(name: str, node: NodeProto) -> bool:
-    """Whether a learned tensor is a bias of the model, and none that was made of a batch norm after ``node``."""
-    return not _FOLDED.fullmatch(name) and name not in {f"{weight}_bias" for weight in node.input[1:2]}
+    """Whether a learned tensor is a bias that the model has by itself; none where ``name`` is empty.
+
+    A bias that was made of the batch norm after a convolution is not.
+    """
+    made = _FOLDED.fullmatch(name) or name in {f"{weight}_bias" for weight in node.input[1:2]}
+    return bool(name) and not made
 
 
 def read(tensor: TensorProto, folder: Path | None) -> _Array | None:
@@ -96,13 +105,13 @@ def read(tensor: TensorProto, folder: Path | None) -> _Array | None:
         return None
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    yield from _graphs(inner)
+def graphs_in(node: NodeProto) -> Iterator[GraphProto]:
+    """The branches and bodies of a node, and those inside them."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            if graph.node or graph.output:
+                yield graph
+                yield from (inner for each in graph.node for inner in graphs_in(each))
 
 
 def _uses(nodes: list[NodeProto]) -> _Uses:

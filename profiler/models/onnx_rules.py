@@ -80,6 +80,14 @@ def may_cost(domain: str, operator: str) -> bool:
     return bool(domain) or bool(_SUSPECT.search(operator))
 
 
+def _side(call: Call, position: int, side: str) -> Shape:
+    """One side of a product as it is multiplied; ONNX Runtime turns it around on the way, also its first dimension."""
+    shape = tuple(call.shape(position))
+    if call.attributes.get(f"transBatch{side}"):
+        shape = (*shape[1:-1], shape[0], shape[-1])
+    return (*shape[:-2], *shape[:-3:-1]) if call.attributes.get(f"trans{side}") else shape
+
+
 def _convolution(x: int, weight: int, bias: int, *, transposed: bool = False) -> Rule:
     def rule(call: Call) -> Iterable[Operation]:
         given, filters = call.shape(x), call.shape(weight)
@@ -90,8 +98,7 @@ def _convolution(x: int, weight: int, bias: int, *, transposed: bool = False) ->
 
 def _product(left: int = 0, bias: int = -1) -> Rule:
     def rule(call: Call) -> Iterable[Operation]:
-        inner = call.shape(left)[-2 if call.attributes.get("transA") else -1]
-        yield product(call.output, inner, biased=bias in call.biases)
+        yield product(call.output, _side(call, left, "A")[-1], biased=bias in call.biases)
 
     return rule
 
@@ -100,7 +107,7 @@ def _gemm(added: int) -> Rule:
     """What is added is a bias where every row gets the same one; else it is a sum with another output."""
 
     def rule(call: Call) -> Iterable[Operation]:
-        rows, inner = call.shape(0)[:: -1 if call.attributes.get("transA") else 1]
+        rows, inner = _side(call, 0, "A")
         shape = call.shape(added) if added < len(call.given) else ()
         shared = added in call.biases or len(shape) == 1 or (len(shape) == 2 and shape[0] < rows)
         yield product(call.output, inner, biased=shared and call.attributes.get("beta", 1.0) != 0)
@@ -116,8 +123,8 @@ def _einsum(call: Call) -> Iterable[Operation]:
 def _recurrent(gates: int) -> Rule:
     def rule(call: Call) -> Iterable[Operation]:
         first, second, features = call.shape(0)
-        directions, _, hidden = call.shape(2)
-        return recurrent(gates, first * second, features, hidden, directions=directions)
+        hidden = call.attributes["hidden_size"]
+        return recurrent(gates, first * second, features, hidden, directions=call.shape(2)[0])
 
     return rule
 
@@ -170,18 +177,13 @@ def runtime_shape(operator: str, call: Call) -> Known:
             return *call.shape(0)[:2], call.shape(2)[-1]
         if operator == "Attention":
             return *call.shape(0)[:2], call.attributes.get("qkv_hidden_sizes", [0, 0, call.shape(1)[1] // 3])[2]
-        if operator in _PRODUCTS and not any(call.attributes.get(f"transBatch{side}") for side in "AB"):
+        if operator in _PRODUCTS:
             return _multiplied(
                 *(_side(call, position, side) for position, side in zip(_PRODUCTS[operator], "AB", strict=True))
             )
     except UnknownShapeError:
         return None
     return None
-
-
-def _side(call: Call, position: int, side: str) -> Shape:
-    shape = call.shape(position)
-    return (*shape[:-2], *shape[:-3:-1]) if call.attributes.get(f"trans{side}") else shape
 
 
 def _multiplied(a: Shape, b: Shape) -> tuple[int, ...]:
@@ -199,7 +201,7 @@ _PRODUCTS = {
     "DynamicQuantizeMatMul": (0, 1),
 }
 #: The standard operator with the shapes of one of ONNX Runtime's.
-STANDARD = {"FusedConv": "Conv", "QLinearConv": "QLinearConv"}
+STANDARD = {"FusedConv": "Conv", "QLinearConv": "QLinearConv", "DynamicQuantizeLSTM": "LSTM"}
 
 _STANDARD_RULES: Mapping[str, Rule] = {
     "Conv": _convolution(0, 1, 2),
@@ -221,6 +223,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): rule for name, rule in _STANDARD_RULES.items()},
     (RUNTIME, "FusedConv"): _convolution(0, 1, 2),
     (RUNTIME, "QLinearConv"): _convolution(0, 3, 8),
+    (RUNTIME, "DynamicQuantizeLSTM"): _recurrent(4),
     (RUNTIME, "FusedMatMul"): _product(),
     (RUNTIME, "MatMulIntegerToFloat"): _product(bias=6),
     (RUNTIME, "DynamicQuantizeMatMul"): _product(bias=4),

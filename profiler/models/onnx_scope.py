@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
 from profiler.models.onnx_params import read
-from profiler.models.onnx_rules import RUNTIME, STANDARD, Call, Known, runtime_shape
+from profiler.models.onnx_rules import RUNTIME, SAME_SHAPE, STANDARD, Call, Known, runtime_shape
 
 _Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -77,20 +77,30 @@ class Scope:
     def _inferred(self, node: NodeProto, attributes: Mapping[str, Any]) -> dict[str, TypeProto]:
         if node.domain == RUNTIME and node.op_type not in STANDARD:
             shape = runtime_shape(node.op_type, Call([*map(self.shape, node.input)], [], attributes))
-            return {} if shape is None else {node.output[0]: helper.make_tensor_type_proto(TensorProto.FLOAT, shape)}
-        standard = NodeProto()
-        standard.CopyFrom(node)
-        if node.domain == RUNTIME:
-            standard.op_type, standard.domain = STANDARD[node.op_type], ""
+            kind = self.types.get(node.input[0], TypeProto()).tensor_type.elem_type or TensorProto.FLOAT
+            same = (0, 3) if node.op_type in SAME_SHAPE else (0,)  # the fourth is the sum before a norm
+            made = {} if shape is None else {i: helper.make_tensor_type_proto(kind, shape) for i in same}
+            return {name: made[i] for i, name in enumerate(node.output) if i in made}
+        version = self.opsets.get("" if node.domain == RUNTIME else node.domain, 1)
+        name, domain = (STANDARD[node.op_type], "") if node.domain == RUNTIME else (node.op_type, node.domain)
         given = {name: self.types.get(name, TypeProto()) for name in node.input if name}
+        if node.domain == RUNTIME:  # beside an input of floats it takes weights of integers
+            given |= {name: self._retyped(name, node.input[0]) for name in given}
         known = {name: numpy_helper.from_array(self.values[name]) for name in given if name in self.values}
         opsets = [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
-        version = self.opsets.get("" if node.domain == RUNTIME else node.domain, 1)
         try:
-            schema = onnx.defs.get_schema(standard.op_type, version, standard.domain)
-            return infer_node_outputs(schema, standard, given, known, opset_imports=opsets)
-        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError):
+            schema = onnx.defs.get_schema(name, version, domain)
+            plain = helper.make_node(name, node.input[: schema.max_input], node.output, domain=domain)
+            plain.attribute.extend(each for each in node.attribute if each.name in schema.attributes)
+            return infer_node_outputs(schema, plain, given, known, opset_imports=opsets)
+        except Exception:  # noqa: BLE001 - whatever inference finds odd is unknown
             return {}
+
+    def _retyped(self, name: str, like: str) -> TypeProto:
+        kind = TypeProto()
+        kind.CopyFrom(self.types.get(name, kind))
+        kind.tensor_type.elem_type = self.types.get(like, kind).tensor_type.elem_type
+        return kind
 
     def _small(self, node: NodeProto) -> bool:
         """Whether a node of constants can be evaluated, and is worth it."""
