@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
 from profiler.errors import UserError
@@ -16,6 +13,7 @@ from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
 from profiler.models.torch_source import called, evaluated, from_module
+from profiler.models.torchvision_import import import_without_operators
 
 #: What is passed for one image by torchvision's task, as its folders are called; one image for all others.
 _EXAMPLES: Mapping[str, Callable[[tuple[int, int, int]], object]] = {
@@ -66,9 +64,8 @@ def _loaded(
 
 
 def _package(name: str, asked: Asked) -> Any:
+    import_without_operators()
     try:
-        with suppress(ImportError):  # timm says itself that it needs torchvision
-            _import_torchvision()
         return import_module(name)
     except ImportError as error:
         raise UserError(
@@ -80,34 +77,6 @@ def _package(name: str, asked: Asked) -> Any:
             f"model {asked.model!r}: {name} does not work beside this torch ({said}): install the {name} that was "
             "built for it"
         ) from error
-
-
-def _import_torchvision() -> None:
-    """Import torchvision, also where its compiled operators do not load, as those for CUDA beside a CPU build of torch.
-
-    Then its import stops where it declares them to torch. Without that it is whole but for models that call one.
-    """
-    try:
-        import_module("torchvision")
-        return
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    declarations = "torchvision._meta_registrations"
-    sys.modules[declarations] = ModuleType(declarations)
-    import_module("torchvision")
-    for name, module in list(sys.modules.items()):
-        if name.startswith("torchvision.") and hasattr(module, "_assert_has_ops"):
-            module._assert_has_ops = _refuse_operator  # noqa: SLF001 - its own sentence guesses at five causes
-
-
-def _refuse_operator() -> None:
-    raise UserError(
-        "the model calls an operator that torchvision compiles (nms, roi_align or another), and those of the installed "
-        "torchvision do not load beside this torch: install the torchvision that was built for it"
-    )
 
 
 def _refuse(asked: Asked, name: str, known: list[str]) -> None:
