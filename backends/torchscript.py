@@ -7,7 +7,6 @@ later run is specialised again.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from profiler.backends import cache, pytorch
 from profiler.backends.base import Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
-from profiler.backends.torch_trace import watching
+from profiler.backends.torch_trace import deprecation_silenced, traced, watching
 from profiler.backends.torch_tree import flat
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _FILE, _NOTE = "frozen.pt", "note.txt"
-
-# The calls made here that newer versions of torch deprecate, in their words.
-_CALLS = "trace|trace_method|freeze|save|load|optimize_for_inference"
-_DEPRECATED = rf"`torch\.jit\.({_CALLS})` is (deprecated|not supported in)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +93,14 @@ def _trace(module: nn.Module, tensors: tuple[torch.Tensor, ...], path: Path) -> 
     """Trace, freeze and save ``module``; return what the trace fixes of it in a sentence, or nothing."""
     import torch
 
-    with torch.no_grad(), _deprecation_silenced(), watching(module, tensors) as fixed, _deprecation_silenced():
-        # The profiler checks the output against eager's; a second trace to compare with would say less.
-        traced = torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(torch.jit.freeze(traced), str(path))
+    with torch.no_grad(), deprecation_silenced(), watching(module, tensors) as fixed, deprecation_silenced():
+        torch.jit.save(torch.jit.freeze(traced(module, tensors)), str(path))
     return fixed.note
 
 
 def _read(path: Path, device: str, *, optimize: bool) -> nn.Module:
     import torch
 
-    with _deprecation_silenced():
+    with deprecation_silenced():
         module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
         return cast("nn.Module", torch.jit.optimize_for_inference(module) if optimize else module)
-
-
-@contextmanager
-def _deprecation_silenced() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_DEPRECATED, category=DeprecationWarning)
-        yield
