@@ -92,7 +92,7 @@ class TorchSession:
         return accelerator.device_ns(self.run, self._device, calls, before)
 
     def outputs(self) -> tuple[Array, ...]:
-        """Return the tensors of the last run's result on the host, floats as fp32."""
+        """Return the tensors of the last run's result on the host, floats as fp32, complex numbers as pairs of them."""
         if self._output is None:
             raise BackendError("there is no output yet: call run() first, and let the model return a tensor")
         return tuple(map(_fetched, tensors(self._output)))
@@ -116,6 +116,8 @@ def _fetched(tensor: torch.Tensor) -> Array:
     import torch
 
     plain = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
+    if plain.is_complex():
+        plain = torch.view_as_real(plain.to_dense().resolve_conj())
     kind = torch.float32 if plain.is_floating_point() else plain.dtype
     host: Array = plain.to_dense().to(device="cpu", dtype=kind, copy=True).numpy()
     return host
