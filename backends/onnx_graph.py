@@ -16,7 +16,7 @@ from profiler.backends.base import BackendError, Fact, FallbackError, Model, Pla
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed
 from profiler.backends.torch_trace import scripted_within, traced, watching
-from profiler.backends.torch_tree import flat
+from profiler.backends.torch_tree import evaluated, flat
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
 
     if model.module is None:
         raise BackendError("the model has neither a module nor an ONNX file: give one of them")
-    module = flat(model.module().to(dtype=pytorch.dtype(placement)), inputs)
+    module = flat(evaluated(model.module()).to(dtype=pytorch.dtype(placement)), inputs)
     placed = Placed(inputs, replace(placement, device="cpu", memory_format="contiguous"))
     given = tuple(placed.by_name.values()), list(placed.by_name)
     with torch.no_grad(), _unfused():
@@ -125,8 +125,13 @@ def without_listed_weights(source: Path, folder: Path) -> Path:
     onnxruntime takes those for constants, but leaves them among the inputs of the optimised file once they are folded.
     """
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    if onnx.load(source, load_external_data=False).ir_version >= _FIRST_WITHOUT:
+    try:
+        version = onnx.load(source, load_external_data=False).ir_version
+    except (OSError, DecodeError):  # onnxruntime says what is wrong with it
+        return source
+    if version >= _FIRST_WITHOUT:
         return source
     model = onnx.load(source)
     weights = {weight.name for weight in model.graph.initializer}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from profiler.backends import accelerator, devices, switches
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.torch_tree import tensors
+from profiler.backends.torch_tree import evaluated, tensors
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +71,7 @@ class TorchSession:
         self._device = placed.device
         self._output: object = None
         self._switches = switches.current()
+        self._ran = False
         self._facts = read_back(placed.by_name, placed.device) | {"cold": cold} | dict(facts)
 
     def run(self) -> None:
@@ -81,6 +82,7 @@ class TorchSession:
             switches.resume(self._switches)
         with torch.inference_mode():
             self._output = self._call(*self._args, **self._kwargs)
+        self._ran = True
 
     def sync(self) -> None:
         """Block until the device has finished."""
@@ -93,8 +95,8 @@ class TorchSession:
 
     def outputs(self) -> tuple[Array, ...]:
         """Return the tensors of the last run's result on the host, floats as fp32, complex numbers as pairs of them."""
-        if self._output is None:
-            raise BackendError("there is no output yet: call run() first, and let the model return a tensor")
+        if not self._ran:
+            raise BackendError("there is no output yet: call run() first")
         return tuple(map(_fetched, tensors(self._output)))
 
     def inputs(self) -> Mapping[str, Array]:
@@ -107,7 +109,7 @@ class TorchSession:
 
     def close(self) -> None:
         """Let go of weights, inputs and output."""
-        self._call, self._output = _closed, None
+        self._call, self._output, self._ran = _closed, None, False
         self._args, self._kwargs, self._inputs = (), {}, {}
         devices.release(self._device)
 
@@ -141,7 +143,7 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     """Build the module of ``model`` and put it where ``placement`` says, in evaluation mode."""
     if model.module is None:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
-    module = model.module()
+    module = evaluated(model.module())
     switches.resume(switches.current())  # building it may have changed them
     return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
 

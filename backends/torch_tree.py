@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,13 @@ def _walk(value: object, depth: int) -> Iterator[torch.Tensor]:
             parts = vars(value).values() if hasattr(value, "__dict__") else ()
         for part in parts:
             yield from _walk(part, depth + 1)
+
+
+def evaluated(module: nn.Module) -> nn.Module:
+    """Put ``module`` into evaluation mode; an exported one stays in that in which it was exported."""
+    with suppress(NotImplementedError):
+        module.eval()
+    return module
 
 
 def flat(module: nn.Module, inputs: Inputs) -> nn.Module:

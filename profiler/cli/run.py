@@ -96,7 +96,7 @@ def _measured(plan: Plan, cases: Sequence[Case], how: _How, console: Console) ->
                 # Whatever becomes of the pictures, the user must read how to go on.
                 raise stopped
     finish(folder, time.monotonic() - begin, Console())
-    return 0 if all(progress.good(case) for case in cases) else 1
+    return 0 if all(progress.good(case) for case in progress.cases) else 1
 
 
 def _isolation(name: str | None) -> Isolation | None:

@@ -63,7 +63,7 @@ def against(
     known = calibrations(base)
     facts = {"calibrations": {name: asdict(made) for name, made in known.items()}}
     with opened_lab(plan, known=known) as lab:
-        cases = [_as_stored(case, base) for case in described(asked, lab.executor).cases]
+        cases = described(asked, lab.executor).cases
 
         def measured(some: Sequence[Case], subfolder: str) -> Run:
             place, console = folder / subfolder, Console(stderr=True)
@@ -73,13 +73,8 @@ def against(
         return judge_stored(base, cases, measured, max_slowdown)
 
 
-def _as_stored(case: Case, stored: Run) -> Case:
-    """Return a case of a run from before contents were kept as that run has it: nothing tells that it changed."""
-    old = replace(case, content="")
-    return old if old in visits_of(stored) else case
-
-
 def _with_stored_batches(cases: Sequence[Case], stored: Run) -> list[Case]:
     """Give cases of batch ``max`` the batch that the stored run found: another one would be another case."""
-    known = {replace(case, batch=1): case for case in visits_of(stored) if case.batch_asked}
+    found = [replace(case, content="") for case in visits_of(stored) if case.batch_asked]
+    known = {replace(case, batch=1): case for case in found}
     return [known.get(case, case) if case.batch_asked else case for case in cases]

@@ -104,7 +104,7 @@ def judge_stored(stored: Run, cases: Sequence[Case], measure: _Measure, max_slow
         measure: Makes the visits.
         max_slowdown: The slow-down that must be caught, as a share.
     """
-    then = visits_of(stored)
+    then = _known(visits_of(stored), cases)
     reasons = {case: _why_not(stored.path, then, case) for case in cases}
     known = [case for case in cases if reasons[case] is None]
     rule = Rule(max_slowdown).shared(max(1, len(known)))
@@ -120,6 +120,12 @@ def judge_stored(stored: Run, cases: Sequence[Case], measure: _Measure, max_slow
     for case in suspects:
         verdicts[case] = _confirmed(case, then[case], now[case], again.get(case, Visits()), rule)
     return list(verdicts.values())
+
+
+def _known(stored: Mapping[Case, Visits], cases: Sequence[Case]) -> dict[Case, Visits]:
+    """Return the visits of a stored run by case; one from before contents were kept is of the model as it is."""
+    unnamed = {case: replace(case, content="") for case in cases if case not in stored}
+    return {**stored, **{case: stored[old] for case, old in unnamed.items() if old in stored}}
 
 
 def _why_not(path: Path, stored: Mapping[Case, Visits], case: Case) -> str | None:

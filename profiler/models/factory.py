@@ -18,7 +18,7 @@ from profiler.models import content, naming
 from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
-from profiler.models.torch_source import called, evaluated, from_module
+from profiler.models.torch_source import called, from_module
 from profiler.models.torchvision_import import import_without_operators
 
 _EXPECTED = "expected a function that returns a torch module, or (module, example input)"
@@ -111,7 +111,7 @@ def _module(made: Any, name: str) -> tuple[Any, object]:
         module = module.module()
     if not isinstance(module, torch.nn.Module):
         raise UserError(f"model {name!r} returned {_said(made)}; {_EXPECTED}")
-    return evaluated(module), normal((1, *IMAGE)) if example is None else example
+    return module, normal((1, *IMAGE)) if example is None else example
 
 
 def _said(made: object) -> str:

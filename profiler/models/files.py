@@ -11,7 +11,7 @@ from profiler.models import content
 from profiler.models.examples import drawn, read_values
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
-from profiler.models.torch_source import argument_names, evaluated, from_module
+from profiler.models.torch_source import argument_names, from_module
 
 
 def load_torchscript(asked: Asked) -> Loaded:
@@ -20,7 +20,7 @@ def load_torchscript(asked: Asked) -> Loaded:
 
     module = _opened(asked, lambda path: torch.jit.load(path, map_location="cpu"))  # type: ignore[no-untyped-call]
     inputs, kinds = _inputs(argument_names(module), asked)
-    loaded = from_module(evaluated(module), inputs, _without_shapes(asked), content.of_files([Path(asked.model)]))
+    loaded = from_module(module, inputs, _without_shapes(asked), content.of_files([Path(asked.model)]))
     return Loaded(loaded.model, loaded.inputs, loaded.content, loaded.count, loaded.resolution, kinds)
 
 

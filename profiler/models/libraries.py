@@ -12,7 +12,7 @@ from profiler.models import content
 from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
-from profiler.models.torch_source import called, evaluated, from_module
+from profiler.models.torch_source import called, from_module
 from profiler.models.torchvision_import import import_without_operators
 
 #: What is passed for one image by torchvision's task, as its folders are called; one image for all others.
@@ -60,7 +60,7 @@ def _loaded(
     ]
     code = content.of_parts(package, version(package), asked.model)
     image = (size[0], sides[0], sides[1])
-    return from_module(evaluated(module), example(image), asked, code, ("height", "width"))
+    return from_module(module, example(image), asked, code, ("height", "width"))
 
 
 def _package(name: str, asked: Asked) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.backends.base import Model
 from profiler.backends.inputs import Inputs
+from profiler.backends.torch_tree import evaluated
 from profiler.errors import UserError
 from profiler.models import content
 from profiler.models.counting import count
@@ -29,12 +30,13 @@ def from_module(
     """Return ``module`` with inputs like ``example``.
 
     Args:
-        module: In evaluation mode.
+        module: In any mode; it is put into evaluation mode.
         example: One tensor, a tuple by position, a dict by keyword, or (tuple, dict); what is no tensor is passed on.
         asked: Shapes, values and batch.
         code: Digest of the code that made it.
         dimensions: Names of shapes that whoever made it has understood.
     """
+    module = evaluated(module)
     given = example if isinstance(example, Inputs) else of_example(example, argument_names(module))
     if not given.arrays:
         raise UserError(f"model {asked.model!r}: its example {example!r:.80} holds no tensor; expected at least one")
@@ -123,14 +125,6 @@ def _schema(module: Any) -> tuple[str, ...] | None:
         return tuple(argument.name for argument in module.forward.schema.arguments[1:])
     except (AttributeError, RuntimeError):
         return None
-
-
-def evaluated(module: nn.Module) -> nn.Module:
-    """Put ``module`` into evaluation mode; an exported program has the one that it was exported in."""
-    try:
-        return module.eval()
-    except NotImplementedError:
-        return module
 
 
 def called(make: Callable[[], Any], name: str) -> Any:

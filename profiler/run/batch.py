@@ -85,7 +85,7 @@ def _resolve(
     Raises:
         UserError: A case runs on the CPU and there is no limit.
     """
-    known = {replace(case, batch=1): case for case in earlier if case.batch_asked}
+    known = {replace(case, batch=1, content=""): replace(case, content="") for case in earlier if case.batch_asked}
     asked = [case for case in cases if case.batch_asked]
     if memory_limit is None and any(case.placement.device_type == "cpu" for case in asked):
         raise UserError(

@@ -21,7 +21,6 @@ from profiler.gate import blocks, worker
 from profiler.gate.decision import Rule
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task, timed_alone
-from profiler.models.torch_source import evaluated
 from profiler.records.types import Failure
 from profiler.run.child import failure
 from profiler.testing.arguments import Asked, Given, Live
@@ -34,7 +33,7 @@ def _opened(model: Given) -> contextlib.AbstractContextManager[base.Session]:
     """Load a model, live or by name, and run it once."""
     if not isinstance(model, Live):
         return blocks.loaded(model.case, cache_folder())
-    built = base.Model(None, lambda: copy.deepcopy(evaluated(model.module)))
+    built = base.Model(None, lambda: copy.deepcopy(model.module))
     return blocks.opened(model.backend, model.placement, lambda: (built, model.inputs))
 
 

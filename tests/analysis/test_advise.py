@@ -20,7 +20,7 @@ from profiler.analysis.verify import Check, _paired_ratio, _plan_for, _with_cont
 from profiler.cli.advise import _advice_sentence, _parse_goal, advise_command
 from profiler.cli.app import app
 from profiler.errors import UserError
-from profiler.measure.visit import Reply, Task
+from profiler.measure.visit import Task
 from profiler.models.complexity import Complexity
 from profiler.records.reading import read
 from profiler.records.types import Budget, Conditions, Failure, Measurement, Warmup
@@ -178,13 +178,11 @@ class Scripted:
     def call(self, function: Any, argument: Any, timeout_s: float, limits: Limits) -> Any:
         assert isinstance(argument, Task)
         case = argument.case
-        arch = models.resolve(case.model, case.scaling, case.factor)
-        counts = models.complexity(arch)
+        counts = models.complexity(models.resolve(case.model, case.scaling, case.factor))
         if case.scaling == self.broken:
-            return Reply(Failure("oom", "no room"), counts, arch.resolution)
+            return Failure("oom", "no room")
         ns = round(1e6 * self.ms(counts, case.scaling) * np.exp(0.002 * self.rng.normal()))
-        outcome = Measurement(((ns,) * 10,) * 3, 1, (), None, Warmup((ns,), steady=True), 0.0, Conditions(), {}, {})
-        return Reply(outcome, counts, arch.resolution)
+        return Measurement(((ns,) * 10,) * 3, 1, (), None, Warmup((ns,), steady=True), 0.0, Conditions(), {}, {})
 
     def close(self) -> None:
         pass

@@ -124,7 +124,7 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
         with accelerator.own_stream(device) as stream:
 
             def session(works_in: torch.Stream, facts: dict[str, Fact]) -> OrtSession:
-                return OrtSession(OnSimulator(real._session, works_in), EXAMPLE, Placement("cpu"), facts, stream)
+                return OrtSession(OnSimulator(real._session, works_in), fed(EXAMPLE), Placement("cpu"), facts, stream)
 
             workload = reference.Reference(PLACE)
             inside = {

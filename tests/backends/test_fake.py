@@ -17,6 +17,7 @@ from profiler.backends.base import BackendError, FallbackError, Model, Placement
 from profiler.backends.fake import Fake, FakeSession, _expected_output
 from profiler.backends.fake_clock import FakeClock, WallClock
 from profiler.backends.fake_faults import EXIT_STATUS, FAULTS, FLOOD_BYTES
+from tests.backends.samples import fed, only
 
 MS = 1_000_000
 MODEL = Model(key=None, module=None)
@@ -120,7 +121,7 @@ def test_faults_that_raise_do_so_when_told(fault, kind):
 
 def test_an_output_can_be_wrong_or_no_number():
     right = load("seed=0", run=1)
-    np.testing.assert_array_equal(right, _expected_output(EXAMPLE))
+    np.testing.assert_array_equal(right, _expected_output(fed(EXAMPLE)))
     assert np.abs(load("fault=parity", run=1) - right).max() / np.abs(right).max() == pytest.approx(0.5)
     assert np.isnan(load("fault=nan", run=1)).any()
 
@@ -133,8 +134,9 @@ CHILD = """
 import sys, numpy
 from profiler import backends
 from profiler.backends.base import Model, Placement
+from profiler.backends.inputs import Inputs
 example = numpy.ones((1, 3, 4, 4), "float32")
-with backends.get(sys.argv[1]).load(Model(None, None), fed(example), Placement()) as session:
+with backends.get(sys.argv[1]).load(Model(None, None), Inputs((example,)), Placement()) as session:
     print("loaded", flush=True)
     session.run()
     print("ran", flush=True)

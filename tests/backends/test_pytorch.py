@@ -79,14 +79,25 @@ def test_flags_of_torch_hold_inside_and_are_put_back(name):
     assert flags() == before
 
 
-def test_a_model_that_returns_no_tensor_is_named():
-    class Pair(nn.Module):
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return x, x
+class Returns(nn.Module):
+    """Returns what it was made with, whatever it is given."""
 
-    with backends.get("eager").load(Model(None, Pair), fed(images()), PLACE) as session:
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [(None, "returned None, in which"), ({"a": [1, None]}, "returned a dict, in which"), ((), "tuple")],
+)
+def test_a_model_that_returns_no_tensor_is_named(result, said):
+    with backends.get("eager").load(Model(None, lambda: Returns(result)), fed(images()), PLACE) as session:
         session.run()
-        with pytest.raises(BackendError, match="returned a tuple"):
+        with pytest.raises(BackendError, match=said):
             only(session)
 
 

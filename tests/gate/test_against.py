@@ -17,7 +17,7 @@ from profiler.errors import StoppedError, UserError
 from profiler.gate.against import _with_stored_batches, against
 from profiler.gate.baseline import update
 from profiler.gate.stored import _AGAIN
-from profiler.measure.visit import Reply, Task
+from profiler.measure.visit import Task
 from profiler.plan.read import from_flags
 from profiler.records.reading import Run, read
 from profiler.run.calibrations import Calibrations
@@ -38,7 +38,7 @@ class Executor:
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), signal.SIGINT)
-        return Reply(measured(self.ms, nominal=None))
+        return measured(self.ms, nominal=None)
 
     def close(self) -> None:
         pass
@@ -57,8 +57,8 @@ def test_what_was_stopped_keeps_what_was_measured_and_goes_on(tmp_path: Path) ->
     assert len(read(tmp_path).records) == 3
     assert (tmp_path / "cases.csv").exists()
     measured_by(Executor(2.0), tmp_path, resume=True)
-    assert sorted((r.case.key, r.round) for r in read(tmp_path).records) == sorted(
-        (case.key, number) for case in (CASE, OTHER) for number in range(4)
+    assert sorted((r.case.backend, r.round) for r in read(tmp_path).records) == sorted(
+        (case.backend, number) for case in (CASE, OTHER) for number in range(4)
     )
     assert (tmp_path / "cases.csv").exists()
 
@@ -110,5 +110,5 @@ def test_a_limit_that_is_none_is_refused(stored: Run, limit: float) -> None:
 
 def test_a_largest_batch_is_the_one_of_the_stored_run(tmp_path: Path) -> None:
     asked = replace(CASE, batch_asked="max")
-    base = written(tmp_path / "stored", *visited(replace(asked, batch=48), STEADY))
+    base = written(tmp_path / "stored", *visited(replace(asked, batch=48, content="of the model"), STEADY))
     assert _with_stored_batches([asked, CASE], base) == [replace(asked, batch=48), CASE]

@@ -23,7 +23,6 @@ from profiler.machine.host_checks import (
     check_usable,
 )
 from profiler.machine.nvml import GpuSettings
-from profiler.measure.visit import Reply
 from profiler.records.nominal import Calls
 from profiler.records.types import Conditions, Failure, Measurement, Warmup
 from profiler.run import examine
@@ -63,7 +62,7 @@ class Scripted:
             "_use_threads": lambda count: (count, count, float(count)),
             "_device_reason": lambda device: (device, None, None),
             "calibrate": lambda _task: (3, Calls([5 * MS] * 8, crowded=False)),
-            "visit": lambda _task: Reply(MEASURED),
+            "visit": lambda _task: MEASURED,
             "check_device": lambda _device: [Finding("events scale", "pass", "2.0")],
             "device_settings": lambda _device: SETTINGS,
         } | answers
@@ -109,7 +108,7 @@ def test_exit_code_of_a_sound_machine(machine, capsys):
 
 
 def test_what_cannot_be_told_fails_nothing(machine, capsys):
-    machine(visit=Reply(Failure("unsupported", "not installed")))
+    machine(visit=Failure("unsupported", "not installed"))
     assert doctor_of("cpu", as_json=True) == 0
     assert found(capsys)["backend eager"]["status"] == "unverifiable"
 

@@ -19,7 +19,7 @@ def test_a_visit_does_not_call_itself_warm_while_the_clock_moves(scripted, monke
     def is_steady(seconds, clock):
         scripted(clock=clock)
         task = visit.Task(case, Budget(visit_s=0.01, warmup_s=seconds), None, None)
-        return visit.visit(task).outcome.warmup.steady
+        return visit.visit(task).warmup.steady
 
     assert not is_steady(0.7, " ".join(["1500", "1000"] * 30))
     assert is_steady(20.0, "300 1500")
@@ -55,8 +55,8 @@ def test_a_visit_brings_home_what_its_gpu_did(scripted, monkeypatch):
     monkeypatch.setattr(visit.accelerator, "uuid", lambda _device: "GPU-bbbb")
     monkeypatch.setattr(energy, "_SECONDS", 0.01)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
-    reply = visit.visit(visit.Task(case, Budget(visit_s=0.4, warmup_s=20.0), None, None))
-    found = reply.outcome.conditions
+    measured = visit.visit(visit.Task(case, Budget(visit_s=0.4, warmup_s=20.0), None, None))
+    found = measured.conditions
     assert found.gpu_readings >= 1
     assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 2)
     assert (found.gpu_clock_mhz, found.gpu_temperature_c, found.gpu_note) == (1500, 40, None)
@@ -69,4 +69,4 @@ def test_a_visit_that_shall_not_count_energy_does_not(scripted, monkeypatch):
     monkeypatch.setattr(visit, "joules_per_forward", None)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
     task = visit.Task(case, Budget(visit_s=0.01, warmup_s=0.1), None, None, energy=False)
-    assert visit.visit(task).outcome.energy_j is None
+    assert visit.visit(task).energy_j is None

@@ -91,8 +91,8 @@ def test_every_backend_trains_or_says_in_one_sentence_that_it_cannot(name):
     found = training.trainer(backend, PLACE)
     assert found is backend if isinstance(backend, Trainer) else name in found
     if isinstance(found, str):
-        reply = visit(Task(Case("resnet50", "", 1.0, name, Placement(), mode="train"), Budget(), None, None))
-        assert (reply.outcome.status, reply.outcome.reason) == ("unsupported", found)
+        failed = visit(Task(Case("resnet50", "", 1.0, name, Placement(), mode="train"), Budget(), None, None))
+        assert (failed.status, failed.reason) == ("unsupported", found)
         assert "use backend eager" in found
 
 

@@ -93,7 +93,7 @@ def test_a_resumed_run_keeps_the_batch_that_it_found():
     def never(_: Case) -> Failure:
         raise AssertionError
 
-    earlier = (replace(CASE, batch=8), replace(ASKED, batch=23))
+    earlier = (replace(CASE, batch=8), replace(ASKED, batch=23, content="of the model"))
     assert resolved(never, earlier=earlier)[0].batch == 23
 
 

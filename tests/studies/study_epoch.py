@@ -22,7 +22,7 @@ from profiler import backends
 from profiler.backends.base import Placement, Trainer
 from profiler.machine.cache import cache_folder
 from profiler.measure import training
-from profiler.measure.visit import Reply, Task, visit
+from profiler.measure.visit import Task, visit
 from profiler.records.epoch import epoch_time
 from profiler.records.types import Budget, Case, Epoch, Feed
 from profiler.run.child import Limits
@@ -88,13 +88,12 @@ def test_an_epoch_is_predicted_within_five_percent(executor: LocalExecutor) -> N
             asked = case(model, batch)
             budget = Budget(visit_s=5.0, timeout_s=900.0)
             task = Task(asked, budget, None, cache_folder(), "epoch", Feed(workers=0))
-            reply = executor.call(visit, task, budget.timeout_s, Limits())
-            assert isinstance(reply, Reply), reply
-            assert isinstance(reply.outcome, Epoch), reply.outcome
-            told = epoch_time(reply.outcome, asked.placement, batch)
+            found = executor.call(visit, task, budget.timeout_s, Limits())
+            assert isinstance(found, Epoch), found
+            told = epoch_time(found, asked.placement, batch)
             rows.append(
                 {
-                    "model": model, "batch": batch, "workers": reply.outcome.workers, "predicted_s": told.predicted_s,
+                    "model": model, "batch": batch, "workers": found.workers, "predicted_s": told.predicted_s,
                     "measured_s": told.measured_s, "loader_ms": told.loader_ns / 1e6, "error": round(told.error, 4),
                 }
             )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 
 from profiler.backends.base import Placement
 from profiler.machine.cache import cache_folder
-from profiler.measure.visit import Reply, Task, visit
+from profiler.measure.visit import Task, visit
 from profiler.plan.cases import expand
 from profiler.plan.read import load
 from profiler.records.types import Budget, Case, Memory
@@ -33,12 +33,11 @@ def task(case: Case) -> Task:
 def watched(executor: LocalExecutor, case: Case) -> Memory:
     """Return the peaks of ``case``, loaded from the cache where its backend has one."""
     for _ in range(2):
-        reply = executor.call(visit, task(case), 600.0, Limits())
-        assert isinstance(reply, Reply), reply
-        assert isinstance(reply.outcome, Memory), reply.outcome
-        if case.backend == "eager" or reply.outcome.facts["cached"]:
+        found = executor.call(visit, task(case), 600.0, Limits())
+        assert isinstance(found, Memory), found
+        if case.backend == "eager" or found.facts["cached"]:
             break
-    return reply.outcome
+    return found
 
 
 def peak(found: Memory) -> int:
@@ -57,9 +56,9 @@ def forked_visit(case: Case) -> Memory:
     ours, theirs = context.Pipe()
     child = context.Process(target=child_of_a_large_parent, args=(theirs, task(case)))
     child.start()
-    reply = ours.recv()
+    found: Memory = ours.recv()
     child.join()
-    return reply.outcome
+    return found
 
 
 def test_known_bytes_in_the_child_of_a_large_parent() -> None:

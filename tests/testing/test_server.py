@@ -138,7 +138,7 @@ def test_a_live_module_is_timed_as_a_case_is(conversation: Conversation, monkeyp
     clock = itertools.count(step=100_000)
     live = visited(conversation, task, fake)
     clock = itertools.count(step=100_000)
-    named = visit(task).outcome
+    named = visit(task)
     assert isinstance(named, Measurement)
     assert (live.samples_ns, live.calls_per_sample) == (named.samples_ns, named.calls_per_sample)
     assert live.warmup == named.warmup
