@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from profiler.errors import UserError
 from profiler.gate import blocks
 from profiler.gate.blocks import Trial
 from profiler.gate.checkout import checked_out
@@ -127,4 +128,7 @@ def opened_side(one: Side, python: str = sys.executable) -> Iterator[Callable[[]
         yield partial(of_case, here, one.case, cache)
         return
     with checked_out(one.revision, here) as folder:
+        missing = one.missing_in(folder)
+        if missing is not None:
+            raise UserError(f"git:{one.revision}: {missing}; a revision holds what is committed")
         yield partial(of_case, folder, one.case, cache, python, f"git:{one.revision}")

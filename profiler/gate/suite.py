@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profiler.backends.base import MemoryFormat, Placement, Precision
 from profiler.errors import UserError
-from profiler.gate.side import Pair, sides
+from profiler.gate.side import Pair, Side, sides
 from profiler.plan.messages import sentences
 from profiler.plan.values import BackendSpec, Count, DeviceName, Share
 
@@ -85,6 +85,7 @@ def _pair(keys: Mapping[str, Any], where: str) -> Pair:
         given = _PairTable.model_validate(keys)
         placement = Placement(given.device, given.precision, given.threads, given.memory_format)
         old, new = sides(given.baseline, given.candidate, placement, given.backend, given.batch)
+        _check_files(old, new)
     except ValidationError as error:
         place = lambda key: f"{where}.{key}" if where else f"--{key.replace('_', '-')}"  # noqa: E731
         raise UserError("\n".join(sentences(error, place, _known(_PairTable)))) from error
@@ -93,6 +94,14 @@ def _pair(keys: Mapping[str, Any], where: str) -> Pair:
     slowdown = None if given.max_slowdown == _OFF else given.max_slowdown
     growth = None if given.max_memory_growth == _OFF else given.max_memory_growth
     return Pair(old, new, slowdown, growth, given.name)
+
+
+def _check_files(*given: Side) -> None:
+    """Refuse a file that is not there; what a revision holds is seen when it is checked out."""
+    for side in given:
+        missing = side.missing_in(Path()) if side.revision is None else None
+        if missing is not None:
+            raise UserError(missing)
 
 
 def pair_of_flags(**flags: object) -> Pair:

@@ -25,6 +25,7 @@ from profiler import models
 from profiler.backends.base import Placement, Precision
 from profiler.errors import UserError
 from profiler.gate.side import EXAMPLES, Side, parse_side, sides
+from profiler.models import naming
 from profiler.records.types import Case
 from profiler.units import parse_duration, parse_share
 
@@ -262,7 +263,7 @@ def _check_model(model: Given) -> None:
     name = model.case.model
     if model.case.factor != 1.0 and not model.case.scaling:
         raise UserError(f"zoo({name!r}, factor={model.case.factor:g}) has no scaling rule; give scale=, as 'dWr'")
-    if ":" not in name and not name.endswith(".onnx"):
+    if naming.form(name) == "zoo":
         models.resolve(name, model.case.scaling, model.case.factor)
 
 

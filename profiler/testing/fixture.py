@@ -91,10 +91,12 @@ class Gate:
             asked = Asked.read(candidate, **given)
             rerun = Rerun.of(self._item)
             if asked.baseline is None:
+                _require_file(asked.candidate)
                 verdict = judge_budget(asked.candidate, asked.max_latency_s or 0.0, rerun, self._seconds)
                 return _titled(verdict), "" if verdict.status == "error" else BUDGET_RULE, again
             pair = Pair(side_of(asked.baseline), side_of(asked.candidate), asked.max_slowdown, asked.max_memory_growth)
             _require(asked.baseline, self._item.path.parent if asked.live else Path.cwd())
+            _require_file(asked.candidate)
             verdict = self._live(pair, rerun) if asked.live else self._named(pair)
         except _NotGatedError as error:
             return Verdict("", "not gated", str(error)), "", again
@@ -174,14 +176,17 @@ def _require(baseline: Given, folder: Path) -> None:
             checkout.commit(baseline.revision, folder)
         except UserError as error:
             raise _NotGatedError(str(error)) from None
-    elif isinstance(baseline, Side) and _is_missing_file(baseline.case.model):
+    elif isinstance(baseline, Side) and baseline.missing_in(Path()) is not None:
         raise _NotGatedError(
             f"the baseline {baseline.case.model} does not exist; keep it beside the test, or name a revision"
         )
 
 
-def _is_missing_file(model: str) -> bool:
-    return model.endswith(".onnx") and not Path(model).is_file()
+def _require_file(model: Given) -> None:
+    """Raise UserError where the file of a model of the code as it is does not exist."""
+    missing = model.missing_in(Path()) if isinstance(model, Side) and model.revision is None else None
+    if missing is not None:
+        raise UserError(missing)
 
 
 def _load(side: str, worker: Worker, otherwise: str) -> None:

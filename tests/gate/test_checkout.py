@@ -61,3 +61,6 @@ def test_git_errors_are_sentences(repository: Path, tmp_path_factory: pytest.Tem
     [missing] = judged("git:main", "other:build", repository)
     assert missing.status == "error"
     assert "No module named 'other'" in missing.reason
+    [uncommitted] = judged("git:main", "./other.py:build", repository)
+    assert uncommitted.status == "error"
+    assert "git:main: model './other.py:build': there is no file './other.py'" in uncommitted.reason

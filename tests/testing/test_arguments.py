@@ -32,6 +32,7 @@ def test_strings_and_models_complete_each_other() -> None:
         ("git:main", {"baseline": "git:other"}, "takes the model of the other side"),
         (onnx("a.onnx"), {"baseline": onnx("b.onnx", threads=2)}, "different devices, threads or precisions"),
         (onnx("a.onnx"), {"baseline": onnx("b.onnx"), "max_slowdown": None}, "nothing to gate"),
+        (onnx("a.tflite"), {"max_latency": "1ms"}, "unknown model 'a.tflite'"),
         (zoo("regnety_200mf", factor=4), {"max_latency": "1ms"}, "no scaling rule"),
         ("git:v1 regnety_200mf", {"max_latency": "1ms"}, "code as it is"),
         (torch_model(3, 4), {"max_latency": "1ms"}, "expected a torch module"),

@@ -156,6 +156,10 @@ def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
     def test_asked(latency_gate, asked):
         latency_gate(fake(duration_ms=1), **asked)
 
+    @pytest.mark.parametrize("asked", [{"max_latency": "1s"}, {"baseline": fake(duration_ms=1)}])
+    def test_missing(latency_gate, asked):
+        latency_gate("missing.onnx", **asked)
+
     def test_twice(latency_gate):
         try:
             latency_gate(fake(duration_ms=1), max_latency="0s")
@@ -165,8 +169,9 @@ def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
     """
     )
     result = run(project)
-    result.assert_outcomes(failed=8)
+    result.assert_outcomes(failed=10)
     assert all(said.startswith("ERROR: ") for said in gates(result).values())
     assert "Traceback" not in result.stdout.str()
     assert "fixture.py:" not in result.stdout.str()
+    assert sum("there is no file 'missing.onnx'" in said for said in gates(result).values()) == 2
     assert "latency_gate was called twice" in gates(result)["test_twice"]
