@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from profiler.backends.base import Placement
+from profiler.gate.checkout import checked_out
 from profiler.gate.judge import judge_pairs
 from profiler.gate.side import Pair, sides
 from profiler.gate.verdict import Verdict
+from tests import ROOT
 
 NET = """
 import torch
@@ -40,14 +46,69 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def worktrees(folder: Path) -> set[Path]:
+    listed = subprocess.run(
+        ["git", "worktree", "list", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return {Path(line.split(" ", 1)[1]) for line in listed.stdout.splitlines() if line.startswith("worktree ")}
+
+
+_HELD = """
+import sys
+from pathlib import Path
+from profiler.gate.checkout import checked_out
+with checked_out("main", Path.cwd()) as code:
+    print(code, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held(repository: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another process that has the revision checked out."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HELD], cwd=repository, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield process, Path(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_a_killed_gate_left_is_removed_by_the_next_one_and_nothing_else(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = tmp_path_factory.mktemp("places")
+    monkeypatch.setenv("TMPDIR", str(places))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    # A worktree of the user's on a disk that is not there.
+    users = places / "disk/code"
+    subprocess.run(["git", "worktree", "add", "--detach", users], cwd=repository, check=True, capture_output=True)
+    (places / "disk").rename(places / "unplugged")
+    with held(repository) as (killed, left), held(repository) as (swept, gone), held(repository) as (_, living):
+        for process in (killed, swept):
+            process.kill()
+            process.wait()
+        gone.parent.rename(places / "swept")
+        assert worktrees(repository) == {repository, users, left, gone, living}
+        with checked_out("main", repository) as code:
+            assert worktrees(repository) == {repository, users, code, living}
+            assert not left.parent.exists()
+            assert (living / "net.py").is_file()
+        assert worktrees(repository) == {repository, users, living}
+        assert not code.parent.exists()
+
+
 def test_a_git_revision_is_gated_in_processes_of_its_own(repository: Path) -> None:
     (repository / "net.py").write_text(NET.format(rungs=24), encoding="utf-8")
     [verdict] = judged("git:main", "net:build", repository)
     assert verdict.status == "regression", verdict.reason
     assert verdict.change is not None
     assert verdict.change[0] > 0.5
-    kept = subprocess.run(["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True)
-    assert len(kept.stdout.splitlines()) == 1
+    assert worktrees(repository) == {repository}
 
 
 def test_git_errors_are_sentences(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
