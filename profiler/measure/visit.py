@@ -45,7 +45,7 @@ _DEVICE_CALLS = 20
 class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
-    ``energy`` adds the pass that counts energy, which takes seconds.
+    ``energy`` adds the pass that counts energy, which takes seconds; ``single`` times every forward by itself.
     """
 
     case: Case
@@ -55,6 +55,7 @@ class Task:
     measures: Pass = "latency"
     feed: Feed = field(default_factory=Feed)
     energy: bool = True
+    single: bool = False
 
     @property
     def alone_ns(self) -> float | None:
@@ -201,6 +202,7 @@ def _timed(session: Session | TrainingSession, task: Task, parity: float | None,
                 task.budget,
                 warmup.typical_ns,
                 threads=task.case.placement.threads,
+                single=task.single,
                 alone_ns=task.alone_ns,
                 core_wait=core_wait(task.case.placement.threads),
             )
