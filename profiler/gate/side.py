@@ -22,6 +22,7 @@ from pathlib import Path
 from profiler import backends, models
 from profiler.backends.base import BackendError, Placement
 from profiler.errors import UserError
+from profiler.gate.likeness import Kind, allowed_kinds
 from profiler.models import naming
 from profiler.records.types import Case
 from profiler.units import parse_flops
@@ -75,6 +76,9 @@ class Pair:
         max_slowdown: The slow-down that must be caught, as a share; None leaves latency ungated.
         max_memory_growth: The growth of peak memory that fails, as a share; None leaves memory ungated.
         name: For reports; both labels where none is given.
+        max_p99: The growth of the 99th percentile that must be caught, as a share; None leaves the tail ungated.
+        allow_different_output: Whether the candidate may compute something else.
+        allow_different_inputs: Whether the sides may take inputs of other names, types or shapes.
     """
 
     baseline: Side
@@ -82,11 +86,19 @@ class Pair:
     max_slowdown: float | None = 0.05
     max_memory_growth: float | None = None
     name: str = ""
+    max_p99: float | None = None
+    allow_different_output: bool = False
+    allow_different_inputs: bool = False
 
     @property
     def label(self) -> str:
         """The name, or both sides."""
         return self.name or f"{self.baseline.label} -> {self.candidate.label}"
+
+    @property
+    def allowed(self) -> tuple[Kind, ...]:
+        """In what the sides may differ."""
+        return allowed_kinds(output=self.allow_different_output, inputs=self.allow_different_inputs)
 
 
 @dataclass(frozen=True, slots=True)

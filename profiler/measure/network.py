@@ -77,6 +77,8 @@ def _zoo(case: Case, cache: Path | None) -> Network:
 def _factory(case: Case, cache: Path | None) -> Network:
     import torch
 
+    # The same code draws the same weights in every process, and for both sides of a comparison in one.
+    torch.manual_seed(0)
     made = _call(case.model)
     module, shape = (made[0], tuple(made[1].shape)[1:]) if isinstance(made, tuple) else (made, _DEFAULT_IMAGE)
     module.eval()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 #: Largest difference from eager that is still the same network, relative to eager's largest output.
-_PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
+PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
 
 
 def check_parity(backend: Backend, network: Network, case: Case, output: Array, cache: Path | None) -> float | None:
@@ -85,7 +85,7 @@ def _write_array(file: Path, array: Array) -> None:
 
 def parity_failure(parity: float | None, case: Case) -> Failure | None:
     """Return the row for an output that differs from eager's by more than is allowed, None for all others."""
-    allowed = _PARITY[case.placement.precision]
+    allowed = PARITY[case.placement.precision]
     if parity is None or parity <= allowed:
         return None
     return Failure(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,10 @@ def build():
 """
 
 
-def judged(baseline: str, candidate: str, folder: Path) -> list[Verdict]:
+def judged(baseline: str, candidate: str, folder: Path, **given: Any) -> list[Verdict]:
     with contextlib.chdir(folder):
-        return judge_pairs([Pair(*sides(baseline, candidate, Placement(), None, 1))], self_test=False, seed=1)
+        pair = Pair(*sides(baseline, candidate, Placement(), None, 1), **given)
+        return judge_pairs([pair], self_test=False, seed=1)
 
 
 @pytest.fixture
@@ -56,6 +58,7 @@ def worktrees(folder: Path) -> set[Path]:
 _HELD = """
 import sys
 from pathlib import Path
+from typing import Any
 from profiler.gate.checkout import checked_out
 with checked_out("main", Path.cwd()) as code:
     print(code, flush=True)
@@ -104,11 +107,25 @@ def test_what_a_killed_gate_left_is_removed_by_the_next_one_and_nothing_else(
 
 def test_a_git_revision_is_gated_in_processes_of_its_own(repository: Path) -> None:
     (repository / "net.py").write_text(NET.format(rungs=24), encoding="utf-8")
-    [verdict] = judged("git:main", "net:build", repository)
+    [verdict] = judged("git:main", "net:build", repository, allow_different_output=True)
     assert verdict.status == "regression", verdict.reason
     assert verdict.change is not None
     assert verdict.change[0] > 0.5
     assert worktrees(repository) == {repository}
+
+
+def test_files_of_two_folders_import_what_lies_beside_them(tmp_path: Path) -> None:
+    for name, width in (("old", 64), ("new", 128)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text(
+            "import torch\nfrom beside import WIDTH\n\n"
+            "def build():\n    return torch.nn.Linear(WIDTH, 4), torch.zeros(1, WIDTH)\n",
+            encoding="utf-8",
+        )
+        (tmp_path / name / "beside.py").write_text(f"WIDTH = {width}\n", encoding="utf-8")
+    [verdict] = judged("old/net.py:build", "new/net.py:build", tmp_path)
+    assert verdict.status == "not comparable", verdict.reason
+    assert "input is float32 1x64 in the baseline and float32 1x128 in the candidate" in verdict.reason
 
 
 def test_git_errors_are_sentences(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
