@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from profiler import backends
 from profiler.backends import onnx_graph, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
-from profiler.backends.onnx_graph import OPSET, export
 from profiler.backends.inputs import Inputs
+from profiler.backends.onnx_graph import OPSET, export
 from tests.backends.samples import fed, only, tiny
 
 PLACE = Placement()
