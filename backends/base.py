@@ -90,7 +90,10 @@ class Session(Protocol):
         """Block until everything submitted has finished. A no-op on synchronous devices."""
 
     def outputs(self) -> tuple[Array, ...]:
-        """Return the outputs of the last ``run`` on the host, floats as fp32, in the order of a walk through them."""
+        """Return the outputs of the last ``run`` on the host, in the order of a walk through them.
+
+        Floats are fp32; complex numbers, which few runtimes have, are pairs of them along a last axis.
+        """
 
     def facts(self) -> Mapping[str, Fact]:
         """Return what really ran: versions, provider, threads as read back, effective flags."""

@@ -108,6 +108,8 @@ class Fake:
         drift_runs: Runs until the drift ends.
         slow_runs: First runs that take longer, as those of a compiler do.
         slow_factor: How many times longer they take.
+        stall_ms: How much longer some runs take, in milliseconds.
+        stall_every: Which: each run whose number, from 1, is a multiple.
         asynchronous: Return from a run at once and let the time pass in sync, as a GPU does.
         bytes: Memory to touch, page by page: at load it stays until the session closes, at run it is freed
             after each run.
@@ -126,6 +128,8 @@ class Fake:
     drift_runs: int = 100
     slow_runs: int = 0
     slow_factor: float = 3.0
+    stall_ms: float = 0.0
+    stall_every: int = 20
     asynchronous: bool = False
     bytes: int = 0
     leak: int = 0
@@ -188,7 +192,9 @@ class Fake:
         for run in itertools.count():
             ms = self.duration_ms * (1 + self.drift * min(1.0, run / max(1, self.drift_runs)))
             ms *= self.slow_factor if run < self.slow_runs else 1.0
-            yield round(ms * 1e6 * draw.lognormvariate(0.0, self.jitter))
+            ms *= draw.lognormvariate(0.0, self.jitter)
+            ms += 0.0 if (run + 1) % self.stall_every else self.stall_ms
+            yield round(ms * 1e6)
 
     def _before(self, kept: list[mmap.mmap]) -> Callable[[int], None]:
         def before(run: int) -> None:

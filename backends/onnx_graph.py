@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiler.backends import pytorch
 from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed
-from profiler.backends.torch_trace import watching
+from profiler.backends.torch_trace import scripted_within, traced, watching
 from profiler.backends.torch_tree import evaluated, flat
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 OPSET = 20
 
 #: The first version of the format whose weights are no inputs.
 _FIRST_WITHOUT = 4
 
-GRAPH, WEIGHTS, NOTE = "model.onnx", "weights.bin", "note.txt"
+GRAPH, WEIGHTS, FACTS = "model.onnx", "weights.bin", "facts.json"
 
 # Said by torch.onnx.export(dynamo=False) and by one function that it calls; nothing else is silenced.
 _EXPORTER_DEPRECATED = (
@@ -55,26 +60,63 @@ def nodes_by_provider(session: Any, provider: str) -> dict[str, Fact]:
 
 
 def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> None:
-    """Write the module of ``model`` as ONNX for exactly the shapes of ``inputs``, and beside it what that fixes."""
+    """Write the module of ``model`` as ONNX for exactly the shapes of ``inputs``, and beside it facts of the export.
+
+    torch has two exporters. The one that is based on torch.export gets what the one that is based on TorchScript
+    refuses, and the facts say so.
+    """
     import torch
 
     if model.module is None:
         raise BackendError("the model has neither a module nor an ONNX file: give one of them")
     module = flat(evaluated(model.module()).to(dtype=pytorch.dtype(placement)), inputs)
     placed = Placed(inputs, replace(placement, device="cpu", memory_format="contiguous"))
-    tensors = tuple(placed.by_name.values())
-    with torch.no_grad(), warnings.catch_warnings(), watching(module, tensors) as fixed, _exportable():
+    given = tuple(placed.by_name.values()), list(placed.by_name)
+    with torch.no_grad(), _unfused():
+        try:
+            facts = _by_tracing(module, *given, folder)
+        except _RefusalError as refused:
+            facts = _by_torch_export(module, *given, folder, refused)
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _by_tracing(
+    module: nn.Module, tensors: tuple[torch.Tensor, ...], names: list[str], folder: Path
+) -> dict[str, Fact]:
+    import torch
+
+    with warnings.catch_warnings(), watching(module, tensors) as fixed, _refusal():
         for words in _EXPORTER_DEPRECATED:
             warnings.filterwarnings("ignore", message=words, category=DeprecationWarning)
         torch.onnx.export(
-            module,
+            traced(module, tensors) if scripted_within(module) else module,
             tensors,
             str(folder / GRAPH),  # as str: only then are weights over 2 GB written beside it
             dynamo=False,
             opset_version=OPSET,
-            input_names=list(placed.by_name),
+            input_names=names,
         )
-    (folder / NOTE).write_text(fixed.note, encoding="utf-8")
+    return {"exporter": "TorchScript", "trace_note": fixed.note or None}
+
+
+def _by_torch_export(
+    module: nn.Module, tensors: tuple[torch.Tensor, ...], names: list[str], folder: Path, refused: _RefusalError
+) -> dict[str, Fact]:
+    import torch
+
+    try:
+        with warnings.catch_warnings(), _refusal():
+            warnings.simplefilter("ignore")  # it speaks to its own developers
+            torch.onnx.export(
+                module, tensors, str(folder / GRAPH), dynamo=True, opset_version=OPSET, input_names=names, verbose=False
+            )
+    except _RefusalError as also:
+        raise BackendError(
+            f"torch cannot export the model to ONNX opset {OPSET} (by TorchScript: {refused}; by torch.export: {also}):"
+            " use torchscript or eager"
+        ) from also
+    note = f"exported by torch.export, since torch's exporter by TorchScript refuses the model ({refused})"
+    return {"exporter": "torch.export", "export_note": note}
 
 
 def without_listed_weights(source: Path, folder: Path) -> Path:
@@ -83,7 +125,7 @@ def without_listed_weights(source: Path, folder: Path) -> Path:
     onnxruntime takes those for constants, but leaves them among the inputs of the optimised file once they are folded.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         version = onnx.load(source, load_external_data=False).ir_version
@@ -102,20 +144,36 @@ def without_listed_weights(source: Path, folder: Path) -> Path:
     return copy
 
 
+class _RefusalError(Exception):
+    """An exporter's own words, in one line."""
+
+
 @contextmanager
-def _exportable() -> Iterator[None]:
-    """Keep fused attention, for which ONNX has no operator, out of the trace; a refusal becomes one sentence."""
+def _refusal() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _RefusalError(_first_cause(error)) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the first line of what an exporter's error comes from; the error itself only says that there is one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")[:200]
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Keep fused attention, for which ONNX has no operator, out of the trace."""
     import torch
-    from torch.onnx import OnnxExporterError
 
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
-    except OnnxExporterError as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
-        raise BackendError(
-            f"torch cannot export the model to ONNX opset {OPSET} ({said}): use torchscript or eager"
-        ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

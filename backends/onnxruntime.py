@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from profiler.backends import accelerator, cache, devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.onnx_graph import GRAPH, NOTE, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
+from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class OnnxRuntime:
             facts = self._facts(session, placement)
             facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
-            facts |= {"opset": OPSET if model.onnx is None else None, "trace_note": prepared.trace_note}
+            facts |= {"opset": OPSET if model.onnx is None else None} | prepared.exported
             with one_sentence(
                 "onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"
             ):
@@ -124,14 +124,14 @@ class OnnxRuntime:
             elif on_cpu:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
                     self._optimise(exported.folder / GRAPH, folder, placement)
-                    shutil.copyfile(exported.folder / NOTE, folder / NOTE)
+                    shutil.copyfile(exported.folder / FACTS, folder / FACTS)
             else:
                 export(model, inputs, placement, folder)
 
         with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
             level = "none" if on_cpu else self.graph
-            said = (entry.folder / NOTE).read_text(encoding="utf-8") if model.onnx is None else ""
-            yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note, said or None)
+            told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8")) if model.onnx is None else {}
+            yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note, told)
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
         if model.key is None:
@@ -142,7 +142,7 @@ class OnnxRuntime:
             inputs=inputs.signature if model.onnx is None else None,
             placement=asdict(placement),
             options=asdict(self),
-            exporter=(OPSET, metadata.version("torch")) if model.onnx is None else (),
+            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (),
             runtime=metadata.version(_distribution()),
             processor=_processor(),
         )
@@ -221,7 +221,7 @@ class _Prepared:
     level: str
     cached: bool
     note: str | None
-    trace_note: str | None = None
+    exported: dict[str, Fact] = field(default_factory=dict)
 
 
 def _not_installed(placement: Placement) -> str | None:

@@ -1,4 +1,4 @@
-"""What a trace of a torch module fixes: decisions that the module takes by values it computes."""
+"""Traces of torch modules, and what they fix: decisions that a module takes by values it computes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+# The calls made here that newer versions of torch deprecate, in their words.
+_CALLS = "trace|trace_method|freeze|save|load|optimize_for_inference"
+_DEPRECATED = rf"`torch\.jit\.({_CALLS})` is (deprecated|not supported in)"
+
+
+@contextmanager
+def deprecation_silenced() -> Iterator[None]:
+    """Keep torch from saying that TorchScript is deprecated."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_DEPRECATED, category=DeprecationWarning)
+        yield
+
+
+def traced(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> nn.Module:
+    """Return the trace of ``module``, its outputs not compared: that is done with all that is measured."""
+    import torch
+
+    with deprecation_silenced():
+        return torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def scripted_within(module: nn.Module) -> bool:
+    """Whether ``module`` has parts that TorchScript compiled."""
+    import torch
+
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
 class Fixed:

@@ -69,8 +69,22 @@ def evaluated(module: nn.Module) -> nn.Module:
 
 
 def flat(module: nn.Module, inputs: Inputs) -> nn.Module:
-    """Return ``module`` as one that takes the arrays of ``inputs`` as tensors, in their order, and returns a tuple."""
-    return _flat()(module, inputs)  # type: ignore[no-any-return]
+    """Return ``module`` as one that takes the arrays of ``inputs`` as tensors, in their order, and returns a tuple.
+
+    What torch.compile was asked for is undone: nothing can trace it.
+    """
+    return _flat()(_uncompiled(module), inputs)  # type: ignore[no-any-return]
+
+
+def _uncompiled(module: nn.Module) -> nn.Module:
+    module = getattr(module, "_orig_mod", module)
+    for part in list(module.modules()):
+        if getattr(part, "_compiled_call_impl", None) is not None:
+            part._compiled_call_impl = None  # noqa: SLF001 - what Module.compile sets has no other way back
+        for name, child in list(part.named_children()):
+            if hasattr(child, "_orig_mod"):
+                setattr(part, name, child._orig_mod)  # noqa: SLF001
+    return module
 
 
 @cache

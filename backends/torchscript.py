@@ -7,7 +7,7 @@ later run is specialised again.
 
 from __future__ import annotations
 
-import warnings
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -16,21 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from profiler.backends import cache, pytorch
-from profiler.backends.base import Fact, Model, Placement
+from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
-from profiler.backends.torch_trace import watching
+from profiler.backends.torch_trace import deprecation_silenced, traced, watching
 from profiler.backends.torch_tree import flat
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_FILE, _NOTE = "frozen.pt", "note.txt"
-
-# The calls made here that newer versions of torch deprecate, in their words.
-_CALLS = "trace|trace_method|freeze|save|load|optimize_for_inference"
-_DEPRECATED = rf"`torch\.jit\.({_CALLS})` is (deprecated|not supported in)"
+_FILE, _FACTS = "script.pt", "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +56,20 @@ class TorchScript(pytorch.Flags):
         """
 
         def build(folder: Path) -> None:
-            module = flat(pytorch.place(model, placement, self.name), inputs)
-            note = _trace(module, tuple(Placed(inputs, placement).by_name.values()), folder / _FILE)
-            (folder / _NOTE).write_text(note, encoding="utf-8")
+            module = pytorch.place(model, placement, self.name)
+            facts = _scripted(module, folder) if _is_script(module) else _traced(module, inputs, placement, folder)
+            (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
         with pytorch.settings(placement, self):
             with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
-                frozen = _read(entry.folder / _FILE, placement.device, optimize=self.optimize)
-                note = (entry.folder / _NOTE).read_text(encoding="utf-8")
-            facts: dict[str, Fact] = {
-                "cached": entry.cached,
-                "cache_note": entry.note,
-                "optimize": self.optimize,
-                "trace_note": note or None,
-            }
+                read = _read(entry.folder / _FILE, placement.device, optimize=self.optimize)
+                facts = json.loads((entry.folder / _FACTS).read_text(encoding="utf-8"))
+            facts |= {"cached": entry.cached, "cache_note": entry.note, "optimize": self.optimize}
             # Traced between flat tuples: every array is an argument by position.
-            placed = Placed(Inputs(tuple(inputs.arrays.values()), names=tuple(inputs.arrays)), placement)
-            opened = TorchSession(frozen, placed, facts, cold=self.cold)
-            del frozen, placed  # or closing the session would free nothing
+            flattened = Inputs(tuple(inputs.arrays.values()), names=tuple(inputs.arrays))
+            placed = Placed(flattened if facts["traced"] else inputs, placement)
+            opened = TorchSession(read, placed, facts, cold=self.cold)
+            del read, placed  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
 
@@ -85,7 +77,7 @@ class TorchScript(pytorch.Flags):
         if model.key is None:
             return None
         return cache.content_name(
-            form="torchscript",
+            form=("torchscript", _FACTS),
             model=model.key,
             inputs=inputs.signature,
             options=asdict(self),
@@ -94,27 +86,42 @@ class TorchScript(pytorch.Flags):
         )
 
 
-def _trace(module: nn.Module, tensors: tuple[torch.Tensor, ...], path: Path) -> str:
-    """Trace, freeze and save ``module``; return what the trace fixes of it in a sentence, or nothing."""
+def _is_script(module: nn.Module) -> bool:
     import torch
 
-    with torch.no_grad(), _deprecation_silenced(), watching(module, tensors) as fixed, _deprecation_silenced():
-        # The profiler checks the output against eager's; a second trace to compare with would say less.
-        traced = torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(torch.jit.freeze(traced), str(path))
-    return fixed.note
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def _scripted(module: nn.Module, folder: Path) -> dict[str, Fact]:
+    """Save what is TorchScript already, frozen where it can be: not where it has state that a forward changes."""
+    import torch
+
+    with deprecation_silenced():
+        try:
+            torch.jit.save(torch.jit.freeze(cast("torch.jit.ScriptModule", module)), str(folder / _FILE))
+        except RuntimeError:
+            torch.jit.save(module, str(folder / _FILE))
+            return {"traced": False, "frozen": False}
+    return {"traced": False, "frozen": True}
+
+
+def _traced(module: nn.Module, inputs: Inputs, placement: Placement, folder: Path) -> dict[str, Fact]:
+    """Trace, freeze and save ``module``; the facts say what the trace fixes of it."""
+    import torch
+
+    module, tensors = flat(module, inputs), tuple(Placed(inputs, placement).by_name.values())
+    with torch.no_grad(), deprecation_silenced(), watching(module, tensors) as fixed, deprecation_silenced():
+        try:
+            torch.jit.save(torch.jit.freeze(traced(module, tensors)), str(folder / _FILE))
+        except RuntimeError as error:
+            said = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".")[:200]
+            raise BackendError(f"torch.jit.trace cannot trace the model ({said}): use eager or onnxruntime") from error
+    return {"traced": True, "frozen": True, "trace_note": fixed.note or None}
 
 
 def _read(path: Path, device: str, *, optimize: bool) -> nn.Module:
     import torch
 
-    with _deprecation_silenced():
+    with deprecation_silenced():
         module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
         return cast("nn.Module", torch.jit.optimize_for_inference(module) if optimize else module)
-
-
-@contextmanager
-def _deprecation_silenced() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_DEPRECATED, category=DeprecationWarning)
-        yield

@@ -282,8 +282,12 @@ def test_the_plan_is_read() -> None:
     assert len(expand(read.loads(text, "mine"), 2)) == 2 * 3 * 2 * 2
 
 
-def test_the_suite_of_the_gate_is_read(tmp_path: Path) -> None:
+def test_the_suite_of_the_gate_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from profiler.gate import suite
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("old.onnx", "new.onnx"):
+        Path(name).touch()
 
     [text] = examples("toml", "gate")
     file = tmp_path / "gate.toml"
@@ -293,7 +297,9 @@ def test_the_suite_of_the_gate_is_read(tmp_path: Path) -> None:
         "old.onnx @onnxruntime -> new.onnx @onnxruntime",
         "git:origin/main detector.model:build @eager -> detector.model:build @eager",
     ]
-    assert [(pair.max_slowdown, pair.max_memory_growth) for pair in pairs] == [(0.05, None), (0.03, 0.10)]
+    limits = [(pair.max_slowdown, pair.max_memory_growth, pair.max_p99) for pair in pairs]
+    assert limits == [(0.05, None, None), (0.03, 0.10, 0.20)]
+    assert [pair.allowed for pair in pairs] == [(), ("output",)]
 
 
 def test_the_tests_of_the_fixture_are_collected(tmp_path: Path) -> None:

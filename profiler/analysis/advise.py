@@ -92,7 +92,7 @@ def _front(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _marked(base: Arch, goal: Goal, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The paper's rules at the goal: solved for its flops, else the largest network along each that meets it."""
     if goal.kind == "flops":
-        solved = [models.scale_to_flops(base, rule, round(goal.limit)) for rule in MARKED]
+        solved = [models.nearest_scaled(base, rule, round(goal.limit)) for rule in MARKED]
         return [goal.candidate(arch) for arch in solved]
     along = {rule: _best([one for one in candidates if one.arch.scaling == rule], goal) for rule in MARKED}
     return [found[0] for found in along.values() if found]

@@ -90,13 +90,20 @@ def prose(column: str) -> str:
 
 
 def network_names(frame: pd.DataFrame) -> list[str]:
-    """The network of each row as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``."""
-    scaling, factor, shape = (frame[c] if c in frame else [""] * len(frame) for c in ("scaling", "factor", "shape"))
-    scaled = [
-        f"{model} {rule} x{plain(s)}" if plain(rule) else plain(model)
-        for model, rule, s in zip(frame["model"], scaling, factor, strict=True)
+    """The network of each row as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``.
+
+    A step beside the rule follows it, as ``d3+1``.
+    """
+    columns = ("scaling", "factor", "step", "shape")
+    parts = [frame[name] if name in frame else [""] * len(frame) for name in columns]
+    return [
+        " ".join(
+            filter(
+                None, (plain(model), *((plain(rule), f"x{plain(s)}", plain(step)) if plain(rule) else ()), plain(shape))
+            )
+        )
+        for model, rule, s, step, shape in zip(frame["model"], *parts, strict=True)
     ]
-    return [f"{name} {plain(given)}".strip() for name, given in zip(scaled, shape, strict=True)]
 
 
 def measured(frame: pd.DataFrame) -> pd.Series[bool]:

@@ -95,7 +95,7 @@ def _with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
     fair: list[tuple[Candidate, Arch]] = []
     far: list[tuple[Candidate, Arch]] = []
     for one in advice.best:
-        control = models.scale_to_flops(advice.base, CONTROL, one.counts.flops)
+        control = models.nearest_scaled(advice.base, CONTROL, one.counts.flops)
         near = abs(models.flops_error(control, one.counts.flops)) <= TOLERANCE
         (fair if near else far).append((one, control))
         if len(fair) == count or len(fair) + len(far) == 10 * count:
@@ -197,7 +197,8 @@ def verify(
     with nullcontext(lab) if lab else opened_lab(plan) as shared:
         progress = measure_into(folder, plan, expand(plan, 1), shared, console=console)
     visits = {
-        structure(models.resolve(c.model, c.scaling, c.factor)): _good(progress.visits[c.key]) for c in progress.cases
+        structure(models.resolve(c.model, c.scaling, c.factor, c.step)): _good(progress.visits[c.key])
+        for c in progress.cases
     }
     unit = SECONDS.get(unit_of(advice.goal.latency.y), 1e-3) * 1e3
     model = advice.goal.latency

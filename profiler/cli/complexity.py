@@ -16,9 +16,6 @@ from profiler.cli.options import Factor, Flops, Json, Model
 from profiler.models.arch import Arch
 from profiler.units import format_count, format_flops, format_share, parse_flops
 
-#: Share of the target beyond which a scaled network is announced as the nearest there is.
-_TOLERANCE = 0.02
-
 
 def complexity_command(
     model: Model,
@@ -50,13 +47,16 @@ def _reached(arch: Arch, target: int) -> str:
     flops, error = models.complexity(arch).flops, models.flops_error(arch, target)
     off = "exactly" if error == 0 else format_share(error, signed=True)
     line = f"reached {format_flops(flops)} of {format_flops(target)} ({off}) at factor {arch.factor}"
-    if abs(error) > _TOLERANCE:
+    if arch.step:
+        on_the_rule = models.resolve(arch.name, arch.scaling, arch.factor)
+        line += f" and one step beside the rule: {models.step_words(on_the_rule, arch)}"
+    if abs(error) > models.NEAR_TARGET:
         line += f"; the widths, depths and resolutions along {arch.scaling} come no nearer"
     return line
 
 
 def _print_facts(arch: Arch) -> None:
-    title = f"{arch.name} {arch.scaling} x{arch.factor}" if arch.scaling else arch.name
+    title = f"{arch.name} {arch.scaling} x{arch.factor} {arch.step}".rstrip() if arch.scaling else arch.name
     table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")

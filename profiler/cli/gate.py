@@ -56,8 +56,12 @@ Shown = Callable[["Verdict"], None]
 
 
 def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any], shown: Shown) -> Sequence[Verdict]:
-    if file is not None and any(flags.get(side) for side in ("baseline", "candidate")):
-        raise UserError(f"{file} names pairs already; leave out --baseline and --candidate, or the file")
+    given = [name for name, value in flags.items() if value is not None]
+    if file is not None and given:
+        name = given[0]
+        raise UserError(
+            f"{file} names pairs already; leave out --{name.replace('_', '-')} (in the file it is {name}), or the file"
+        )
     pairs = load_suite(Path(file)) if file is not None else [pair_of_flags(**flags)]
     time = how.get("time")
     return judge_pairs(
@@ -70,6 +74,7 @@ def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any]
     )
 
 
+_ALLOWED = ("allow_different_output", "allow_different_inputs")
 #: What a plan is told by other names than a pair.
 _PLAN_KEYS = {
     "backend": "backends",
@@ -85,8 +90,9 @@ def _against(plan: str | None, flags: Mapping[str, object], how: Mapping[str, An
 
     if plan is None:
         raise UserError("--against needs the plan to measure, as: profiler gate quick --against results/baseline.jsonl")
-    if any(flags.get(side) for side in ("baseline", "candidate", "max_memory_growth")):
-        raise UserError("--against compares latencies with a stored run; leave out --baseline, --candidate and memory")
+    for name in ("baseline", "candidate", "max_memory_growth", "max_p99", *_ALLOWED):
+        if flags.get(name):
+            raise UserError(f"--against compares latencies with a stored run; leave out --{name.replace('_', '-')}")
     keys = {_PLAN_KEYS[name]: value for name, value in flags.items() if name in _PLAN_KEYS and value is not None}
     limit = parse_share(str(flags.get("max_slowdown") or "5%"))
     found = against(how["against"], plan, limit, how.get("out"), flags=keys, resume=how.get("resume", False))
@@ -108,6 +114,15 @@ _Slowdown = Annotated[
 _Growth = Annotated[
     Many, Option("--max-memory-growth", metavar="10%", help="The growth of peak memory that fails [off].")
 ]
+_Tail = Annotated[
+    Many, Option("--max-p99", metavar="20%", help="The growth of the 99th percentile of calls that fails [off].")
+]
+_Output = Annotated[
+    bool, Option("--allow-different-output", help="Compare sides of which one computes something else.")
+]
+_Inputs = Annotated[
+    bool, Option("--allow-different-inputs", help="Compare sides that take inputs of other names, types or shapes.")
+]
 _Against = Annotated[
     Path | None, Option("--against", metavar="FILE", help="Compare a plan, measured now, with a stored run.")
 ]
@@ -124,6 +139,9 @@ def gate_command(
     candidate: Annotated[Many, Option("--candidate", metavar="B", help="As --baseline.")] = None,
     max_slowdown: _Slowdown = None,
     max_memory_growth: _Growth = None,
+    max_p99: _Tail = None,
+    allow_different_output: _Output = False,
+    allow_different_inputs: _Inputs = False,
     against: _Against = None,
     backend: Annotated[Many, Option("--backend", metavar="B", help="Of sides that name none.")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ...")] = None,
@@ -142,8 +160,9 @@ def gate_command(
 ) -> None:
     """Judge a suite, one pair, or a plan against a stored run."""
     sides = {"baseline": baseline, "candidate": candidate}
-    limits = {"max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth}
+    limits = {"max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth, "max_p99": max_p99}
+    allowed = dict(zip(_ALLOWED, (allow_different_output or None, allow_different_inputs or None), strict=True))
     where = {"backend": backend, "device": device, "precision": precision, "threads": threads, "batch": batch}
     trial = {"time": time, "self_test": self_test, "seed": seed, "baseline_python": baseline_python}
     how = {**trial, "against": against, "out": out, "resume": resume}
-    raise Exit(command(suite, {**sides, **limits, **where}, how, Outputs(json, junit, markdown)))
+    raise Exit(command(suite, {**sides, **limits, **allowed, **where}, how, Outputs(json, junit, markdown)))

@@ -44,6 +44,7 @@ def describe(arch: Arch) -> _Facts:
         "model": arch.name,
         "scaling": arch.scaling,
         "factor": arch.factor,
+        **({"step": arch.step} if arch.step else {}),
         "resolution": arch.resolution,
         "depths": list(arch.depths),
         "widths": list(arch.widths),

@@ -55,6 +55,7 @@ def _listed(without: dict[str, str]) -> str:
 def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> dict[str, object]:
     counts = models.complexity(arch)
     network = {"model": arch.name, "scaling": arch.scaling, "factor": arch.factor, "resolution": arch.resolution}
+    network |= {"step": arch.step} if arch.step else {}
     rows = [
         {
             "label": group_label(one.group),
@@ -78,7 +79,7 @@ def _print(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> N
     console = Console()
     counts = models.complexity(arch)
     costs = ", ".join(f"{format_count(getattr(counts, proxy))} {proxy}" for proxy in PROXIES)
-    name = f"{arch.name} {arch.scaling} x{arch.factor:.4g}" if arch.scaling else arch.name
+    name = f"{arch.name} {arch.scaling} x{arch.factor:.4g} {arch.step}".rstrip() if arch.scaling else arch.name
     console.print(escape(f"{name}, {arch.resolution} px: {costs}"), style="bold", highlight=False, soft_wrap=True)
     for label in dict.fromkeys(group_label(one.group) for one in made):
         console.print(f"\n{escape(label)}", highlight=False, soft_wrap=True)

@@ -164,7 +164,8 @@ _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="fo
 def run_command(
     plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
     model: Annotated[
-        Many, Option("--model", metavar="A,B", help="Names, package.module:factory, or .onnx files.")
+        Many,
+        Option("--model", metavar="A,B", help="Networks, package.module:function, path/file.py:function, or files."),
     ] = None,
     scale: Annotated[Many, Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
     factor: Annotated[Many, Option("--factor", metavar="S,S", help="Scaling factors.")] = None,

@@ -40,7 +40,7 @@ def measure_bias(contest: Contest, seed: int) -> _Estimates | Failure:
     rule = Rule(1.0, looks=decision.LOOKS[:1])
     found: list[tuple[float, float]] = []
     for number in range(_SELF_TESTS):
-        trial = contest.itself(rule, seed + number)
+        trial = contest.itself([rule], seed + number)
         if isinstance(trial, Failure):
             return trial
         estimate, _ = decision.change(trial.ratios)

@@ -9,7 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from profiler.errors import UserError
+
+#: Where a checkout lies: the folder's name begins so, and it holds the code and a lock.
+_PREFIX, _CODE, _LOCK = "profiler-gate-", "code", "lock"
 
 
 def _git(*arguments: str, folder: Path) -> str:
@@ -51,21 +56,42 @@ def root(folder: Path) -> Path:
 def checked_out(revision: str, folder: Path) -> Iterator[Path]:
     """Check ``revision`` out and remove it afterwards; gives that version of ``folder``.
 
-    Untracked files (weights, data) are not part of a revision: models that need them must find them elsewhere.
+    Untracked files (weights, data) are not part of a revision: models that need them must find them elsewhere. What an
+    earlier process left because it was killed is removed first.
 
     Args:
         revision: Branch, tag or commit.
         folder: A folder in the repository.
     """
     top, name = root(folder), commit(revision, folder)
-    place = Path(tempfile.mkdtemp(prefix="profiler-gate-"))
-    try:
-        _git("worktree", "add", "--detach", "--force", str(place / "code"), name, folder=folder)
-        inside = place / "code" / folder.resolve().relative_to(top.resolve())
-        if not inside.is_dir():
-            raise UserError(f"git:{revision} has no folder {folder.resolve().relative_to(top.resolve())}")
-        yield inside
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(UserError):
-            _git("worktree", "prune", folder=folder)
+    _remove_left(folder)
+    place = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    # Held while this process lives, whatever ends it.
+    with FileLock(place / _LOCK):
+        try:
+            _git("worktree", "add", "--detach", "--force", str(place / _CODE), name, folder=folder)
+            inside = place / _CODE / folder.resolve().relative_to(top.resolve())
+            if not inside.is_dir():
+                raise UserError(f"git:{revision} has no folder {folder.resolve().relative_to(top.resolve())}")
+            yield inside
+        finally:
+            _remove(place, folder)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove checkouts of this repository that no living process holds; worktrees of the user's are left alone."""
+    with contextlib.suppress(UserError):
+        lines = _git("worktree", "list", "--porcelain", folder=folder).splitlines()
+        paths = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
+        for place in (path.parent for path in paths if path.name == _CODE and path.parent.name.startswith(_PREFIX)):
+            if not place.exists():
+                _remove(place, folder)
+                continue
+            with contextlib.suppress(OSError, Timeout), FileLock(place / _LOCK, blocking=False):
+                _remove(place, folder)
+
+
+def _remove(place: Path, folder: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    with contextlib.suppress(UserError):
+        _git("worktree", "remove", "--force", str(place / _CODE), folder=folder)

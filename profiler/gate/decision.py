@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from profiler.records.intervals import CONFIDENCE, Interval
@@ -39,6 +40,9 @@ LOOKS = (10, 20, 40, 80)
 ALPHA = 0.0025
 
 Answer = Literal["pass", "regression", "inconclusive"]
+#: What of a forward's times is compared: the median or the mean of each block, or the 99th percentile of all calls. The
+#: mean fails nothing: it tells whether a median that passes hides slow calls.
+Quantity = Literal["median", "mean", "p99"]
 #: A relative change with its interval: 0.05 is 5% slower.
 Change: TypeAlias = tuple[float, Interval]
 
@@ -49,13 +53,15 @@ class Rule:
 
     Attributes:
         max_slowdown: The slow-down that must be caught, as a share: 0.05 for 5%.
-        alpha: Level of each test for a regression; smaller when several pairs are gated together.
+        alpha: Level of each test for a regression; smaller when several are made together.
         looks: Numbers of blocks after which the data is looked at, ascending.
+        of: What must not slow down.
     """
 
     max_slowdown: float
     alpha: float = ALPHA
     looks: tuple[int, ...] = LOOKS
+    of: Quantity = "median"
 
     @property
     def tolerated(self) -> float:
@@ -67,9 +73,9 @@ class Rule:
         """What is surely between the tolerated slow-down and the limit is a regression above this, half way."""
         return 0.75 * self.max_slowdown
 
-    def shared(self, pairs: int) -> Rule:
-        """Return the rule for one of ``pairs`` that together may raise as many false alarms as one (Bonferroni)."""
-        return Rule(self.max_slowdown, self.alpha / pairs, self.looks)
+    def shared(self, rules: int) -> Rule:
+        """Return the one of ``rules`` that together may raise as many false alarms as one (Bonferroni)."""
+        return replace(self, alpha=self.alpha / rules)
 
 
 @functools.cache
@@ -118,7 +124,7 @@ def change(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Change:
     return math.expm1(float(np.median(_pairwise_means(ratios)))), (math.expm1(low), math.expm1(high))
 
 
-def _look(ratios: Sequence[float], rule: Rule) -> Answer | None:
+def look(ratios: Sequence[float], rule: Rule) -> Answer | None:
     """Return what these blocks show at one look, or None when they do not show enough."""
     lower, _ = _bounds(ratios, rule.alpha)
     # A pass raises no alarm, so its level needs no share of the pairs'.
@@ -138,13 +144,37 @@ def weigh(lower: float, upper: float, rule: Rule) -> Answer | None:
 
 def decide(ratios: Sequence[float], rule: Rule) -> Answer | None:
     """Return the answer at the first look that gives one, or None when more blocks are needed."""
-    for blocks in rule.looks:
-        if len(ratios) < blocks:
-            return None
-        answer = _look(ratios[:blocks], rule)
+    return first_answer(len(ratios), rule, lambda blocks: look(ratios[:blocks], rule))[0]
+
+
+def first_answer(blocks: int, rule: Rule, look: Callable[[int], Answer | None]) -> tuple[Answer | None, int]:
+    """Return what the first look says that gives an answer, and how many blocks it saw.
+
+    Args:
+        blocks: So many there are; None is the answer where the next look needs more.
+        rule: Whose looks are made.
+        look: Says what so many of the first blocks show, or None when they do not show enough.
+    """
+    for due in rule.looks:
+        if blocks < due:
+            return None, blocks
+        answer = look(due)
         if answer is not None:
-            return answer
-    return "inconclusive"
+            return answer, due
+    return "inconclusive", rule.looks[-1]
+
+
+def look_at_means(ratios: Sequence[float], rule: Rule) -> Answer | None:
+    """Return whether the mean has surely grown by more than the limit, or not at all; None where it may have."""
+    lower, _ = _bounds(ratios, rule.alpha)
+    if lower > math.log1p(rule.max_slowdown):
+        return "regression"
+    return "pass" if mean_change(ratios) <= rule.max_slowdown else None
+
+
+def mean_change(ratios: Sequence[float]) -> float:
+    """Return the growth of the mean in the average block, from its logarithm in each."""
+    return statistics.fmean(map(math.expm1, ratios))
 
 
 def passing_limit(ratios: Sequence[float]) -> float | None:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from profiler.errors import UserError
-from profiler.gate import decision
+from profiler.gate import decision, said
 from profiler.gate.bias import BIAS_FACTOR, kept_bias, measure_bias
-from profiler.gate.blocks import Trial
+from profiler.gate.blocks import Trial, failing
 from profiler.gate.contest import SECONDS, Contest, opened_contest
 from profiler.gate.decision import Rule
+from profiler.gate.likeness import is_refused
 from profiler.gate.side import SIDES, Pair
+from profiler.gate.tail import TAIL_LOOKS, percentile_ns, tail_change
 from profiler.gate.verdict import Status, Verdict
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
@@ -33,35 +35,34 @@ _MEMORY_NOISE = 1 << 20
 
 
 def judge(
-    pair: Pair, contest: Contest, rule: Rule | None, bias: Callable[[], float | Failure | None], seed: int
+    pair: Pair, contest: Contest, rules: Sequence[Rule], bias: Callable[[], float | Failure | None], seed: int
 ) -> Verdict:
-    """Compare latency, then memory, as far as ``pair`` asks for them.
+    """Compare what is computed, latency, then memory, as far as ``pair`` asks for them.
 
     Args:
         pair: What to compare.
         contest: Its sides, made ready.
-        rule: What is asked of the latency; None leaves it ungated.
+        rules: What is asked of the latency; none leaves it ungated.
         bias: Measures how far the baseline differs from itself; gives None where nobody looks at it.
         seed: Of the order within blocks.
     """
-    verdict = _verdict(pair, "pass", "nothing was gated")
-    if rule is not None:
-        verdict = _latency(pair, contest, rule, bias(), seed)
-    if pair.max_memory_growth is None or verdict.status == "error":
-        return verdict
-    return _with_memory(verdict, pair, contest, pair.max_memory_growth)
+    verdict = _latency(pair, contest, rules, bias() if rules else None, seed)
+    if pair.max_memory_growth is not None and verdict.status not in ("error", "different output", "not comparable"):
+        verdict = _with_memory(verdict, pair, contest, pair.max_memory_growth)
+    return verdict if verdict.reason else replace(verdict, reason="both sides compute the same; nothing else was gated")
 
 
 def _verdict(
     pair: Pair,
     status: Status,
     reason: str,
-    rule: Rule | None = None,
+    rules: Sequence[Rule] = (),
     trials: tuple[Trial, ...] = (),
     bias: float | None = None,
     detail: str = "",
 ) -> Verdict:
-    ratios = [ratio for trial in trials for ratio in trial.ratios]
+    timed = [trial for trial in trials if trial.blocks]
+    ratios = [ratio for trial in timed for ratio in trial.ratios]
     return Verdict(
         label=pair.label,
         status=status,
@@ -69,77 +70,91 @@ def _verdict(
         detail=detail,
         max_slowdown=pair.max_slowdown,
         change=decision.change(ratios) if ratios else None,
-        latency_ns={side: statistics.median(one.latency_ns(side) for one in trials) for side in SIDES if trials},
-        seconds=sum(trial.seconds for trial in trials) or None,
+        latency_ns={side: statistics.median(one.latency_ns(side) for one in timed) for side in SIDES if timed},
+        seconds=sum(trial.seconds for trial in timed) or None,
         trials=trials,
         facts={
             "max_memory_growth": pair.max_memory_growth,
+            "max_p99": pair.max_p99,
             "peak_memory_bytes": None,
             "process_bias": bias,
-            "rule": rule,
+            "rules": tuple(rules),
+            "p99": _tail(timed) if any(rule.of == "p99" for rule in rules) and timed else None,
             "pair": pair,
         },
     )
 
 
-def _latency(pair: Pair, contest: Contest, rule: Rule, bias: float | Failure | None, seed: int) -> Verdict:
+def _tail(trials: Sequence[Trial]) -> dict[str, object]:
+    old, new = ([calls for trial in trials for calls in trial.times_ns(side)] for side in SIDES)
+    estimate, interval = tail_change(old, new)
+    low, high = (bound if math.isfinite(bound) else None for bound in interval)
+    ends = {"baseline_ms": percentile_ns(old) / 1e6, "candidate_ms": percentile_ns(new) / 1e6}
+    return {"change": estimate, "low": low, "high": high, "calls": sum(map(len, new)), **ends}
+
+
+def _latency(pair: Pair, contest: Contest, rules: Sequence[Rule], bias: float | Failure | None, seed: int) -> Verdict:
     if isinstance(bias, Failure):
-        return _verdict(pair, "error", f"baseline: {bias.reason}", rule, detail=bias.detail)
-    if bias is not None and math.log1p(rule.tolerated) < BIAS_FACTOR * bias:
-        return _verdict(pair, "inconclusive", _too_fine(rule, bias), rule, bias=bias)
-    first = contest.trial(rule, seed)
+        return _verdict(pair, "error", f"baseline: {bias.reason}", rules, detail=bias.detail)
+    for rule in failing(rules):
+        if bias is not None and math.log1p(rule.tolerated) < BIAS_FACTOR * bias:
+            return _verdict(pair, "inconclusive", said.too_fine(rule, bias), rules, bias=bias)
+    first = contest.trial(rules, seed)
     if isinstance(first, Failure):
-        return _verdict(pair, "error", first.reason, rule, bias=bias, detail=first.detail)
-    answer = decision.decide(first.ratios, rule) or "inconclusive"
-    if answer != "regression":
-        return _verdict(pair, answer, _said(answer, first, rule), rule, (first,), bias)
-    return _confirmed(pair, contest, rule, first, seed, bias)
+        return _verdict(pair, "error", first.reason, rules, bias=bias, detail=first.detail)
+    if is_refused(first.unlike, pair.allowed):
+        return _refused(pair, first)
+    found = [said.finding(first, rule) for rule in failing(rules)]
+    if any(one.answer == "regression" for one in found):
+        verdict = _confirmed(pair, contest, rules, first, seed, bias)
+    else:
+        unsure = any(one.answer == "inconclusive" for one in found)
+        told = "; ".join(one.said for one in found)
+        verdict = _verdict(pair, "inconclusive" if unsure else "pass", told, rules, (first,), bias)
+    return _with_notes(verdict, first, rules)
 
 
-def _confirmed(pair: Pair, contest: Contest, rule: Rule, first: Trial, seed: int, bias: float | None) -> Verdict:
+def _refused(pair: Pair, trial: Trial) -> Verdict:
+    inputs = trial.unlike is not None and trial.unlike.kind == "inputs"
+    status: Status = "not comparable" if inputs else "different output"
+    return _verdict(pair, status, f"{trial.unlike.said if trial.unlike else ''}; nothing was timed", trials=(trial,))
+
+
+def _with_notes(verdict: Verdict, trial: Trial, rules: Sequence[Rule]) -> Verdict:
+    """Say what else is to be known: sides that differ as they may, and calls that the median hides."""
+    notes = [f"{trial.unlike.said}{', as is allowed' if trial.unlike.kind != 'itself' else ''}"] if trial.unlike else []
+    status = verdict.status
+    for rule in rules:
+        if rule.of == "mean" and verdict.status == "pass":
+            hidden = said.hidden(trial, rule)
+            notes.insert(0, hidden.said)
+            status = hidden.answer
+    return replace(verdict, status=status, reason="; ".join(filter(None, (verdict.reason, *notes))))
+
+
+def _confirmed(
+    pair: Pair, contest: Contest, rules: Sequence[Rule], first: Trial, seed: int, bias: float | None
+) -> Verdict:
     """Fail a build only on what fresh processes with fresh data show again."""
-    second = contest.trial(rule, seed + 1)
+    suspects = [rule for rule in failing(rules) if said.finding(first, rule).answer == "regression"]
+    at_first = "; ".join(said.finding(first, rule).said for rule in suspects)
+    second = contest.trial(suspects, seed + 1)
     if isinstance(second, Failure):
-        reason = f"{_said('regression', first, rule)}; the trial that was to confirm it failed: {second.reason}"
-        return _verdict(pair, "error", reason, rule, (first,), bias, detail=second.detail)
-    if decision.decide(second.ratios, rule) == "regression":
-        reason = f"{_said('regression', first, rule)}; confirmed in fresh processes: {_change(second)}"
-        return _verdict(pair, "regression", reason, rule, (first, second), bias)
+        reason = f"{at_first}; the trial that was to confirm it failed: {second.reason}"
+        return _verdict(pair, "error", reason, rules, (first,), bias, detail=second.detail)
+    if is_refused(second.unlike, pair.allowed):
+        return _refused(pair, second)
+    again = [rule for rule in suspects if said.finding(second, rule).answer == "regression"]
+    if again:
+        shown = "; ".join(said.change(second, rule) for rule in again)
+        reason = f"{at_first}; confirmed in fresh processes: {shown}"
+        return _verdict(pair, "regression", reason, rules, (first, second), bias)
+    then, now = ("; ".join(said.change(trial, rule) for rule in suspects) for trial in (first, second))
     reason = (
-        f"not confirmed: {_change(first)} at first, {_change(second)} in fresh processes; "
+        f"not confirmed: {then} at first, {now} in fresh processes; "
         "the machine is disturbed or processes of the same code differ: run it again on a quiet machine"
     )
-    return _verdict(pair, "inconclusive", reason, rule, (first, second), bias)
-
-
-def _too_fine(rule: Rule, bias: float) -> str:
-    least = math.expm1(2 * BIAS_FACTOR * bias)
-    return (
-        f"a limit of {format_share(rule.max_slowdown)} is finer than this machine can tell: the same code in two "
-        f"fresh processes differs by {format_share(bias)}; use a limit of {format_share(least)} or more"
-    )
-
-
-def _change(trial: Trial) -> str:
-    """Say the change of one trial, as ``+6.2% [+5.1%, +7.3%] in 20 blocks``."""
-    estimate, interval = decision.change(trial.ratios)
-    low, high = (format_share(bound, signed=True) for bound in interval)
-    return f"{format_share(estimate, signed=True)} [{low}, {high}] in {len(trial.blocks)} blocks"
-
-
-def _said(answer: decision.Answer, trial: Trial, rule: Rule) -> str:
-    limit, half = format_share(rule.max_slowdown), format_share(rule.tolerated)
-    if answer == "pass":
-        return f"{_change(trial)}: surely less than {limit}"
-    if answer == "regression":
-        _, (low, _) = decision.change(trial.ratios)
-        return f"{_change(trial)}: " + (
-            f"more than {limit}" if low > rule.max_slowdown else f"surely more than {half}, half of the limit"
-        )
-    passing = decision.passing_limit(trial.ratios)
-    would = f"; a limit of {format_share(passing)} would have passed" if passing is not None else ""
-    late = " when the time was used up" if trial.late else ""
-    return f"{_change(trial)}{late}: neither surely less than {limit} nor surely more than {half}{would}"
+    return _verdict(pair, "inconclusive", reason, rules, (first, second), bias)
 
 
 def _with_memory(verdict: Verdict, pair: Pair, contest: Contest, allowed: float) -> Verdict:
@@ -156,23 +171,23 @@ def _with_memory(verdict: Verdict, pair: Pair, contest: Contest, allowed: float)
             return replace(verdict, status="error", reason=reason)
         peaks[side], sources[side] = found[source], source
     growth = peaks["candidate"] / max(1, peaks["baseline"]) - 1
-    said = (
+    told = (
         f"peak memory {format_bytes(peaks['baseline'])} -> {format_bytes(peaks['candidate'])} "
         f"({format_share(growth, signed=True)}, {format_share(allowed)} allowed)"
     )
     if len(set(sources.values())) > 1:
-        told = ", ".join(f"{source} of the {side}" for side, source in sources.items())
-        said = f"peak memory is told by unlike sources: {told}; name sides of one runtime"
-        return _also(verdict, "not comparable", said)
+        whose = ", ".join(f"{source} of the {side}" for side, source in sources.items())
+        told = f"peak memory is told by unlike sources: {whose}; name sides of one runtime"
+        return _also(verdict, "not comparable", told)
     failed = growth > allowed and peaks["candidate"] - peaks["baseline"] > _MEMORY_NOISE
     verdict = replace(verdict, facts={**verdict.facts, "peak_memory_bytes": peaks})
-    return _also(verdict, "regression" if failed else "pass", said)
+    return _also(verdict, "regression" if failed else "pass", told)
 
 
-def _also(verdict: Verdict, status: Status, said: str) -> Verdict:
+def _also(verdict: Verdict, status: Status, told: str) -> Verdict:
     """Add what memory showed to what latency did."""
     decided = verdict.status if status == "pass" or verdict.status == "regression" else status
-    return replace(verdict, status=decided, reason=f"{verdict.reason}; {said}" if verdict.facts["rule"] else said)
+    return replace(verdict, status=decided, reason="; ".join(filter(None, (verdict.reason, told))))
 
 
 def judge_pairs(
@@ -217,7 +232,7 @@ def judge_pairs(
 
 def settle(pair: Pair, contest: Contest, name: str, seed: int, among: int, *, self_test: bool) -> Verdict:
     """Judge one of ``among`` pairs, by the bias that is kept for its baseline's ``name`` on this machine."""
-    rule = Rule(pair.max_slowdown).shared(among) if pair.max_slowdown is not None else None
+    rules = rules_of(pair, among)
 
     def bias() -> float | Failure | None:
         if not self_test:
@@ -225,4 +240,15 @@ def settle(pair: Pair, contest: Contest, name: str, seed: int, among: int, *, se
         whose = f"{host.key()} {name} {contest.kind}"
         return kept_bias(cache_folder(), whose, lambda: measure_bias(contest, seed + 100))
 
-    return judge(pair, contest, rule, bias, seed)
+    return judge(pair, contest, rules, bias, seed)
+
+
+def rules_of(pair: Pair, among: int = 1) -> list[Rule]:
+    """Return what one of ``among`` pairs asks of its latency."""
+    median, p99 = pair.max_slowdown, pair.max_p99
+    asked = [
+        *([Rule(median)] if median is not None else []),
+        *([Rule(p99, looks=TAIL_LOOKS, of="p99")] if p99 is not None else []),
+    ]
+    beside = [Rule(median, of="mean")] if median is not None and p99 is None else []
+    return [*(rule.shared(among * len(asked)) for rule in asked), *beside]

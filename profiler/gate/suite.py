@@ -13,6 +13,8 @@ baseline = "git:origin/main"
 candidate = "detector.model:build @eager"
 max_slowdown = "3%"
 max_memory_growth = "10%"
+max_p99 = "20%"                # of the 99th percentile of single calls
+allow_different_output = true  # the candidate may compute something else
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from profiler.backends.base import MemoryFormat, Placement, Precision
 from profiler.errors import UserError
-from profiler.gate.side import Pair, sides
+from profiler.gate.side import Pair, Side, sides
 from profiler.plan.messages import sentences
 from profiler.plan.values import BackendSpec, Count, DeviceName, Share
 
@@ -48,6 +50,9 @@ class _Common(BaseModel):
     memory_format: MemoryFormat = "contiguous"
     max_slowdown: _Limit = 0.05
     max_memory_growth: _Limit = _OFF
+    max_p99: _Limit = _OFF
+    allow_different_output: bool = False
+    allow_different_inputs: bool = False
 
 
 class _PairTable(_Common):
@@ -85,14 +90,23 @@ def _pair(keys: Mapping[str, Any], where: str) -> Pair:
         given = _PairTable.model_validate(keys)
         placement = Placement(given.device, given.precision, given.threads, given.memory_format)
         old, new = sides(given.baseline, given.candidate, placement, given.backend, given.batch)
+        _check_files(old, new)
     except ValidationError as error:
         place = lambda key: f"{where}.{key}" if where else f"--{key.replace('_', '-')}"  # noqa: E731
         raise UserError("\n".join(sentences(error, place, _known(_PairTable)))) from error
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from error
-    slowdown = None if given.max_slowdown == _OFF else given.max_slowdown
-    growth = None if given.max_memory_growth == _OFF else given.max_memory_growth
-    return Pair(old, new, slowdown, growth, given.name)
+    limits = (given.max_slowdown, given.max_memory_growth, given.max_p99)
+    slowdown, growth, p99 = (None if limit == _OFF else limit for limit in limits)
+    return Pair(old, new, slowdown, growth, given.name, p99, given.allow_different_output, given.allow_different_inputs)
+
+
+def _check_files(*given: Side) -> None:
+    """Refuse a file that is not there; what a revision holds is seen when it is checked out."""
+    for side in given:
+        missing = side.missing_in(Path()) if side.revision is None else None
+        if missing is not None:
+            raise UserError(missing)
 
 
 def pair_of_flags(**flags: object) -> Pair:

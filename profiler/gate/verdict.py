@@ -10,9 +10,18 @@ from profiler.gate.blocks import Trial
 from profiler.gate.decision import Change
 from profiler.gate.side import SIDES
 
-Status = Literal["pass", "regression", "over budget", "inconclusive", "error", "not comparable", "not gated"]
+Status = Literal[
+    "pass", "regression", "different output", "over budget", "inconclusive", "error", "not comparable", "not gated"
+]
 #: Exit codes, the one that wins when verdicts differ first: what fails a build before what says least.
-_EXIT: dict[Status, int] = {"regression": 1, "error": 2, "not comparable": 4, "inconclusive": 3, "pass": 0}
+_EXIT: dict[Status, int] = {
+    "regression": 1,
+    "different output": 1,
+    "error": 2,
+    "not comparable": 4,
+    "inconclusive": 3,
+    "pass": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +30,7 @@ class Verdict:
 
     Attributes:
         label: What was compared, in one line.
-        status: The answer, for latency and memory together.
+        status: The answer, for output, latency and memory together.
         reason: One sentence.
         detail: Traceback or output of what failed.
         max_slowdown: The slow-down that must be caught, as a share; None where none was asked for.

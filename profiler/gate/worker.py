@@ -18,14 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from profiler.backends.base import Placement, Session
-from profiler.gate.blocks import SETTLE_APART, Trial, coin, collect, loaded, prepared
+from profiler.backends.base import Placement, Precision
+from profiler.gate.blocks import SETTLE_APART, Ready, Trial, coin, collect, loaded, prepared, single_calls
 from profiler.gate.decision import Rule
+from profiler.gate.likeness import Computed, Kind, is_refused, read_computed, unlike, write_outputs
 from profiler.machine import allocator
 from profiler.measure.visit import Task, visit
 from profiler.records.table import peaks_by_source
@@ -138,6 +139,11 @@ class Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def computed(self, file: Path) -> tuple[Computed, Precision]:
+        """Return what it computes and with what precision; the outputs come by way of ``file``."""
+        told = self.ask("compute", LOAD_S, file=str(file))
+        return read_computed(told["inputs"], told["names"], file, steady=told["steady"]), told["precision"]
+
     def slot(self) -> list[float]:
         """Hand over the token for one slot; return its times per forward, in ns."""
         times: list[float] = self.ask("slot", _SLOT_S)["ns"]
@@ -190,14 +196,25 @@ def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable,
         name: Of that version, for messages.
     """
     command = [python, "-P", "-c", _BOOT, str(HERE), str(folder)]
-    return Worker(command, folder, name, {"case": asdict(case), "cache": str(cache)})
+    # A revision that is older than a field takes the case without it.
+    younger = {field.name for field in fields(case) if getattr(case, field.name) == field.default}
+    given = {key: value for key, value in asdict(case).items() if key not in younger}
+    return Worker(command, folder, name, {"case": given, "cache": str(cache)})
 
 
-def alternate_workers(workers: Mapping[str, Worker], rule: Rule, seed: int, seconds: float) -> Trial:
+def alternate_workers(
+    workers: Mapping[str, Worker], rules: Sequence[Rule], seed: int, seconds: float, allowed: Sequence[Kind]
+) -> Trial:
     """Let two loaded workers, ``baseline`` and ``candidate``, alternate; see ``profiler.gate.blocks.alternate``."""
-    facts = {side: worker.ask("ready", LOAD_S)["facts"] for side, worker in workers.items()}
-    trial = collect(workers["baseline"].slot, workers["candidate"].slot, rule, coin(seed), seconds)
-    return Trial(trial.blocks, trial.seconds, trial.late, facts)
+    with tempfile.TemporaryDirectory(prefix="profiler-outputs-") as folder:
+        computed = {side: worker.computed(Path(folder) / f"{side}.npz") for side, worker in workers.items()}
+    differ = unlike(computed["baseline"][0], computed["candidate"][0], computed["baseline"][1])
+    if is_refused(differ, allowed):
+        return Trial((), 0.0, unlike=differ)
+    single = single_calls(rules)
+    facts = {side: worker.ask("ready", LOAD_S, single=single)["facts"] for side, worker in workers.items()}
+    trial = collect(workers["baseline"].slot, workers["candidate"].slot, rules, coin(seed), seconds)
+    return replace(trial, facts=facts, unlike=differ)
 
 
 def opened_pipes(read: int, write: int) -> tuple[Iterator[dict[str, Any]], Callable[..., None]]:
@@ -213,15 +230,19 @@ def opened_pipes(read: int, write: int) -> tuple[Iterator[dict[str, Any]], Calla
     return requests(), answer
 
 
-def serve(requests: Iterator[dict[str, Any]], answer: Callable[..., None], session: Session) -> None:
-    """Answer ``ready`` and ``slot`` for a loaded session until the parent is gone."""
+def serve(requests: Iterator[dict[str, Any]], answer: Callable[..., None], ready: Ready) -> None:
+    """Answer ``compute``, ``ready`` and ``slot`` for a loaded model until the parent is gone."""
     slot: Callable[[], Any] | None = None
     gc.collect()
     gc.disable()
     for request in requests:
-        if request["do"] == "ready":
-            slot = prepared(session, SETTLE_APART)
-            answer(facts=dict(session.facts()))
+        if request["do"] == "compute":
+            found = ready.computed()
+            names = write_outputs(found.outputs, Path(request["file"]))
+            answer(inputs=found.inputs, names=names, steady=found.steady, precision=ready.precision)
+        elif request["do"] == "ready":
+            slot = prepared(ready.session, SETTLE_APART, single=request["single"])
+            answer(facts=dict(ready.session.facts()))
         elif slot is not None:
             answer(ns=slot())
 
@@ -252,9 +273,9 @@ def _answer(requests: Iterator[dict[str, Any]], answer: Callable[..., None], req
         answer(**({"failure": asdict(found)} if isinstance(found, Failure) else {"peaks": found}))
         return
     allocator.keep_freed()
-    with loaded(case, cache) as session:
+    with loaded(case, cache) as ready:
         answer(loaded=True)
-        serve(requests, answer, session)
+        serve(requests, answer, ready)
 
 
 def peaks_of_visit(outcome: Outcome) -> dict[str, int] | Failure:

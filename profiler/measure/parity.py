@@ -28,7 +28,7 @@ Outputs = tuple["Array", ...]
 
 #: Largest difference from eager that is still the same network: relative to the largest number of an output, or the
 #: share of unequal elements where an output holds no floats.
-_PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
+PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
 
 _RANDOM = "random"
 _SAID = {
@@ -66,7 +66,7 @@ class _Seen:
 
 def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache: Path | None) -> Checked:
     """Run the loaded ``session`` twice; compare its outputs with each other and with eager's."""
-    allowed = _PARITY[case.placement.precision]
+    allowed = PARITY[case.placement.precision]
     own = _watched(session, allowed)
     simulated: Callable[[Inputs], Outputs] | None = getattr(backend, "expected", None)
     expected = _Seen(simulated(loaded.inputs)) if simulated else _expected(loaded, case, cache)
@@ -82,7 +82,7 @@ def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache:
 def changed(session: Session, before: Outputs, case: Case) -> Failure | None:
     """Return the row for a session that no longer computes what it did before it was timed; None for all others."""
     after = session.outputs()
-    if gap(after, before) <= _PARITY[case.placement.precision]:
+    if gap(after, before) <= PARITY[case.placement.precision]:
         return None
     return Failure("parity", f"after it was timed, {_SAID['state']}")
 
@@ -175,7 +175,7 @@ def _expected(loaded: Loaded, case: Case, cache: Path | None) -> _Seen | None:
         if kept is not None:
             return kept
     with backends.get("eager").load(loaded.model, loaded.inputs, placement) as session:
-        seen = _watched(session, _PARITY["fp32"])
+        seen = _watched(session, PARITY["fp32"])
         if seen.fault == "state" and _repeats_under_a_seed(session):
             seen = replace(seen, fault=_RANDOM)
     if file is not None:

@@ -15,11 +15,11 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from profiler.records.disturbance import crowded
 from profiler.records.types import Budget, Warmup
@@ -63,6 +63,14 @@ class Workload(Protocol):
         """Block until everything submitted has finished."""
 
 
+@runtime_checkable
+class Apart(Protocol):
+    """What a ``Workload`` has too that needs the process in another state than the one it runs beside."""
+
+    def apart(self) -> AbstractContextManager[object]:
+        """Hold that state for several calls; leaving gives back what was there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Raw times of one visit; the fields are those of ``Measurement``.
@@ -93,15 +101,16 @@ class Shape:
     samples: int
 
 
-def shape(forward_ns: float, threads: int = 1) -> Shape:
+def shape(forward_ns: float, threads: int = 1, *, single: bool = False) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds on so many threads.
 
-    Two samples at least, after one; a single one of a model slower than ``_SLOW_NS`` on one thread.
+    Two samples at least, after one; a single one of a model slower than ``_SLOW_NS`` on one thread. With ``single`` a
+    sample is one forward, however short.
     """
     forward_ns = max(forward_ns, 1.0)
     if threads == 1 and forward_ns > _SLOW_NS:
         return Shape(1, 0, 1)
-    calls = math.ceil(SAMPLE_NS / forward_ns)
+    calls = 1 if single else math.ceil(SAMPLE_NS / forward_ns)
     return Shape(calls, math.ceil(_SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
 
 
@@ -161,6 +170,7 @@ def measure(
     clock: Clock = host_clock,
     *,
     threads: int = 1,
+    single: bool = False,
     alone_ns: float | None = None,
     core_wait: Clock | None = None,
 ) -> Timing:
@@ -177,13 +187,14 @@ def measure(
         budget: ``visit_s`` and ``min_samples`` count.
         forward_ns: Rough time of one forward; decides the shape of a block, never the result.
         clock: Monotonic, in nanoseconds.
-        threads: Of the model; with ``forward_ns`` they decide the shape of a block.
+        threads: Of the model; with ``forward_ns`` and ``single`` they decide the shape of a block.
+        single: Whether every forward is timed by itself.
         alone_ns: What a call of the reference takes at most while nothing competes for its cores; None where nobody
             knows, and then a visit neither waits nor goes on.
         core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
             samples of each block. None where the system does not tell.
     """
-    block = shape(forward_ns, threads)
+    block = shape(forward_ns, threads, single=single)
     alone = math.inf if reference is None or alone_ns is None else alone_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
@@ -223,11 +234,12 @@ def _wait_for_cores(
 
 def reference_block(reference: Workload, clock: Clock, settle_ns: int = _REFERENCE_SETTLE_NS) -> tuple[int, ...]:
     """Return the times in ns of ``_REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
-    enough = clock() + settle_ns
-    while clock() < enough:
-        reference.run()
-        reference.sync()
-    return tuple(time_one(reference, clock) for _ in range(_REFERENCE_CALLS))
+    with reference.apart() if isinstance(reference, Apart) else nullcontext():
+        enough = clock() + settle_ns
+        while clock() < enough:
+            reference.run()
+            reference.sync()
+        return tuple(time_one(reference, clock) for _ in range(_REFERENCE_CALLS))
 
 
 def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ _DEVICE_CALLS = 20
 class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
-    ``energy`` adds the pass that counts energy, which takes seconds.
+    ``energy`` adds the pass that counts energy, which takes seconds; ``single`` times every forward by itself.
     """
 
     case: Case
@@ -60,6 +60,7 @@ class Task:
     measures: Pass = "latency"
     feed: Feed = field(default_factory=Feed)
     energy: bool = True
+    single: bool = False
 
     @property
     def alone_ns(self) -> float | None:
@@ -204,6 +205,7 @@ def _timed(session: Session | TrainingSession, task: Task, agreement: float | No
                 task.budget,
                 warmup.typical_ns,
                 threads=task.case.placement.threads,
+                single=task.single,
                 alone_ns=task.alone_ns,
                 core_wait=core_wait(task.case.placement.threads),
             )

@@ -7,9 +7,11 @@ from profiler.models.build import build
 from profiler.models.complexity import Complexity, complexity
 from profiler.models.counting import count
 from profiler.models.families import get, names
-from profiler.models.scaling import flops_error, parse_rule, scale, scale_to_flops
+from profiler.models.scaling import parse_rule, scale, step_words, stepped
+from profiler.models.solve import NEAR_TARGET, flops_error, nearest_scaled, scale_to_flops
 
 __all__ = [
+    "NEAR_TARGET",
     "Arch",
     "Complexity",
     "ConvBlock",
@@ -23,18 +25,22 @@ __all__ = [
     "flops_error",
     "get",
     "names",
+    "nearest_scaled",
     "parse_rule",
     "resolve",
     "scale",
     "scale_to_flops",
+    "step_words",
+    "stepped",
 ]
 
 
-def resolve(model: str, scaling: str, factor: float) -> Arch:
+def resolve(model: str, scaling: str, factor: float, step: str = "") -> Arch:
     """Return the network that a case names; an empty ``scaling`` means the network as published.
 
     Raises:
-        UserError: The model, the rule or the factor is not valid.
+        UserError: The model, the rule, the factor or the step is not valid.
     """
     arch = get(model)
-    return scale(arch, scaling, factor) if scaling else arch
+    scaled = scale(arch, scaling, factor) if scaling else arch
+    return stepped(scaled, step) if step else scaled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from profiler.backends.inputs import Inputs, shape_text
 from profiler.errors import UserError
 from profiler.models.loaded import Asked
 from profiler.models.shapes import Shape
+from profiler.units import format_bytes
 
 if TYPE_CHECKING:
     from profiler.backends.inputs import Array
@@ -21,10 +24,21 @@ IMAGE = (3, 224, 224)
 _RANGES: Mapping[str, tuple[int, int]] = {"b": (0, 1), "u": (0, 255), "i": (0, 1)}
 
 
+def check_room(shape: tuple[int, ...], itemsize: int = 4) -> None:
+    """Raise UserError where an input of ``shape`` would take more than half of this machine's memory."""
+    needed, there = math.prod(shape) * itemsize, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there / 2:
+        raise UserError(
+            f"an input of shape {shape_text(shape)} takes {format_bytes(needed)}, and this machine has "
+            f"{format_bytes(there)} of memory: choose a smaller shape or batch"
+        )
+
+
 def normal(shape: tuple[int, ...]) -> Array:
     """Return the same standard normal fp32 values for the same shape, on every machine and for every backend."""
     import numpy as np
 
+    check_room(shape)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
@@ -35,6 +49,7 @@ def drawn(shape: tuple[int, ...], kind: str) -> tuple[Array, str]:
     element = np.dtype(kind)
     if element.kind == "f":
         return normal(shape).astype(element), ""
+    check_room(shape, 8)
     low, high = _RANGES[element.kind]
     if element.kind == "u" and element.itemsize > 1:
         high = 1
@@ -121,6 +136,7 @@ def _refuse_unknown(asked: Asked, what: str, given: Iterable[str], known: Iterab
 def _repeated(array: Array, shape: tuple[int, ...]) -> Array:
     import numpy as np
 
+    check_room(shape, array.itemsize)
     if 0 in array.shape:
         return np.zeros(shape, array.dtype)
     return array[np.ix_(*(np.arange(new) % old for new, old in zip(shape, array.shape, strict=True)))]
@@ -141,6 +157,8 @@ def batched(inputs: Inputs, asked: Asked) -> Inputs:
             f"model {asked.model!r} has no batch axis ({inputs.signature}), so its batch cannot be {asked.batch}: "
             "leave --batch out, or let the first axis of its inputs be 1"
         )
+    for array in filter(_carries_batch, inputs.arrays.values()):
+        check_room((asked.batch, *array.shape[1:]), array.itemsize)
     return inputs.changed(lambda _, array: np.repeat(array, asked.batch, axis=0) if _carries_batch(array) else array)
 
 

@@ -19,6 +19,7 @@ from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
 from profiler.models.torch_source import called, from_module
+from profiler.models.torchvision_import import import_without_operators
 
 _EXPECTED = "expected a function that returns a torch module, or (module, example input)"
 
@@ -28,6 +29,7 @@ def load(asked: Asked) -> Loaded:
 
     A shape whose name is a parameter of the function is passed to it: ``def bert(sequence=64)`` with ``sequence=128``.
     """
+    import_without_operators()
     with _users_modules_first():
         function = _function(asked.model)
         given = _arguments(function, asked)

@@ -13,6 +13,7 @@ from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
 from profiler.models.torch_source import called, from_module
+from profiler.models.torchvision_import import import_without_operators
 
 #: What is passed for one image by torchvision's task, as its folders are called; one image for all others.
 _EXAMPLES: Mapping[str, Callable[[tuple[int, int, int]], object]] = {
@@ -63,6 +64,7 @@ def _loaded(
 
 
 def _package(name: str, asked: Asked) -> Any:
+    import_without_operators()
     try:
         return import_module(name)
     except ImportError as error:

@@ -19,6 +19,7 @@ class Asked:
         model: Name, in one of the forms of ``profiler.models.naming``.
         scaling: Rule, for a network of the zoo; empty for none.
         factor: Scaling factor.
+        step: Step beside the rule, see ``profiler.models.stepped``; empty for none.
         batch: Examples per forward.
         shape: Shapes of inputs, or values of dimensions, as ``profiler.models.shapes`` reads them; empty for the
             model's own.
@@ -29,6 +30,7 @@ class Asked:
     model: str
     scaling: str = ""
     factor: float = 1.0
+    step: str = ""
     batch: int = 1
     shape: str = ""
     input_file: str = ""

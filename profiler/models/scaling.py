@@ -12,14 +12,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 from profiler.errors import UserError
 from profiler.models.arch import Arch, Stage
-from profiler.models.complexity import complexity
 
-_MAX_FACTOR = 10_000.0
-_MIN_RESOLUTION = 4
+MAX_FACTOR = 10_000.0
+MIN_RESOLUTION = 4
 
 _ALLOWED = (
     "a rule is a set of the letters d, w, g, r such as 'dwr', weights such as 'd1_w8_g8_r1', "
@@ -120,18 +118,19 @@ def scale(arch: Arch, rule: str, factor: float) -> Arch:
     """
     if arch.scaling:
         raise UserError(f"{arch.name} is scaled by {arch.scaling} x{arch.factor:.4g} already; scale the base network.")
-    if not 0 < factor <= _MAX_FACTOR:
-        raise UserError(f"A scaling factor is above 0 and up to {_MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
-    return _scaled(arch, parse_rule(rule), float(factor))
+    if not 0 < factor <= MAX_FACTOR:
+        raise UserError(f"A scaling factor is above 0 and up to {MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
+    return scaled(arch, parse_rule(rule), float(factor))
 
 
-def _scaled(arch: Arch, rule: ScalingRule, factor: float) -> Arch:
+def scaled(arch: Arch, rule: ScalingRule, factor: float) -> Arch:
+    """Return what ``scale`` does, for a base network and a factor that were checked."""
     by_depth, by_width, by_group, by_side = (factor**exponent for exponent in rule.exponents)
     resolution = round(arch.resolution * by_side / 4) * 4
-    if resolution < _MIN_RESOLUTION:
+    if resolution < MIN_RESOLUTION:
         raise UserError(
             f"{arch.name} {rule.text} x{factor:g} would have an input of {arch.resolution * by_side:.2g} "
-            f"pixels, and {_MIN_RESOLUTION} is the least: use a larger factor, or a rule without r."
+            f"pixels, and {MIN_RESOLUTION} is the least: use a larger factor, or a rule without r."
         )
     depthwise = arch.block == "mbconv"
     stem, head = arch.stem, arch.head
@@ -143,7 +142,7 @@ def _scaled(arch: Arch, rule: ScalingRule, factor: float) -> Arch:
 
 
 def _stage(stage: Stage, by_depth: float, by_width: float, by_group: float) -> Stage:
-    group_width = _group(max(1, round(stage.group_width * by_group)))
+    group_width = nice_group(max(1, round(stage.group_width * by_group)))
     width, group_width = compatible(_eights(stage.width * by_width), stage.bottleneck, group_width)
     return replace(stage, depth=max(1, round(stage.depth * by_depth)), width=width, group_width=group_width)
 
@@ -153,7 +152,7 @@ def _eights(width: float) -> int:
     return max(1, round(width / 8)) * 8
 
 
-def _group(width: int) -> int:
+def nice_group(width: int) -> int:
     """Round a group width to one that hardware likes: 1, 2, 4 or a multiple of 8."""
     return width if width <= 2 else 4 if width <= 5 else round(width / 8) * 8
 
@@ -171,138 +170,62 @@ def compatible(width: int, bottleneck: float, group_width: int) -> tuple[int, in
     return int(inner / bottleneck), group_width
 
 
-# The search looks this far around the crossing, in s, and stops at the first of these errors that is met: a
-# network near in s that fits is a better answer than one far away that fits a little better. Rounding moves
-# flops by less than a factor of 2 either way, so that nothing that fits lies farther than the last reach.
-_REACHES = {1.03: 0.005, 1.1: 0.005, 1.3: 0.02, 2.0: 0.02, 4.0: 0.02}
-_SAME = 1 + 1e-9
+def neighbours(arch: Arch) -> Iterator[Arch]:
+    """Yield every network that differs from ``arch`` in one dimension by one step of its grid, named by its ``step``.
+
+    ``r+1`` is an input 4 pixels larger, ``d3-1`` a third stage with one block less, ``w3+1`` one of the next width that
+    its groups allow; ``stem+1`` and ``head+1`` are 8 channels more, where stem and head are scaled.
+    """
+    for sign in (1, -1):
+        if arch.resolution + 4 * sign >= MIN_RESOLUTION:
+            yield replace(arch, resolution=arch.resolution + 4 * sign, step=f"r{sign:+d}")
+        for number, stage in enumerate(arch.stages, start=1):
+            if stage.depth + sign >= 1:
+                yield _with_stage(arch, replace(stage, depth=stage.depth + sign), number, f"d{number}{sign:+d}")
+            if wider := _next_width(stage, sign):
+                yield _with_stage(arch, wider, number, f"w{number}{sign:+d}")
+        if arch.block == "mbconv":
+            for part in ("stem", "head"):
+                width = getattr(arch, part).width + 8 * sign
+                if width >= 8:
+                    yield replace(arch, **{part: replace(getattr(arch, part), width=width)}, step=f"{part}{sign:+d}")
 
 
-def scale_to_flops(arch: Arch, rule: str, flops: int) -> Arch:
-    """Return ``arch`` scaled along ``rule`` so that it has ``flops``, as far as rounding allows.
-
-    Flops are a step function of s that is not even monotonic, so every step near the target is looked at. The
-    result is within 2% where any step is, else it is the nearest; ``flops_error`` says how far off. Its
-    factor is a short decimal number that gives the same network again.
-
-    Args:
-        arch: A base network.
-        rule: A scaling rule, see ``parse_rule``.
-        flops: Multiply-adds wanted for one image, above 0; fewer than ``arch`` has shrink it.
+def stepped(arch: Arch, step: str) -> Arch:
+    """Return the neighbour of ``arch`` with that ``step``.
 
     Raises:
-        UserError: The rule or the target is not valid, or ``arch`` is scaled already.
+        UserError: There is none.
     """
-    if flops <= 0:
-        raise UserError(f"A target is a number of flops above 0, such as 4GF, not {flops}.")
-    scale(arch, rule, 1.0)  # refuses what cannot be scaled
-    direction = parse_rule(rule)
-    bounds = _bounds(arch, direction)
-    crossing = _crossing(arch, direction, flops, bounds)
-    for reach, good_enough in _REACHES.items():
-        low, high = _window(crossing, reach, bounds)
-        steps = (_scaled(arch, direction, factor) for factor in _factors(arch, direction, low, high))
-        best = min(steps, key=lambda step: abs(flops_error(step, flops)))
-        if abs(flops_error(best, flops)) < good_enough or low == 1 or high == 1:
-            break
-    return _shortest(arch, direction, best)
+    for found in neighbours(arch):
+        if found.step == step:
+            return found
+    raise UserError(f"{arch.name} has no step {step!r}: expected one such as r+1, d2-1 or w3+1")
 
 
-def flops_error(arch: Arch, target: int) -> float:
-    """Return how far the flops of ``arch`` are from ``target``, relative to it: -0.012 is 1.2% below."""
-    return complexity(arch).flops / target - 1
+def step_words(arch: Arch, other: Arch) -> str:
+    """Say in words where a neighbour differs: ``stage 3 has 5 blocks, not 4``."""
+    if other.resolution != arch.resolution:
+        return f"an input of {other.resolution} px, not {arch.resolution}"
+    for part in ("stem", "head"):
+        if (new := getattr(other, part).width) != (old := getattr(arch, part).width):
+            return f"a {part} of width {new}, not {old}"
+    number, old, new = next(
+        (k, a, b) for k, (a, b) in enumerate(zip(arch.stages, other.stages, strict=True), 1) if a != b
+    )
+    if new.depth != old.depth:
+        return f"stage {number} has {new.depth} blocks, not {old.depth}"
+    return f"stage {number} has width {new.width}, not {old.width}"
 
 
-def _bounds(arch: Arch, rule: ScalingRule) -> tuple[float, float]:
-    """Return the smallest and the largest factor to consider; the smallest keeps the resolution valid."""
-    by_side = rule.exponents[3]
-    smallest = 1 / _MAX_FACTOR
-    if by_side:
-        smallest = max(smallest, (0.501 * _MIN_RESOLUTION / arch.resolution) ** (1 / by_side))
-    return smallest, _MAX_FACTOR
+def _with_stage(arch: Arch, stage: Stage, number: int, step: str) -> Arch:
+    return replace(arch, stages=(*arch.stages[: number - 1], stage, *arch.stages[number:]), step=step)
 
 
-def _crossing(arch: Arch, rule: ScalingRule, flops: int, bounds: tuple[float, float]) -> float:
-    """Return a factor, to 1%, at which the scaled network passes ``flops``, by bisection of its logarithm."""
-    low, high = bounds
-    while high > 1.01 * low:
-        middle = math.sqrt(low * high)
-        if complexity(_scaled(arch, rule, middle)).flops < flops:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(low * high)
-
-
-def _window(crossing: float, reach: float, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Return the range of factors to search; a whole side of 1 where no factor at all reaches the target."""
-    low, high = bounds
-    if crossing < 1.02 * low:
-        return low, 1.0
-    if crossing > high / 1.02:
-        return 1.0, high
-    return max(low, crossing / reach), min(high, crossing * reach)
-
-
-def _factors(arch: Arch, rule: ScalingRule, low: float, high: float) -> list[float]:
-    """Return a factor on every step of the scaled network between ``low`` and ``high``.
-
-    Where two quantities tie at once, ties to even can give a network that neither side has, so these count.
-    """
-    edges = sorted(_edges(arch, rule, low, high))
-    middles = [math.sqrt(a * b) for a, b in pairwise([low, *edges, high]) if b > a * _SAME]
-    shared = [a for a, b in pairwise(edges) if b <= a * _SAME]
-    return sorted(middles + shared)
-
-
-def _edges(arch: Arch, rule: ScalingRule, low: float, high: float) -> Iterator[float]:
-    """Yield the factors in (low, high) at which something that ``_scaled`` rounds may change."""
-    by_depth, by_width, by_group, by_side = rule.exponents
-    depthwise = arch.block == "mbconv"
-    by_group = 0.0 if depthwise else by_group
-    yield from (s for s, _ in _ties(arch.resolution / 4, by_side, low, high))
-    if depthwise:
-        for width in (arch.stem.width, arch.head.width):
-            yield from (s for s, _ in _ties(width / 8, by_width, low, high))
-    for stage in arch.stages:
-        yield from (s for s, _ in _ties(stage.depth, by_depth, low, high))
-        yield from _width_edges(stage, by_width, low, high, groups_move=bool(by_group))
-        # A group is never wider than the whole, so that its own steps beyond do not matter.
-        widest = 2 * stage.width * max(1.0, stage.bottleneck) * max(1.0, high**by_width)
-        reach = (widest / stage.group_width) ** (1 / by_group) if by_group else high
-        yield from _group_edges(stage, by_group, low, min(high, reach))
-
-
-def _width_edges(stage: Stage, exponent: float, low: float, high: float, *, groups_move: bool) -> Iterator[float]:
-    """Yield where a width changes; unless groups move too, only where ``compatible`` lets it."""
-    group_width = _group(stage.group_width)
-    for s, whole in _ties(stage.width / 8, exponent, low, high):
-        below, above = (compatible(8 * max(1, w), stage.bottleneck, group_width) for w in (whole, whole + 1))
-        if groups_move or below != above:
-            yield s
-
-
-def _group_edges(stage: Stage, exponent: float, low: float, high: float) -> Iterator[float]:
-    """Yield where a group width changes; ``_group`` joins most whole numbers with their neighbours."""
-    for s, whole in _ties(stage.group_width, exponent, low, high):
-        if whole in (1, 2, 5) or whole % 8 in (3, 4):
-            yield s
-
-
-def _ties(value: float, exponent: float, low: float, high: float) -> Iterator[tuple[float, int]]:
-    """Yield every s in (low, high) where value * s^exponent is a whole number and a half, and the number."""
-    if not exponent:
-        return
-    first, last = (value * s**exponent - 0.5 for s in (low, high))
-    for whole in range(max(0, math.ceil(first)), math.floor(last) + 1):
-        yield ((whole + 0.5) / value) ** (1 / exponent), whole
-
-
-def _shortest(arch: Arch, rule: ScalingRule, scaled: Arch) -> Arch:
-    """Return the network ``scaled`` with a factor of as few digits as give it; 1 where that does."""
-    for digits in range(17):
-        factor = float(f"{scaled.factor:.{digits}e}") if digits else 1.0
-        short = _scaled(arch, rule, factor)
-        if replace(short, factor=scaled.factor) == scaled:
-            return short
-    return scaled
+def _next_width(stage: Stage, sign: int) -> Stage | None:
+    """Return ``stage`` with the next width, up or down, for its bottleneck and groups as they are, or None."""
+    for width in range(stage.width // 8 * 8 + 8 * sign, 3 * stage.width + 16 if sign > 0 else 0, 8 * sign):
+        found, group_width = compatible(width, stage.bottleneck, stage.group_width)
+        if (found - stage.width) * sign > 0:
+            return replace(stage, width=found) if group_width == stage.group_width else None
+    return None

@@ -20,6 +20,7 @@ from profiler.models.shapes import parse_shapes
 if TYPE_CHECKING:
     from torch import nn
 
+    from profiler.backends.inputs import Array
     from profiler.models.complexity import Complexity
 
 
@@ -41,15 +42,24 @@ def from_module(
         raise UserError(f"model {asked.model!r}: its example {example!r:.80} holds no tensor; expected at least one")
     shapes = parse_shapes(asked.shape) if asked.shape else {}
     one = shaped(from_file(given, asked), shapes, asked, dimensions)
+    _initialise(module, one)
     digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
     model = Model(digest, lambda: copied(module, asked), cache=asked.cache)
-    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one, asked), _resolution(one))
+    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), _resolution(one))
 
 
 def copied(module: nn.Module, asked: Asked) -> nn.Module:
-    """Return a copy of ``module`` that its user may change."""
+    """Return a copy of ``module`` that its user may change.
+
+    A weight that is computed from others, as weight norm and pruning do, is copied as it is now: no copy of torch's
+    knows how.
+    """
+    import torch
+
+    held = (value for part in module.modules() for value in vars(part).values())
+    computed = {id(one): one.detach().clone() for one in held if isinstance(one, torch.Tensor) and not one.is_leaf}
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, computed)
     except Exception as error:
         said = str(error).partition("\n")[0]
         raise UserError(
@@ -58,11 +68,35 @@ def copied(module: nn.Module, asked: Asked) -> nn.Module:
         ) from error
 
 
-def _counted(module: nn.Module, inputs: Inputs, asked: Asked) -> Complexity:
+def _initialise(module: nn.Module, inputs: Inputs) -> None:
+    """Run ``module`` once where it has lazy layers, which learn their sizes from what they are given."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if not any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        return
+    args, kwargs = _tensors(module, inputs)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        module(*args, **kwargs)
+
+
+def _tensors(module: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return ``inputs`` as tensors for ``module`` as it is; arrays know no bf16, so those of such a module are fp32."""
     import torch
 
-    args, kwargs = inputs.mapped(lambda _, array: torch.tensor(array))
-    return count(copied(module, asked), args, kwargs)
+    half = any(parameter.dtype == torch.bfloat16 for parameter in module.parameters())
+
+    def put(_: str, array: Array) -> torch.Tensor:
+        tensor = torch.tensor(array)
+        return tensor.bfloat16() if half and tensor.dtype == torch.float32 else tensor
+
+    return inputs.mapped(put)
+
+
+def _counted(module: nn.Module, inputs: Inputs) -> Complexity:
+    args, kwargs = _tensors(module, inputs)
+    return count(module, args, kwargs)
 
 
 def _resolution(inputs: Inputs) -> int | None:

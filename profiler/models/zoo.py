@@ -25,7 +25,7 @@ def arch_of(asked: Asked) -> Arch:
     Raises:
         UserError: Model, rule, factor or shape is not valid.
     """
-    arch = models.resolve(asked.model, asked.scaling, asked.factor)
+    arch = models.resolve(asked.model, asked.scaling, asked.factor, asked.step)
     if not asked.shape:
         return arch
     sides = [shape.sizes for name, shape in parse_shapes(asked.shape).items() if name in ("height", "width")]

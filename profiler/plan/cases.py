@@ -76,7 +76,7 @@ def _device_notes(plan: Plan) -> list[str]:
 
 def complexities(cases: Iterable[Case]) -> dict[str, Complexity | None]:
     """Complexity of each case for one image, under its key; None for brought models: not counted here."""
-    return {case.key: _complexity(case.model, case.scaling, case.factor) for case in cases}
+    return {case.key: _complexity(case.model, case.scaling, case.factor, case.step) for case in cases}
 
 
 def _placements(sweep: Sweep, usable_threads: int) -> list[Placement]:
@@ -85,9 +85,9 @@ def _placements(sweep: Sweep, usable_threads: int) -> list[Placement]:
     return [Placement(device, precision, t, layout) for device, precision, t, layout in grid]
 
 
-def _network(model: str, scaling: str = "", factor: float = 1.0, target_flops: int | None = None) -> Case:
+def _network(model: str, scaling: str = "", factor: float = 1.0) -> Case:
     """Return a case of which only the network is decided."""
-    return Case(model, scaling, factor, backend="", placement=Placement(), target_flops=target_flops)
+    return Case(model, scaling, factor, backend="", placement=Placement())
 
 
 def _networks(sweep: Sweep) -> Iterator[tuple[Case | None, str]]:
@@ -106,7 +106,7 @@ def _scaled_networks(model: str, sweep: Sweep) -> Iterator[tuple[Case | None, st
     seen: dict[object, Case] = {}
     base = _network(model)
     for rule, (factor, target) in itertools.product(sweep.scalings, _steps(sweep)):
-        asked = _network(model, rule, factor if target is None else _solve(model, rule, target), target)
+        asked = _network(model, rule, factor) if target is None else _solved(model, rule, target)
         by_one = factor == 1 and target is None
         found = base if by_one or _structure(asked) == _structure(base) else asked
         repeats = _structure(found) in seen
@@ -125,25 +125,27 @@ def _steps(sweep: Sweep) -> list[tuple[float, int | None]]:
 
 
 @cache
-def _arch(model: str, scaling: str, factor: float) -> Arch:
-    return models.resolve(model, scaling, factor)
+def _arch(model: str, scaling: str, factor: float, step: str) -> Arch:
+    return models.resolve(model, scaling, factor, step)
 
 
 @cache
-def _solve(model: str, scaling: str, target: int) -> float:
-    return models.scale_to_flops(models.get(model), scaling, target).factor
+def _solved(model: str, scaling: str, target: int) -> Case:
+    found = models.scale_to_flops(models.get(model), scaling, target)
+    return replace(_network(model, scaling, found.factor), target_flops=target, step=found.step)
 
 
 @cache
-def _complexity(model: str, scaling: str, factor: float) -> Complexity | None:
-    return None if is_brought(model) else models.complexity(_arch(model, scaling, factor))
+def _complexity(model: str, scaling: str, factor: float, step: str = "") -> Complexity | None:
+    return None if is_brought(model) else models.complexity(_arch(model, scaling, factor, step))
 
 
 def _structure(network: Case) -> object:
     """What is built, without how the plan arrived there: equal for networks that are the same."""
     if is_brought(network.model):
         return network.model
-    return replace(_arch(network.model, network.scaling, network.factor), scaling="", factor=1.0)
+    arch = _arch(network.model, network.scaling, network.factor, network.step)
+    return replace(arch, scaling="", factor=1.0, step="")
 
 
 def _said(network: Case) -> str:
@@ -159,9 +161,8 @@ def _short(flops: float) -> str:
     return units.format_flops(flops).replace(" ", "")
 
 
-# Rounding to usable widths moves flops away from what was asked. Solving promises 2%; a plain factor
-# promises nothing, so only what would surprise is worth a sentence.
-_NEAR_TARGET = 0.02
+# Rounding to usable widths moves flops away from what was asked; a plain factor promises nothing, so only what would
+# surprise is worth a sentence.
 _NEAR_FACTOR = 0.20
 
 
@@ -170,7 +171,10 @@ def _off_target(network: Case) -> str:
     reached, base = _flops(network), _flops(_network(network.model))
     if network.target_flops is not None:
         off = reached / network.target_flops - 1
-        return f"{_said(network)}: reached {_short(reached)} ({off:+.1%})" if abs(off) > _NEAR_TARGET else ""
+        if abs(off) <= models.NEAR_TARGET and not network.step:
+            return ""
+        beside = f" by one step beside the rule: {_beside(network)}" if network.step else ""
+        return f"{_said(network)}: reached {_short(reached)} ({off:+.1%}){beside}"
     off = reached / (network.factor * base) - 1
     if abs(off) <= _NEAR_FACTOR:
         return ""
@@ -181,5 +185,11 @@ def _off_target(network: Case) -> str:
 
 
 def _flops(network: Case) -> int:
-    counted = _complexity(network.model, network.scaling, network.factor)
+    counted = _complexity(network.model, network.scaling, network.factor, network.step)
     return counted.flops if counted else 0
+
+
+def _beside(network: Case) -> str:
+    """What a step changed, in words."""
+    on, off = (_arch(network.model, network.scaling, network.factor, step) for step in ("", network.step))
+    return models.step_words(on, off)

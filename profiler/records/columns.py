@@ -88,6 +88,7 @@ COLUMNS = (
     "batch_asked",
     "memory_format",
     "target_flops",
+    "step",
     "layers",
     "padding_flops",
     "uncounted",

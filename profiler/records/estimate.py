@@ -183,6 +183,10 @@ def counted(estimates: Sequence[VisitEstimate]) -> Sequence[VisitEstimate]:
     return quiet if len(quiet) >= _LEAST_QUIET else undisturbed
 
 
+def kept_blocks(visit: Measurement, level: float) -> list[list[float]]:
+    """Return the blocks of ``normalised_blocks`` that no competitor for a core disturbed."""
+    return list(itertools.compress(normalised_blocks(visit), undisturbed_blocks(visit, level)))
+
+
 def _counted(visit: Measurement, level: float) -> list[float]:
-    kept = itertools.compress(normalised_blocks(visit), undisturbed_blocks(visit, level))
-    return list(itertools.chain.from_iterable(kept))
+    return list(itertools.chain.from_iterable(kept_blocks(visit, level)))

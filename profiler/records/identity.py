@@ -23,6 +23,7 @@ def of_case(case: Case) -> Row:
         "scaling": case.scaling,
         "factor": case.factor,
         "target_flops": case.target_flops,
+        "step": case.step or None,
         "backend": case.backend,
         "device": place.device,
         "precision": place.precision,
@@ -43,11 +44,15 @@ def of_network(case: Case, visits: Sequence[Record]) -> Row:
     exact = models.complexity(arch) if arch else None
     counted = next((r.complexity for r in visits if r.complexity), exact)
     resolution = next((r.resolution for r in visits if r.resolution), arch.resolution if arch else None)
-    counts: Row = {"flops": counted.flops, "params": counted.params, "acts": counted.acts} if counted else {}
-    counts["uncounted"] = next((r.uncounted for r in visits if r.uncounted), None)
+    # What is only a lower bound is no count.
+    whole = counted if counted and not counted.uncounted else None
+    counts: Row = {"flops": whole.flops, "acts": whole.acts} if whole else {}
+    counts["params"] = counted.params if counted else None
+    why = counted.uncounted if counted else next((r.uncounted for r in visits if r.uncounted), "")
+    counts["uncounted"] = why or None
     counts["inputs"] = next((r.inputs for r in reversed(visits) if r.inputs), None)
     # Records that are older than one of these counts lack it.
-    newest = [each for each in (counted, exact) if each]
+    newest = [each for each in (whole, exact) if each]
     counts["layers"] = next((each.layers for each in newest if each.layers), None)
     counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
     return counts | {"family": arch.family if arch else None, "resolution": resolution}

@@ -6,6 +6,7 @@ test of two sides is ``profiler.gate.decision``.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -22,6 +23,8 @@ Interval: TypeAlias = tuple[float, float]
 
 # Share of intervals that hold what they are about: a convention. study_intervals counts.
 CONFIDENCE = 0.95
+# The percentile that stands for the tail.
+_TAIL = 0.99
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
@@ -123,3 +126,63 @@ def percentiles(samples: Sequence[float], effective: float) -> tuple[float | Non
         return float(np.quantile(samples, q)) if _supports(effective, q) else None
 
     return at(0.10), at(0.90), at(0.99)
+
+
+def tail_interval(blocks: Sequence[Sequence[float]], times: int = 1) -> Interval:
+    """The 95% interval of the 99th percentile of single calls; its upper end is infinite where there are too few.
+
+    Distribution-free: the r-th of n independent calls lies above the q-quantile as surely as a Beta(r, n - r + 1)
+    variable above q (David and Nagaraja, "Order Statistics", 2003, section 7.1). Calls of one block are not
+    independent, as what disturbs one disturbs its neighbours, so n is the effective number of Korn and Graubard,
+    "Confidence intervals for proportions with small expected number of positive counts", Survey Methodology 24 (1998),
+    with blocks for clusters. What comes in bursts that are rarer than the blocks is not seen.
+
+    Args:
+        blocks: Times of single calls.
+        times: Where more than 1: the interval of so many times as many calls like these.
+    """
+    import numpy as np
+
+    alpha, values = (1 - CONFIDENCE) / 2, np.sort(np.concatenate([np.asarray(block) for block in blocks]))
+    low, high = _tail_shares(
+        _effective_calls(blocks, float(values[math.ceil(_TAIL * len(values)) - 1]), times, alpha), alpha
+    )
+    upper = math.inf if high is None else float(values[min(len(values), math.ceil(high * len(values))) - 1])
+    return float(values[max(1, math.floor(low * len(values))) - 1]), upper
+
+
+def calls_to_bound(blocks: Sequence[Sequence[float]]) -> int:
+    """About how many calls like these it takes to bound their 99th percentile."""
+    times = next(
+        times for times in (1 << power for power in itertools.count()) if tail_interval(blocks, times)[1] < math.inf
+    )
+    return times * sum(map(len, blocks))
+
+
+def _effective_calls(blocks: Sequence[Sequence[float]], threshold: float, times: int, alpha: float) -> float:
+    """Calls over the design effect of their share beyond ``threshold``, less what few blocks leave uncertain of it."""
+    import numpy as np
+    from scipy.special import stdtrit
+
+    counts = np.array([len(block) for block in blocks], dtype=np.float64)
+    beyond = np.array([np.count_nonzero(np.asarray(block) > threshold) for block in blocks], dtype=np.float64)
+    total, number = float(counts.sum()), len(blocks)
+    share = float(beyond.sum()) / total
+    between = number * float(((beyond - share * counts) ** 2).sum()) / max(1, number - 1) / total**2
+    design = max(1.0, between * total / (share * (1 - share))) if 0 < share < 1 else 1.0
+    clusters = times * number
+    ideal, real = (float(stdtrit(max(1, freedom), 1 - alpha)) for freedom in (times * total - 1, clusters - 1))
+    return max(1.0, times * total / design * (ideal / real) ** 2)
+
+
+def _tail_shares(effective: float, alpha: float) -> tuple[float, float | None]:
+    """Between which shares of the ordered calls the percentile lies; None where none lies surely above it."""
+    from scipy.optimize import brentq
+    from scipy.special import betainc
+
+    def below(share: float) -> float:
+        return float(betainc(share * effective, effective * (1 - share) + 1, _TAIL))
+
+    least = 1e-9
+    high = brentq(lambda share: below(share) - alpha, least, 1.0) if below(1.0) <= alpha else None
+    return brentq(lambda share: below(share) - (1 - alpha), least, 1.0) if below(1.0) < 1 - alpha else 1.0, high

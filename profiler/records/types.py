@@ -59,6 +59,7 @@ class Case:
         scaling: Rule such as ``dWr``; empty for the unscaled network.
         factor: Scaling factor s; 1.0 for the unscaled network.
         target_flops: The flops that were asked for, where ``factor`` was solved for them.
+        step: The one step beside the rule that a target needed, as ``Arch.step``; empty on the rule.
         batch_asked: ``max`` where ``batch`` is the largest that was found to fit.
         backend: Name with optional settings, as ``fake:duration_ms=1``.
         placement: Device, precision, threads, memory format.
@@ -78,6 +79,7 @@ class Case:
     mode: Mode = "infer"
     target_flops: int | None = None
     batch_asked: Literal["max"] | None = None
+    step: str = ""
     shape: str = ""
     input_file: str = ""
     content: str = ""
@@ -85,22 +87,25 @@ class Case:
     def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
         """Return what this case asks of the source of its model; ``batch`` replaces its own."""
         batch = self.batch if batch is None else batch
-        return Asked(self.model, self.scaling, self.factor, batch, self.shape, self.input_file, cache)
+        return Asked(self.model, self.scaling, self.factor, self.step, batch, self.shape, self.input_file, cache)
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
         # Fields that are younger than the first journals: without them their cases keep their keys.
-        younger = ("batch_asked", "shape", "input_file", "content")
+        younger = ("batch_asked", "step", "shape", "input_file", "content")
         fields = {name: value for name, value in asdict(self).items() if value or name not in younger}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def network(self) -> str:
-        """The network as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``."""
+        """The network as people say it: ``regnety_4.0gf dWr x4``, ``net.onnx height=320,width=320``.
+
+        A step beside the rule follows it, as ``d3+1``.
+        """
         scaled = f"{self.model} {self.scaling} x{self.factor:.4g}" if self.scaling else self.model
-        return " ".join(filter(None, (scaled, self.shape, self.input_file)))
+        return " ".join(filter(None, (scaled, self.step, self.shape, self.input_file)))
 
     def same_but_for_content(self, other: Case) -> bool:
         """Whether the same was asked for, though the model may have changed in between."""

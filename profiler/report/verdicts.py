@@ -9,17 +9,20 @@ from pathlib import Path
 
 from profiler.gate.decision import RULE
 from profiler.gate.side import SIDES
+from profiler.gate.tail import TAIL_RULE
 from profiler.gate.verdict import Verdict, exit_code
 from profiler.machine import host
 from profiler.records.files import write_file
 from profiler.units import format_duration, format_share
 
 _NEXT = {
-    "regression": "profile both sides in detail: profiler run --model A,B; the limit is --max-slowdown",
-    "inconclusive": "run it again when the machine is quiet, allow more time with --time, or raise --max-slowdown",
+    "different output": "mend the candidate, or seed what is random in both; --allow-different-output compares them so",
+    "regression": "profile both sides in detail: profiler run --model A,B; limits are --max-slowdown and --max-p99",
+    "inconclusive": "run it again when the machine is quiet, allow more time with --time, or raise the limit",
     "error": "mend what the sentence names and run it again",
     "not comparable": "make a baseline on this machine: profiler baseline update RUN",
 }
+_NEXT_OF_PAIRS = {"not comparable": "name sides of one kind; --allow-different-inputs compares them whatever they take"}
 
 
 def text(verdict: Verdict) -> str:
@@ -29,8 +32,9 @@ def text(verdict: Verdict) -> str:
     if old is not None and new is not None:
         took = f", in {format_duration(verdict.seconds)} of measuring" if verdict.seconds else ""
         lines.append(f"{'':12}  {format_duration(old / 1e9)} -> {format_duration(new / 1e9)}{took}")
-    if verdict.status in _NEXT:
-        lines.append(f"{'':12}  next: {_NEXT[verdict.status]}")
+    following = _NEXT if verdict.trials is None else {**_NEXT, **_NEXT_OF_PAIRS}
+    if verdict.status in following:
+        lines.append(f"{'':12}  next: {following[verdict.status]}")
     return "\n".join(lines)
 
 
@@ -40,6 +44,7 @@ def as_json(verdicts: Sequence[Verdict]) -> str:
         "exit_code": exit_code(verdicts),
         "host": {"key": host.key(), **host.facts()},
         "decision_rule": RULE,
+        "tail_rule": TAIL_RULE,
         "verdicts": [verdict.as_dict() for verdict in verdicts],
     }
     return json.dumps(whole, indent=1, default=str)
@@ -75,8 +80,14 @@ def _row(verdict: Verdict) -> str:
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
-    """Return JUnit XML: a regression is a failure, what was not decided is skipped, what went wrong is an error."""
-    kinds = {"regression": "failure", "inconclusive": "skipped", "error": "error", "not comparable": "skipped"}
+    """Return JUnit XML: what was not decided is skipped, what went wrong is an error, what else fails a failure."""
+    kinds = {
+        "regression": "failure",
+        "different output": "failure",
+        "inconclusive": "skipped",
+        "error": "error",
+        "not comparable": "skipped",
+    }
     suite = ET.Element("testsuite", name="latency gate", tests=str(len(verdicts)))
     for kind in ("failure", "error", "skipped"):
         number = sum(kinds.get(verdict.status) == kind for verdict in verdicts)

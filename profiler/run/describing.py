@@ -50,7 +50,7 @@ def described(cases: Sequence[Case], executor: Executor, timeout_s: float = _TIM
 
 
 def _model(case: Case) -> tuple[object, ...]:
-    return case.model, case.scaling, case.factor, case.target_flops, case.shape, case.input_file
+    return case.model, case.scaling, case.factor, case.step, case.shape, case.input_file
 
 
 def _by_model(cases: Iterable[Case]) -> dict[tuple[object, ...], list[Case]]:

@@ -9,7 +9,7 @@
         latency_gate(torch_model(Net(), x), baseline="git:origin/main", max_slowdown=0.05)
 
     def test_budget(latency_gate):
-        latency_gate(torch_model(Net(), x), max_latency="12ms")
+        latency_gate(torch_model(Net(), x), max_latency="12ms", max_p99="30ms")
 
 A string in the grammar of ``profiler.gate.side`` is a model too: ``"package.module:factory @torchscript"``.
 """
@@ -17,15 +17,18 @@ A string in the grammar of ``profiler.gate.side`` is a model too: ``"package.mod
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from profiler import models
 from profiler.backends.base import Placement, Precision
 from profiler.backends.inputs import Inputs
 from profiler.errors import UserError
+from profiler.gate.likeness import Kind, allowed_kinds
 from profiler.gate.side import EXAMPLES, Side, parse_side, sides
+from profiler.models import naming
 from profiler.models.examples import of_example
 from profiler.models.torch_source import argument_names
 from profiler.records.types import Case
@@ -74,6 +77,8 @@ class Live:
             )
 
 
+#: What an absolute limit is of: the median, the mean or the 99th percentile of one forward.
+Limited = Literal["median", "mean", "p99"]
 #: What a test may give: a model by name, or a live one.
 Given: TypeAlias = Side | Live
 
@@ -142,14 +147,18 @@ class Asked:
         baseline: What it is compared with; None for an absolute budget.
         max_slowdown: The slow-down that must be caught, as a share; None leaves latency ungated.
         max_memory_growth: The growth of peak memory that fails, as a share; None leaves memory ungated.
-        max_latency_s: The absolute budget of one forward, in seconds; None for a comparison.
+        max_p99: The growth of the 99th percentile that must be caught, as a share; None leaves the tail ungated.
+        budget_s: The absolute limits of one forward by what they limit, in seconds; none for a comparison.
+        allowed: In what the sides may differ.
     """
 
     candidate: Given
     baseline: Given | None
     max_slowdown: float | None
     max_memory_growth: float | None
-    max_latency_s: float | None
+    max_p99: float | None
+    budget_s: Mapping[Limited, float]
+    allowed: tuple[Kind, ...]
 
     @classmethod
     def read(
@@ -160,16 +169,28 @@ class Asked:
         max_slowdown: float | str | None = 0.05,
         max_memory_growth: float | str | None = None,
         max_latency: str | None = None,
+        max_mean: str | None = None,
+        max_p99: float | str | None = None,
+        allow_different_output: bool = False,
+        allow_different_inputs: bool = False,
     ) -> Asked:
         """Understand the arguments of the fixture; raises UserError with one sentence where they make no gate."""
-        if (baseline is None) == (max_latency is None):
-            raise UserError("latency_gate takes either baseline= (a model, or git:REF) or max_latency= (as '12ms')")
+        tail: dict[Limited, object] = {} if baseline is not None else {"p99": max_p99}
+        limits: dict[Limited, object] = {"median": max_latency, "mean": max_mean, **tail}
+        budget = {of: _duration(of, limit) for of, limit in limits.items() if limit is not None}
+        if (baseline is None) != bool(budget):
+            raise UserError(
+                "latency_gate takes either baseline= (a model, or git:REF), or limits of one forward: max_latency=, "
+                "max_mean= or max_p99= (as '12ms')"
+            )
         asked = cls(
             candidate=_model(candidate, baseline),
             baseline=None if baseline is None else _model(baseline, candidate),
             max_slowdown=_share("max_slowdown", max_slowdown),
             max_memory_growth=_share("max_memory_growth", max_memory_growth),
-            max_latency_s=None if max_latency is None else _duration(max_latency),
+            max_p99=None if baseline is None else _share("max_p99", max_p99),
+            budget_s=budget,
+            allowed=allowed_kinds(output=allow_different_output, inputs=allow_different_inputs),
         )
         asked._check()
         return asked
@@ -191,8 +212,11 @@ class Asked:
             raise UserError(
                 "baseline and candidate have different devices, threads or precisions; a gate compares models"
             )
-        if self.max_slowdown is None and self.max_memory_growth is None and self.max_latency_s is None:
-            raise UserError("latency_gate has nothing to gate; give max_slowdown= or max_memory_growth=, as 0.05")
+        asked = (self.max_slowdown, self.max_memory_growth, self.max_p99)
+        if not self.budget_s and asked == (None, None, None):
+            raise UserError(
+                "latency_gate has nothing to gate; give max_slowdown=, max_p99= or max_memory_growth=, as 0.05"
+            )
         if self.max_memory_growth is not None and (self.live or self.baseline is None):
             raise UserError(
                 "max_memory_growth needs a baseline and models that fresh processes can load by name: "
@@ -206,7 +230,7 @@ class Asked:
         if not any(revisions):
             return
         if self.baseline is None:
-            raise UserError("max_latency is for the code as it is; leave out the revision of the candidate")
+            raise UserError("a budget is for the code as it is; leave out the revision of the candidate")
         pure = all(isinstance(model, Live) for model in self.sides)
         if self.live and not (pure and self.candidate.revision is None):
             raise UserError(
@@ -259,7 +283,7 @@ def _check_model(model: Given) -> None:
     name = model.case.model
     if model.case.factor != 1.0 and not model.case.scaling:
         raise UserError(f"zoo({name!r}, factor={model.case.factor:g}) has no scaling rule; give scale=, as 'dWr'")
-    if ":" not in name and not name.endswith(".onnx"):
+    if naming.form(name) == "zoo":
         models.resolve(name, model.case.scaling, model.case.factor)
 
 
@@ -270,8 +294,10 @@ def _share(name: str, value: float | str | None) -> float | None:
     return share
 
 
-def _duration(value: str) -> float:
-    seconds = parse_duration(value) if isinstance(value, str) else 0.0
+def _duration(of: Limited, value: object) -> float:
+    name = {"median": "max_latency", "mean": "max_mean", "p99": "max_p99"}[of]
+    seconds = parse_duration(value) if isinstance(value, str) and "%" not in value else 0.0
     if not seconds > 0:
-        raise UserError(f"max_latency={value!r}: expected a duration above 0 with its unit, as '12ms'")
+        without = "" if of != "p99" else " (a share needs a baseline)"
+        raise UserError(f"{name}={value!r}: expected a duration above 0 with its unit, as '12ms'{without}")
     return seconds

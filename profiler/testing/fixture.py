@@ -19,10 +19,12 @@ import pytest
 
 from profiler.errors import UserError
 from profiler.gate import checkout
+from profiler.gate.blocks import failing
 from profiler.gate.contest import SECONDS, apart, opened_side
 from profiler.gate.decision import RULE
 from profiler.gate.judge import judge_pairs, settle
 from profiler.gate.side import Pair, Side
+from profiler.gate.tail import TAIL_RULE
 from profiler.gate.verdict import Verdict
 from profiler.gate.worker import Worker, WorkerError
 from profiler.testing.arguments import Asked, Given, side_of
@@ -32,6 +34,10 @@ from profiler.units import format_share
 
 #: What fails only where it is required to be known.
 _UNKNOWN = ("inconclusive", "not gated")
+
+
+#: How a verdict on latency is reached, by what it is about.
+_RULES = {"median": RULE, "p99": TAIL_RULE}
 
 
 class _NotGatedError(Exception):
@@ -60,6 +66,10 @@ class Gate:
         max_slowdown: float | str | None = 0.05,
         max_memory_growth: float | str | None = None,
         max_latency: str | None = None,
+        max_mean: str | None = None,
+        max_p99: float | str | None = None,
+        allow_different_output: bool = False,
+        allow_different_inputs: bool = False,
     ) -> None:
         """Fail the test when ``candidate`` is too slow.
 
@@ -68,11 +78,21 @@ class Gate:
             baseline: A model it is compared with, or ``git:REF``: the same model under the code of a revision.
             max_slowdown: The slow-down that must be caught, as a share: 0.05 or ``5%``; None leaves latency ungated.
             max_memory_growth: The growth of peak memory that fails, as a share.
-            max_latency: An absolute budget instead of a baseline, as ``12ms``.
+            max_latency: An absolute budget of the median forward instead of a baseline, as ``12ms``.
+            max_mean: An absolute budget of the mean forward, likewise.
+            max_p99: The growth of the 99th percentile that must be caught, as a share; without a baseline an absolute
+                budget of it, as ``30ms``.
+            allow_different_output: Whether the candidate may compute something else than the baseline.
+            allow_different_inputs: Whether it may take inputs of other names, types or shapes.
         """
         __tracebackhide__ = True
-        given = {"baseline": baseline, "max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth}
-        verdict, rule, again = self._judged(candidate, {**given, "max_latency": max_latency})
+        limits = {"max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth, "max_p99": max_p99}
+        budget = {"max_latency": max_latency, "max_mean": max_mean}
+        allowed = {
+            "allow_different_output": allow_different_output,
+            "allow_different_inputs": allow_different_inputs,
+        }
+        verdict, rule, again = self._judged(candidate, {"baseline": baseline, **limits, **budget, **allowed})
         line = f"{verdict.status.upper()}: {verdict.reason}"
         self._note(line)
         self._store(verdict)
@@ -91,16 +111,18 @@ class Gate:
             asked = Asked.read(candidate, **given)
             rerun = Rerun.of(self._item)
             if asked.baseline is None:
-                verdict = judge_budget(asked.candidate, asked.max_latency_s or 0.0, rerun, self._seconds)
+                _require_file(asked.candidate)
+                verdict = judge_budget(asked.candidate, asked.budget_s, rerun, self._seconds)
                 return _titled(verdict), "" if verdict.status == "error" else BUDGET_RULE, again
-            pair = Pair(side_of(asked.baseline), side_of(asked.candidate), asked.max_slowdown, asked.max_memory_growth)
+            pair = _pair(asked, asked.baseline)
             _require(asked.baseline, self._item.path.parent if asked.live else Path.cwd())
+            _require_file(asked.candidate)
             verdict = self._live(pair, rerun) if asked.live else self._named(pair)
         except _NotGatedError as error:
             return Verdict("", "not gated", str(error)), "", again
         except UserError as error:
             return Verdict("", "error", str(error)), "", ""
-        rule = RULE if verdict.facts.get("rule") else ""
+        rule = "; ".join(_RULES[one.of] for one in failing(verdict.facts.get("rules", ())))
         return _compared(verdict, pair), rule, again if asked.live else _command(pair)
 
     def _begin(self) -> None:
@@ -147,7 +169,7 @@ class Gate:
         revision = pair.baseline.revision
         load = partial(_load, otherwise=f"the test fails at git:{revision}")
         with _opened_starts(revision, rerun) as starts:
-            contest = apart(starts, self._seconds, load) if starts else rerun.together(self._seconds)
+            contest = apart(starts, self._seconds, pair.allowed, load) if starts else rerun.together(self._seconds)
             return settle(pair, contest, name, self._seed, self._among, self_test=self._self_test)
 
     def _store(self, verdict: Verdict) -> None:
@@ -174,14 +196,17 @@ def _require(baseline: Given, folder: Path) -> None:
             checkout.commit(baseline.revision, folder)
         except UserError as error:
             raise _NotGatedError(str(error)) from None
-    elif isinstance(baseline, Side) and _is_missing_file(baseline.case.model):
+    elif isinstance(baseline, Side) and baseline.missing_in(Path()) is not None:
         raise _NotGatedError(
             f"the baseline {baseline.case.model} does not exist; keep it beside the test, or name a revision"
         )
 
 
-def _is_missing_file(model: str) -> bool:
-    return model.endswith(".onnx") and not Path(model).is_file()
+def _require_file(model: Given) -> None:
+    """Raise UserError where the file of a model of the code as it is does not exist."""
+    missing = model.missing_in(Path()) if isinstance(model, Side) and model.revision is None else None
+    if missing is not None:
+        raise UserError(missing)
 
 
 def _load(side: str, worker: Worker, otherwise: str) -> None:
@@ -206,6 +231,18 @@ def _opened_starts(revision: str | None, rerun: Rerun) -> Iterator[dict[str, Cal
         yield {"baseline": partial(old.worker, "baseline"), "candidate": partial(rerun.worker, "candidate")}
 
 
+def _pair(asked: Asked, baseline: Given) -> Pair:
+    return Pair(
+        side_of(baseline),
+        side_of(asked.candidate),
+        asked.max_slowdown,
+        asked.max_memory_growth,
+        max_p99=asked.max_p99,
+        allow_different_output="output" in asked.allowed,
+        allow_different_inputs="inputs" in asked.allowed,
+    )
+
+
 def _titled(verdict: Verdict) -> Verdict:
     label = f"latency gate: {verdict.label}" if verdict.label else ""
     return replace(verdict, label=label, facts={"verdict": verdict.status, **verdict.facts})
@@ -222,6 +259,8 @@ def _compared(verdict: Verdict, pair: Pair) -> Verdict:
             "interval": [1 + bound for bound in interval],
             "blocks": sum(len(trial.blocks) for trial in trials),
         }
+    if verdict.facts.get("p99"):
+        facts |= {"p99": verdict.facts["p99"], "max_p99": pair.max_p99}
     if peaks:
         facts |= {"peak_memory_bytes": peaks, "memory_limit": pair.max_memory_growth}
     samples = tuple(ns for trial in trials for block in trial.blocks for ns in block.candidate_ns)
@@ -232,10 +271,15 @@ def _compared(verdict: Verdict, pair: Pair) -> Verdict:
 def _command(pair: Pair) -> str:
     """Return the command line that judges the same pair."""
     case = pair.candidate.case
-    limits = {"--max-slowdown": pair.max_slowdown, "--max-memory-growth": pair.max_memory_growth}
+    limits = {
+        "--max-slowdown": pair.max_slowdown,
+        "--max-memory-growth": pair.max_memory_growth,
+        "--max-p99": pair.max_p99,
+    }
     words = ["--baseline", pair.baseline.label, "--candidate", pair.candidate.label]
     words += [word for name, limit in limits.items() if limit is not None for word in (name, format_share(limit))]
     words += ["--max-slowdown", "off"] if pair.max_slowdown is None else []
+    words += [f"--allow-different-{kind}" for kind in sorted(pair.allowed)]
     placed = {
         "--device": (case.placement.device, "cpu"),
         "--threads": (case.placement.threads, 1),

@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -133,8 +134,8 @@ class Rerun:
     def together(self, seconds: float) -> Contest:
         """Return the contest of both sides of the test, in one process; ``seconds`` are those of a trial."""
 
-        def blocks(rule: Rule, seed: int, *, itself: bool) -> Trial | Failure:
-            wanted = {"rule": asdict(rule), "seed": seed, "seconds": seconds, "itself": itself}
+        def blocks(rules: Sequence[Rule], seed: int, *, itself: bool) -> Trial | Failure:
+            wanted = {"rules": [asdict(rule) for rule in rules], "seed": seed, "seconds": seconds, "itself": itself}
             return self._asked(Trial, "trial", "blocks", seconds + LOAD_S, wanted)
 
         return Contest("Together", partial(blocks, itself=False), partial(blocks, itself=True), _no_peaks)

@@ -19,6 +19,7 @@ from profiler.backends import base
 from profiler.errors import UserError
 from profiler.gate import blocks, worker
 from profiler.gate.decision import Rule
+from profiler.gate.likeness import EVERY_KIND
 from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task, timed_alone
 from profiler.records.types import Failure
@@ -29,7 +30,7 @@ from profiler.testing.rerun import from_json
 _OURS = Path(worker.__file__).parents[1]
 
 
-def _opened(model: Given) -> contextlib.AbstractContextManager[base.Session]:
+def _opened(model: Given) -> contextlib.AbstractContextManager[blocks.Ready]:
     """Load a model, live or by name, and run it once."""
     if not isinstance(model, Live):
         return blocks.loaded(model.case, cache_folder())
@@ -81,16 +82,16 @@ class Server:
 
     def _blocks(self, request: Mapping[str, Any], asked: Asked) -> None:
         old = _present(asked.baseline)
-        new = _again(old) if request["itself"] else asked.candidate
-        rule = from_json(Rule, request["rule"])
+        new, allowed = (_again(old), EVERY_KIND) if request["itself"] else (asked.candidate, asked.allowed)
+        rules = [from_json(Rule, rule) for rule in request["rules"]]
         with ExitStack() as stack:
             models = {"baseline": old, "candidate": new}
-            sessions = {name: stack.enter_context(_opened(model)) for name, model in models.items()}
-            trial = blocks.alternate(sessions, rule, request["seed"], request["seconds"])
+            sides = {name: stack.enter_context(_opened(model)) for name, model in models.items()}
+            trial = blocks.alternate(sides, rules, request["seed"], request["seconds"], allowed)
         self._tell(trial=asdict(trial))
 
     def _load(self, request: Mapping[str, Any], asked: Asked) -> None:
-        with _opened(_present(getattr(asked, request["side"]))) as session:
+        with _opened(_present(getattr(asked, request["side"]))) as ready:
             strange = _foreign(Path(request["left"])) if request["left"] else None
             if strange is not None:
                 raise UserError(
@@ -98,11 +99,11 @@ class Server:
                     "install it in the classic way, or move it to the top of the repository or to src"
                 )
             self._tell(loaded=True)
-            worker.serve(self._requests, self._tell, session)
+            worker.serve(self._requests, self._tell, ready)
 
     def _visit(self, request: Mapping[str, Any], asked: Asked) -> None:
-        with _opened(asked.candidate) as session:
-            measured = timed_alone(session, from_json(Task, request["task"]))
+        with _opened(asked.candidate) as ready:
+            measured = timed_alone(ready.session, from_json(Task, request["task"]))
         self._tell(measurement=asdict(measured))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

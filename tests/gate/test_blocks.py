@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +14,7 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.gate import blocks, decision
 from profiler.gate.decision import Rule
+from profiler.gate.tail import TAIL_LOOKS
 from profiler.records.types import Case, Failure
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
@@ -48,7 +51,7 @@ def _trial(
     machine: Machine, ratio: float, flip: Callable[[], bool], rule: Rule = RULE, seconds: float = 1e9
 ) -> blocks.Trial:
     old, new = machine.slot("A", 0.005), machine.slot("B", 0.005 * ratio)
-    return blocks.collect(old, new, rule, flip, seconds, machine.clock)
+    return blocks.collect(old, new, [rule], flip, seconds, machine.clock)
 
 
 def _change(trial: blocks.Trial) -> float:
@@ -94,7 +97,7 @@ def test_a_hog_in_step_with_the_slots_biases_nothing_in_random_order_and_everyth
     def slot() -> list[float]:
         return [5e6 * (1.5 if next(number) % 2 else 1.0)] * 8
 
-    trial = blocks.collect(slot, slot, whole, blocks.coin(3))
+    trial = blocks.collect(slot, slot, [whole], blocks.coin(3))
     assert abs(_change(trial)) < 0.005
     fixed = blocks.Trial(tuple(_fixed_block(slot, slot) for _ in range(80)), 0.0)
     assert _change(fixed) == pytest.approx(0.5)
@@ -116,10 +119,52 @@ def test_time_that_is_used_up_ends_before_the_next_look() -> None:
 
 
 def test_a_slot_outlasts_20_ms_and_has_8_samples() -> None:
-    for forward in (1_000, 100_000, 2 * MS, 50 * MS):
-        shape = blocks._slot_shape(forward, settle=1)
+    for forward, single in itertools.product((1_000, 100_000, 2 * MS, 50 * MS), (False, True)):
+        shape = blocks._slot_shape(forward, settle=1, single=single)
         assert shape.samples >= 8
         assert shape.samples * shape.calls * forward >= 20 * MS
+        assert shape.calls == 1 or not single
+
+
+class Stalling:
+    """A machine on which the candidate stalls in a share of its calls, always the same draw."""
+
+    def __init__(self, share: float, stall: float = 10.0) -> None:
+        self.draw = random.Random(1)
+        self.share, self.stall = share, stall
+
+    def slot(self, *, stalls: bool) -> blocks._Slot:
+        def run() -> list[float]:
+            times = [5e6 * self.draw.lognormvariate(0.0, 0.01) for _ in range(10)]
+            return [ns * (self.stall if stalls and self.draw.random() < self.share else 1.0) for ns in times]
+
+        return run
+
+    def trial(self, *rules: Rule) -> blocks.Trial:
+        return blocks.collect(self.slot(stalls=False), self.slot(stalls=True), rules, blocks.coin(0))
+
+
+P99, MEAN = Rule(0.2, looks=TAIL_LOOKS, of="p99"), Rule(0.05, of="mean")
+
+
+def test_blocks_are_added_until_every_rule_has_an_answer() -> None:
+    # Twenty calls of a side in a block: the tail needs 40 blocks, and the median of both is the same.
+    same = Stalling(0.0).trial(RULE, P99)
+    assert (len(same.blocks), same.answer(RULE), same.answer(P99)) == (40, ("pass", 10), ("pass", 40))
+    stalls = Stalling(0.05).trial(RULE, P99)
+    assert stalls.answer(RULE) == ("pass", 10)
+    assert stalls.answer(P99)[0] == "regression"
+    # A regression ends it, whatever else is open.
+    slower = blocks.collect(lambda: [5e6] * 10, lambda: [6e6] * 10, [RULE, P99], blocks.coin(0))
+    assert (len(slower.blocks), slower.answer(RULE), slower.answer(P99)) == (10, ("regression", 10), (None, 10))
+
+
+def test_a_mean_beyond_the_limit_keeps_it_looking() -> None:
+    assert len(Stalling(0.0).trial(RULE, MEAN).blocks) == 10
+    stalls = Stalling(0.1).trial(RULE, MEAN)
+    assert (stalls.answer(RULE), stalls.answer(MEAN)[0]) == (("pass", 10), "regression")
+    # Stalls of a mean that stays within the limit are no matter of the median's.
+    assert Stalling(0.01, stall=3.0).trial(RULE, MEAN).answer(MEAN) == ("pass", 10)
 
 
 def _fake(ms: float, fault: str = "") -> Case:
@@ -128,7 +173,9 @@ def _fake(ms: float, fault: str = "") -> Case:
 
 def test_two_fakes_in_one_fresh_process() -> None:
     executor = LocalExecutor()
-    trial = executor.call(partial(blocks.of_cases, _fake(1.0), _fake(1.2), RULE, 1, 60.0), None, 60.0, Limits())
+    trial = executor.call(
+        partial(blocks.of_cases, _fake(1.0), _fake(1.2), [RULE], 1, 60.0, allowed=()), None, 60.0, Limits()
+    )
     executor.close()
     assert isinstance(trial, blocks.Trial)
     assert decision.decide(trial.ratios, RULE) == "regression"
@@ -139,7 +186,7 @@ def test_two_fakes_in_one_fresh_process() -> None:
 
 def test_a_side_that_cannot_be_loaded_is_a_failure() -> None:
     executor = LocalExecutor()
-    call = partial(blocks.of_cases, _fake(1.0), _fake(1.0, ",fault=unavailable"), RULE, 1, 60.0)
+    call = partial(blocks.of_cases, _fake(1.0), _fake(1.0, ",fault=unavailable"), [RULE], 1, 60.0, allowed=())
     trial = executor.call(call, None, 60.0, Limits())
     executor.close()
     assert isinstance(trial, Failure)

@@ -65,9 +65,47 @@ def test_exit_2_names_what_went_wrong() -> None:
     crashed = _run("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.3,fault=segfault", "--no-self-test")
     assert crashed.exit_code == 2
     assert "SIGSEGV" in crashed.stdout
-    missing = _run("--baseline", "missing.onnx", "--candidate", "missing.onnx", "--no-self-test")
-    assert missing.exit_code == 2
-    assert "no such file" in missing.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_exit_1_when_the_candidate_computes_something_else(tmp_path: Path) -> None:
+    junit, table = tmp_path / "junit.xml", tmp_path / "table.md"
+    sides = ("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.3,fault=parity", "--no-self-test")
+    other = _run(*sides, "--junit", str(junit), "--markdown", str(table))
+    assert other.exit_code == 1, other.output
+    assert other.stdout.startswith("DIFFERENT OUTPUT")
+    assert "--allow-different-output" in other.stdout
+    assert ET.parse(junit).getroot().find("testcase/failure") is not None
+    assert "differs by 0.5 of its largest value" in table.read_text(encoding="utf-8")
+    allowed = _run(*sides, "--allow-different-output", "--max-slowdown", "99%")
+    assert allowed.exit_code == 0, allowed.output
+    assert "as is allowed" in allowed.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_exit_4_when_the_inputs_differ() -> None:
+    sides = ("--baseline", f"{FAKE}0.3", "--candidate", "efficientnet_b1 @fake:duration_ms=0.3", "--no-self-test")
+    other = _run(*sides)
+    assert other.exit_code == 4, other.output
+    assert "input is float32 1x3x224x224 in the baseline and float32 1x3x240x240 in the candidate" in other.stdout
+    assert "--allow-different-inputs" in other.stdout
+    allowed = _run(*sides, "--allow-different-inputs", "--max-slowdown", "99%")
+    assert allowed.exit_code == 0, allowed.output
+
+
+@pytest.mark.usefixtures("here")
+def test_a_tail_is_gated_beside_the_median() -> None:
+    sides = ("--baseline", f"{FAKE}0.05", "--candidate", f"{FAKE}0.05", "--no-self-test", "--time", "0.1s")
+    found = json.loads(_run(*sides, "--max-slowdown", "99%", "--max-p99", "50%", "--json").stdout)
+    [verdict] = found["verdicts"]
+    assert [(rule["of"], rule["max_slowdown"]) for rule in verdict["rules"]] == [("median", 0.99), ("p99", 0.5)]
+    assert "99th percentile" in verdict["reason"]
+    assert verdict["p99"]["calls"] == sum(len(block["candidate_ns"]) for block in verdict["trials"][0]["blocks"])
+    # A slot of a millisecond holds twenty single calls, and four samples of several.
+    assert len(verdict["trials"][0]["blocks"][0]["baseline_ns"]) > 8
+    [verdict] = json.loads(_run(*sides, "--max-slowdown", "99%", "--json").stdout)["verdicts"]
+    assert verdict["p99"] is None
+    assert len(verdict["trials"][0]["blocks"][0]["baseline_ns"]) == 8
 
 
 @pytest.mark.usefixtures("here")
@@ -128,13 +166,20 @@ def test_a_suite_of_pairs_shares_its_false_alarms(tmp_path: Path) -> None:
         baseline = "{FAKE}0.3"
         candidate = "{FAKE}0.45"
         max_slowdown = "5%"
+        allow_different_output = true
+        [[pair]]
+        name = "other"
+        baseline = "{FAKE}0.3"
+        candidate = "{FAKE}0.3,fault=nan"
         """,
         encoding="utf-8",
     )
     done = _run(str(suite), "--json", "--no-self-test")
     found = {verdict["name"]: verdict for verdict in json.loads(done.stdout)["verdicts"]}
-    assert {name: verdict["status"] for name, verdict in found.items()} == {"same": "pass", "slower": "regression"}
-    assert found["same"]["rule"]["alpha"] == pytest.approx(0.00125)
+    assert {name: verdict["status"] for name, verdict in found.items()} == {
+        "same": "pass", "slower": "regression", "other": "different output",
+    }  # fmt: skip
+    assert found["same"]["rules"][0]["alpha"] == pytest.approx(0.0025 / 3)
     assert [found[name]["max_slowdown"] for name in ("same", "slower")] == [0.10, 0.05]
     assert done.exit_code == 1
 
@@ -161,7 +206,13 @@ def test_memory_is_gated_beside_latency() -> None:
         (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf @nothing"], "nothing"),
         (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf", "--junit", "no/such/x.xml"], "does not exist"),
         (["missing.toml"], "no such file"),
+        (["--baseline", "regnety_200mf", "--candidate", "missing.onnx"], "there is no file 'missing.onnx'"),
+        (["--baseline", "no/net.py:build", "--candidate", "regnety_200mf"], "there is no file 'no/net.py'"),
         (["missing.toml", "--baseline", "regnety_200mf"], "names pairs already"),
+        (["missing.toml", "--max-p99", "5%"], "leave out --max-p99 (in the file it is max_p99)"),
+        (["quick", "--against", "x", "--max-p99", "5%"], "leave out --max-p99"),
+        (["quick", "--against", "x", "--allow-different-output"], "leave out --allow-different-output"),
+        (["--baseline", "regnety_200mf", "--candidate", "regnety_200mf", "--max-p99", "much"], "--max-p99"),
     ],
 )
 def test_bad_input_is_one_sentence_and_measures_nothing(arguments: list[str], sentence: str) -> None:

@@ -98,9 +98,9 @@ def test_a_machine_that_is_too_noisy_gives_no_answer() -> None:
 
 
 def test_what_is_surely_between_half_of_the_limit_and_the_limit_is_divided_half_way() -> None:
-    assert decision._look([math.log(1.03)] * 10, LIMIT) == "pass"
-    assert decision._look([math.log(1.04)] * 10, LIMIT) == "regression"
-    assert decision._look([math.log(1.06)] * 10, LIMIT) == "regression"
+    assert decision.look([math.log(1.03)] * 10, LIMIT) == "pass"
+    assert decision.look([math.log(1.04)] * 10, LIMIT) == "regression"
+    assert decision.look([math.log(1.06)] * 10, LIMIT) == "regression"
 
 
 def test_few_blocks_need_more() -> None:
@@ -133,8 +133,8 @@ def test_the_passing_limit_is_the_smallest_that_passes() -> None:
     ratios = list(0.01 + 0.03 * np.random.default_rng(9).standard_normal(80))
     limit = decision.passing_limit(ratios)
     assert limit is not None
-    assert decision._look(ratios, Rule(limit * 1.001)) == "pass"
-    assert decision._look(ratios, Rule(limit * 0.999)) != "pass"
+    assert decision.look(ratios, Rule(limit * 1.001)) == "pass"
+    assert decision.look(ratios, Rule(limit * 0.999)) != "pass"
     assert decision.passing_limit([0.0] * 8) is None
     with pytest.raises(ValueError, match="no blocks"):
         decision.change([])

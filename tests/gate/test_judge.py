@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from profiler.backends.base import Placement
+from profiler.gate import said
 from profiler.gate.bias import BIAS_FACTOR, bias, kept_bias, measure_bias
 from profiler.gate.blocks import Block, Trial
 from profiler.gate.contest import Contest
 from profiler.gate.decision import LOOKS, Rule
-from profiler.gate.judge import judge
+from profiler.gate.judge import judge, rules_of
+from profiler.gate.likeness import Kind, Unlike
 from profiler.gate.side import Pair, sides
 from profiler.gate.verdict import Status, Verdict, exit_code
 from profiler.records.types import Failure
 
-RULE = Rule(0.05)
 FAKE = "regnety_200mf @fake:duration_ms="
+#: What is tried where no latency is gated: sides that compute the same.
+SAME = Trial((), 0.0)
 
 
 def _pair(device: str = "cpu", **limits: float | None) -> Pair:
@@ -48,8 +53,8 @@ class Scripted:
 
     @property
     def contest(self) -> Contest:
-        def answers(script: Iterator[Trial | Failure]) -> Callable[[Rule, int], Trial | Failure]:
-            def trial(_: Rule, seed: int) -> Trial | Failure:
+        def answers(script: Iterator[Trial | Failure]) -> Callable[[Sequence[Rule], int], Trial | Failure]:
+            def trial(_: Sequence[Rule], seed: int) -> Trial | Failure:
                 self.seeds.append(seed)
                 return next(script)
 
@@ -61,8 +66,8 @@ class Scripted:
 def _judged(
     script: Scripted, own: float | Failure | None = None, device: str = "cpu", **limits: float | None
 ) -> Verdict:
-    rule = None if limits.get("max_slowdown", 0.05) is None else RULE
-    return judge(_pair(device, **limits), script.contest, rule, lambda: own, seed=7)
+    pair = _pair(device, **limits)
+    return judge(pair, script.contest, rules_of(pair), lambda: own, seed=7)
 
 
 def test_identical_code_passes_without_a_second_trial() -> None:
@@ -81,6 +86,90 @@ def test_a_regression_fails_only_when_fresh_processes_show_it_again() -> None:
     assert "confirmed in fresh processes: +11" in verdict.reason
     assert verdict.change is not None
     assert verdict.change[0] == pytest.approx(0.105, abs=0.005)
+
+
+def _tailed(stall: float, blocks: int = 40, seed: int = 0, slower: float = 1.0) -> Trial:
+    """A trial whose candidate stalls for ten times as long in a share of its calls."""
+    draw = np.random.default_rng(seed)
+    old, new = (5e6 * np.exp(0.01 * draw.standard_normal((blocks, 20))) for _ in range(2))
+    new *= slower * np.where(draw.random(new.shape) < stall, 10.0, 1.0)
+    return Trial(
+        tuple(Block(candidate_first=False, baseline_ns=a, candidate_ns=b) for a, b in zip(old, new, strict=True)), 1.0
+    )
+
+
+def test_a_tail_that_grew_fails_where_it_is_gated_and_is_told_where_not() -> None:
+    silent = _judged(Scripted([_tailed(0.05)]))
+    assert silent.status == "inconclusive"
+    assert "surely less than 5%; but the mean has surely grown by more: +5" in silent.reason
+    assert "--max-p99" in silent.reason
+    gated = _judged(Scripted([_tailed(0.05), _tailed(0.05, seed=1)]), max_p99=0.2)
+    assert gated.status == "regression"
+    assert "99th percentile 5.1" in gated.reason
+    assert "more than 20%; confirmed in fresh processes: 99th percentile" in gated.reason
+    assert gated.facts["p99"]["change"] == pytest.approx(8.8, abs=0.5)
+    assert gated.facts["p99"]["calls"] == 2 * 40 * 20
+    rules = {rule.of: rule.alpha for rule in gated.facts["rules"]}
+    assert rules == {"median": 0.00125, "p99": 0.00125}
+    alone = _judged(Scripted([_tailed(0.0, slower=1.5)]), max_slowdown=None, max_p99=0.8)
+    assert alone.status == "pass", alone.reason
+    assert "surely less than 80%" in alone.reason
+
+
+def test_a_tail_that_was_not_seen_again_is_inconclusive() -> None:
+    verdict = _judged(Scripted([_tailed(0.05), _tailed(0.0, seed=1)]), max_p99=0.2)
+    assert verdict.status == "inconclusive"
+    assert "not confirmed: 99th percentile" in verdict.reason
+
+
+def test_too_few_calls_for_the_tail_say_how_many_are_needed() -> None:
+    late = replace(_tailed(0.05, blocks=10), late=True)
+    verdict = _judged(Scripted([late]), max_p99=0.2)
+    assert verdict.status == "inconclusive"
+    assert "when the time was used up" in verdict.reason
+    assert re.search(r"200 calls of each side are too few: about (400|800|1,600) are needed", verdict.reason), (
+        verdict.reason
+    )
+    assert verdict.facts["p99"]["low"] is None or verdict.facts["p99"]["high"] is None
+    json.dumps(verdict.facts["p99"], allow_nan=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(said, "calls_needed", lambda *_: None)
+        assert "far more like these would not tell" in _judged(Scripted([late]), max_p99=0.2).reason
+
+
+def test_a_mean_that_may_have_grown_by_chance_is_told_and_passes() -> None:
+    once = _tailed(0.0, blocks=10)
+    slow = replace(once.blocks[0], candidate_ns=(2e8, *once.blocks[0].candidate_ns[1:]))
+    verdict = _judged(Scripted([replace(once, blocks=(slow, *once.blocks[1:]))]))
+    assert verdict.status == "pass"
+    assert "but the mean is +19%, which so few blocks cannot tell from chance" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "allow"),
+    [("output", "different output", "allow_different_output"), ("inputs", "not comparable", "allow_different_inputs")],
+)
+def test_sides_that_are_not_alike_are_not_timed_unless_they_may_differ(kind: Kind, status: Status, allow: str) -> None:
+    verdict = _judged(Scripted([Trial((), 0.0, unlike=Unlike(kind, "they differ"))]))
+    assert (verdict.status, verdict.reason) == (status, "they differ; nothing was timed")
+    allowed = _judged(Scripted([replace(_trial(0.0), unlike=Unlike(kind, "they differ"))]), **{allow: True})
+    assert allowed.status == "pass"
+    assert allowed.reason.endswith("; they differ, as is allowed")
+    # Also where it is seen only when a regression is to be confirmed, and where nothing but memory is gated.
+    again = _judged(Scripted([_trial(0.1), Trial((), 0.0, unlike=Unlike(kind, "they differ"))]))
+    assert again.status == status
+    memory = Scripted([Trial((), 0.0, unlike=Unlike(kind, "they differ"))])
+    assert _judged(memory, max_slowdown=None, max_memory_growth=0.1).status == status
+
+
+def test_a_side_that_differs_from_itself_is_told_and_timed() -> None:
+    verdict = _judged(Scripted([replace(_trial(0.0), unlike=Unlike("itself", "two forwards differ"))]))
+    assert (verdict.status, verdict.reason.rpartition("; ")[2]) == ("pass", "two forwards differ")
+
+
+def test_a_pair_of_which_nothing_is_gated_says_what_was_looked_at() -> None:
+    verdict = _judged(Scripted([SAME]), max_slowdown=None)
+    assert (verdict.status, verdict.reason) == ("pass", "both sides compute the same; nothing else was gated")
 
 
 def test_a_regression_that_is_not_confirmed_is_inconclusive() -> None:
@@ -119,7 +208,7 @@ def test_a_limit_finer_than_the_difference_between_processes_is_refused() -> Non
     assert "finer than this machine can tell" in verdict.reason
     # The limit that the sentence names is accepted.
     named = math.expm1(2 * BIAS_FACTOR * own)
-    accepted = judge(_pair(), Scripted([_trial(0.0)]).contest, Rule(named * 1.01), lambda: own, seed=7)
+    accepted = judge(_pair(), Scripted([_trial(0.0)]).contest, [Rule(named * 1.01)], lambda: own, seed=7)
     assert accepted.status == "pass"
 
 
@@ -157,7 +246,7 @@ MIB = 1 << 20
 )
 def test_memory_fails_by_growth_beyond_its_own_noise(old: float, new: float, allowed: float, status: str) -> None:
     peaks = {"baseline": {"process": round(old * MIB)}, "candidate": {"process": round(new * MIB)}}
-    verdict = _judged(Scripted(peaks=peaks), max_slowdown=None, max_memory_growth=allowed)
+    verdict = _judged(Scripted([SAME], peaks=peaks), max_slowdown=None, max_memory_growth=allowed)
     assert verdict.status == status
     assert "peak memory" in verdict.reason
 
@@ -185,7 +274,7 @@ def test_memory_that_nothing_tells_is_an_error_and_unlike_sources_are_not_compar
     host, device = {"process": 100 * MIB, "allocated": 0}, {"process": 100 * MIB, "allocated": 50 * MIB}
     runtime = {"process": 100 * MIB, "allocated": 0, "nvml": 60 * MIB}
     memory = {"device": "cuda:0", "max_memory_growth": 0.1}
-    untold = _judged(Scripted(peaks={"baseline": host, "candidate": host}), max_slowdown=None, **memory)
+    untold = _judged(Scripted([SAME], peaks={"baseline": host, "candidate": host}), max_slowdown=None, **memory)
     assert untold.status == "error"
     assert "nothing tells what it takes on cuda:0" in untold.reason
     unlike = _judged(Scripted([_trial(0.0)], peaks={"baseline": device, "candidate": runtime}), **memory)
@@ -202,3 +291,4 @@ def test_the_exit_code_of_a_suite_is_its_gravest() -> None:
     assert code("inconclusive", "not comparable") == 4
     assert code("not comparable", "error") == 2
     assert code("error", "regression", "pass") == 1
+    assert code("error", "different output", "pass") == 1

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from profiler.backends.base import Placement
 from profiler.gate.blocks import Trial
 from profiler.gate.contest import apart
 from profiler.gate.decision import Rule
+from profiler.gate.likeness import Unlike
 from profiler.gate.side import SIDES
 from profiler.gate.worker import Worker, WorkerError, of_case
 from profiler.records.types import Case, Failure
@@ -28,7 +30,24 @@ FAKE = Case("regnety_200mf", "", 1.0, "fake:duration_ms=1", Placement())
 
 def _trial(folder: Path, old: Case, new: Case, cache: Path) -> Trial | Failure:
     starts = {name: partial(of_case, folder, case, cache) for name, case in zip(SIDES, (old, new), strict=True)}
-    return apart(starts, 60.0).trial(RULE, 1)
+    return apart(starts, 60.0).trial([RULE], 1)
+
+
+def test_two_workers_tell_each_other_what_they_compute(tmp_path: Path) -> None:
+    wrong = replace(FAKE, backend="fake:duration_ms=1,fault=parity")
+    trial = _trial(tmp_path, FAKE, wrong, tmp_path)
+    assert isinstance(trial, Trial), trial
+    assert trial.blocks == ()
+    assert trial.unlike is not None
+    assert trial.unlike.kind == "output"
+    assert "differs by 0.5 of its largest value" in trial.unlike.said
+    larger = replace(FAKE, batch=2)
+    trial = _trial(tmp_path, FAKE, larger, tmp_path)
+    assert isinstance(trial, Trial), trial
+    assert trial.unlike == Unlike(
+        "inputs",
+        "the inputs differ: input is float32 1x3x224x224 in the baseline and float32 2x3x224x224 in the candidate",
+    )
 
 
 def _children() -> list[psutil.Process]:
@@ -84,7 +103,7 @@ def test_a_worker_that_hangs_is_stopped(tmp_path: Path) -> None:
     with of_case(tmp_path, FAKE, tmp_path) as worker:
         worker.load()
         assert len(_children()) == 1
-        worker.ask("ready", 60.0)
+        worker.ask("ready", 60.0, single=False)
         os.kill(worker._process.pid, signal.SIGSTOP)
         with pytest.raises(WorkerError, match="no answer within"):
             worker.ask("slot", 0.2)

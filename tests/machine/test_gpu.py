@@ -6,6 +6,7 @@ import json
 import os
 import time
 
+import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,44 @@ def test_a_throttle_in_the_middle_is_named(scripted):
     found = gpu._summary(readings, os.getpid(), note)
     assert found["gpu_readings"] == 4
     assert found["gpu_slowdown"] == "power cap, thermal (hardware)"
+
+
+@pytest.mark.parametrize(
+    ("name", "bit", "words"),
+    [
+        ("GpuIdle", 0x1, ""),
+        ("ApplicationsClocksSetting", 0x2, ""),
+        ("SwPowerCap", 0x4, "power cap"),
+        ("HwSlowdown", 0x8, "hardware slow-down"),
+        ("SyncBoost", 0x10, ""),
+        ("SwThermalSlowdown", 0x20, "thermal (software)"),
+        ("HwThermalSlowdown", 0x40, "thermal (hardware)"),
+        ("HwPowerBrakeSlowdown", 0x80, "power brake"),
+        ("DisplayClockSetting", 0x100, ""),
+    ],
+)
+def test_each_reason_is_called_by_its_own_name(name, bit, words):
+    """By NVIDIA's header (nvml.h, nvmlClocksEventReasons), and by NVIDIA's own binding to it."""
+    named = getattr(pynvml, f"nvmlClocksEventReason{name}", None)
+    assert bit == (getattr(pynvml, f"nvmlClocksThrottleReason{name}") if named is None else named)
+    assert gpu._slowdown([0, bit]) == words
+
+
+def test_a_summary_is_of_all_readings_each_figure_in_its_own_way():
+    readings = [
+        Reading(
+            0, clock_mhz=1500, memory_clock_mhz=5000, temperature_c=40, utilisation=0.5, processes=((1, 7), (2, 9))
+        ),
+        Reading(
+            1, clock_mhz=1400, memory_clock_mhz=5000, temperature_c=60, utilisation=0.9, processes=((2, 99), (1, 8))
+        ),
+        Reading(2, clock_mhz=1450, memory_clock_mhz=810, temperature_c=50, utilisation=1.0, processes=((1, 3),)),
+    ]
+    found = gpu._summary(readings, own=1)
+    assert (found["gpu_clock_mhz"], found["gpu_clock_min_mhz"], found["gpu_memory_clock_mhz"]) == (1450, 1400, 5000)
+    assert found["gpu_temperature_c"] == 60
+    assert found["gpu_utilisation"] == pytest.approx(0.8)
+    assert (found["gpu_memory_bytes"], found["gpu_foreign_processes"]) == (8, 1)
 
 
 def test_only_the_timed_part_counts(scripted):

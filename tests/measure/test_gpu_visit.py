@@ -50,15 +50,15 @@ def test_energy_where_nobody_counts_it_is_empty(scripted, monkeypatch):
 
 
 def test_a_visit_brings_home_what_its_gpu_did(scripted, monkeypatch):
-    """A whole visit, its GPU told by the stub: a slow-down throughout, another process beside ours."""
-    scripted(events="0x40", processes=f"{os.getpid()},4242")
+    """A whole visit, its GPU told by the stub: a slow-down throughout, other processes beside ours."""
+    scripted(events="0x40", processes=f"4242:{1 << 30},{os.getpid()}:{1 << 28},4243:5")
     monkeypatch.setattr(visit.accelerator, "uuid", lambda _device: "GPU-bbbb")
     monkeypatch.setattr(energy, "_SECONDS", 0.01)
     case = Case("resnet50", "", 1.0, "fake:duration_ms=1", Placement())
     measured = visit.visit(visit.Task(case, Budget(visit_s=0.4, warmup_s=20.0), None, None))
     found = measured.conditions
     assert found.gpu_readings >= 1
-    assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 1)
+    assert (found.gpu_slowdown, found.gpu_foreign_processes) == ("thermal (hardware)", 2)
     assert (found.gpu_clock_mhz, found.gpu_temperature_c, found.gpu_note) == (1500, 40, None)
     assert found.gpu_memory_bytes == 1 << 28
 

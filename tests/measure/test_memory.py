@@ -7,6 +7,8 @@ import gc
 import mmap
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -192,6 +194,18 @@ def test_a_driver_that_is_not_there_tells_nothing(monkeypatch):
     monkeypatch.setattr(nvml.pynvml, "nvmlShutdown", nothing)
     monkeypatch.setattr(nvml, "identify", fails)
     assert memory._of_driver("GPU-1").peak() is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"), [("4242:9000,self:2000,4243:3000", "2000"), ("4242:9000", "None"), (None, "None")]
+)
+def test_the_drivers_figure_is_of_this_process_on_this_gpu(listed, told, scripted):
+    """Not of whoever stands first or holds most, and not of another GPU; a process of its own asks NVIDIA's binding."""
+    scripted(processes__0="self:1", processes=None, **({} if listed is None else {"processes__1": listed}))
+    code = "from profiler.measure import memory; print(memory._of_driver('GPU-bbbb').peak())"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == told
 
 
 def test_the_arena_is_the_largest_peak_of_a_profile():

@@ -10,7 +10,7 @@ import pytest
 from profiler.cli.complexity import _reached, complexity_command
 from profiler.cli.models import models_command
 from profiler.errors import UserError
-from profiler.models import names, scale_to_flops
+from profiler.models import names, nearest_scaled
 from profiler.models.families import get
 
 KEYS = [
@@ -87,11 +87,23 @@ def test_text_of_a_target_says_how_near_it_came(capsys: pytest.CaptureFixture[st
 
 
 def test_target_off_the_grid_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
-    arch = scale_to_flops(get("efficientnet_b0"), "g", 10**9)
+    arch = nearest_scaled(get("efficientnet_b0"), "g", 10**9)
     assert _reached(arch, 10**9) == (
         "reached 386 MF of 1.00 GF (-61%) at factor 1.0; the widths, depths and resolutions along g come no nearer"
     )
+    with pytest.raises(UserError, match=r"efficientnet_b0 g cannot have 1.00GF: the nearest .* is 450MF"):
+        complexity_command("efficientnet_b0", "g", None, "1GF", json=False)
     assert _reached(arch, 385_825_092) == "reached 386 MF of 386 MF (exactly) at factor 1.0"
+
+
+def test_a_step_beside_the_rule_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = printed_json(capsys, "efficientnet_b0", "dwr", None, "16GF")
+    assert (facts["scaling"], facts["step"]) == ("dwr", "d7+1")
+    assert abs(facts["flops_error"]) < 0.02
+    complexity_command("efficientnet_b0", "dwr", None, "16GF", json=False)
+    text = capsys.readouterr().out
+    assert "efficientnet_b0 dwr x42.2 d7+1" in text
+    assert "at factor 42.2 and one step beside the rule: stage 7 has" in text
 
 
 @pytest.mark.parametrize(

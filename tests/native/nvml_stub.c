@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, LINES = 64, TOKENS = 64 };
 
@@ -145,7 +146,8 @@ int nvmlDeviceGetTemperatureV(Device d, Temperature *t) { return small("temperat
 int nvmlDeviceGetCurrentClocksThrottleReasons(Device d, unsigned long long *mask) { return number("events", d, mask); }
 int nvmlDeviceGetTemperature(Device d, unsigned sensor, unsigned *c) { (void)sensor; return small("temperature", d, c); }
 
-/* A token is `pid,pid` or `none`. The caller asks once for the count and once for the list: one answer serves both. */
+/* A token is `none` or `pid:bytes,pid:bytes`; `self` is who asks, and without bytes it is 256 MiB. The caller asks once for
+ * the count and once for the list: one answer serves both. */
 int nvmlDeviceGetComputeRunningProcesses_v3(Device d, unsigned *count, Process *out) {
     static const char *token;
     if (!out) {
@@ -157,8 +159,11 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device d, unsigned *count, Process *
         return TOO_SMALL;
     }
     unsigned n = 0;
-    for (const char *at = token; at && *at && n < *count; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
-        out[n++] = (Process){(unsigned)strtoul(at, NULL, 10), 1ull << 28, ~0u, ~0u};
+    for (const char *at = token; at && *at && n < *count; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        const unsigned pid = strncmp(at, "self", 4) ? (unsigned)strtoul(at, NULL, 10) : (unsigned)getpid();
+        const char *bytes = strpbrk(at, ":,");
+        out[n++] = (Process){pid, bytes && *bytes == ':' ? strtoull(bytes + 1, NULL, 10) : 1ull << 28, ~0u, ~0u};
+    }
     *count = n;
     return OK;
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from profiler import models
+from profiler.errors import UserError
 from profiler.plan import cases, plan
 from profiler.plan.cases import complexities, notes
 from profiler.plan.duration import estimate_seconds
@@ -78,14 +79,31 @@ def test_flops_far_from_those_asked_for_are_noted():
     assert note == "regnety_4.0gf w x4: 12.3GF, -22.9% from 4 times regnety_4.0gf; --flops 15.9GF solves for the factor"
 
 
-def test_a_target_that_the_grid_of_widths_misses_is_noted():
-    # One block more or less: nothing lies between.
-    read = loads('models = "resnet50"\nscalings = "d"\nflops = "4.2GF"\nbackends = "eager"')
+def test_a_target_that_only_a_step_beside_the_rule_meets_is_noted_and_identified():
+    read = loads('models = "efficientnet_b0"\nscalings = "dwr"\nflops = "16GF"\nbackends = "eager"')
     (case,) = cases.expand(read, 1)
-    reached = models.complexity(models.resolve(case.model, case.scaling, case.factor)).flops
-    off = reached / 4.2e9 - 1
-    assert abs(off) > 0.02
-    assert notes(read) == [f"resnet50 d 4.20GF: reached {reached / 1e9:.2f}GF ({off:+.1%})"]
+    arch = models.resolve(case.model, case.scaling, case.factor, case.step)
+    assert (case.step, case.network) == ("d7+1", "efficientnet_b0 dwr x42.2 d7+1")
+    off = models.flops_error(arch, 16 * 10**9)
+    assert abs(off) < 0.02
+    assert complexities([case]) == {case.key: models.complexity(arch)}
+    (note,) = notes(read)
+    assert note == (
+        f"efficientnet_b0 dwr 16.0GF: reached {models.complexity(arch).flops / 1e9:.1f}GF ({off:+.1%}) by one step "
+        f"beside the rule: stage 7 has {arch.depths[6]} blocks, not {arch.depths[6] - 1}"
+    )
+    assert case.key != replace(case, step="").key
+
+
+def test_a_step_beside_the_rule_is_no_repetition_of_the_network_on_it():
+    text = 'models = "efficientnet_b0"\nscalings = "dwr"\nbackends = "eager"\n'
+    made = expand(f'{text}[[sweep]]\nflops = "16GF"\n[[sweep]]\nfactors = 42.2')
+    assert [case.step for case in made] == ["d7+1", ""]
+
+
+def test_flops_that_no_scaling_has_are_refused_before_anything_else():
+    with pytest.raises(UserError, match=r"^resnet50 d cannot have 1F: the nearest .*, or scale along another rule$"):
+        expand('models = "resnet50"\nscalings = "d"\nflops = "1F"')
 
 
 def test_own_models_among_scaled_ones_stay_as_they_are():

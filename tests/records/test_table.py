@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from profiler import models
+from profiler.analysis.frame import network_names
 from profiler.analysis.source import read_table
 from profiler.backends.base import Placement
 from profiler.cli.export import export_command
@@ -79,6 +80,16 @@ def row(folder, *outcomes: Measurement | Failure, case: Case = BASE, budget: Bud
 def test_columns_are_fixed():
     assert ",".join(COLUMNS).startswith(FIRST + ",p99_ms,precision_reached,disturbance,")
     assert len(set(COLUMNS)) == len(COLUMNS)
+
+
+def test_a_step_beside_the_rule_stands_in_the_row_and_tells_two_networks_apart(tmp_path):
+    beside = replace(SCALED, step="d3+1", target_flops=10**9)
+    run = stored(tmp_path, record(SCALED, measured(2)), cases=[SCALED, beside])
+    on, off = rows(run)
+    assert (on["step"], off["step"]) == (None, "d3+1")
+    assert off["flops"] > on["flops"]
+    assert (on["case"], off["case"]) == (SCALED.key, beside.key)
+    assert network_names(frame(run)) == ["regnety_400mf dWr x2", "regnety_400mf dWr x2 d3+1"]
 
 
 def test_every_case_appears_once_in_plan_order(tmp_path):

@@ -22,8 +22,7 @@ from profiler.backends.base import Placement
 from profiler.gate import contest
 from profiler.gate.bias import BIAS_FACTOR, bias, measure_bias
 from profiler.gate.contest import Contest
-from profiler.gate.decision import Rule
-from profiler.gate.judge import judge
+from profiler.gate.judge import judge, rules_of
 from profiler.gate.side import SIDES, Pair, Side
 from profiler.gate.verdict import Verdict
 from profiler.gate.worker import of_case
@@ -51,7 +50,7 @@ def ladder_pair(slower: float, limit: float) -> Pair:
     """Return a ladder against one that has ``slower`` more rungs."""
     rungs = (ladder.RUNGS, round(ladder.RUNGS * (1 + slower)))
     old, new = (Side(Case(f"tests.studies.ladder:rungs_{n}", "", 1.0, "eager", Placement())) for n in rungs)
-    return Pair(old, new, limit)
+    return Pair(old, new, limit, allow_different_output=True)
 
 
 def together(executor: LocalExecutor, pair: Pair) -> Contest:
@@ -60,12 +59,13 @@ def together(executor: LocalExecutor, pair: Pair) -> Contest:
 
 def apart(pair: Pair) -> Contest:
     here, cache = Path(__file__).parents[2], cache_folder()
-    return contest.apart({name: partial(of_case, here, getattr(pair, name).case, cache) for name in SIDES})
+    return contest.apart(
+        {name: partial(of_case, here, getattr(pair, name).case, cache) for name in SIDES}, allowed=pair.allowed
+    )
 
 
 def judged(made: Contest, pair: Pair, seed: int) -> Verdict:
-    assert pair.max_slowdown is not None
-    return judge(pair, made, Rule(pair.max_slowdown), lambda: None, seed)
+    return judge(pair, made, rules_of(pair), lambda: None, seed)
 
 
 def row(verdict: Verdict, **cell: object) -> dict[str, Any]:

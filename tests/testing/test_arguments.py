@@ -22,6 +22,10 @@ def test_strings_and_models_complete_each_other() -> None:
     assert asked.baseline == asked.candidate.__class__(asked.candidate.case, "main")
     asked = Asked.read(zoo("regnety_400mf", "dWr", 4), baseline="regnety_200mf @fake")
     assert [side.label for side in asked.sides] == ["regnety_400mf dWr x4 @eager", "regnety_200mf @fake"]
+    asked = Asked.read(onnx("a.onnx"), baseline=onnx("b.onnx"), max_p99="20%", allow_different_output=True)
+    assert (asked.max_p99, asked.budget_s, asked.allowed) == (0.2, {}, ("output",))
+    asked = Asked.read(onnx("a.onnx"), max_p99="20ms", max_mean="12ms", allow_different_inputs=True)
+    assert (asked.max_p99, asked.budget_s, asked.allowed) == (None, {"mean": 0.012, "p99": 0.02}, ("inputs", "output"))
     live = Asked.read(module(), baseline="git:v1 @torchscript")
     assert (live.baseline.revision, live.baseline.backend) == ("v1", "torchscript")
 
@@ -32,6 +36,13 @@ def test_strings_and_models_complete_each_other() -> None:
         ("git:main", {"baseline": "git:other"}, "takes the model of the other side"),
         (onnx("a.onnx"), {"baseline": onnx("b.onnx", threads=2)}, "different devices, threads or precisions"),
         (onnx("a.onnx"), {"baseline": onnx("b.onnx"), "max_slowdown": None}, "nothing to gate"),
+        (onnx("a.onnx"), {"baseline": onnx("b.onnx"), "max_mean": "1ms"}, "either baseline="),
+        (onnx("a.onnx"), {"max_p99": "20%"}, "a share needs a baseline"),
+        (onnx("a.onnx"), {"max_p99": 0.2}, "expected a duration above 0"),
+        (onnx("a.onnx"), {"max_mean": "20"}, "max_mean='20'|'20' is not"),
+        (onnx("a.onnx"), {"baseline": onnx("b.onnx"), "max_p99": "20ms"}, "is not a share"),
+        (onnx("a.onnx"), {"baseline": onnx("b.onnx"), "max_p99": -1}, "expected a share above 0"),
+        (onnx("a.tflite"), {"max_latency": "1ms"}, "unknown model 'a.tflite'"),
         (zoo("regnety_200mf", factor=4), {"max_latency": "1ms"}, "no scaling rule"),
         ("git:v1 regnety_200mf", {"max_latency": "1ms"}, "code as it is"),
         (torch_model(3, 4), {"max_latency": "1ms"}, "expected a torch module"),

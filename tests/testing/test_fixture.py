@@ -143,6 +143,54 @@ def test_a_budget_is_absolute(project: pytest.Pytester) -> None:
     assert {bench["extra_info"]["verdict"] for bench in stored} == {"pass", "over budget"}
 
 
+def test_a_budget_of_the_tail(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        FAKES
+        + """
+    def test_stalls(latency_gate):
+        latency_gate(fake(duration_ms=5, stall_ms=60, stall_every=3), max_latency="22ms")
+
+    def test_tail(latency_gate):
+        latency_gate(fake(duration_ms=5, stall_ms=60, stall_every=3), max_p99="20ms", max_mean="4ms")
+    """
+    )
+    result = run(project, "--latency-seconds=0.3", "--benchmark-json=benchmark.json")
+    result.assert_outcomes(passed=1, failed=1)
+    found = gates(result)
+    assert found["test_stalls"].startswith("INCONCLUSIVE: ")
+    assert "; mean " in found["test_stalls"]
+    assert found["test_tail"].startswith("OVER BUDGET: ")
+    assert "99th percentile" in found["test_tail"]
+    stored = {one["name"]: one for one in json.loads((project.path / "benchmark.json").read_text())["benchmarks"]}
+    assert stored["test_stalls"]["stats"]["mean"] == pytest.approx(stored["test_stalls"]["extra_info"]["mean_s"])
+    assert stored["test_tail"]["extra_info"]["limits_s"] == {"mean": 0.004, "p99": 0.02}
+
+
+def test_another_output_and_other_inputs_are_told(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        FAKES
+        + """
+    from profiler.testing import zoo
+
+    def test_output(latency_gate):
+        latency_gate(fake(duration_ms=1, fault="parity"), baseline=fake(duration_ms=1))
+
+    def test_allowed(latency_gate):
+        other = fake(duration_ms=1, fault="parity")
+        latency_gate(other, baseline=fake(duration_ms=1), max_slowdown=0.9, allow_different_output=True)
+
+    def test_inputs(latency_gate):
+        latency_gate(zoo("efficientnet_b1", backend="fake"), baseline=fake(duration_ms=1))
+    """
+    )
+    result = run(project)
+    result.assert_outcomes(passed=1, failed=2)
+    found = gates(result)
+    assert found["test_output"].startswith("DIFFERENT OUTPUT: the candidate computes something else: ")
+    assert found["test_allowed"].endswith(", as is allowed")
+    assert found["test_inputs"].startswith("NOT COMPARABLE: the inputs differ: input is float32 1x3x224x224 in the ")
+
+
 def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
     project.makepyfile(
         FAKES
@@ -156,6 +204,10 @@ def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
     def test_asked(latency_gate, asked):
         latency_gate(fake(duration_ms=1), **asked)
 
+    @pytest.mark.parametrize("asked", [{"max_latency": "1s"}, {"baseline": fake(duration_ms=1)}])
+    def test_missing(latency_gate, asked):
+        latency_gate("missing.onnx", **asked)
+
     def test_twice(latency_gate):
         try:
             latency_gate(fake(duration_ms=1), max_latency="0s")
@@ -165,8 +217,9 @@ def test_bad_input_is_one_sentence(project: pytest.Pytester) -> None:
     """
     )
     result = run(project)
-    result.assert_outcomes(failed=8)
+    result.assert_outcomes(failed=10)
     assert all(said.startswith("ERROR: ") for said in gates(result).values())
     assert "Traceback" not in result.stdout.str()
     assert "fixture.py:" not in result.stdout.str()
+    assert sum("there is no file 'missing.onnx'" in said for said in gates(result).values()) == 2
     assert "latency_gate was called twice" in gates(result)["test_twice"]

@@ -67,7 +67,7 @@ def module(backend: str = "eager") -> Live:
 
 
 def test_a_server_serves_slots_of_one_side(conversation: Conversation) -> None:
-    conversation.ask({"do": "load", "side": "baseline", "left": ""}, {"do": "ready"}, {"do": "slot"})
+    conversation.ask({"do": "load", "side": "baseline", "left": ""}, {"do": "ready", "single": False}, {"do": "slot"})
     with pytest.raises(pytest.skip.Exception):
         conversation.server(module(), baseline="git:before @fake:duration_ms=3")
     loaded, ready, slot = conversation.answers()
@@ -87,7 +87,7 @@ def test_a_server_compares_the_baseline_with_a_copy_of_itself(
         return kept(model)
 
     rule = {"max_slowdown": 1.0, "alpha": 0.0025, "looks": [10]}
-    conversation.ask({"do": "blocks", "rule": rule, "seed": 1, "seconds": 9.0, "itself": True})
+    conversation.ask({"do": "blocks", "rules": [rule], "seed": 1, "seconds": 9.0, "itself": True})
     old, new = module("fake:duration_ms=2.5"), module("fake:duration_ms=5")
     monkeypatch.setattr(server, "_opened", opened)
     with pytest.raises(pytest.skip.Exception):
