@@ -78,7 +78,10 @@ def _numbers(table: pd.DataFrame, column: str, use: pd.Series[bool]) -> pd.Serie
 
 def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y: str) -> list[str]:
     """Why each row is left out; empty for those that are used."""
-    reason = [plain(v) for v in table["reason"]] if "reason" in table else [""] * len(table)
+    reason, uncounted = (
+        [plain(v) for v in table[column]] if column in table else [""] * len(table)
+        for column in ("reason", "uncounted")
+    )
     whys = []
     for row, ok in enumerate(use):
         values = {c: float(checked[c].iloc[row]) for c in (*PROXIES, y)}
@@ -87,7 +90,7 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
             status = plain(table["status"].iloc[row]) or "no status"
             whys.append(f"{status}: {reason[row]}" if reason[row] else status)
         elif holes:
-            whys.append(f"no number in {', '.join(holes)}")
+            whys.append(uncounted[row] or f"no number in {', '.join(holes)}")
         else:
             whys.append("" if values[y] > 0 else f"{y} is {values[y]:g}, not positive")
     return whys

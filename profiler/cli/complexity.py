@@ -1,34 +1,52 @@
-"""``profiler complexity``: what one network costs on paper."""
+"""``profiler complexity``: what one network, or any model, costs on paper."""
 
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from typer import Option
+from typer import Argument, Option
 
 from profiler import models
 from profiler.cli.models import describe, select
-from profiler.cli.options import Factor, Flops, Json, Model
+from profiler.cli.options import Factor, Flops, InputFile, Json, Shape
+from profiler.errors import UserError
 from profiler.models.arch import Arch
+from profiler.models.naming import is_brought
+from profiler.models.shapes import each
 from profiler.units import format_count, format_flops, format_share, parse_flops
+
+if TYPE_CHECKING:
+    from profiler.measure.describe import Description
+
+#: What a model of the user's is counted for.
+_COUNTS = ("flops", "params", "acts", "layers")
 
 
 def complexity_command(
-    model: Model,
+    model: Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of yours.")],
     scale: Annotated[str, Option("--scale", metavar="RULE", help="d, w, dwr, dWr, d1_w8_g8_r1, alpha=0.8, ...")] = "",
     factor: Factor = None,
     flops: Flops = None,
+    shape: Shape = None,
+    input_file: InputFile = None,
     json: Json = False,
 ) -> None:
-    """Print the exact complexity of a network, scaled by a factor or to a target or not at all.
+    """Print the exact complexity of a network, scaled or not, or of a model of the user's in one or several shapes.
 
     Raises:
-        UserError: The model, rule, factor or target is not valid, or they do not go together.
+        UserError: The model, rule, factor, target or shape is not valid, or they do not go together.
     """
+    if is_brought(model):
+        if scale or factor is not None or flops:
+            raise UserError(f"model {model!r} is no family and cannot be scaled: leave out --scale, --factor, --flops")
+        _print_brought(model, shape or [], input_file or "", as_json=json)
+        return
+    if shape or input_file:
+        raise UserError(f"{model} takes images of its own resolution: leave out --shape and --input, or scale by r")
     target = parse_flops(flops) if flops else None
     arch = select(model, scale, factor, target)
     facts = describe(arch)
@@ -73,3 +91,53 @@ def _print_facts(arch: Arch) -> None:
     table.add_row("params", f"{counted.params:,}", format_count(counted.params))
     table.add_row("acts", f"{counted.acts:,}", format_count(counted.acts))
     Console().print(table)
+
+
+def _print_brought(model: str, shapes: list[str], input_file: str, *, as_json: bool) -> None:
+    rows = [_facts(model, one) for one in _described(model, shapes, input_file)]
+    if as_json:
+        print(jsonlib.dumps(rows if len(rows) > 1 else rows[0], indent=2))
+        return
+    table = Table("inputs", title=model, title_justify="left", box=box.SIMPLE)
+    for name in _COUNTS:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(str(row["inputs"]), *("" if row[name] is None else f"{row[name]:,}" for name in _COUNTS))
+    console = Console()
+    console.print(table)
+    for why in dict.fromkeys(row["uncounted"] for row in rows if row["uncounted"]):
+        console.print(why, highlight=False, markup=False, soft_wrap=True)
+
+
+def _facts(model: str, found: Description) -> dict[str, str | int | None]:
+    """Counts that are lower bounds are none; the number of parameters is known all the same."""
+    counted = found.complexity
+    whole = counted if counted and not counted.uncounted else None
+    return {
+        "model": model,
+        "inputs": ", ".join(found.inputs.values()),
+        "flops": whole.flops if whole else None,
+        "params": counted.params if counted else None,
+        "acts": whole.acts if whole else None,
+        "layers": whole.layers if whole else None,
+        "uncounted": (counted.uncounted if counted else found.uncounted) or None,
+    }
+
+
+def _described(model: str, shapes: list[str], input_file: str) -> list[Description]:
+    from profiler.backends.base import Placement
+    from profiler.records.types import Case
+    from profiler.run.describing import described
+    from profiler.run.processes import LocalExecutor
+
+    asked = [
+        Case(model, "", 1.0, "eager", Placement(), shape=one, input_file=input_file) for one in each(shapes) or [""]
+    ]
+    executor = LocalExecutor()
+    try:
+        known = described(asked, executor)
+    finally:
+        executor.close()
+    if known.failed:
+        raise UserError("; ".join(dict.fromkeys(failure.reason for failure in known.failed.values())))
+    return [known.found[case.key] for case in known.cases]

@@ -70,9 +70,8 @@ def describe(task: DescribeTask) -> Description:
             refused[batch] = str(error)
     try:
         counted, why = one.count(), ""
-    except Exception as error:  # noqa: BLE001 - a model that cannot be counted can be measured all the same
-        said = " ".join(str(error).split())[:200]
-        counted, why = None, f"could not be counted: {type(error).__name__}: {said}"
+    except UserError as error:  # a model that cannot be counted can be measured all the same
+        counted, why = None, str(error)
     return Description(one.content, counted, why, one.resolution, inputs, refused)
 
 

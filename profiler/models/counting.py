@@ -52,8 +52,8 @@ def count(
             warnings.simplefilter("ignore")
             return _watched(module, args, kwargs or {}, examples)
     except Exception as error:
-        said = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(f"the model could not be counted: {type(error).__name__}: {said}") from error
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"could not be counted: {type(error).__name__}: {said}") from error
 
 
 def _watched(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], examples: int) -> Complexity:

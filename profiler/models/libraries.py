@@ -45,8 +45,16 @@ def load_torchvision(asked: Asked) -> Loaded:
         keywords["weights_backbone"] = None
     module = called(lambda: build(**keywords), asked.model)
     task = build.__module__.split(".")[2] if build.__module__.count(".") > 2 else ""
-    size = (3, 299, 299) if name == "inception_v3" else (3, 112, 112) if task == "video" else IMAGE
+    size = (IMAGE[0], *_sides(models.get_model_weights(name), module))
     return _loaded(module, _EXAMPLES.get(task, lambda image: normal((1, *image))), size, asked, "torchvision")
+
+
+def _sides(weights: Any, module: Any) -> tuple[int, int]:
+    """Return the height and width that a model says, else those that its published weights are given, else 224."""
+    transforms = weights.DEFAULT.transforms() if hasattr(weights, "DEFAULT") else None
+    crop = getattr(module, "image_size", None) or getattr(transforms, "crop_size", None) or IMAGE[1:]
+    sides = (crop,) if isinstance(crop, int) else tuple(crop)
+    return int(sides[0]), int(sides[-1])
 
 
 def _loaded(

@@ -58,8 +58,8 @@ def count_onnx(model: ModelProto | Path, shapes: Mapping[str, tuple[int, ...]], 
         )
         walk.through(graph.graph, _typed(graph.graph, shapes))
     except Exception as error:
-        said = str(error).strip().partition("\n")[0].rstrip(".")
-        raise UserError(f"the model could not be counted: {type(error).__name__}: {said}") from error
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"could not be counted: {type(error).__name__}: {said}") from error
     return total(walk.operations, sum(learned.values()), walk.unknown, examples)
 
 

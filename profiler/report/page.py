@@ -28,7 +28,11 @@ from profiler.report.words import sentence
 _SIMULATED = "Simulated: no number on this page was measured on hardware."
 
 #: Headings of what stands there for all groups, by the name of its chart; other charts are headed by their names.
-_HEADINGS = {"batch": "Throughput and latency against batch", "costs": "Memory and other costs"}
+_HEADINGS = {
+    "size": "Latency against the size of the inputs",
+    "batch": "Throughput and latency against batch",
+    "costs": "Memory and other costs",
+}
 
 
 def write_page(frame: pd.DataFrame, facts: Mapping[str, Any], path: Path) -> None:

@@ -5,6 +5,7 @@ Everything here derives from the journal, so it can be made again at any time (`
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from profiler.analysis.fit import Fit
+    from profiler.report.render import Chart
 
 
 #: Statuses of rows that have a latency.
@@ -104,18 +106,20 @@ def _pictures(folder: Path, run: Run, console: Console) -> list[Path]:
 
 
 def _charts(folder: Path, frame: pd.DataFrame, fits: list[Fit], console: Console) -> list[Path]:
-    """Write the chart of the fits in every format, where charts can be drawn; return the files to name."""
+    """Write the chart of the fits, and that of a sweep over shapes, in every format; return the files to name."""
     if not can_draw():
         console.print(NO_CHARTS, markup=False, highlight=False)
         return []
     from profiler.report.charts.panels import latency
-    from profiler.report.render import write_chart
+    from profiler.report.charts.sizes import against_size
+    from profiler.report.render import styled, write_chart
 
-    chart = latency(frame, fits)
-    written = [folder / f"latency.{kind}" for kind in ("html", "png", "svg")]
-    for path in written:
-        write_chart(chart, path)
-    return written[:2]
+    charts: dict[str, Chart] = {"latency": latency(frame, fits)}
+    if (sweep := against_size(frame, [one for one in fits if one.family is None])) is not None:
+        charts["size"] = styled(sweep)
+    for (name, chart), kind in itertools.product(charts.items(), ("html", "png", "svg")):
+        write_chart(chart, folder / f"{name}.{kind}")
+    return [folder / f"{name}.{kind}" for name in charts for kind in ("html", "png")]
 
 
 def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: float, console: Console) -> None:

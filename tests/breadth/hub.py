@@ -66,3 +66,44 @@ def clip():
     vision = CLIPVisionConfig(image_size=64, patch_size=16, **sizes)
     config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=32)
     return CLIPModel(config), {"input_ids": _ids(16), "pixel_values": torch.randn(1, 3, 64, 64)}
+
+
+def distilbert():
+    from transformers import DistilBertConfig, DistilBertModel
+
+    config = DistilBertConfig(n_layers=2, dim=128, n_heads=2, hidden_dim=256, vocab_size=1000)
+    return DistilBertModel(config), {"input_ids": _ids(32), "attention_mask": torch.ones(1, 32, dtype=torch.long)}
+
+
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        num_hidden_layers=1, hidden_size=128, num_attention_heads=4, num_key_value_heads=2, intermediate_size=256,
+        vocab_size=1000,
+    )  # fmt: skip
+    return LlamaForCausalLM(config), _ids(24)
+
+
+def wav2vec2():
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    config = Wav2Vec2Config(
+        num_hidden_layers=2, hidden_size=64, num_attention_heads=2, intermediate_size=128, conv_dim=(32,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    return Wav2Vec2ForCTC(config), torch.randn(1, 8000)
+
+
+def detr():
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    backbone = ResNetConfig(
+        depths=[1, 1, 1, 1], hidden_sizes=[32, 64, 128, 256], embedding_size=16, out_features=["stage4"]
+    )
+    config = DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, d_model=64,
+        encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=128,
+        decoder_ffn_dim=128, num_queries=10,
+    )  # fmt: skip
+    return DetrForObjectDetection(config), torch.randn(1, 3, 128, 128)

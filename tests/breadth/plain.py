@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 
 class LstmHead(nn.Module):
@@ -136,3 +137,51 @@ def scripted():
 def exported():
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
     return torch.export.export(module, (torch.zeros(1, 3, 32, 32),)), torch.randn(1, 3, 32, 32)
+
+
+class Loop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x, times: int):
+        for _ in range(times):
+            x = self.linear(x).relu()
+        return {"last": x, "all": [x, x + 1]}
+
+
+class Spectrum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(129, 10)
+
+    def forward(self, wave):
+        found = torch.stft(wave, 256, 64, window=torch.hann_window(256), return_complex=True)
+        return self.head(found.abs().mean(-1)), found
+
+
+def scripted_loop():
+    return torch.jit.script(Loop().eval()), (torch.randn(1, 8), 3)
+
+
+def spectrum():
+    return Spectrum(), torch.randn(1, 4000)
+
+
+def normalised():
+    return nn.Sequential(nn.Linear(16, 32), nn.RMSNorm(32), nn.GLU(), nn.GroupNorm(4, 16)), torch.randn(2, 16)
+
+
+def pruned():
+    module = nn.Sequential(nn.utils.weight_norm(nn.Conv1d(4, 4, 3)), nn.Flatten(), nn.Linear(72, 8))
+    prune.l1_unstructured(module[2], "weight", 0.5)
+    return module, torch.randn(1, 4, 20)
+
+
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(5)), torch.randn(1, 3, 8, 8)
+
+
+def compiled():
+    inner = torch.compile(nn.Sequential(nn.Linear(32, 32), nn.ReLU()), backend="eager")
+    return nn.Sequential(nn.Linear(16, 32), inner), torch.randn(2, 16)

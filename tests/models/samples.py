@@ -9,6 +9,13 @@ from torch import Tensor, nn
 ENCODER_LINEAR, ENCODER_ATTENTION = (100_958_208, 294_912), (4_194_304, 65_536)
 
 
+def trained(module: nn.Module) -> nn.Module:
+    """Weights that no two tensors have alike: what is frozen or exported keeps equal ones once."""
+    for one in module.parameters():
+        nn.init.normal_(one, std=0.02)
+    return module
+
+
 class Encoder(nn.Module):
     """For input of (1, 64, 256)."""
 

@@ -48,7 +48,7 @@ def test_module_counts_to_the_closed_form(name: str) -> None:
 
 
 @given(st.sampled_from(SMALL), st.sampled_from(RULES), st.floats(-2, 0.5).map(lambda power: 10**power))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_scaled_module_counts_to_the_closed_form(name: str, rule: str, factor: float) -> None:
     arch = scale(get(name), rule, factor)
     assert counted(arch) == expected(arch)

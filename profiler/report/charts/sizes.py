@@ -1,0 +1,92 @@
+"""Latency against a size of the inputs: resolution, sequence length, or another that has several values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from profiler.analysis.fit import Fit
+from profiler.analysis.frame import group_label, measured, plain, rows_of
+from profiler.models.shapes import parse_shapes
+from profiler.records.columns import interval_columns
+from profiler.report.charts.parts import GAP, palette_of, y_title
+from profiler.report.render import PANEL
+
+
+def against_size(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+    """Latency against the first size that varies among the shapes of a model; None where none has several.
+
+    A panel per model and placement, a line per backend, with the 95% interval of each point where the table has it.
+
+    Args:
+        frame: The table.
+        pooled: Its pooled fits.
+    """
+    points = [each for one in pooled for each in _points(frame, one)]
+    if not points:
+        return None
+    table = pd.concat(points)
+    names = list(dict.fromkeys(table["backend"]))
+    colour = alt.Color(
+        "backend:N",
+        scale=alt.Scale(domain=names, range=palette_of(len(names))),
+        legend=alt.Legend(title=None) if len(names) > 1 else None,
+    )
+    title = y_title(pooled[0])
+    panels = [_panel(rows, colour, title) for _, rows in table.groupby(["model", "where"], sort=False)]
+    return alt.concat(*panels, columns=2, spacing=GAP)
+
+
+def _points(frame: pd.DataFrame, one: Fit) -> list[pd.DataFrame]:
+    """One table per model of a group that was measured in several shapes."""
+    rows = rows_of(frame, one.group)
+    rows = rows[measured(rows)]
+    if "shape" not in rows:
+        return []
+    group = {key: value for key, value in one.group.items() if key != "backend"}
+    low, high = interval_columns(one.y)
+    found = []
+    for model, own in rows.groupby("model", sort=False):
+        name, sizes = varying_size([plain(shape) for shape in own["shape"]])
+        if name:
+            values = {
+                column: pd.to_numeric(own[of], errors="coerce") if of in own else None
+                for column, of in {"y": one.y, "low": low, "high": high}.items()
+            }
+            found.append(
+                pd.DataFrame({"size": sizes, "shape": own["shape"], **values}).assign(
+                    name=name, model=plain(model), backend=one.group.get("backend", ""), where=group_label(group)
+                )
+            )
+    return [table.dropna(subset=["y"]).sort_values("size") for table in found]
+
+
+def varying_size(shapes: Sequence[str]) -> tuple[str, list[int]]:
+    """Return what the first size is called that is not the same in all ``shapes``, and its values; "" where none is.
+
+    ``height`` for a dimension; ``images[2]`` for the third size of an input.
+    """
+    read = [parse_shapes(shape) if shape else {} for shape in shapes]
+    for name in read[0] if read else ():
+        if not all(name in each and len(each[name].sizes) == len(read[0][name].sizes) for each in read):
+            continue
+        for axis, _ in enumerate(read[0][name].sizes):
+            sizes = [each[name].sizes[axis] for each in read]
+            if len(set(sizes)) > 1:
+                return name if len(read[0][name].sizes) == 1 else f"{name}[{axis}]", sizes
+    return "", []
+
+
+def _panel(rows: pd.DataFrame, colour: alt.Color, title: str) -> alt.LayerChart:
+    name = rows["name"].iloc[0]
+    ticks = sorted(set(rows["size"]))
+    x = alt.X("size:Q", title=name, axis=alt.Axis(values=ticks, format="d"), scale=alt.Scale(zero=False, padding=12))
+    y = alt.Y("y:Q", title=title, scale=alt.Scale(zero=True, nice=True))
+    tooltip = [alt.Tooltip("shape:N"), alt.Tooltip("backend:N"), alt.Tooltip("y:Q", title=title, format=".4~g")]
+    line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8).encode(x, y, colour, tooltip=tooltip)
+    whisker = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(strokeWidth=1, opacity=0.55)
+    layers = [whisker.encode(x, alt.Y("low:Q", title=title), alt.Y2("high:Q"), colour), line]
+    told = alt.TitleParams(rows["model"].iloc[0], subtitle=rows["where"].iloc[0])
+    return alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=told)
