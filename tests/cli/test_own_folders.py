@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from profiler.measure.network import load_network
 
-from profiler.backends.base import Placement
 from profiler.errors import UserError
+from profiler.models import source
+from profiler.models.loaded import Asked
 from profiler.records.reading import read
-from profiler.records.types import Case, Measurement
+from profiler.records.types import Measurement
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
 
@@ -88,7 +88,7 @@ def test_a_gate_of_the_module_beside_a_folder_named_profiler(folder, cache):
 
 
 def loaded(spec):
-    return load_network(Case(spec, "", 1.0, "eager", Placement("cpu")), None)
+    return source.load(Asked(spec))
 
 
 def test_where_the_user_stands_is_last_once_a_model_is_made(folder, monkeypatch):
@@ -96,7 +96,7 @@ def test_where_the_user_stands_is_last_once_a_model_is_made(folder, monkeypatch)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("backends", "cases"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-        assert loaded(f"{name}:small").complexity
+        assert loaded(f"{name}:small").content
         assert sys.path.count("") == 1
         assert sys.path[-1] == ""
     with pytest.raises(UserError, match="importable from the current folder"):

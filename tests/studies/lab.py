@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profiler.measure.network import load_network
-
 from profiler.backends import get
 from profiler.backends.base import Placement, Session
 from profiler.machine import allocator
@@ -27,6 +25,7 @@ from profiler.measure import reference
 from profiler.measure import timing as measure
 from profiler.measure.calibration import Calibration
 from profiler.measure.visit import Task
+from profiler.models import source
 from profiler.records.types import Budget, Case, Conditions, Failure, Measurement
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
@@ -99,8 +98,8 @@ def done(answer: Any) -> Any:
 def session(job: Job) -> Iterator[tuple[Session, float]]:
     """Load the case of ``job`` and run it once; give the session and the time at which its seconds are over."""
     deadline = time.perf_counter() + job.seconds
-    network = load_network(job.case, cache_folder())
-    with get(job.case.backend).load(network.model, network.example, job.case.placement) as loaded:
+    found = source.load(job.case.asked(cache_folder()))
+    with get(job.case.backend).load(found.model, found.inputs, job.case.placement) as loaded:
         loaded.run()
         loaded.sync()
         yield loaded, deadline

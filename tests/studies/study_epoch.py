@@ -16,13 +16,12 @@ import sys
 import time
 from pathlib import Path
 
-from profiler.measure.network import load_network
-
 from profiler import backends
 from profiler.backends.base import Placement, Trainer
 from profiler.machine.cache import cache_folder
 from profiler.measure import training
 from profiler.measure.visit import Task, visit
+from profiler.models import source
 from profiler.records.epoch import epoch_time
 from profiler.records.types import Budget, Case, Epoch, Feed
 from profiler.run.child import Limits
@@ -48,11 +47,11 @@ def case(model: str, batch: int) -> Case:
 
 def steps_whole_and_in_parts(asked: Case) -> list[tuple[int, dict[str, int]]]:
     """Return 20 pairs of (a whole step, the parts of the next one), in nanoseconds, from one process."""
-    network, backend = load_network(asked, None), backends.get(asked.backend)
+    found, backend = source.load(asked.asked()), backends.get(asked.backend)
     assert isinstance(backend, Trainer)
     one = Budget(visit_s=1e-9, min_samples=1)
     pairs = []
-    with backend.train(network.model, network.example, asked.placement) as session:
+    with backend.train(found.model, found.inputs, asked.placement) as session:
         for _ in range(3):
             session.run()
         for _ in range(20):
