@@ -28,6 +28,7 @@ class Description:
         resolution: Height of the input in pixels; None where the input is no image.
         inputs: Names, types and shapes of the inputs, by batch.
         refused: Why a batch cannot be had, by batch.
+        family: The user's family that it is scaled in; empty for others.
     """
 
     content: str
@@ -36,6 +37,7 @@ class Description:
     resolution: int | None = None
     inputs: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[int, str] = field(default_factory=dict)
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def describe(task: DescribeTask) -> Description:
     except Exception as error:  # noqa: BLE001 - a model that cannot be counted can be measured all the same
         said = " ".join(str(error).split())[:200]
         counted, why = None, f"could not be counted: {type(error).__name__}: {said}"
-    return Description(one.content, counted, why, one.resolution, inputs, refused)
+    return Description(one.content, counted, why, one.resolution, inputs, refused, one.family)
 
 
 def unserved(cases: Iterable[Case]) -> list[str]:
