@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from profiler.models import own_solve
 from profiler.models.brought import Brought, Wanted
-from profiler.models.own_family import OwnFamily, opened
+from profiler.models.own_family import NotScalableError, OwnFamily, opened
 
 
 def networks(wanted: Sequence[Wanted]) -> dict[Wanted, Brought] | str:
@@ -18,8 +18,11 @@ def networks(wanted: Sequence[Wanted]) -> dict[Wanted, Brought] | str:
     Raises:
         UserError: The model cannot be imported, ``scale`` fails, or no network has the flops.
     """
-    with opened(wanted[0].model) as family:
-        return family if isinstance(family, str) else {one: _network(family, one) for one in wanted}
+    try:
+        with opened(wanted[0].model) as family:
+            return {one: _network(family, one) for one in wanted}
+    except NotScalableError as error:
+        return str(error)
 
 
 def _network(family: OwnFamily, wanted: Wanted) -> Brought:

@@ -10,7 +10,7 @@ from profiler.models.arch import Arch
 from profiler.models.complexity import Complexity, complexity
 
 #: What one parameter may be.
-Plain: TypeAlias = bool | int | float | str | None | tuple["Plain", ...]
+Plain: TypeAlias = bool | int | float | str | tuple["Plain", ...] | None
 
 
 class Wanted(NamedTuple):

@@ -59,37 +59,43 @@ def load(asked: Asked) -> Loaded:
     """
     with factory.users_modules_first():
         made = _instance(factory.named(asked.model), asked.model)
-        if why := unscalable(made):
+        if why := _unscalable(made):
             if asked.scaling:
                 raise UserError(f"model {asked.model!r} cannot be scaled: {why}")
             return factory.made_by(made, asked)
         family = OwnFamily(asked.model, made)
         parameters = family.scaled(asked.scaling, asked.factor)
-        shapes = parse_shapes(asked.shape) if asked.shape else {}
-        known = dict(family.plain(parameters))
-        given = {name: s.sizes[0] for name, s in shapes.items() if name in known and len(s.sizes) == 1}
+        given = _given(asked, dict(family.plain(parameters)))
         parameters = _replaced(parameters, given)
+        said = repr(family.plain(parameters))
         module, example = family.built(parameters, asked.scaling, asked.factor)
-        code = content.of_parts(content.of_code(), repr(family.plain(parameters)))
+        code = content.of_parts(content.of_code(), said)
         loaded = from_module(module, example, asked, code, tuple(given))
     return dataclasses.replace(loaded, family=asked.model)
 
 
+class NotScalableError(UserError):
+    """A model is no family; the message is the reason alone."""
+
+
 @contextmanager
-def opened(name: str) -> Iterator[OwnFamily | str]:
-    """Import a family for as long as its functions are called; or say why the model is none and cannot be scaled.
+def opened(name: str) -> Iterator[OwnFamily]:
+    """Import a family for as long as its functions are called.
 
     Raises:
+        NotScalableError: The model is none.
         UserError: It cannot be imported.
     """
     with factory.users_modules_first():
         made = _instance(factory.named(name), name)
-        yield unscalable(made) or OwnFamily(name, made)
+        if why := _unscalable(made):
+            raise NotScalableError(why)
+        yield OwnFamily(name, made)
 
 
 def _instance(made: Any, name: str) -> Any:
     """Return an object of a class that is a family; whatever else as it is."""
-    if not isinstance(made, type) or unscalable(made):
+    if not isinstance(made, type) or _unscalable(made):
         return made
     try:
         return made()
@@ -97,7 +103,7 @@ def _instance(made: Any, name: str) -> Any:
         raise UserError(f"model {name!r}: {made.__name__}() fails with {_said(error)}; {_EXPECTED}") from error
 
 
-def unscalable(made: Any) -> str:
+def _unscalable(made: Any) -> str:
     """Return why something is no family; empty where it is one."""
     import torch
 
@@ -141,13 +147,12 @@ class OwnFamily:
     def scaled(self, rule: str, factor: float) -> Any:
         """Return what ``scale`` returns, see ``at``."""
         factors = parse_rule(rule).factors(checked_factor(factor)) if rule else Factors()
-        first, again = (self._called(factors) for _ in range(2))
-        if self.plain(first) != self.plain(again):
-            raise UserError(
-                f"model {self.name!r}: {_call(factors)} returned {first!r:.80} and then {again!r:.80}; expected the "
-                "same parameters each time"
-            )
-        return first
+        try:
+            return self._made.scale(**factors._asdict())
+        except Exception as error:
+            self._check_call("scale", **factors._asdict())
+            given = ", ".join(f"{name}={value:.4g}" for name, value in factors._asdict().items())
+            raise UserError(f"model {self.name!r}: scale({given}) fails with {_said(error)}") from error
 
     def plain(self, parameters: Any) -> tuple[tuple[str, Plain], ...]:
         """Return parameters as names and values; raises UserError where they are none."""
@@ -164,13 +169,6 @@ class OwnFamily:
         said = Brought(self.name, self.name, rule, factor, self.plain(parameters)).said
         self._check_call("build", parameters)
         return factory.module_of(called(lambda: self._made.build(parameters), said), said)
-
-    def _called(self, factors: Factors) -> Any:
-        self._check_call("scale", **factors._asdict())
-        try:
-            return self._made.scale(**factors._asdict())
-        except Exception as error:
-            raise UserError(f"model {self.name!r}: {_call(factors)} fails with {_said(error)}") from error
 
     def _check_call(self, function: str, *args: Any, **kwargs: Any) -> None:
         try:
@@ -195,6 +193,11 @@ class OwnFamily:
 
     def _counts(self, network: Brought) -> tuple[Complexity, int | None]:
         parameters = self.scaled(network.scaling, network.factor)
+        if (again := self.plain(parameters)) != network.parameters:
+            raise UserError(
+                f"model {self.name!r}: scale returned {dict(network.parameters)!r:.80} and then, for the same factors, "
+                f"{dict(again)!r:.80}; expected equal parameters"
+            )
         if self._device == "meta":
             try:
                 return self._counts_on("meta", parameters, network)
@@ -220,11 +223,6 @@ class OwnFamily:
             return count(evaluated(module).to(device), args, kwargs), image_height([tuple(t.shape) for t in tensors])
 
 
-def _call(factors: Factors) -> str:
-    given = ", ".join(f"{name}={value:.4g}" for name, value in factors._asdict().items())
-    return f"scale({given})"
-
-
 def _said(error: Exception) -> str:
     """Return an error in words, with the line of the user's code that failed."""
     at = traceback.extract_tb(error.__traceback__)[-1]
@@ -238,6 +236,12 @@ def _named_values(parameters: Any) -> Mapping[str, Any]:
     if hasattr(parameters, "_asdict"):
         return dict(parameters._asdict())
     return {str(name): value for name, value in parameters.items()} if isinstance(parameters, Mapping) else {}
+
+
+def _given(asked: Asked, known: Mapping[str, Plain]) -> dict[str, int]:
+    """Return the sizes among the shapes asked for that are parameters."""
+    shapes = parse_shapes(asked.shape) if asked.shape else {}
+    return {name: shape.sizes[0] for name, shape in shapes.items() if name in known and len(shape.sizes) == 1}
 
 
 def _replaced(parameters: Any, given: Mapping[str, int]) -> Any:

@@ -15,7 +15,7 @@ from profiler.models.solve import flops_error, within_reach
 #: How far around the crossing to look, in s, and the error in flops that ends the search there.
 _REACHES = {1.03: 0.005, 1.1: 0.005, 1.3: 0.02, 2.0: 0.02}
 #: Factors that are asked for parameters in each reach; only networks that differ are built.
-_ASKED = 400
+_ASKED = 200
 #: The crossing is found to this share of the limit, or of s; no step towards it is larger than the last, in s.
 _MET, _EXACT, _LEAP = 0.01, 0.02, 4.0
 
@@ -65,7 +65,9 @@ def crossing(family: OwnFamily, rule: str, limit: float, cost: Callable[[Complex
             return factor
         if len(ends) == 2 and ends[True][0] <= (1 + _EXACT) * ends[False][0]:
             return factor
-        following = _existing(family, rule, _between(ends, limit) if len(ends) == 2 else _beyond(factor, reached, limit))
+        following = _existing(
+            family, rule, _between(ends, limit) if len(ends) == 2 else _beyond(factor, reached, limit)
+        )
         if following is None or following.factor == factor:
             return factor
         network = following
@@ -99,7 +101,8 @@ def around(family: OwnFamily, rule: str, middle: float, reach: float) -> Iterato
     """Yield each network between ``middle / reach`` and ``middle * reach`` once, with its counts."""
     seen: set[object] = set()
     for step in range(_ASKED):
-        factor = _inside(middle * reach ** ((-1) ** step * step / _ASKED))
+        # Four digits, so that a user can give the factor again.
+        factor = float(f"{_inside(middle * reach ** ((-1) ** step * step / _ASKED)):.4g}")
         try:
             parameters = family.at(rule, factor).parameters
         except UserError:

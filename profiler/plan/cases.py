@@ -19,7 +19,6 @@ from profiler.models.naming import is_brought, may_be_family
 from profiler.plan.plan import Plan, Sweep
 from profiler.records.types import Case
 
-
 #: Networks of the user's families, or why a model is none; see ``wanted``.
 Families: TypeAlias = Mapping[Wanted, Brought | str]
 
