@@ -116,8 +116,8 @@ def _print(advice: Advice, console: Console) -> None:
     console.print(f"{looked}; predicted from {escape(model.basis)}.", highlight=False)
     unit = unit_of(model.y)
     table = plain_table("rule", "s", "flops", f"{unit} [90%]", *_shape(advice.best[0].arch))
-    for column in table.columns[:4]:
-        column.no_wrap = True
+    for column in table.columns:
+        column.no_wrap = column.header not in ("depths", "widths")
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
     for one in (advice.best[0], *others[: _SHOWN - 1]):
         table.add_row(*_row(one))
