@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from profiler.backends.torch_tree import evaluated
 from profiler.errors import UserError
 from profiler.models import content, factory
 from profiler.models.brought import Brought, Plain
@@ -25,7 +26,7 @@ from profiler.models.examples import arranged, image_height
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.scaling import Factors, checked_factor, parse_rule
 from profiler.models.shapes import parse_shapes
-from profiler.models.torch_source import called, evaluated, from_module
+from profiler.models.torch_source import called, from_module
 
 if TYPE_CHECKING:
     from profiler.models.complexity import Complexity
