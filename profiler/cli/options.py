@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from typer import Argument, Option
 
-Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists.")]
+Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of your own.")]
 Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flops by about S.")]
 Flops = Annotated[str | None, Option("--flops", metavar="T", help="Solve for a target, as 16GF.")]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from profiler.errors import UserError
-from profiler.models.naming import is_brought, split_names
+from profiler.models.naming import is_brought, may_be_family, split_names
 from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
@@ -166,11 +166,11 @@ def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
         elif not sweep.scalings and (sweep.flops or any(f != 1 for f in sweep.factors)):
             key = "flops" if sweep.flops else "factors"
             yield f"{at}{key}", "scaling needs a rule: give scalings, such as 'dwr' or 'dWr'"
-        if sweep.scalings and sweep.models and all(map(is_brought, sweep.models)):
-            brought = ", ".join(sweep.models)
+        fixed = [model for model in sweep.models if is_brought(model) and not may_be_family(model)]
+        if sweep.scalings and fixed and len(fixed) == len(sweep.models):
             yield (
                 f"{at}scalings",
-                f"{brought} cannot be scaled: only networks that `profiler models` lists can",
+                f"{', '.join(fixed)} cannot be scaled: only networks that `profiler models` lists and families can",
             )
 
 

@@ -332,6 +332,7 @@ class Record:
         measures: What the visit was for; it decides the type of ``outcome`` unless that is a Failure.
         inputs: Names, types and shapes of the inputs; empty in records made before they were kept.
         uncounted: Why the model could not be counted; empty where it could.
+        family: The user's family that it is scaled in; empty for others.
     """
 
     case: Case
@@ -346,3 +347,4 @@ class Record:
     measures: Pass = "latency"
     inputs: str = ""
     uncounted: str = ""
+    family: str = ""
