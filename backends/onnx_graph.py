@@ -125,7 +125,7 @@ def without_listed_weights(source: Path, folder: Path) -> Path:
     onnxruntime takes those for constants, but leaves them among the inputs of the optimised file once they are folded.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         version = onnx.load(source, load_external_data=False).ir_version

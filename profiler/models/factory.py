@@ -24,7 +24,7 @@ from profiler.models.torchvision_import import import_without_operators
 _EXPECTED = "expected a function that returns a torch module, or (module, example input)"
 
 
-def load(asked: Asked) -> Loaded:
+def load_factory(asked: Asked) -> Loaded:
     """Return what the function makes; raises UserError with one sentence when that is no model.
 
     A shape whose name is a parameter of the function is passed to it: ``def bert(sequence=64)`` with ``sequence=128``.
