@@ -100,7 +100,7 @@ def visit(task: Task) -> Outcome:
     if reason is not None:
         return Failure("unsupported", reason)
     with _phase(phases, "build"):
-        loaded = source.load(case.asked(task.cache))
+        loaded = source.load_model(case.asked(task.cache))
     if case.content and loaded.content != case.content:
         return Failure("error", _CHANGED.format(case.model, case.content, loaded.content))
     outcome = _outcome(backend, loaded, task, phases)

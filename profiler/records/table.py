@@ -12,7 +12,7 @@ from profiler.records.columns import COLUMNS, Row
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
-from profiler.records.identity import of_case, of_facts, of_host, of_network, of_versions, part, scalar
+from profiler.records.identity import mapping_in, of_asked, of_facts, of_host, of_network, of_versions, scalar
 from profiler.records.reading import Run, RunSession
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
@@ -72,7 +72,7 @@ def _row(case: Case, visits: Sequence[Record], sessions: Sequence[RunSession]) -
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
     estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
     row: Row = dict.fromkeys(COLUMNS)
-    row |= of_case(case) | of_network(case, visits) | of_host(visits, sessions)
+    row |= of_asked(case) | of_network(case, visits) | of_host(visits, sessions)
     row |= of_facts(good, case.backend) | of_versions(good, sessions) | _of_conditions(good)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
@@ -212,7 +212,7 @@ def _ms(ns: float | None) -> float | None:
 
 def _budget(sessions: Sequence[RunSession]) -> Budget:
     """The budget of the last session, fields that it lacks at their defaults."""
-    facts = part(sessions[-1].facts, "budget") if sessions else {}
+    facts = mapping_in(sessions[-1].facts, "budget") if sessions else {}
     known = {field.name for field in fields(Budget)}
     return replace(Budget(), **{name: value for name, value in facts.items() if name in known})
 

@@ -98,7 +98,7 @@ def done(answer: Any) -> Any:
 def session(job: Job) -> Iterator[tuple[Session, float]]:
     """Load the case of ``job`` and run it once; give the session and the time at which its seconds are over."""
     deadline = time.perf_counter() + job.seconds
-    found = source.load(job.case.asked(cache_folder()))
+    found = source.load_model(job.case.asked(cache_folder()))
     with get(job.case.backend).load(found.model, found.inputs, job.case.placement) as loaded:
         loaded.run()
         loaded.sync()
