@@ -78,7 +78,7 @@ def test_a_text_encoder_has_the_counts_of_its_closed_form(rule: str, factor: flo
 
 @pytest.mark.parametrize("name", ["vit.py:vit", "encoder.py:text"])
 def test_what_is_loaded_counts_as_what_is_built_on_paper(name: str) -> None:
-    loaded = source.load(Asked(name, "d", 0.5))
+    loaded = source.load_model(Asked(name, "d", 0.5))
     assert loaded.count() == network(name, "d", 0.5).counts
     assert loaded.family == name
 
@@ -108,21 +108,21 @@ def _terms(size: dict[str, int]) -> dict[str, float]:
 
 
 def test_a_scaled_network_is_another_content_and_equal_parameters_are_one() -> None:
-    contents = [source.load(Asked("mlp.py:mlp", *step)).content for step in (("", 1.0), ("d", 2.0), ("dWr", 1.0))]
+    contents = [source.load_model(Asked("mlp.py:mlp", *step)).content for step in (("", 1.0), ("d", 2.0), ("dWr", 1.0))]
     assert contents[0] == contents[2] != contents[1]
 
 
 def test_the_content_follows_the_code(folder: Path) -> None:
-    before = source.load(Asked("mlp.py:mlp")).content
+    before = source.load_model(Asked("mlp.py:mlp")).content
     (folder / "mlp.py").write_text((folder / "mlp.py").read_text() + "\n# edited\n")
-    assert source.load(Asked("mlp.py:mlp")).content != before
+    assert source.load_model(Asked("mlp.py:mlp")).content != before
 
 
 def test_a_shape_takes_the_place_of_a_parameter() -> None:
-    loaded = source.load(Asked("vit.py:vit", shape="image=32"))
+    loaded = source.load_model(Asked("vit.py:vit", shape="image=32"))
     assert loaded.inputs.signature == "images float32 1x3x32x32"
     assert loaded.count() == vit_by_hand(4, 64, 4, 32)
-    assert source.load(Asked("encoder.py:text", shape="length=8")).inputs.signature == "input int64 1x8"
+    assert source.load_model(Asked("encoder.py:text", shape="length=8")).inputs.signature == "input int64 1x8"
 
 
 def write(folder: Path, text: str) -> str:
@@ -164,12 +164,12 @@ def test_what_lacks_a_function_is_no_family_and_says_what_is_missing(folder: Pat
     with pytest.raises(NotScalableError, match=missing), opened_family(name):
         pass
     with pytest.raises(UserError, match=rf"cannot be scaled: it has {missing}"):
-        source.load(Asked(name, "w", 2.0))
+        source.load_model(Asked(name, "w", 2.0))
 
 
 def test_a_function_makes_one_model_as_before(folder: Path) -> None:
     name = write(folder, "def family(n=2):\n    return nn.Linear(n, 2), torch.ones(1, n)")
-    loaded = source.load(Asked(name, shape="n=3"))
+    loaded = source.load_model(Asked(name, shape="n=3"))
     assert (loaded.family, loaded.inputs.signature) == ("", "input float32 1x3")
 
 
@@ -188,7 +188,7 @@ def test_a_function_makes_one_model_as_before(folder: Path) -> None:
 def test_a_scale_that_breaks_is_one_sentence(folder: Path, scale: str, said: str) -> None:
     text = f"class family:\n    def scale(self, depth, width, group_width, resolution):\n        {scale}\n    {BUILD}"
     with pytest.raises(UserError, match=said) as caught:
-        source.load(Asked(write(folder, text), "w", 4.0))
+        source.load_model(Asked(write(folder, text), "w", 4.0))
     assert "\n" not in str(caught.value)
 
 
@@ -221,7 +221,7 @@ def test_a_scale_that_breaks_is_one_sentence(folder: Path, scale: str, said: str
 )
 def test_a_family_that_breaks_is_one_sentence(folder: Path, text: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        source.load(Asked(write(folder, text), "w", 4.0))
+        source.load_model(Asked(write(folder, text), "w", 4.0))
     assert "\n" not in str(caught.value)
 
 
