@@ -14,7 +14,7 @@ from profiler.analysis.source import read_table, source_names
 from profiler.cli.options import RunPaths
 from profiler.errors import UserError
 from profiler.records.reading import read
-from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.page import write_page, write_pictures
 
 
@@ -35,11 +35,17 @@ def report_command(
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
-    write_page(frame, {"runs": sessions}, output)
-    if can_draw():
-        write_pictures(frame, output.with_name(f"{output.stem}-charts"))
-    else:
+    with drawing(output.name, draws=False):
+        write_page(frame, {"runs": sessions}, output)
+    if not can_draw():
         print(NO_CHARTS, file=sys.stderr)
+        return
+    charts = output.with_name(f"{output.stem}-charts")
+    try:
+        with drawing(charts.name):
+            write_pictures(frame, charts)
+    except NotDrawnError as error:
+        print(error, file=sys.stderr)
 
 
 def _facts(source: Path) -> Mapping[str, Any]:
