@@ -19,7 +19,7 @@ from profiler.analysis.goal import Candidate, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
-from profiler.cli.options import Json, RunPath
+from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.report.console import plain_table
@@ -70,7 +70,7 @@ def advise_command(
     """
     arch = models.get(base)
     kind, value, said = _parse_goal(flops, latency, memory)
-    frame = chosen_rows(read_table(source), backend, where)
+    frame = chosen_rows(read_table(source, warn), backend, where)
     goal = prepare(frame, arch.family, kind, value, said)
     advice = advise(arch, goal)
     if not json:

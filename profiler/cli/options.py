@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -16,3 +17,8 @@ JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its 
 RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
 #: One or several values between commas.
 Many: TypeAlias = str | None
+
+
+def warn(sentence: str) -> None:
+    """Say something beside the answer of a command."""
+    print(sentence, file=sys.stderr)

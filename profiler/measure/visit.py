@@ -27,14 +27,13 @@ from profiler.backends.base import (
 from profiler.machine import allocator, gpu, host
 from profiler.machine.conditions import core_wait, since, snapshot
 from profiler.measure import memory, reference, timing, training
-from profiler.measure.calibration import Calibration
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
 from profiler.measure.network import Network, load_network
 from profiler.measure.parity import check_parity, parity_failure
 from profiler.models.complexity import Complexity
 from profiler.records.disturbance import FAR
-from profiler.records.nominal import Calls
+from profiler.records.nominal import Calibration, Calls
 from profiler.records.types import Budget, Case, Epoch, Failure, Feed, Measurement, Memory, Outcome, Pass
 
 #: Forwards that a device times with its own events, after the timed part.

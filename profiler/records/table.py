@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from profiler import models
 from profiler.errors import UserError
@@ -56,7 +55,7 @@ def rows(run: Run) -> list[Row]:
     measured = run.by_case
     cases = {case.key: case for case in run.planned}
     cases |= {key: visits[0].case for key, visits in measured.items() if key not in cases}
-    return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
+    return [_row(case, measured.get(key, ()), run) for key, case in cases.items()]
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -66,18 +65,18 @@ def frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows(run), columns=list(COLUMNS))
 
 
-def _row(case: Case, visits: Sequence[Record], sessions: Sequence[RunSession]) -> Row:
+def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
+    estimate = case_estimate(good, run.budget.min_rounds) if good else None
     row: Row = dict.fromkeys(COLUMNS)
-    row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, sessions)
-    row |= _of_facts(good, case.backend) | _of_versions(good, sessions) | _of_conditions(good)
+    row |= _of_case(case) | _of_network(case, visits) | _of_host(visits, run.sessions)
+    row |= _of_facts(good, case.backend) | _of_versions(good, run.sessions) | _of_conditions(good)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
     row |= _of_memory(visits, case.placement.device)
-    row["status"], reason = _verdict(estimate, failures, _budget(sessions))
+    row["status"], reason = _verdict(estimate, failures, run.budget)
     row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_failed_passes(visits))))
     return row
 
@@ -151,15 +150,10 @@ def _of_facts(good: Sequence[Measurement], backend: str) -> Row:
 def _of_versions(good: Sequence[Measurement], sessions: Sequence[RunSession]) -> Row:
     """Versions as the process read them back, else as installed (an export needs torch too)."""
     facts = good[-1].facts if good else {}
-    installed = _part(sessions[-1].facts, "versions") if sessions else {}
+    installed = sessions[-1].versions if sessions else {}
     names = {"torch_version": ("torch",), "onnxruntime_version": ("onnxruntime", "onnxruntime-gpu")}
     found = {column: [facts.get(n) or installed.get(n) for n in choices] for column, choices in names.items()}
     return {column: _scalar(next(filter(None, values), None)) for column, values in found.items()}
-
-
-def _part(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = facts.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _of_conditions(good: Sequence[Measurement]) -> Row:
@@ -292,13 +286,6 @@ def _ms(ns: float | None) -> float | None:
 
 def _scalar(value: object) -> Value:
     return value if isinstance(value, str | int | float) else None
-
-
-def _budget(sessions: Sequence[RunSession]) -> Budget:
-    """The budget of the last session, fields that it lacks at their defaults."""
-    facts = _part(sessions[-1].facts, "budget") if sessions else {}
-    known = {field.name for field in fields(Budget)}
-    return replace(Budget(), **{name: value for name, value in facts.items() if name in known})
 
 
 def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget: Budget) -> tuple[str, str]:
