@@ -15,7 +15,7 @@ from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import SEED, Fit, fit
 from profiler.analysis.frame import latency_column
 from profiler.analysis.source import read_table
-from profiler.cli.options import Json, RunPath
+from profiler.cli.options import Json, RunPath, warn
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.console import print_fits
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
@@ -66,7 +66,7 @@ def fit_command(
     Raises:
         UserError: The file or its columns cannot be used.
     """
-    frame = read_table(source)
+    frame = read_table(source, warn)
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
     if json:
         print(_to_json(fits))

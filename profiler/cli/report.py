@@ -11,7 +11,7 @@ import pandas as pd
 from typer import Option
 
 from profiler.analysis.source import read_table, source_names
-from profiler.cli.options import RunPaths
+from profiler.cli.options import RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.reading import read
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
@@ -30,7 +30,7 @@ def report_command(
     if not runs:
         raise UserError("no run given: name at least one run folder, journal or CSV")
     names = source_names(runs)
-    frames = [read_table(source) for source in runs]
+    frames = [read_table(source, warn) for source in runs]
     if len(frames) > 1:
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}

@@ -19,8 +19,8 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.gate.decision import Rule
 from profiler.measure import reference, timing
-from profiler.measure.calibration import Calibration
 from profiler.measure.visit import Task, visit
+from profiler.records.nominal import Calibration
 from profiler.records.types import Budget, Case, Conditions, Measurement
 from profiler.testing import server
 from profiler.testing.arguments import Live, torch_model
