@@ -28,12 +28,13 @@ from profiler.models.complexity import Complexity
 from profiler.plan.cases import expand
 from profiler.plan.plan import Plan
 from profiler.plan.read import digest, loads, to_toml
+from profiler.records.circumstances import Conditions
 from profiler.records.columns import write_csv
 from profiler.records.journal import Journal
 from profiler.records.nominal import Calls
 from profiler.records.reading import NAME, read
 from profiler.records.table import rows
-from profiler.records.types import Case, Conditions, Epoch, Failure, Measurement, Memory, Record, Warmup
+from profiler.records.types import Case, Epoch, Failure, Measurement, Memory, Record, Warmup
 
 PLAN = """
 name = "small"

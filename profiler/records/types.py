@@ -18,7 +18,7 @@ from pydantic import Discriminator, Tag
 from profiler.backends.base import Fact, Placement
 from profiler.models.complexity import Complexity
 from profiler.models.loaded import Asked
-from profiler.records.circumstances import Conditions as Conditions
+from profiler.records.circumstances import Conditions
 from profiler.records.ranges import Amount, Count, Factor, MeanNs, Name, Ns, Positive, Repeats
 
 

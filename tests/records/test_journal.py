@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
+from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
 from profiler.records.reading import NAME, _parse, dump, read
-from profiler.records.types import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import SCHEMA, Budget, Case, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "dWr", 2.0, "eager", Placement(threads=1))
 MEASUREMENT = Measurement(

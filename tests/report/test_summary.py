@@ -12,8 +12,9 @@ from rich.console import Console
 
 from profiler.backends.base import Placement
 from profiler.errors import UserError
+from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
-from profiler.records.types import Case, Conditions, Measurement, Record, Warmup
+from profiler.records.types import Case, Measurement, Record, Warmup
 from profiler.report import figures, render, summary
 from profiler.report.extra import NotDrawnError, drawing
 from profiler.report.summary import _recalibrate

@@ -25,8 +25,9 @@ from profiler.measure import reference
 from profiler.measure import timing as measure
 from profiler.measure.visit import Task
 from profiler.models import source
+from profiler.records.circumstances import Conditions
 from profiler.records.nominal import Calibration
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement
+from profiler.records.types import Budget, Case, Failure, Measurement
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
