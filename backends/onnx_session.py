@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,7 +156,7 @@ def _matching_input(inputs: Sequence[Any], example: Array, placement: Placement)
     if precision != placement.precision:
         raise BackendError(
             f"the input {only.name!r} is {only.type} and precision {placement.precision} was asked:"
-            f" use {f'precision {precision}' if precision else 'a model with float input'}"
+            f" {_remedy(precision, placement)}"
         )
     if len(only.shape) != example.ndim or any(
         isinstance(size, int) and size != given for size, given in zip(only.shape, example.shape, strict=True)
@@ -165,6 +166,22 @@ def _matching_input(inputs: Sequence[Any], example: Array, placement: Placement)
             " choose batch and resolution to fit"
         )
     return np.ascontiguousarray(example, dtype=_NUMPY_TYPES[only.type])
+
+
+def without_kernels(precision: str | None, placement: Placement) -> bool:
+    """Whether onnxruntime would compute in fp32 what is in ``precision``, silently."""
+    return placement.device_type == "cpu" and precision == "fp16" and platform.machine() in ("x86_64", "AMD64")
+
+
+def _remedy(needed: str | None, placement: Placement) -> str:
+    """What to do with a file whose input is in the precision ``needed``; None for no precision of ours."""
+    if needed is None:
+        return "use a model with float input"
+    if without_kernels(needed, placement):
+        return (
+            f"use precision {needed} on a GPU (--device cuda), or a file in fp32: there are no {needed} kernels for x86"
+        )
+    return f"use precision {needed}"
 
 
 def _fixed_shape(output: Any) -> Any | None:
