@@ -10,8 +10,8 @@ from profiler.models.naming import Form
 
 _SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
     "zoo": zoo.load,
-    "factory": own_family.load,
-    "file factory": own_family.load,
+    "factory": own_family.load_own,
+    "file factory": own_family.load_own,
     "onnx": onnx_file.load,
     "torchscript": files.load_torchscript,
     "exported": files.load_exported,
