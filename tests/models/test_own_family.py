@@ -16,7 +16,7 @@ from profiler.models import own_solve, source
 from profiler.models.brought import Brought, counts_of
 from profiler.models.complexity import Complexity
 from profiler.models.loaded import Asked
-from profiler.models.own_family import NotScalableError, OwnFamily, opened_family
+from profiler.models.own_family import NotScalableError, OwnFamily, open_family
 from profiler.models.scaling import parse_rule
 from tests.models.own_families import write_mlp, write_shown
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def network(name: str, rule: str = "", factor: float = 1.0) -> Brought:
-    with opened_family(name) as family:
+    with open_family(name) as family:
         return family.counted(family.at(rule, factor))
 
 
@@ -89,7 +89,7 @@ def test_the_terms_of_the_vision_transformer_grow_with_the_powers_of_theory(rule
     s = 100.0
     e = parse_rule(rule).exponents
     tokens = 2 * e[3]
-    with opened_family("vit.py:vit") as family:
+    with open_family("vit.py:vit") as family:
         base, large = (dict(family.at(rule, factor).parameters) for factor in (1.0, s))
 
     def power(term: str) -> float:
@@ -110,6 +110,12 @@ def _terms(size: dict[str, int]) -> dict[str, float]:
 def test_a_scaled_network_is_another_content_and_equal_parameters_are_one() -> None:
     contents = [source.load_model(Asked("mlp.py:mlp", *step)).content for step in (("", 1.0), ("d", 2.0), ("dWr", 1.0))]
     assert contents[0] == contents[2] != contents[1]
+
+
+def test_parameters_that_leave_no_trace_in_the_module_belong_to_the_content(folder: Path) -> None:
+    text = f"class family:\n    {SCALE}    def build(self, p):\n        return nn.Linear(2, 2), torch.ones(1, 2)\n"
+    name = write(folder, text)
+    assert len({source.load(Asked(name, "w", factor)).content for factor in (1.0, 4.0)}) == 2
 
 
 def test_the_content_follows_the_code(folder: Path) -> None:
@@ -161,7 +167,7 @@ def test_a_class_and_an_object_are_families(folder: Path, text: str) -> None:
 )
 def test_what_lacks_a_function_is_no_family_and_says_what_is_missing(folder: Path, text: str, missing: str) -> None:
     name = write(folder, text)
-    with pytest.raises(NotScalableError, match=missing), opened_family(name):
+    with pytest.raises(NotScalableError, match=missing), open_family(name):
         pass
     with pytest.raises(UserError, match=rf"cannot be scaled: it has {missing}"):
         source.load_model(Asked(name, "w", 2.0))
@@ -260,7 +266,7 @@ def test_a_factor_that_is_none_is_refused_as_in_the_zoo(factor: float) -> None:
 @pytest.fixture(scope="module")
 def mlp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnFamily]:
     place = tmp_path_factory.mktemp("mlp")
-    with opened_family(f"{place}/{write_mlp(place)}") as family:
+    with open_family(f"{place}/{write_mlp(place)}") as family:
         yield family
 
 
