@@ -9,10 +9,10 @@ from profiler.models.loaded import Asked, Loaded
 from profiler.models.naming import Form
 
 _SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
-    "zoo": zoo.load,
+    "zoo": zoo.load_network,
     "factory": own_family.load_own,
     "file factory": own_family.load_own,
-    "onnx": onnx_file.load,
+    "onnx": onnx_file.load_onnx,
     "torchscript": files.load_torchscript,
     "exported": files.load_exported,
     "timm": libraries.load_timm,
