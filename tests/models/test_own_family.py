@@ -115,7 +115,7 @@ def test_a_scaled_network_is_another_content_and_equal_parameters_are_one() -> N
 def test_parameters_that_leave_no_trace_in_the_module_belong_to_the_content(folder: Path) -> None:
     text = f"class family:\n    {SCALE}    def build(self, p):\n        return nn.Linear(2, 2), torch.ones(1, 2)\n"
     name = write(folder, text)
-    assert len({source.load(Asked(name, "w", factor)).content for factor in (1.0, 4.0)}) == 2
+    assert len({source.load_model(Asked(name, "w", factor)).content for factor in (1.0, 4.0)}) == 2
 
 
 def test_the_content_follows_the_code(folder: Path) -> None:
