@@ -85,7 +85,7 @@ class _Walk:
 
     Attributes:
         scope: The values.
-        learned: Learned tensors and views of them, with the name of the tensor.
+        learned: Learned tensors and what is computed of them alone, with the name of the tensor.
         products: Outputs of products that have no bias yet, with the axis of one.
         operations: What runs.
         unknown: What has no rule, or no shape.
@@ -139,11 +139,12 @@ class _Walk:
 
     def _follow(self, node: NodeProto) -> None:
         """A learned row that is added to a product is its bias; a quantised product is scaled before."""
-        first, others = node.input[:1], [name for name in node.input if name not in self.products]
         products = [name for name in node.input if name in self.products]
+        others = [name for name in node.input if name and name not in self.products]
+        sources = [self.learned[name] for name in others if name in self.learned]
+        if sources and not products and all(name in self.learned or name in self.scope.values for name in others):
+            self.learned[node.output[0]] = sources[0]
         view, one = node.op_type in _VIEWS, len(products) == len(others) == 1
-        if view and first[0] in self.learned:
-            self.learned[node.output[0]] = self.learned[first[0]]
         if node.op_type in _PRODUCTS:
             self.products[node.output[0]] = _PRODUCTS[node.op_type]
         elif (view and products) or (node.op_type == "Mul" and one and self.scope.shape(others[0]) in {(), (1,)}):

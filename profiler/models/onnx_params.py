@@ -123,11 +123,12 @@ def _uses(nodes: list[NodeProto]) -> _Uses:
 
 
 def _learned(tensor: TensorProto, uses: set[tuple[str, int]], *, made: bool) -> bool:
-    """What an exporter or a writer made is learned where an operator takes it for a weight."""
+    """What an exporter or a writer made is learned where an operator takes it for a weight, or as one row."""
     if tensor.data_type not in _FLOATS:
         return bool(uses & _QUANTISED)
     uses = {use for use in uses - _UNLEARNED if use in _BIASES or not _SCALED.match(use[0])}
-    return any(_WEIGHTED.search(operator) or not made for operator, _ in uses)
+    row = max(tensor.dims, default=0) == prod(tensor.dims) > 1
+    return any(not made or _WEIGHTED.search(operator) or (row and operator in {"Mul", "Add"}) for operator, _ in uses)
 
 
 def _uniform(tensor: TensorProto) -> bool:

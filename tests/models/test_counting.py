@@ -193,8 +193,15 @@ def test_a_bias_written_by_hand_counts():
 
 def test_only_a_learned_row_added_to_a_product_is_a_bias():
     rows, module = torch.zeros(24), Written()
-    module.forward = lambda x: (x @ module.w).relu() + module.b + (x @ module.w + rows) + (x @ module.w + x[0, 0, :1])
-    assert costs(module, torch.zeros(2, 5, 16)) == (3 * 10 * 24 * 16, 3 * 240)
+    sums = [
+        lambda p, x: p.relu_() + module.b,
+        lambda p, x: p + rows,
+        lambda p, x: p + x[0, 0, :1],
+        lambda p, x: p.add_(module.b) + module.b,
+    ]
+    for expected, add in zip((0, 0, 0, 240), sums, strict=True):
+        module.forward = lambda x, add=add: add(x @ module.w, x)
+        assert costs(module, torch.zeros(2, 5, 16)) == (10 * 24 * 16 + expected, 240)
 
 
 class Recording(nn.Module):

@@ -178,19 +178,26 @@ def test_a_quantised_operator_counts_as_the_float_one(what):
     assert costs(model(nodes, {"x": (1, 4, 8)}, inits | SCALES)) == (flops, acts, learned)
 
 
+def test_a_row_that_an_exporter_computed_is_learned_and_a_table_is_not():
+    """Of a layer's scale it makes ``onnx::Mul_7``; of positions and masks too, and those are wider."""
+    nodes = [node("Mul", ["x", "onnx::Mul_7"], ["p"]), node("Add", ["p", "onnx::Add_8"], ["y"])]
+    assert costs(model(nodes, {"x": (2, 3, 4)}, {"onnx::Mul_7": (4,), "onnx::Add_8": (3, 4)})) == (0, 0, 4)
+
+
 def test_a_learned_row_after_a_product_is_its_bias_and_nothing_else_is():
-    product, inits = node("MatMul", ["x", "w"], ["p"]), {"w": (4, 5), "b": (5,), "c": (2, 3, 5)}
+    product, inits = node("MatMul", ["x", "w"], ["p"]), {"w": (4, 4), "b": (4,), "c": (2, 3, 4)}
     found = {}
     for name, nodes in {
         "bias": [node("Add", ["b", "p"], ["y"])],
         "seen another way": [node("Unsqueeze", ["p", "a"], ["q"]), node("Add", ["q", "b"], ["y"])],
         "position": [node("Add", ["p", "c"], ["y"])],
         "later": [node("Relu", ["p"], ["q"]), node("Add", ["q", "b"], ["y"])],
-        "computed": [node("Relu", ["b"], ["q"]), node("Add", ["p", "q"], ["y"])],
+        "computed of it": [node("Relu", ["b"], ["q"]), node("Add", ["p", "q"], ["y"])],
+        "given": [node("Add", ["p", "x"], ["y"])],
     }.items():
         made = model([product, *nodes], {"x": (2, 3, 4)}, inits | {"a": np.array([0])})
-        found[name] = costs(made)[0] - 2 * 3 * 5 * 4
-    assert found == {"bias": 30, "seen another way": 30, "position": 0, "later": 0, "computed": 0}
+        found[name] = costs(made)[0] - 2 * 3 * 4 * 4
+    assert found == {"bias": 24, "seen another way": 24, "position": 0, "later": 0, "computed of it": 24, "given": 0}
 
 
 # --- shapes
