@@ -26,7 +26,7 @@ import yaml
 #: What typer raises for a wrong command line; recent ones bring a click of their own.
 UsageError = typer.BadParameter.__mro__[1]
 ROOT = Path(__file__).parents[1]
-HOW_TO = ("own-model", "gate", "answers", "baselines-history", "memory-training", "gpu", "extend")
+HOW_TO = ("own-model", "own-family", "gate", "answers", "baselines-history", "memory-training", "gpu", "extend")
 #: In the order in which they are read: later pages use what commands of earlier ones made.
 PAGES = (
     ROOT / "README.md",
@@ -46,6 +46,7 @@ PARSED = {
     "run quick --device cuda:0": "wants a GPU",
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
+    "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
     "run quick --out results/quick --resume": "draws the report again; tests/run/test_rounds.py resumes",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",
 }
@@ -57,6 +58,9 @@ BRIEF = {
     ],
     "run --model regnety_200mf --scale": [
         "--visit", "20ms", "--rounds", "1", "--threads", "1", "--backend", "eager", "--batch", "1", "--scale", "w",
+    ],
+    "run --model vit.py:vit": [
+        "--visit", "20ms", "--rounds", "1", "--threads", "1", "--scale", "w,dWr",
     ],
     # tests/measure/ trains and watches memory.
     "run --model regnety_200mf --backend eager --mode infer,train": ["--dry-run"],

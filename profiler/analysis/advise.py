@@ -12,15 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler import models
 from profiler.analysis.goal import Candidate, Goal
 from profiler.analysis.growth import CONTROL
-from profiler.analysis.search import MARKED, directions, networks_near, structure
+from profiler.analysis.search import MARKED, Base, directions, nearest_to, networks_near, structure, unscaled
 from profiler.errors import UserError
 from profiler.models.arch import Arch
+from profiler.models.brought import Network
+from profiler.models.own_family import NotScalableError, open_family
+from profiler.run.families import answered
+
+#: Into how many parts the rules share their weights, where each network must be built to be counted.
+_OWN_PARTS, _OWN_ALPHAS = 4, 10
 
 
-def _search(base: Arch, goal: Goal) -> tuple[list[Candidate], int]:
+def _search(base: Base, goal: Goal) -> tuple[list[Candidate], int]:
     """All distinct networks near the goal, along every direction, each with its prediction.
 
     Args:
@@ -32,9 +37,9 @@ def _search(base: Arch, goal: Goal) -> tuple[list[Candidate], int]:
         were looked at, those that came out the same included.
     """
     cost = goal.cost
-    seen: dict[object, Arch] = {}
+    seen: dict[object, Network] = {}
     tried = 0
-    for rule in directions():
+    for rule in directions() if isinstance(base, Arch) else directions(_OWN_PARTS, _OWN_ALPHAS):
         for arch in networks_near(base, rule, goal.limit, cost):
             seen.setdefault(structure(arch), arch)
             tried += 1
@@ -89,10 +94,10 @@ def _front(candidates: Sequence[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _marked(base: Arch, goal: Goal, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _marked(base: Base, goal: Goal, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The paper's rules at the goal: solved for its flops, else the largest network along each that meets it."""
     if goal.kind == "flops":
-        solved = [models.nearest_scaled(base, rule, round(goal.limit)) for rule in MARKED]
+        solved = [nearest_to(base, rule, round(goal.limit)) for rule in MARKED]
         return [goal.candidate(arch) for arch in solved]
     along = {rule: _best([one for one in candidates if one.arch.scaling == rule], goal) for rule in MARKED}
     return [found[0] for found in along.values() if found]
@@ -113,7 +118,7 @@ class Advice:
         marked: The paper's rules.
     """
 
-    base: Arch
+    base: Network
     goal: Goal
     tried: int
     distinct: int
@@ -123,12 +128,13 @@ class Advice:
     marked: tuple[Candidate, ...]
 
 
-def advise(base: Arch, goal: Goal) -> Advice:
+def advise(base: Base, goal: Goal) -> Advice:
     """Search all directions from ``base``.
 
     Raises:
         UserError: No network along any of them meets the goal.
     """
+    itself = unscaled(base)
     found, tried = _search(base, goal)
     power = _elasticity(found)
     met = _best(found, goal, power)
@@ -138,4 +144,22 @@ def advise(base: Arch, goal: Goal) -> Advice:
             "ask for more, or start from another base"
         )
     paper = _marked(base, goal, found)
-    return Advice(base, goal, tried, len(found), power, tuple(met), tuple(_front(met)), tuple(paper))
+    return Advice(itself, goal, tried, len(found), power, tuple(met), tuple(_front(met)), tuple(paper))
+
+
+def advise_own(name: str, goal: Goal) -> Advice:
+    """Search from the base of a family of the user's, in a process of its own: that builds networks to count them.
+
+    Raises:
+        UserError: As ``advise``, or the model is no family or breaks.
+    """
+    return answered(_advised, (name, goal))
+
+
+def _advised(asked: tuple[str, Goal]) -> Advice:
+    name, goal = asked
+    try:
+        with open_family(name) as family:
+            return advise(family, goal)
+    except NotScalableError as error:
+        raise UserError(f"{name} cannot be scaled: {error}") from error

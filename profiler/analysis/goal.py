@@ -15,7 +15,7 @@ from profiler.analysis.predict import costs_of
 from profiler.analysis.search import MARKED, CostOf
 from profiler.analysis.source import exact_counts
 from profiler.errors import UserError
-from profiler.models.arch import Arch
+from profiler.models.brought import Network, counts_of
 from profiler.models.complexity import Complexity
 from profiler.records.intervals import Interval
 
@@ -39,7 +39,7 @@ class Candidate:
         meets: Whether the goal is met.
     """
 
-    arch: Arch
+    arch: Network
     counts: Complexity
     latency: float
     interval: Interval
@@ -86,9 +86,9 @@ class Goal:
         assert model is not None, "the goal was checked against the run"
         return model.value
 
-    def candidate(self, arch: Arch) -> Candidate:
+    def candidate(self, arch: Network) -> Candidate:
         """Count and predict a network."""
-        counts = models.complexity(arch)
+        counts = counts_of(arch)
         reached = self.cost(counts) / self.limit
         return Candidate(
             arch=arch,

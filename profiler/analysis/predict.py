@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from profiler import models
 from profiler.analysis.cost_model import CostModel, cost_models
 from profiler.analysis.frame import PROXIES, latency_column, measured, rows_of, unit_of
-from profiler.models.arch import Arch
+from profiler.models.brought import Network, counts_of
 from profiler.models.complexity import Complexity
 from profiler.records.intervals import Interval
 
@@ -54,7 +53,7 @@ class Prediction:
     measured: float | None
 
 
-def predict(frame: pd.DataFrame, arch: Arch) -> tuple[list[Prediction], dict[str, str]]:
+def predict(frame: pd.DataFrame, arch: Network) -> tuple[list[Prediction], dict[str, str]]:
     """Predict every cost that a table has, in each of its groups.
 
     Returns:
@@ -63,17 +62,17 @@ def predict(frame: pd.DataFrame, arch: Arch) -> tuple[list[Prediction], dict[str
     Raises:
         UserError: The table cannot be used.
     """
-    network = models.complexity(arch)
+    network = counts_of(arch)
     made: list[Prediction] = []
     without: dict[str, str] = {}
     for y in costs_of(frame):
-        found, missing = cost_models(frame, y, arch.family)
+        found, missing = cost_models(frame, y, arch.family or None)
         made += [_prediction(frame, model, network, arch) for model in found]
         without |= {f"{label}, {y}": why for label, why in missing.items()}
     return made, without
 
 
-def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Arch) -> Prediction:
+def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Network) -> Prediction:
     return Prediction(
         group=model.group,
         y=model.y,
@@ -86,7 +85,7 @@ def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch
     )
 
 
-def _measured(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Arch) -> float | None:
+def _measured(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Network) -> float | None:
     """The y of the row that is this very network, if it was measured."""
     rows = rows_of(frame, model.group)
     same = measured(rows) & (rows["model"] == arch.name)

@@ -15,16 +15,19 @@ from profiler.analysis.frame import SECONDS, unit_of
 from profiler.analysis.goal import TOLERANCE, Candidate
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.regression import geometric_mean
-from profiler.analysis.search import structure
+from profiler.analysis.search import Base, nearest_to, structure
 from profiler.models.arch import Arch
+from profiler.models.brought import Brought, Network, Wanted, counts_of
+from profiler.models.own_family import open_family
 from profiler.plan.cases import expand
 from profiler.plan.plan import Plan
 from profiler.plan.read import loads
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import case_estimate, visit_estimate
 from profiler.records.intervals import Interval
-from profiler.records.types import Measurement, Record
+from profiler.records.types import Case, Measurement, Record
 from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.families import answered
 from profiler.run.lab import Lab
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ class Check:
     """
 
     advised: Candidate
-    control: Arch
+    control: Network
     flops_ratio: float
     costs: tuple[float | None, float | None]
     ratio: float | None
@@ -87,15 +90,28 @@ def in_words(ratio: float) -> str:
     return f"{abs(1 - ratio):.1%} {'faster' if ratio < 1 else 'slower'}"
 
 
-def _with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
+def _with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Network]]:
+    """The best networks with their controls; a family of the user's is asked in a process of its own."""
+    if isinstance(advice.base, Brought):
+        return answered(_with_own_controls, (advice, count))
+    return _paired(advice, advice.base, count)
+
+
+def _with_own_controls(asked: tuple[Advice, int]) -> list[tuple[Candidate, Network]]:
+    advice, count = asked
+    with open_family(advice.base.name) as family:
+        return _paired(advice, family, count)
+
+
+def _paired(advice: Advice, base: Base, count: int) -> list[tuple[Candidate, Network]]:
     """The best networks, each with the base scaled by ``dwr`` to the same flops, so that only the shape differs.
 
     Networks whose flops ``dwr`` cannot meet within 2% are passed over, as long as there are others.
     """
-    fair: list[tuple[Candidate, Arch]] = []
-    far: list[tuple[Candidate, Arch]] = []
+    fair: list[tuple[Candidate, Network]] = []
+    far: list[tuple[Candidate, Network]] = []
     for one in advice.best:
-        control = models.nearest_scaled(advice.base, CONTROL, one.counts.flops)
+        control = nearest_to(base, CONTROL, one.counts.flops)
         near = abs(models.flops_error(control, one.counts.flops)) <= TOLERANCE
         (fair if near else far).append((one, control))
         if len(fair) == count or len(fair) + len(far) == 10 * count:
@@ -103,7 +119,7 @@ def _with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Arch]]:
     return [*fair, *far][:count]
 
 
-def _plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
+def _plan_for(archs: Sequence[Network], group: Mapping[str, str]) -> Plan:
     """A plan that measures these networks in the place that ``group`` names.
 
     Raises:
@@ -124,6 +140,15 @@ def _plan_for(archs: Sequence[Arch], group: Mapping[str, str]) -> Plan:
         if arch.scaling:
             lines += [f"scalings = {jsonlib.dumps(arch.scaling)}", f"factors = {arch.factor!r}"]
     return loads("\n".join(lines), "the plan to verify with")
+
+
+def _asked(network: Brought | Case) -> Wanted:
+    name = network.name if isinstance(network, Brought) else network.model
+    return Wanted(name, network.scaling, network.factor)
+
+
+def _in_zoo(case: Case) -> Arch:
+    return models.resolve(case.model, case.scaling, case.factor, case.step)
 
 
 _Visits: TypeAlias = dict[int, Measurement]
@@ -156,7 +181,9 @@ def _paired_ratio(ours: _Visits, theirs: _Visits) -> tuple[float, Interval | Non
     return geometric_mean([top.normalised_ns / bottom.normalised_ns for top, bottom in used])
 
 
-def _check(one: Candidate, control: Arch, visits: Mapping[object, _Visits], unit_ms: float, expected: float) -> Check:
+def _check(
+    one: Candidate, control: Network, visits: Mapping[object, _Visits], unit_ms: float, expected: float
+) -> Check:
     pair = [visits.get(structure(arch), {}) for arch in (one.arch, control)]
     ours, theirs = (case_estimate(list(v.values())).latency_ns / 1e6 if v else None for v in pair)
     ratio, interval = _paired_ratio(*pair) if pair[0].keys() & pair[1].keys() else (None, None)
@@ -164,7 +191,7 @@ def _check(one: Candidate, control: Arch, visits: Mapping[object, _Visits], unit
     return Check(
         advised=one,
         control=control,
-        flops_ratio=one.counts.flops / models.complexity(control).flops,
+        flops_ratio=one.counts.flops / counts_of(control).flops,
         costs=(ours, theirs),
         ratio=ratio,
         interval=interval,
@@ -193,14 +220,13 @@ def verify(
         StoppedError: The user stopped it.
     """
     chosen = _with_controls(advice, count)
-    plan = _plan_for([arch for one, control in chosen for arch in (one.arch, control)], advice.goal.place)
+    networks = [arch for one, control in chosen for arch in (one.arch, control)]
+    plan = _plan_for(networks, advice.goal.place)
+    own = {_asked(one): one for one in (advice.base, *networks) if isinstance(one, Brought)}
     with nullcontext(lab) if lab else opened_lab(plan) as shared:
-        progress = measure_into(folder, plan, expand(plan, 1), shared, console=console)
-    visits = {
-        structure(models.resolve(c.model, c.scaling, c.factor, c.step)): _good(progress.visits[c.key])
-        for c in progress.cases
-    }
+        progress = measure_into(folder, plan, expand(plan, 1, own), shared, console=console)
+    visits = {structure(own.get(_asked(c)) or _in_zoo(c)): _good(progress.visits[c.key]) for c in progress.cases}
     unit = SECONDS.get(unit_of(advice.goal.latency.y), 1e-3) * 1e3
     model = advice.goal.latency
-    expected = [one.latency / model.value(models.complexity(control)) for one, control in chosen]
+    expected = [one.latency / model.value(counts_of(control)) for one, control in chosen]
     return [_check(one, control, visits, unit, e) for (one, control), e in zip(chosen, expected, strict=True)]

@@ -13,15 +13,18 @@ from rich.markup import escape
 from typer import Argument, Exit, Option
 
 from profiler import models
-from profiler.analysis.advise import Advice, advise, at_equal_flops
+from profiler.analysis.advise import Advice, advise, advise_own, at_equal_flops
 from profiler.analysis.frame import group_label, unit_of
-from profiler.analysis.goal import Candidate, Kind, prepare
+from profiler.analysis.goal import Candidate, Goal, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
-from profiler.cli.options import Json, RunPath
+from profiler.cli.models import size_words, sizes
+from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
 from profiler.machine import host
+from profiler.models.brought import Brought, Network
+from profiler.models.naming import is_brought, may_be_family
 from profiler.report.console import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
 
@@ -68,11 +71,11 @@ def advise_command(
     Raises:
         UserError: Something that was given cannot be used.
     """
-    arch = models.get(base)
+    arch = None if is_brought(base) else models.get(base)
     kind, value, said = _parse_goal(flops, latency, memory)
-    frame = chosen_rows(read_table(source), backend, where)
-    goal = prepare(frame, arch.family, kind, value, said)
-    advice = advise(arch, goal)
+    frame = chosen_rows(read_table(source, warn), backend, where)
+    goal = prepare(frame, arch.family if arch else base, kind, value, said)
+    advice = advise(arch, goal) if arch else _advised_own(base, goal)
     if not json:
         _print(advice, Console())
     checks = _verified(advice, verify, out) if verify else []
@@ -84,6 +87,14 @@ def advise_command(
             print(check.sentence(unit))
     if not all(check.held for check in checks):
         raise Exit(1)
+
+
+def _advised_own(base: str, goal: Goal) -> Advice:
+    if not may_be_family(base):
+        raise UserError(f"{base} cannot be scaled: only networks that `profiler models` lists and families can")
+    said = f"networks of {base} are built on paper to count them, which may take minutes"
+    Console(stderr=True).print(said, style="dim", highlight=False, markup=False, soft_wrap=True)
+    return advise_own(base, goal)
 
 
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
@@ -104,9 +115,9 @@ def _print(advice: Advice, console: Console) -> None:
     looked = f"{advice.tried:,} networks tried, {advice.distinct:,} of them distinct"
     console.print(f"{looked}; predicted from {escape(model.basis)}.", highlight=False)
     unit = unit_of(model.y)
-    table = plain_table("rule", "s", "flops", f"{unit} [90%]", "px", "depths", "widths")
-    for column in table.columns[:-2]:
-        column.no_wrap = True
+    table = plain_table("rule", "s", "flops", f"{unit} [90%]", *_shape(advice.best[0].arch))
+    for column in table.columns:
+        column.no_wrap = column.header not in ("depths", "widths")
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
     for one in (advice.best[0], *others[: _SHOWN - 1]):
         table.add_row(*_row(one))
@@ -128,10 +139,15 @@ def _row(one: Candidate) -> list[str]:
         f"{one.arch.factor:.4g}",
         format_flops(one.counts.flops).replace(" ", ""),
         escape(f"{one.latency:.3g} [{low:.3g}, {high:.3g}]") + ("" if one.meets else " *"),
-        str(one.arch.resolution),
-        " ".join(map(str, one.arch.depths)),
-        " ".join(map(str, one.arch.widths)),
+        *_shape(one.arch).values(),
     ]
+
+
+def _shape(arch: Network) -> dict[str, str]:
+    """The columns that show what a network is made of."""
+    words = size_words(arch)
+    words.pop("group widths", None)
+    return words if isinstance(arch, Brought) else {"px": str(arch.resolution)} | words
 
 
 def _advice_sentence(advice: Advice) -> str:
@@ -144,7 +160,8 @@ def _advice_sentence(advice: Advice) -> str:
     elif control:
         text += f", {first.counts.flops / control.counts.flops - 1:+.0%} flops of the largest {CONTROL} that meets it"
     missed = " * misses the target by more than 2%." if not all(one.meets for one in advice.marked) else ""
-    return f"{text}. Accuracy is not predicted: dWr is the rule whose accuracy was published.{missed}"
+    whose = ", for convolutional networks" if isinstance(advice.base, Brought) else ""
+    return f"{text}. Accuracy is not predicted: dWr is the rule whose accuracy was published{whose}.{missed}"
 
 
 def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
@@ -181,9 +198,7 @@ def _described(one: Candidate) -> dict[str, object]:
         "mark": one.mark,
         "factor": arch.factor,
         "resolution": arch.resolution,
-        "depths": arch.depths,
-        "widths": arch.widths,
-        "group_widths": arch.group_widths,
+        **sizes(arch),
         "flops": one.counts.flops,
         "params": one.counts.params,
         "acts": one.counts.acts,

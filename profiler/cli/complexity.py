@@ -11,10 +11,11 @@ from rich.table import Table
 from typer import Argument, Option
 
 from profiler import models
-from profiler.cli.models import facts_of, select
+from profiler.cli.models import facts_of, select, size_words
 from profiler.cli.options import Factor, Flops, InputFile, Json, Shape
 from profiler.errors import UserError
 from profiler.models.arch import Arch
+from profiler.models.brought import Network, counts_of
 from profiler.models.naming import is_brought
 from profiler.models.shapes import each
 from profiler.units import format_count, format_flops, format_share, parse_flops
@@ -40,13 +41,11 @@ def complexity_command(
     Raises:
         UserError: The model, rule, factor, target or shape is not valid, or they do not go together.
     """
-    if is_brought(model):
-        if scale or factor is not None or flops:
-            raise UserError(f"model {model!r} is no family and cannot be scaled: leave out --scale, --factor, --flops")
+    if is_brought(model) and not (scale or factor is not None or flops):
         _print_brought(model, shape or [], input_file or "", as_json=json)
         return
     if shape or input_file:
-        raise UserError(f"{model} takes images of its own resolution: leave out --shape and --input, or scale by r")
+        raise UserError(f"{model} takes inputs of its own size: leave out --shape and --input, or scale by r")
     target = parse_flops(flops) if flops else None
     arch = select(model, scale, factor, target)
     facts = facts_of(arch)
@@ -60,12 +59,12 @@ def complexity_command(
         print(_reached(arch, target))
 
 
-def _reached(arch: Arch, target: int) -> str:
+def _reached(arch: Network, target: int) -> str:
     """Say in one line how near a solved network came to its target."""
-    flops, error = models.complexity(arch).flops, models.flops_error(arch, target)
+    flops, error = counts_of(arch).flops, models.flops_error(arch, target)
     off = "exactly" if error == 0 else format_share(error, signed=True)
     line = f"reached {format_flops(flops)} of {format_flops(target)} ({off}) at factor {arch.factor}"
-    if arch.step:
+    if isinstance(arch, Arch) and arch.step:
         on_the_rule = models.resolve(arch.name, arch.scaling, arch.factor)
         line += f" and one step beside the rule: {models.step_words(on_the_rule, arch)}"
     if abs(error) > models.NEAR_TARGET:
@@ -73,20 +72,17 @@ def _reached(arch: Arch, target: int) -> str:
     return line
 
 
-def _print_facts(arch: Arch) -> None:
+def _print_facts(arch: Network) -> None:
     title = f"{arch.name} {arch.scaling} x{arch.factor} {arch.step}".rstrip() if arch.scaling else arch.name
     table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(justify="right")
-    table.add_row("resolution", f"{arch.resolution} px")
-    for name, values in (
-        ("depths", arch.depths),
-        ("widths", arch.widths),
-        ("group widths", arch.group_widths),
-    ):
-        table.add_row(name, " ".join(map(str, values)))
-    counted = models.complexity(arch)
+    if arch.resolution is not None:
+        table.add_row("resolution", f"{arch.resolution} px")
+    for name, text in size_words(arch).items():
+        table.add_row(name, text)
+    counted = counts_of(arch)
     table.add_row("flops", f"{counted.flops:,}", format_flops(counted.flops))
     table.add_row("params", f"{counted.params:,}", format_count(counted.params))
     table.add_row("acts", f"{counted.acts:,}", format_count(counted.acts))

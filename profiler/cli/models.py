@@ -14,45 +14,66 @@ from profiler import models
 from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.models.arch import Arch
+from profiler.models.brought import Brought, Network, Wanted, counts_of
+from profiler.models.naming import is_brought
 from profiler.units import format_count, format_flops
 
-_Facts: TypeAlias = dict[str, str | int | float | list[int]]
+_Facts: TypeAlias = dict[str, object]
 
 
-def select(model: str, scale: str, factor: float | None, target: int | None) -> Arch:
+def select(model: str, scale: str, factor: float | None, target: int | None) -> Network:
     """Return the network that the options name.
 
     Raises:
-        UserError: An option is not valid, or one lacks another.
+        UserError: An option is not valid, or one lacks another, or a model of the user's own cannot be had.
     """
     if factor is not None and target is not None:
         raise UserError("--factor and --flops exclude each other: give the factor, or the target to solve it for.")
     if not scale and (factor is not None or target is not None):
         given = "--factor" if target is None else "--flops"
         raise UserError(f"{given} needs a direction to scale along: add --scale, such as --scale dWr.")
+    if scale and factor is None and target is None:
+        raise UserError(f"--scale {scale} needs to know how far: add --factor, such as 4, or --flops, such as 16GF.")
+    if is_brought(model):
+        from profiler.run.families import brought  # processes
+
+        return brought(Wanted(model, scale, 1.0 if factor is None else factor, target))
     if target is not None:
         return models.scale_to_flops(models.get(model), scale, target)
-    if scale and factor is None:
-        raise UserError(f"--scale {scale} needs to know how far: add --factor, such as 4, or --flops, such as 16GF.")
     return models.resolve(model, scale, 1.0 if factor is None else factor)
 
 
-def facts_of(arch: Arch) -> _Facts:
+def facts_of(network: Network) -> _Facts:
     """Return the facts of a network, ready for JSON; every number of flops, params and acts is exact."""
-    counted = models.complexity(arch)
+    counted = counts_of(network)
     return {
-        "model": arch.name,
-        "scaling": arch.scaling,
-        "factor": arch.factor,
-        **({"step": arch.step} if arch.step else {}),
-        "resolution": arch.resolution,
-        "depths": list(arch.depths),
-        "widths": list(arch.widths),
-        "group_widths": list(arch.group_widths),
+        "model": network.name,
+        "scaling": network.scaling,
+        "factor": network.factor,
+        **({"step": network.step} if network.step else {}),
+        "resolution": network.resolution,
+        **sizes(network),
         "flops": counted.flops,
         "params": counted.params,
         "acts": counted.acts,
     }
+
+
+def sizes(network: Network) -> dict[str, object]:
+    """Return what a network is made of beside its resolution, ready for JSON."""
+    if isinstance(network, Brought):
+        return {"parameters": dict(network.parameters)} if network.parameters else {}
+    return {"depths": network.depths, "widths": network.widths, "group_widths": network.group_widths}
+
+
+def size_words(network: Network) -> dict[str, str]:
+    """Return the same as people read it."""
+    parts = network.parameters if isinstance(network, Brought) else sizes(network).items()
+    return {name.replace("_", " "): _word(value) for name, value in parts}
+
+
+def _word(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def models_command(

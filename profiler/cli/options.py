@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from typer import Argument, Option
 
-Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists.")]
+Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of your own.")]
 Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flops by about S.")]
 Flops = Annotated[str | None, Option("--flops", metavar="T", help="Solve for a target, as 16GF.")]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
@@ -24,3 +25,8 @@ Shape: TypeAlias = Annotated[
 InputFile: TypeAlias = Annotated[
     str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
 ]
+
+
+def warn(sentence: str) -> None:
+    """Say something beside the answer of a command."""
+    print(sentence, file=sys.stderr)

@@ -10,15 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from typer import Option
 
-from profiler import models
 from profiler.analysis.frame import PROXIES, group_label, prose
 from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
 from profiler.cli.models import select
-from profiler.cli.options import Factor, Flops, Json, Model, RunPath
+from profiler.cli.options import Factor, Flops, Json, Model, RunPath, warn
 from profiler.errors import UserError
-from profiler.models.arch import Arch
+from profiler.models.brought import Network, counts_of
 from profiler.units import format_bytes, format_count, parse_flops
 
 
@@ -38,7 +37,7 @@ def predict_command(
         UserError: The table or the network cannot be used, or no group has enough networks.
     """
     arch = select(model, scale, factor, parse_flops(flops) if flops else None)
-    frame = exact_counts(chosen_rows(read_table(source), backend, where))
+    frame = exact_counts(chosen_rows(read_table(source, warn), backend, where))
     made, without = predict(frame, arch)
     if not made:
         raise UserError(f"{source} does not suffice for a prediction: {_listed(without)}")
@@ -52,8 +51,8 @@ def _listed(without: dict[str, str]) -> str:
     return "; ".join(f"{label}: {why}" for label, why in without.items())
 
 
-def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> dict[str, object]:
-    counts = models.complexity(arch)
+def _facts(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -> dict[str, object]:
+    counts = counts_of(arch)
     network = {"model": arch.name, "scaling": arch.scaling, "factor": arch.factor, "resolution": arch.resolution}
     network |= {"step": arch.step} if arch.step else {}
     rows = [
@@ -75,12 +74,13 @@ def _facts(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> d
     return {"level": LEVEL, "network": network | known, "predictions": rows, "without": without}
 
 
-def _print(arch: Arch, made: Sequence[Prediction], without: dict[str, str]) -> None:
+def _print(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -> None:
     console = Console()
-    counts = models.complexity(arch)
+    counts = counts_of(arch)
     costs = ", ".join(f"{format_count(getattr(counts, proxy))} {proxy}" for proxy in PROXIES)
     name = f"{arch.name} {arch.scaling} x{arch.factor:.4g} {arch.step}".rstrip() if arch.scaling else arch.name
-    console.print(escape(f"{name}, {arch.resolution} px: {costs}"), style="bold", highlight=False, soft_wrap=True)
+    size = "" if arch.resolution is None else f", {arch.resolution} px"
+    console.print(escape(f"{name}{size}: {costs}"), style="bold", highlight=False, soft_wrap=True)
     for label in dict.fromkeys(group_label(one.group) for one in made):
         console.print(f"\n{escape(label)}", highlight=False, soft_wrap=True)
         for one in (each for each in made if group_label(each.group) == label):

@@ -17,7 +17,7 @@ from profiler.cli.options import InputFile, Many, Shape
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.models.naming import is_brought
-from profiler.plan.cases import complexities, expand, notes
+from profiler.plan.cases import complexities, expand, notes, wanted
 from profiler.plan.duration import estimate_seconds
 from profiler.plan.plan import Plan
 from profiler.plan.read import BUILT_IN, from_flags, load, override
@@ -28,6 +28,7 @@ from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.describing import Described
 from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.families import families
 from profiler.run.processes import Isolation
 from profiler.run.rehearsal import rehearse
 from profiler.units import format_duration, parse_bytes
@@ -71,9 +72,10 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
             "`profiler models` lists them"
         )
     plan = override(load(source), **flags) if source else from_flags(**flags)
-    cases = expand(plan, host.usable_cores())
+    own = families(wanted(plan))
+    cases = expand(plan, host.usable_cores(), own)
     console = Console(stderr=True)
-    for note in notes(plan):
+    for note in notes(plan, own):
         console.print(note, style="dim", highlight=False, markup=False)
     if how.dry_run:
         return _show_plan(plan, cases, console)

@@ -17,12 +17,13 @@ from profiler.gate.contrast import visits_of
 from profiler.gate.stored import judge_stored
 from profiler.gate.verdict import Verdict
 from profiler.machine import host
-from profiler.plan.cases import expand
+from profiler.plan.cases import expand, wanted
 from profiler.plan.read import load, override
 from profiler.records.reading import Run, read
 from profiler.records.types import Case
 from profiler.run.describing import described
 from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.families import families
 
 
 def against(
@@ -57,7 +58,7 @@ def against(
     for notice in base.notices:
         print(notice, file=sys.stderr)
     plan = override(load(plan_source), **flags or {})
-    asked = _with_stored_batches(expand(plan, host.usable_cores()), base)
+    asked = _with_stored_batches(expand(plan, host.usable_cores(), families(wanted(plan))), base)
     folder = out or Path("results") / f"gate-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     how = f"profiler gate {plan_source} --against {stored} --out {folder} --resume"
     known = calibrations(base)

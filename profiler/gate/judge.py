@@ -146,10 +146,10 @@ def _confirmed(
         return _refused(pair, second)
     again = [rule for rule in suspects if said.finding(second, rule).answer == "regression"]
     if again:
-        shown = "; ".join(said.change(second, rule) for rule in again)
+        shown = "; ".join(said.told_change(second, rule) for rule in again)
         reason = f"{at_first}; confirmed in fresh processes: {shown}"
         return _verdict(pair, "regression", reason, rules, (first, second), bias)
-    then, now = ("; ".join(said.change(trial, rule) for rule in suspects) for trial in (first, second))
+    then, now = ("; ".join(said.told_change(trial, rule) for rule in suspects) for trial in (first, second))
     reason = (
         f"not confirmed: {then} at first, {now} in fresh processes; "
         "the machine is disturbed or processes of the same code differ: run it again on a quiet machine"

@@ -15,27 +15,27 @@ from profiler.units import format_duration, format_share
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Told:
     """What a trial says of one rule, and how a person would say it."""
 
     answer: Answer
     said: str
 
 
-def finding(trial: Trial, rule: Rule) -> Finding:
+def finding(trial: Trial, rule: Rule) -> Told:
     """Return what a trial shows; nothing yet, as when its time is up, is inconclusive."""
     answer, blocks = trial.answer(rule)
     seen = trial.first(blocks)
     limit, half = format_share(rule.max_slowdown), format_share(rule.tolerated)
     if answer == "pass":
-        return Finding(answer, f"{change(seen, rule)}: surely less than {limit}")
+        return Told(answer, f"{told_change(seen, rule)}: surely less than {limit}")
     if answer == "regression":
         _, (low, _) = _change(seen, rule)
         more = f"more than {limit}" if low > rule.max_slowdown else f"surely more than {half}, half of the limit"
-        return Finding(answer, f"{change(seen, rule)}: {more}")
+        return Told(answer, f"{told_change(seen, rule)}: {more}")
     late = " when the time was used up" if trial.late else ""
-    undecided = f"{change(seen, rule)}{late}: neither surely less than {limit} nor surely more than {half}"
-    return Finding("inconclusive", f"{undecided}{_remedy(seen, rule)}")
+    undecided = f"{told_change(seen, rule)}{late}: neither surely less than {limit} nor surely more than {half}"
+    return Told("inconclusive", f"{undecided}{_remedy(seen, rule)}")
 
 
 def _remedy(trial: Trial, rule: Rule) -> str:
@@ -50,7 +50,7 @@ def _remedy(trial: Trial, rule: Rule) -> str:
     return f"; {made:,} calls of each side are too few: about {needed:,} are needed"
 
 
-def change(trial: Trial, rule: Rule) -> str:
+def told_change(trial: Trial, rule: Rule) -> str:
     """Say the change of one trial, as ``+6.2% [+5.1%, +7.3%] in 20 blocks``."""
     estimate, interval = _change(trial, rule)
     low, high = (format_share(bound, signed=True) if -1 < bound < math.inf else "?" for bound in interval)
@@ -67,16 +67,16 @@ def _change(trial: Trial, rule: Rule) -> Change:
     return decision.change(trial.ratios)
 
 
-def hidden(trial: Trial, rule: Rule) -> Finding:
+def hidden(trial: Trial, rule: Rule) -> Told:
     """Return what the mean says of a trial whose median passes; it says nothing where it has not grown too much."""
     answer, _ = trial.answer(rule)
     if answer == "pass":
-        return Finding("pass", "")
+        return Told("pass", "")
     grown = format_share(decision.mean_change([block.mean_ratio for block in trial.blocks]), signed=True)
     advice = "some calls may take far longer than the others; limit them with --max-p99 (max_p99)"
     if answer == "regression":
-        return Finding("inconclusive", f"but the mean has surely grown by more: {grown}; {advice}")
-    return Finding("pass", f"but the mean is {grown}, which so few blocks cannot tell from chance; {advice}")
+        return Told("inconclusive", f"but the mean has surely grown by more: {grown}; {advice}")
+    return Told("pass", f"but the mean is {grown}, which so few blocks cannot tell from chance; {advice}")
 
 
 def too_fine(rule: Rule, bias: float) -> str:

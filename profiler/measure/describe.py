@@ -28,6 +28,7 @@ class Description:
         resolution: Height of the input in pixels; None where the input is no image.
         inputs: Names, types and shapes of the inputs, by batch.
         refused: Why a batch cannot be had, by batch.
+        family: The user's family that it is scaled in; empty for others.
     """
 
     content: str
@@ -36,6 +37,7 @@ class Description:
     resolution: int | None = None
     inputs: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[int, str] = field(default_factory=dict)
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def describe(task: DescribeTask) -> Description:
         counted, why = one.count(), ""
     except UserError as error:  # a model that cannot be counted can be measured all the same
         counted, why = None, str(error)
-    return Description(one.content, counted, why, one.resolution, inputs, refused)
+    return Description(one.content, counted, why, one.resolution, inputs, refused, one.family)
 
 
 def unserved(cases: Iterable[Case]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.inputs import Inputs, shape_text
@@ -57,14 +57,26 @@ def drawn(shape: tuple[int, ...], kind: str) -> tuple[Array, str]:
 
 
 def of_example(example: object, names: tuple[str, ...]) -> Inputs:
-    """Return an example as a user gives it: one tensor, a tuple by position, a dict by keyword, or (tuple, dict)."""
+    """Return an example as a user gives it, with arrays in the place of tensors."""
+    args, kwargs = arranged(example)
+    return Inputs(tuple(map(_plain, args)), _plain(kwargs), names if args else ())
+
+
+def arranged(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments by position and by keyword of one tensor, a tuple, a dict, or (tuple, dict)."""
     if isinstance(example, dict):
-        return Inputs(kwargs=_plain(example))
+        return (), example
     if isinstance(example, tuple | list):
         if len(example) == 2 and isinstance(example[0], tuple | list) and isinstance(example[1], dict):
-            return Inputs(tuple(map(_plain, example[0])), _plain(example[1]), names)
-        return Inputs(tuple(map(_plain, example)), names=names)
-    return Inputs((_plain(example),), names=names)
+            return tuple(example[0]), example[1]
+        return tuple(example), {}
+    return (example,), {}
+
+
+def image_height(shapes: Sequence[tuple[int, ...]]) -> int | None:
+    """Return the height of the input where its shapes are those of one batch of images."""
+    images = len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] in (1, 3, 4)
+    return int(shapes[0][2]) if images else None
 
 
 def _plain(value: object) -> Any:

@@ -24,23 +24,20 @@ from profiler.models.torchvision_import import import_without_operators
 _EXPECTED = "expected a function that returns a torch module, or (module, example input)"
 
 
-def load_factory(asked: Asked) -> Loaded:
-    """Return what the function makes; raises UserError with one sentence when that is no model.
+def made_by(function: Any, asked: Asked) -> Loaded:
+    """Return what a function makes; raises UserError with one sentence when that is no model.
 
     A shape whose name is a parameter of the function is passed to it: ``def bert(sequence=64)`` with ``sequence=128``.
     """
-    import_without_operators()
-    with _users_modules_first():
-        function = _function(asked.model)
-        given = _arguments(function, asked)
-        made = called(lambda: function(**given), asked.model)
-        code = content.of_parts(content.of_code(), sorted(given.items()))
-    module, example = _module(made, asked.model)
+    given = _arguments(function, asked)
+    made = called(lambda: function(**given), asked.model)
+    code = content.of_parts(content.of_code(), sorted(given.items()))
+    module, example = module_of(made, asked.model)
     return from_module(module, example, asked, code, tuple(given))
 
 
 @contextmanager
-def _users_modules_first() -> Iterator[None]:
+def users_modules_first() -> Iterator[None]:
     """Look for modules in the user's folder first while a model is made, as in a program of theirs; last afterwards.
 
     No compiled forms are written: an edit within a second of the last would go unnoticed.
@@ -54,11 +51,15 @@ def _users_modules_first() -> Iterator[None]:
         sys.dont_write_bytecode = written
 
 
-def _function(name: str) -> Any:
-    module, _, attribute = name.rpartition(":")
+def named(name: str) -> Any:
+    """Import what a model's name means: a function, a class or another object, or a module that is a family itself."""
+    import_without_operators()
+    place, _, attribute = name.rpartition(":")
     path = naming.file_of(name)
     try:
-        return getattr(_file_module(Path(path)) if path else importlib.import_module(module), attribute)
+        module = _file_module(Path(path)) if path else importlib.import_module(place)
+        itself = attribute == module.__name__.rpartition(".")[2] and {"scale", "build"} <= vars(module).keys()
+        return module if itself and not hasattr(module, attribute) else getattr(module, attribute)
     except (ImportError, AttributeError, FileNotFoundError) as error:
         raise UserError(
             f"model {name!r}: {error}; expected package.module:function, importable from the current folder, "
@@ -101,7 +102,7 @@ def _arguments(function: Any, asked: Asked) -> dict[str, int]:
     return given
 
 
-def _module(made: Any, name: str) -> tuple[Any, object]:
+def module_of(made: Any, name: str) -> tuple[Any, object]:
     """Return module and example of what a function has returned."""
     import torch
 

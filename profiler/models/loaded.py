@@ -17,7 +17,7 @@ class Asked:
 
     Attributes:
         model: Name, in one of the forms of ``profiler.models.naming``.
-        scaling: Rule, for a network of the zoo; empty for none.
+        scaling: Rule, for a network of the zoo or of a family of the user's; empty for none.
         factor: Scaling factor.
         step: Step beside the rule, see ``profiler.models.stepped``; empty for none.
         batch: Examples per forward.
@@ -48,6 +48,7 @@ class Loaded:
         count: Counts for one example; called where counts are wanted, since it may run the model.
         resolution: Height of the input in pixels; None where the input is no image.
         drawn: From which range the values of an input were drawn, by its name, where they are no normal numbers.
+        family: What it is scaled in; empty for a model that no rule scales.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Loaded:
     count: Callable[[], Complexity]
     resolution: int | None = None
     drawn: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
 
     @property
     def said(self) -> str:

@@ -45,8 +45,13 @@ def form(name: str) -> Form:
 
 
 def is_brought(name: str) -> bool:
-    """Whether a model is the user's own and no network of the zoo: never scaled."""
+    """Whether a model is the user's own and no network of the zoo."""
     return _form(name) != "zoo"
+
+
+def may_be_family(name: str) -> bool:
+    """Whether a model is code of the user's, which may be a family that rules scale."""
+    return _form(name) in ("factory", "file factory")
 
 
 def file_of(name: str) -> str | None:

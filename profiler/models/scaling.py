@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from profiler.errors import UserError
 from profiler.models.arch import Arch, Stage
@@ -23,6 +24,15 @@ _ALLOWED = (
     "a rule is a set of the letters d, w, g, r such as 'dwr', weights such as 'd1_w8_g8_r1', "
     "'alpha=A' with A from 0 to 1, or 'dWr' for alpha=0.8"
 )
+
+
+class Factors(NamedTuple):
+    """What each dimension of a base network is multiplied by; flops grow with depth * width^2 * resolution^2."""
+
+    depth: float = 1.0
+    width: float = 1.0
+    group_width: float = 1.0
+    resolution: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,10 @@ class ScalingRule:
         # The order of operations decides the last bit, and the last bit decides ties.
         total = self.d + self.w + self.r or self.g / 2
         return self.d / total, self.w / total / 2, self.g / total / 2, self.r / total / 2
+
+    def factors(self, s: float) -> Factors:
+        """What the dimensions are multiplied by so that flops grow by about ``s``."""
+        return Factors(*(s**exponent for exponent in self.exponents))
 
 
 def parse_rule(text: str) -> ScalingRule:
@@ -118,14 +132,19 @@ def scale(arch: Arch, rule: str, factor: float) -> Arch:
     """
     if arch.scaling:
         raise UserError(f"{arch.name} is scaled by {arch.scaling} x{arch.factor:.4g} already; scale the base network.")
+    return scaled(arch, parse_rule(rule), checked_factor(factor))
+
+
+def checked_factor(factor: float) -> float:
+    """Return a scaling factor; raises UserError where it is none."""
     if not 0 < factor <= MAX_FACTOR:
         raise UserError(f"A scaling factor is above 0 and up to {MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
-    return scaled(arch, parse_rule(rule), float(factor))
+    return float(factor)
 
 
 def scaled(arch: Arch, rule: ScalingRule, factor: float) -> Arch:
     """Return what ``scale`` does, for a base network and a factor that were checked."""
-    by_depth, by_width, by_group, by_side = (factor**exponent for exponent in rule.exponents)
+    by_depth, by_width, by_group, by_side = rule.factors(factor)
     resolution = round(arch.resolution * by_side / 4) * 4
     if resolution < MIN_RESOLUTION:
         raise UserError(

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 from profiler.errors import UserError
 from profiler.models.arch import Arch, Stage
+from profiler.models.brought import Network, counts_of
 from profiler.models.complexity import complexity
 from profiler.models.scaling import (
     MAX_FACTOR,
@@ -23,8 +25,10 @@ from profiler.models.scaling import (
 )
 from profiler.units import format_flops
 
+NetworkT = TypeVar("NetworkT", bound=Network)
+
 #: Shares of a target: what a step beside the rule is taken for, and what is refused.
-NEAR_TARGET, _OUT_OF_REACH = 0.02, 0.05
+NEAR_TARGET, OUT_OF_REACH = 0.02, 0.05
 #: Networks on the rule beside which one step is looked for.
 _BESIDE = 12
 
@@ -57,10 +61,15 @@ def scale_to_flops(arch: Arch, rule: str, flops: int) -> Arch:
     best = _shortest(arch, direction, near[0])
     if abs(flops_error(best, flops)) > NEAR_TARGET:
         best = _beside(arch, direction, near, flops)
-    if abs(flops_error(best, flops)) > _OUT_OF_REACH:
-        wanted, nearest = (_short(count) for count in (flops, complexity(best).flops))
+    return within_reach(best, rule, flops)
+
+
+def within_reach(best: NetworkT, rule: str, flops: int) -> NetworkT:
+    """Return the nearest network to a target; raises UserError where it is not near enough."""
+    if abs(flops_error(best, flops)) > OUT_OF_REACH:
+        wanted, nearest = (_short(count) for count in (flops, counts_of(best).flops))
         raise UserError(
-            f"{arch.name} {rule} cannot have {wanted}: the nearest that its depths, widths and resolutions allow is "
+            f"{best.name} {rule} cannot have {wanted}: the nearest that its depths, widths and resolutions allow is "
             f"{nearest}; ask for that, or scale along another rule"
         )
     return best
@@ -133,9 +142,9 @@ def _scales(rule: ScalingRule, step: str) -> bool:
     return weights.get(step[:1], rule.w) > 0
 
 
-def flops_error(arch: Arch, target: int) -> float:
-    """Return how far the flops of ``arch`` are from ``target``, relative to it: -0.012 is 1.2% below."""
-    return complexity(arch).flops / target - 1
+def flops_error(network: Network, target: int) -> float:
+    """Return how far the flops of a network are from ``target``, relative to it: -0.012 is 1.2% below."""
+    return counts_of(network).flops / target - 1
 
 
 def _bounds(arch: Arch, rule: ScalingRule) -> tuple[float, float]:

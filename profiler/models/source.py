@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from profiler.models import factory, files, libraries, naming, onnx_file, zoo
+from profiler.models import files, libraries, naming, onnx_file, own_family, zoo
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.naming import Form
 
 _SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
     "zoo": zoo.load_network,
-    "factory": factory.load_factory,
-    "file factory": factory.load_factory,
+    "factory": own_family.load_own,
+    "file factory": own_family.load_own,
     "onnx": onnx_file.load_onnx,
     "torchscript": files.load_torchscript,
     "exported": files.load_exported,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.base import Model
 from profiler.backends.inputs import Inputs
-from profiler.backends.torch_tree import evaluated
+from profiler.backends.torch_tree import duplicated, evaluated
 from profiler.errors import UserError
 from profiler.models import content
 from profiler.models.counting import count
-from profiler.models.examples import batched, from_file, of_example, shaped
+from profiler.models.examples import batched, from_file, image_height, of_example, shaped
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
 
@@ -45,21 +44,14 @@ def from_module(
     _initialise(module, one)
     digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
     model = Model(digest, lambda: copied(module, asked), cache=asked.cache)
-    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), _resolution(one))
+    height = image_height([array.shape for array in one.arrays.values()])
+    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), height)
 
 
 def copied(module: nn.Module, asked: Asked) -> nn.Module:
-    """Return a copy of ``module`` that its user may change.
-
-    A weight that is computed from others, as weight norm and pruning do, is copied as it is now: no copy of torch's
-    knows how.
-    """
-    import torch
-
-    held = (value for part in module.modules() for value in vars(part).values())
-    computed = {id(one): one.detach().clone() for one in held if isinstance(one, torch.Tensor) and not one.is_leaf}
+    """Return a copy of ``module`` that its user may change."""
     try:
-        return copy.deepcopy(module, computed)
+        return duplicated(module)
     except Exception as error:
         said = str(error).partition("\n")[0]
         raise UserError(
@@ -97,13 +89,6 @@ def _tensors(module: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[s
 def _counted(module: nn.Module, inputs: Inputs) -> Complexity:
     args, kwargs = _tensors(module, inputs)
     return count(module, args, kwargs)
-
-
-def _resolution(inputs: Inputs) -> int | None:
-    """Return the height of the input where it is one batch of images."""
-    arrays = list(inputs.arrays.values())
-    images = len(arrays) == 1 and arrays[0].ndim == 4 and arrays[0].shape[1] in (1, 3, 4)
-    return int(arrays[0].shape[2]) if images else None
 
 
 def argument_names(module: nn.Module) -> tuple[str, ...]:

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from typing import TypeAlias
 
 from profiler import backends, models, units
 from profiler.backends.base import Placement
+from profiler.errors import UserError
 from profiler.models import naming
 from profiler.models.arch import Arch
+from profiler.models.brought import Brought, Wanted
 from profiler.models.complexity import Complexity
-from profiler.models.naming import is_brought
+from profiler.models.naming import is_brought, may_be_family
 from profiler.plan.plan import Plan, Sweep
 from profiler.records.types import Case
 
+#: Networks of the user's families, or why a model is none; see ``wanted``.
+Families: TypeAlias = Mapping[Wanted, Brought | str]
 
-def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
+
+def wanted(plan: Plan) -> list[Wanted]:
+    """Networks of families of the user's that a plan scales: their code, which is not imported here, tells of them."""
+    return [
+        one
+        for sweep in plan.sweeps
+        for model in sweep.models
+        if sweep.scalings and may_be_family(model)
+        for one in (Wanted(model), *(Wanted(model, rule, *step) for rule in sweep.scalings for step in _steps(sweep)))
+    ]
+
+
+def expand(plan: Plan, usable_threads: int, families: Families | None = None) -> tuple[Case, ...]:
     """All cases of a plan in a stable order, each once.
 
     Networks that come out the same (every rule at factor 1, a rule that changes nothing, two targets with one
@@ -26,10 +43,16 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
     Args:
         plan: A valid plan.
         usable_threads: Cores that this process may use, put where the plan says 0.
+        families: What was found of those that are ``wanted``; models that are not in it stay as they are.
+
+    Raises:
+        UserError: No network of the zoo has the flops that are asked for, or no model of a sweep can be scaled.
     """
+    known = families or {}
     cases: dict[tuple[object, ...], Case] = {}
     for sweep in plan.sweeps:
-        networks = [network for network, _ in _networks(sweep) if network is not None]
+        _check_scalable(sweep, known)
+        networks = [network for network, _ in _networks(sweep, known) if network is not None]
         for network, backend, placement, shape, batch, mode in itertools.product(
             networks,
             sweep.backends,
@@ -40,7 +63,7 @@ def expand(plan: Plan, usable_threads: int) -> tuple[Case, ...]:
         ):
             if "backends" not in sweep.model_fields_set and not _loads(backend, network.model):
                 continue
-            same = (network.model, _structure(network), backend, placement, shape, sweep.input_file, batch, mode)
+            same = (network.model, _structure(network, known), backend, placement, shape, sweep.input_file, batch, mode)
             case = replace(
                 network,
                 backend=backend,
@@ -60,9 +83,9 @@ def _loads(backend: str, model: str) -> bool:
     return naming.form(model) != "onnx" or bool(getattr(backends.get(backend), "reads_onnx", True))
 
 
-def notes(plan: Plan) -> list[str]:
+def notes(plan: Plan, families: Families | None = None) -> list[str]:
     """What a reader of the results should know about networks and devices, one sentence each."""
-    networks = [note for sweep in plan.sweeps for _, note in _networks(sweep) if note]
+    networks = [note for sweep in plan.sweeps for _, note in _networks(sweep, families or {}) if note]
     return list(dict.fromkeys(networks + _device_notes(plan)))
 
 
@@ -90,34 +113,46 @@ def _network(model: str, scaling: str = "", factor: float = 1.0) -> Case:
     return Case(model, scaling, factor, backend="", placement=Placement())
 
 
-def _networks(sweep: Sweep) -> Iterator[tuple[Case | None, str]]:
+def _check_scalable(sweep: Sweep, known: Families) -> None:
+    reasons = {model: _unscalable(model, known) for model in sweep.models}
+    if sweep.scalings and all(reasons.values()):
+        raise UserError("\n".join(f"{model} cannot be scaled: {why}" for model, why in reasons.items()))
+
+
+def _unscalable(model: str, known: Families) -> str:
+    """Return why a model cannot be scaled; empty where it can."""
+    found = known.get(Wanted(model), "only networks that `profiler models` lists and families can")
+    return found if is_brought(model) and isinstance(found, str) else ""
+
+
+def _networks(sweep: Sweep, known: Families) -> Iterator[tuple[Case | None, str]]:
     """Yield the networks of a sweep, None for one that repeats an earlier one, each with a note or an empty text."""
     for model in sweep.models:
-        if is_brought(model):
-            note = f"{model} is a model of your own and cannot be scaled: measured as it is" if sweep.scalings else ""
-            yield _network(model), note
-        elif sweep.scalings:
-            yield from _scaled_networks(model, sweep)
-        else:
+        if not sweep.scalings:
             yield _network(model), ""
+        elif why := _unscalable(model, known):
+            yield _network(model), f"{model} is measured as it is, since it cannot be scaled: {why}"
+        else:
+            yield from _scaled_networks(model, sweep, known)
 
 
-def _scaled_networks(model: str, sweep: Sweep) -> Iterator[tuple[Case | None, str]]:
+def _scaled_networks(model: str, sweep: Sweep, known: Families) -> Iterator[tuple[Case | None, str]]:
     seen: dict[object, Case] = {}
     base = _network(model)
     for rule, (factor, target) in itertools.product(sweep.scalings, _steps(sweep)):
-        asked = _network(model, rule, factor) if target is None else _solved(model, rule, target)
+        asked = _network(model, rule, factor) if target is None else _solved(model, rule, target, known)
         by_one = factor == 1 and target is None
-        found = base if by_one or _structure(asked) == _structure(base) else asked
-        repeats = _structure(found) in seen
-        first = seen.setdefault(_structure(found), found)
-        yield None if repeats else first, "" if by_one else _note(asked, first)
+        same = by_one or _structure(asked, known) == _structure(base, known)
+        found = base if same else asked
+        repeats = _structure(found, known) in seen
+        first = seen.setdefault(_structure(found, known), found)
+        yield None if repeats else first, "" if by_one else _note(asked, first, known)
 
 
-def _note(asked: Case, first: Case) -> str:
+def _note(asked: Case, first: Case, known: Families) -> str:
     if first is not asked:
         return f"{_said(asked)} is the same network as {_said(first)}: measured once"
-    return _off_target(asked)
+    return _off_target(asked, known)
 
 
 def _steps(sweep: Sweep) -> list[tuple[float, int | None]]:
@@ -129,10 +164,16 @@ def _arch(model: str, scaling: str, factor: float, step: str) -> Arch:
     return models.resolve(model, scaling, factor, step)
 
 
+def _solved(model: str, scaling: str, target: int, known: Families) -> Case:
+    own = known.get(Wanted(model, scaling, flops=target))
+    factor, step = (own.factor, "") if isinstance(own, Brought) else _solved_in_zoo(model, scaling, target)
+    return replace(_network(model, scaling, factor), target_flops=target, step=step)
+
+
 @cache
-def _solved(model: str, scaling: str, target: int) -> Case:
+def _solved_in_zoo(model: str, scaling: str, target: int) -> tuple[float, str]:
     found = models.scale_to_flops(models.get(model), scaling, target)
-    return replace(_network(model, scaling, found.factor), target_flops=target, step=found.step)
+    return found.factor, found.step
 
 
 @cache
@@ -140,10 +181,18 @@ def _complexity(model: str, scaling: str, factor: float, step: str = "") -> Comp
     return None if is_brought(model) else models.complexity(_arch(model, scaling, factor, step))
 
 
-def _structure(network: Case) -> object:
+def _own(network: Case, known: Families) -> Brought | None:
+    """Return what is known of a network of a family of the user's."""
+    factor = network.factor if network.target_flops is None else 1.0
+    found = known.get(Wanted(network.model, network.scaling, factor, network.target_flops))
+    return found if isinstance(found, Brought) else None
+
+
+def _structure(network: Case, known: Families) -> object:
     """What is built, without how the plan arrived there: equal for networks that are the same."""
     if is_brought(network.model):
-        return network.model
+        own = _own(network, known)
+        return own.parameters if own else network.model
     arch = _arch(network.model, network.scaling, network.factor, network.step)
     return replace(arch, scaling="", factor=1.0, step="")
 
@@ -166,9 +215,11 @@ def _short(flops: float) -> str:
 _NEAR_FACTOR = 0.20
 
 
-def _off_target(network: Case) -> str:
+def _off_target(network: Case, known: Families) -> str:
     """Where the flops that a network really has are not those that were asked for, say so."""
-    reached, base = _flops(network), _flops(_network(network.model))
+    reached, base = _flops(network, known), _flops(_network(network.model), known)
+    if not reached or not base:
+        return ""
     if network.target_flops is not None:
         off = reached / network.target_flops - 1
         if abs(off) <= models.NEAR_TARGET and not network.step:
@@ -184,9 +235,11 @@ def _off_target(network: Case) -> str:
     )
 
 
-def _flops(network: Case) -> int:
-    counted = _complexity(network.model, network.scaling, network.factor, network.step)
-    return counted.flops if counted else 0
+def _flops(network: Case, known: Families) -> int:
+    """Return exact flops; 0 where nobody could count them."""
+    own = _own(network, known)
+    counted = own.counts if own else _complexity(network.model, network.scaling, network.factor, network.step)
+    return counted.flops if counted and not counted.uncounted else 0
 
 
 def _beside(network: Case) -> str:

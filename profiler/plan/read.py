@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from profiler.errors import UserError
-from profiler.models.naming import is_brought, split_names
+from profiler.models.naming import is_brought, may_be_family, split_names
 from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
+from profiler.records.outside import file_bytes, text_of, toml_table
 
 _FOLDER = Path(__file__).parent / "built_in"
 BUILT_IN = ("quick", "paper")
@@ -62,9 +62,9 @@ def load(source: str | Path) -> Plan:
     """
     path = _FOLDER / f"{source}.toml" if source in BUILT_IN else Path(source)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        text = text_of(file_bytes(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"no plan {str(source)!r} ({reason}); expected one of {', '.join(BUILT_IN)}, "
             f"or the path of a TOML file{closest(str(source), BUILT_IN, 1)}."
@@ -80,9 +80,9 @@ def loads(text: str, source: str = "plan") -> Plan:
         UserError: As ``load``.
     """
     try:
-        keys = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source}: not valid TOML: {error}.") from error
+        keys = toml_table(text)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}.") from error
     return _validated(keys, lambda key: f"{source}: {key}")
 
 
@@ -166,11 +166,11 @@ def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
         elif not sweep.scalings and (sweep.flops or any(f != 1 for f in sweep.factors)):
             key = "flops" if sweep.flops else "factors"
             yield f"{at}{key}", "scaling needs a rule: give scalings, such as 'dwr' or 'dWr'"
-        if sweep.scalings and sweep.models and all(map(is_brought, sweep.models)):
-            brought = ", ".join(sweep.models)
+        fixed = [model for model in sweep.models if is_brought(model) and not may_be_family(model)]
+        if sweep.scalings and fixed and len(fixed) == len(sweep.models):
             yield (
                 f"{at}scalings",
-                f"{brought} cannot be scaled: only networks that `profiler models` lists can",
+                f"{', '.join(fixed)} cannot be scaled: only networks that `profiler models` lists and families can",
             )
 
 

@@ -55,7 +55,8 @@ def of_network(case: Case, visits: Sequence[Record]) -> Row:
     newest = [each for each in (whole, exact) if each]
     counts["layers"] = next((each.layers for each in newest if each.layers), None)
     counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
-    return counts | {"family": arch.family if arch else None, "resolution": resolution}
+    own = next((r.family for r in visits if r.family), None)
+    return counts | {"family": arch.family if arch else own, "resolution": resolution}
 
 
 def _arch(case: Case) -> Arch | None:

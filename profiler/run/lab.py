@@ -64,4 +64,5 @@ def record(
         measures=measures,
         inputs=known.inputs.get(case.batch, "") if known else "",
         uncounted=known.uncounted if known else "",
+        family=known.family if known else "",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import sys
 import types
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from profiler.backends import base
+from profiler.backends.torch_tree import duplicated
 from profiler.errors import UserError
 from profiler.gate import blocks, worker
 from profiler.gate.decision import Rule
@@ -34,7 +34,7 @@ def _opened(model: Given) -> contextlib.AbstractContextManager[blocks.Ready]:
     """Load a model, live or by name, and run it once."""
     if not isinstance(model, Live):
         return blocks.loaded(model.case, cache_folder())
-    built = base.Model(None, lambda: copy.deepcopy(model.module))
+    built = base.Model(None, lambda: duplicated(model.module))
     return blocks.opened(model.backend, model.placement, lambda: (built, model.inputs))
 
 
@@ -150,4 +150,4 @@ def _present(model: Given | None) -> Given:
 
 def _again(model: Given) -> Given:
     """Return the same model with weights of its own: sharing memory would make it too alike."""
-    return replace(model, module=copy.deepcopy(model.module)) if isinstance(model, Live) else model
+    return replace(model, module=duplicated(model.module)) if isinstance(model, Live) else model

@@ -97,3 +97,14 @@ def test_all_failed_gives_a_reason() -> None:
     one = pooled(networks(status="timeout", latency_ms=np.nan))
     assert one.reason == "none of the 24 cases has a measurement"
     assert len(one.left_out) == 24
+
+
+def test_networks_of_which_something_was_not_counted_are_left_out_and_said_to_be() -> None:
+    frame = networks()
+    why = "no rule counts aten::_fft_r2c: flops and acts are at least what is given"
+    frame["uncounted"] = [why if i < 2 else None for i in range(24)]
+    frame.loc[:1, ["flops", "acts"]] = np.nan
+    one = pooled(frame)
+    assert one.left_out == (("net0", why), ("net1", why))
+    assert one.n == 22
+    assert one.lines == pooled(networks().tail(22)).lines

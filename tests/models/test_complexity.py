@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +141,72 @@ def test_models_as_json_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
 def test_pattern_without_a_match_is_an_error() -> None:
     with pytest.raises(UserError, match="'vgg'"):
         models_command("vgg")
+
+
+OWN = """
+import torch
+from torch import nn
+
+def dense(width=4):
+    return nn.Linear(width, 5), torch.zeros(1, width)
+
+class Spectrum(nn.Linear):
+    def forward(self, x):
+        return torch.fft.rfft(super().forward(x)).real
+
+def spectrum():
+    return Spectrum(4, 5), torch.zeros(1, 4)
+
+class Broken(nn.Linear):
+    def forward(self, x):
+        return super().forward(x[0, 0, 0])
+
+def broken():
+    return Broken(4, 5), torch.zeros(1, 4)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    return tmp_path
+
+
+def test_a_brought_model_is_counted_in_each_shape(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    complexity_command("own.py:dense", shape=["width=4/8"], json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found[0] == {
+        "model": "own.py:dense",
+        "inputs": "input float32 1x4",
+        "flops": 25,
+        "params": 25,
+        "acts": 5,
+        "layers": 1,
+        "uncounted": None,
+    }
+    assert found[1]["flops"] == 45
+
+
+def test_what_was_not_counted_is_empty_and_named(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    complexity_command("own.py:spectrum")
+    text = capsys.readouterr().out
+    assert "no rule counts aten::_fft_r2c: flops and acts are at least what is given" in text
+    assert re.search(r"x float32 1x4 +25 *$", text, re.MULTILINE)
+    complexity_command("own.py:broken", json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["params"] is None
+    assert facts["uncounted"].startswith("could not be counted: IndexError: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "own.py:dense", "scale": "w", "factor": 2.0}, "no family and cannot be scaled"),
+        ({"model": "resnet50", "shape": ["x=1x3x8x8"]}, "images of its own resolution"),
+        ({"model": "own.py:nothing"}, "nothing"),
+    ],
+)
+def test_options_and_models_that_do_not_go_together(own: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        complexity_command(**arguments)

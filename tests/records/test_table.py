@@ -19,11 +19,12 @@ from profiler.backends.base import Placement
 from profiler.cli.export import export_command
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
+from profiler.records.circumstances import Conditions
 from profiler.records.columns import COLUMNS, write_csv
 from profiler.records.journal import Journal
 from profiler.records.reading import read
 from profiler.records.table import frame, rows
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 
 FIRST = (
     "model,family,scaling,factor,resolution,flops,params,acts,backend,device,precision,threads,batch,mode,latency_ms,"
@@ -220,6 +221,25 @@ def test_numbers_that_were_not_measured_are_empty_but_counts_are_known(tmp_path,
 def test_an_own_model_that_was_not_counted_has_no_counts(tmp_path):
     r = row(tmp_path, measured(10), measured(10), case=OWN)
     assert (r["family"], r["flops"], r["params"], r["acts"], r["status"]) == (None, None, None, None, "ok")
+
+
+def test_lower_bounds_are_no_counts_and_say_what_is_missing(tmp_path):
+    why = "no rule counts aten::_fft_r2c: flops and acts are at least what is given"
+    bound = replace(record(OWN, measured(10)), complexity=Complexity(1, 2, 3, 4, 5, why))
+    failed = replace(record(OWN, measured(10)), complexity=None, uncounted="could not be counted: ValueError: odd")
+    names = ("flops", "acts", "layers", "padding_flops", "params", "uncounted")
+    for number, (one, params, said) in enumerate(((bound, 2, why), (failed, None, failed.uncounted))):
+        (r,) = rows(stored(tmp_path / str(number), one, cases=[OWN]))
+        assert [r[name] for name in names] == [None, None, None, None, params, said]
+
+
+def test_counts_of_older_records_are_read(tmp_path):
+    run = stored(tmp_path, record(BASE, measured(10)), cases=[BASE])
+    lines = [json.loads(line) for line in run.path.read_text().splitlines()]
+    del lines[1]["record"]["complexity"]["uncounted"], lines[1]["record"]["uncounted"]
+    run.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (r,) = rows(read(tmp_path))
+    assert (r["flops"], r["uncounted"]) == (models.complexity(models.get("regnety_400mf")).flops, None)
 
 
 # --- files

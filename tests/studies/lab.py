@@ -23,10 +23,11 @@ from profiler.machine.cache import cache_folder
 from profiler.machine.conditions import core_wait
 from profiler.measure import reference
 from profiler.measure import timing as measure
-from profiler.measure.calibration import Calibration
 from profiler.measure.visit import Task
 from profiler.models import source
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement
+from profiler.records.circumstances import Conditions
+from profiler.records.nominal import Calibration
+from profiler.records.types import Budget, Case, Failure, Measurement
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
