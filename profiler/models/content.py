@@ -6,12 +6,17 @@ Equal digests mean the same code, weights and input values; another byte of any 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from profiler.backends.torch_trace import deprecation_silenced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 #: Hexadecimal digits of a digest: two contents of one name never share 64 bits by chance.
 _DIGITS = 16
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+#: Of a saved module: from which lines its code is, and by what it was saved.
+_OF_NO_MEANING = (".debug_pkl", "serialization_id", "/version", "byteorder")
 
 
 def of_parts(*parts: object) -> str:
@@ -48,67 +55,103 @@ def of_inputs(inputs: Inputs) -> str:
 
 
 def of_module(module: nn.Module) -> str:
-    """Return the digest of a module: its classes, plain attributes, code where it holds some, and every number."""
-    total = hashlib.blake2b()
-    for name, part in module.named_modules():
-        kind = type(part)
-        total.update(f"\n{name}\0{kind.__module__}.{kind.__qualname__}\0{list(_plain(part))}".encode())
-        total.update(_code(part).encode())
-    for name, value in _state(module):
-        total.update(f"\n{name}\0".encode())
-        _add(total, value)
-    return total.hexdigest()[:_DIGITS]
+    """Return the digest of a module: its classes, what they hold, code where it holds some, and every number."""
+    found = _Found()
+    found.add(module, "")
+    return found.digest
 
 
-def _plain(part: nn.Module) -> Iterator[tuple[str, object]]:
-    """Yield the attributes that are numbers, text, or tuples, lists, sets and dicts of such."""
-    for name, value in sorted(vars(part).items()):
-        if not name.startswith("_") and name != "training" and _is_plain(value):
-            yield name, value
+class _Found:
+    """What a module holds, gathered into one digest."""
+
+    def __init__(self) -> None:
+        self._total = hashlib.blake2b()
+        # By id, what was seen with its first name; kept alive, so that no other object gets its id.
+        self._seen: dict[int, tuple[str, object]] = {}
+
+    @property
+    def digest(self) -> str:
+        """Of all that was added."""
+        return self._total.hexdigest()[:_DIGITS]
+
+    def _say(self, *words: object) -> None:
+        self._total.update("\0".join(map(str, (*words, ""))).encode())
+
+    def add(self, value: object, name: str) -> None:
+        """Add a value by what it holds; what was there under another name by that name."""
+        import numpy as np
+        import torch
+
+        self._say(name, f"{type(value).__module__}.{type(value).__qualname__}")
+        if isinstance(value, _PLAIN):
+            self._say(repr(value))
+        elif id(value) in self._seen and not isinstance(value, tuple):
+            self._say("is", self._seen[id(value)][0])
+        else:
+            self._seen[id(value)] = (name, value)
+            if isinstance(value, np.ndarray):
+                self._say(value.dtype, value.shape, value.tobytes())
+            elif isinstance(value, torch.Tensor):
+                self._say(value.dtype, tuple(value.shape))
+                self._total.update(_bytes(value))
+            elif isinstance(value, torch.jit.ScriptModule):
+                self._add_scripted(value)
+            else:
+                for key, part in _in_module(value) if isinstance(value, torch.nn.Module) else _in_object(value):
+                    self.add(part, f"{name}.{key}")
+
+    def _add_scripted(self, module: object) -> None:
+        """Add a module as it would be saved: its attributes, and its weights once frozen, stand nowhere else."""
+        import torch
+
+        saved = io.BytesIO()
+        with deprecation_silenced():
+            torch.jit.save(module, saved)  # type: ignore[no-untyped-call]
+        with zipfile.ZipFile(saved) as archive:
+            for entry in archive.namelist():
+                if not entry.endswith(_OF_NO_MEANING):
+                    self._say(entry.partition("/")[2])
+                    self._total.update(archive.read(entry))
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, _PLAIN) for key in value) and all(map(_is_plain, value.values()))
-    return all(map(_is_plain, value)) if isinstance(value, tuple | list) else isinstance(value, _PLAIN)
+def _in_module(module: nn.Module) -> Iterator[tuple[object, object]]:
+    """Yield what a module holds besides what every module has, code of its own included."""
+    held = {**module._parameters, **module._buffers, **module._modules}  # noqa: SLF001 - the public ones skip repeats
+    yield "code", getattr(module, "code", "")
+    yield from held.items()
+    yield from ((key, value) for key, value in sorted(vars(module).items()) if key not in _in_every_module())
+    # What is packed, as the weights of a quantised layer are, stands in the state alone.
+    own: dict[str, object] = {}
+    module._save_to_state_dict(own, "", keep_vars=True)  # noqa: SLF001 - without the state of its parts
+    yield from ((key, value) for key, value in own.items() if key not in held)
 
 
-def _code(part: nn.Module) -> str:
-    try:
-        return str(getattr(part, "code", ""))
-    except RuntimeError:  # a scripted module without a forward of its own
-        return ""
+@cache
+def _in_every_module() -> frozenset[str]:
+    from torch import nn
+
+    return frozenset(vars(nn.Module()))
 
 
-def _state(module: nn.Module) -> Iterator[tuple[str, object]]:
-    import torch
-
-    seen: set[str] = set()
-    for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        seen.add(name)
-        yield name, value
-    if isinstance(module, torch.nn.Module):
-        # What is packed, as the weights of a quantised layer are, is no parameter and stands in the state alone.
-        yield from ((name, value) for name, value in module.state_dict().items() if name not in seen)
-
-
-def _add(total: Any, value: object) -> None:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        total.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        total.update(_bytes(value))
-    elif isinstance(value, tuple | list):
-        for part in value:
-            _add(total, part)
-    else:
-        total.update(repr(value).encode())
+def _in_object(value: Any) -> Iterable[tuple[object, object]]:
+    """Return what a container, a function or an object of the user's holds; of torch's objects nothing."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, tuple | list):
+        return enumerate(value)
+    if isinstance(value, set | frozenset):
+        return enumerate(sorted(map(repr, value)))
+    if isinstance(value, partial):
+        return [("function", value.func), ("args", value.args), ("keywords", value.keywords)]
+    if callable(value) or type(value).__module__.partition(".")[0] == "torch":
+        return [("name", getattr(value, "__qualname__", ""))]
+    return sorted(getattr(value, "__dict__", {}).items())
 
 
 def _bytes(tensor: Tensor) -> Any:
     import torch
 
-    plain = tensor.detach().cpu()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.layout != torch.strided or plain.is_quantized:
         plain = plain.dequantize() if plain.is_quantized else plain.to_dense()
     return plain.contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -6,10 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from profiler.cli import run
 from profiler.cli.app import app
 from profiler.machine.host import usable_cores
 from profiler.plan.cases import notes
 from profiler.plan.read import from_flags
+from profiler.run.describing import Described
 
 
 def test_a_plan_for_two_gpus_says_what_they_share():
@@ -22,6 +24,7 @@ def test_a_plan_for_two_gpus_says_what_they_share():
 @pytest.mark.parametrize("flag", ["--device", "--devices"])
 def test_both_spellings_take_several_gpus_and_say_once_what_they_share(flag, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "rehearse", lambda cases: (Described(tuple(cases)), []))  # as where all are there
     told = ["run", "--model", "resnet50", "--backend", "eager", flag, "cuda:0,cuda:1", "--dry-run"]
     done = CliRunner().invoke(app, told)
     assert done.exit_code == (0 if torch.cuda.device_count() > 1 else 1), done.output
