@@ -12,6 +12,8 @@ from profiler.analysis.regression import Floats
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
 
+_NO_NUMBER = "no number in"
+
 
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
@@ -41,6 +43,11 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     checked["why"] = _reasons(table, checked, use, y)
     checked["spread"] = _spread(table, y)
     return checked
+
+
+def uncounted(checked: pd.DataFrame, y: str) -> pd.Series[bool]:
+    """Which rows of a checked table have a measured y, and lack a count to explain it with."""
+    return checked["why"].str.startswith(_NO_NUMBER) & (checked[y] > 0)
 
 
 def _spread(table: pd.DataFrame, y: str) -> Floats:
@@ -87,7 +94,7 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
             status = plain(table["status"].iloc[row]) or "no status"
             whys.append(f"{status}: {reason[row]}" if reason[row] else status)
         elif holes:
-            whys.append(f"no number in {', '.join(holes)}")
+            whys.append(f"{_NO_NUMBER} {', '.join(holes)}")
         else:
             whys.append("" if values[y] > 0 else f"{y} is {values[y]:g}, not positive")
     return whys
