@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.frame import GROUP_KEYS, group_label, latency_column, plain
+from profiler.analysis.frame import GROUP_KEYS, PROXIES, group_label, latency_column, plain
 from profiler.analysis.regression import Quantity, geometric_mean, rank_correlation
-from profiler.analysis.rows import checked_rows
+from profiler.analysis.rows import checked_rows, uncounted
 from profiler.analysis.source import read_table, source_names
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
@@ -110,9 +110,11 @@ def settings_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
     checked = checked_rows(frame, y)
     table = frame.reset_index(drop=True)
     keys = [key for key in GROUP_KEYS if key in table]
+    # Times can be compared of what nothing counts.
+    usable = (checked["why"] == "") | uncounted(checked, y)
     found: dict[tuple[str, ...], list[int]] = {}
     for row in range(len(table)):
-        if checked["why"].iloc[row] == "":
+        if usable.iloc[row]:
             found.setdefault(tuple(plain(table[key].iloc[row]) for key in keys), []).append(row)
     return [
         Setting(
@@ -209,4 +211,5 @@ def joined_runs(
     joined = [f.assign(run=name) for name, f in zip(source_names(sources), frames, strict=True)]
     with_rows = [f.dropna(axis="columns", how="all") for f in joined if len(f)] or joined
     table = pd.concat(with_rows, ignore_index=True)
-    return (table if column in table else table.assign(**{column: np.nan})), column
+    lost = [name for name in (column, *PROXIES) if name not in table]
+    return table.assign(**dict.fromkeys(lost, np.nan)), column

@@ -16,7 +16,7 @@ import pandas as pd
 from profiler.analysis.frame import TERMS, Term, group_label, grouping, scale_of, unit_of
 from profiler.analysis.nonnegative import held_out, inside_hull, mape, margin_of, non_negative_fit, precision_weights
 from profiler.analysis.regression import Floats
-from profiler.analysis.rows import checked_rows, groups_of
+from profiler.analysis.rows import checked_rows, groups_of, uncounted
 from profiler.models.complexity import Complexity
 from profiler.records.intervals import Interval
 from profiler.units import format_count
@@ -208,7 +208,10 @@ def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple
         used = rows[rows["why"] == ""]
         n = used["network"].nunique()
         if n < _LEAST_TO_PREDICT:
-            without[group_label(group)] = f"{n} networks with {y}: a prediction needs at least {_LEAST_TO_PREDICT}"
+            counts = " and all counts" if uncounted(rows, y).any() else ""
+            without[group_label(group)] = (
+                f"{n} networks with {y}{counts}: a prediction needs at least {_LEAST_TO_PREDICT}"
+            )
         else:
             made.append(_for_family(used, group, y, family))
     return made, without

@@ -24,7 +24,7 @@ from profiler.analysis.regression import (
     resample_weights,
     weighted_correlations,
 )
-from profiler.analysis.rows import checked_rows, groups_of
+from profiler.analysis.rows import checked_rows, groups_of, uncounted
 
 _RESAMPLES = 4000
 SEED = 20210311
@@ -111,7 +111,7 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     n = used["network"].nunique()
     target = used[y].to_numpy(dtype=np.float64)
     columns = {p: used[p].to_numpy(dtype=np.float64) for p in PROXIES}
-    reason = _no_fit(n, target, len(rows), y)
+    reason = _no_fit(n, target, rows, y)
     unfit = {p: why for p, x in columns.items() if (why := reason or _constant(p, x))}
     fitted = {p: x for p, x in columns.items() if p not in unfit}
     two_term = fit_terms(used, group, y, TWO_TERMS) if fitted.keys() >= {*TWO_TERMS} else None
@@ -136,12 +136,25 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     )
 
 
-def _no_fit(n: int, target: Floats, rows: int, y: str) -> str | None:
+def _no_fit(n: int, target: Floats, rows: pd.DataFrame, y: str) -> str | None:
     if n == 0:
-        return f"none of the {rows} cases has a measurement"
+        return _nothing_to_fit(rows, y)
     if n < LEAST_NETWORKS:
-        return f"only {n} {'network' if n == 1 else 'networks'} measured: a line needs at least {LEAST_NETWORKS}"
+        measured = "measured and counted" if uncounted(rows, y).any() else "measured"
+        return f"only {n} {'network' if n == 1 else 'networks'} {measured}: a line needs at least {LEAST_NETWORKS}"
     return _constant(y, target)
+
+
+def _nothing_to_fit(rows: pd.DataFrame, y: str) -> str:
+    """Whether measurements are missing, or the counts to explain them with, as a model that nothing counts has none."""
+    left = rows[uncounted(rows, y)]
+    if left.empty:
+        return (
+            f"none of the {len(rows)} cases has a measurement" if len(rows) > 1 else "the only case has no measurement"
+        )
+    have = f"{len(left)} of the {len(rows)} cases {'has' if len(left) == 1 else 'have'}" if len(rows) > 1 else "it has"
+    missing = ", ".join(proxy for proxy in PROXIES if left[proxy].isna().any())
+    return f"{have} a measurement, but no {missing} to explain it with"
 
 
 def _constant(column: str, values: Floats) -> str | None:

@@ -116,10 +116,14 @@ def prepare(frame: pd.DataFrame, family: str, kind: Kind, value: float, said: st
     frame = exact_counts(frame)
     y = latency_column(frame, None)
     found, without = cost_models(frame, y, family)
-    if len(found) != 1:
+    if not found:
+        raise UserError(f"the run does not suffice for advice: {'; '.join(f'{k}: {v}' for k, v in without.items())}")
+    if len(found) > 1:
         labels = "; ".join(group_label(one.group) for one in found)
-        told = f"{len(found)} settings ({labels})" if found else "; ".join(f"{k}: {v}" for k, v in without.items())
-        raise UserError(f"the run has {told}: advice needs exactly one; choose it with --backend or --where")
+        raise UserError(
+            f"the run has {len(found)} settings ({labels}): advice needs exactly one; choose it with --backend or "
+            "--where"
+        )
     memories = [column for column in costs_of(frame) if unit_of(column) in _BYTES and column != y]
     memory = next((m for column in memories for m in cost_models(frame, column, family)[0]), None)
     if kind == "memory" and memory is None:

@@ -43,6 +43,11 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     return checked
 
 
+def uncounted(checked: pd.DataFrame, y: str) -> pd.Series[bool]:
+    """Which rows of a checked table have a measured y, and lack a count to explain it with."""
+    return checked[list(PROXIES)].isna().any(axis="columns") & (checked[y] > 0)
+
+
 def _spread(table: pd.DataFrame, y: str) -> Floats:
     """Relative standard deviation of each measured y, read off its 95% interval; 0 where the table has none.
 

@@ -49,6 +49,14 @@ def test_backends_of_one_run_are_compared_over_the_networks_both_have() -> None:
     assert list(pair.ratios) == [f"net{i}" for i in range(6)]
 
 
+def test_networks_that_nothing_counts_are_compared(tmp_path: Path) -> None:
+    for name, factor in (("a", 1.0), ("b", 2.0)):
+        table(factor=factor, acts=np.nan, flops=np.nan, params=np.nan).to_csv(tmp_path / f"{name}.csv")
+    frame, column = compare.joined_runs([tmp_path / "a.csv", tmp_path / "b.csv"], None)
+    (pair,) = compare.comparisons(compare.settings_of(frame, column))
+    assert pair.mean == pytest.approx(2)
+
+
 def test_ratios_their_mean_and_ranks() -> None:
     (pair,) = pairs(table(), table(factor=0.5, seed=1, backend="onnxruntime"))
     assert len(pair.ratios) == 8

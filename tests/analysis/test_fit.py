@@ -6,6 +6,8 @@ import pytest
 
 from profiler.analysis.fit import fit
 from profiler.analysis.frame import rows_of
+from profiler.analysis.goal import prepare
+from profiler.errors import UserError
 from tests import DATA
 from tests.analysis.tables import networks, pooled
 
@@ -108,3 +110,24 @@ def test_networks_of_which_something_was_not_counted_are_left_out_and_said_to_be
     assert one.left_out == (("net0", why), ("net1", why))
     assert one.n == 22
     assert one.lines == pooled(networks().tail(22)).lines
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+def test_measured_networks_without_counts_are_told_as_measured(counted: int) -> None:
+    frame = networks(4)
+    frame.loc[counted:, ["acts", "params"]] = np.nan
+    frame.loc[3, "status"] = "error"
+    reason = (
+        "only 1 network measured and counted: a line needs at least 3"
+        if counted
+        else "3 of the 4 cases have a measurement, but no acts, params to explain it with"
+    )
+    assert pooled(frame).reason == reason
+    with pytest.raises(UserError, match=f"{counted} networks with latency_ms and all counts: a prediction needs"):
+        prepare(frame, "a", "flops", 1e9, "1GF")
+
+
+def test_one_uncounted_network_is_told_as_measured() -> None:
+    one = pooled(networks(1, acts=np.nan))
+    assert one.reason == "it has a measurement, but no acts to explain it with"
+    assert pooled(networks(1, status="error")).reason == "the only case has no measurement"
