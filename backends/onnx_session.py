@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,7 +167,7 @@ def _check(value: Any, array: Array, placement: Placement) -> None:
         needed = _PRECISIONS.get(element)
         raise BackendError(
             f"the input {value.name!r} is {value.type} and precision {placement.precision} was asked:"
-            f" use {f'precision {needed}' if needed else 'a model with float input'}"
+            f" {_remedy(needed, placement)}"
         )
     if len(value.shape) != array.ndim or any(
         isinstance(size, int) and size != given for size, given in zip(value.shape, array.shape, strict=True)
@@ -180,6 +181,22 @@ def _check(value: Any, array: Array, placement: Placement) -> None:
 def _element(kind: str) -> str:
     """Return ``float`` for ``tensor(float)``."""
     return kind.removeprefix("tensor(").removesuffix(")")
+
+
+def without_kernels(precision: str | None, placement: Placement) -> bool:
+    """Whether onnxruntime would compute in fp32 what is in ``precision``, silently."""
+    return placement.device_type == "cpu" and precision == "fp16" and platform.machine() in ("x86_64", "AMD64")
+
+
+def _remedy(needed: str | None, placement: Placement) -> str:
+    """What to do with a file whose input is in the precision ``needed``; None for no precision of ours."""
+    if needed is None:
+        return "use a model with float input"
+    if without_kernels(needed, placement):
+        return (
+            f"use precision {needed} on a GPU (--device cuda), or a file in fp32: there are no {needed} kernels for x86"
+        )
+    return f"use precision {needed}"
 
 
 def _numpy_type(kind: str) -> str:

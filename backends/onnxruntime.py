@@ -25,7 +25,7 @@ from profiler.backends import accelerator, cache, devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
-from profiler.backends.onnx_session import OrtSession, one_sentence, open_session
+from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -244,8 +244,11 @@ def _unsupported(placement: Placement) -> str | None:
         return f"onnxruntime runs on {' and '.join(_PROVIDERS)}, not on {placement.device!r}: use one of them"
     if placement.precision == "bf16":
         return f"ONNX opset {OPSET} has no bf16 convolution: use precision fp32, or fp16 on a GPU"
-    if kind == "cpu" and placement.precision == "fp16" and platform.machine() in ("x86_64", "AMD64"):
-        return "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32"
+    if without_kernels(placement.precision, placement):
+        return (
+            "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32, or for an ONNX file "
+            "in fp16 a GPU (--device cuda)"
+        )
     if kind == "cpu" and placement.memory_format != "contiguous":
         return "onnxruntime chooses its own layout on the CPU (blocks of channels): use memory_format contiguous"
     if _PROVIDERS[kind] not in ort.get_available_providers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -66,6 +67,19 @@ def evaluated(module: nn.Module) -> nn.Module:
     with suppress(NotImplementedError):
         module.eval()
     return module
+
+
+def duplicated(module: nn.Module) -> nn.Module:
+    """Return a copy of ``module``.
+
+    A weight that is computed from others, as weight norm and pruning do, is copied as it is now, for which torch has no
+    way of its own.
+    """
+    import torch
+
+    held = (value for part in module.modules() for value in vars(part).values())
+    computed = {id(one): one.detach().clone() for one in held if isinstance(one, torch.Tensor) and not one.is_leaf}
+    return copy.deepcopy(module, computed)
 
 
 def flat(module: nn.Module, inputs: Inputs) -> nn.Module:

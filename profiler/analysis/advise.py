@@ -18,7 +18,7 @@ from profiler.analysis.search import MARKED, Base, directions, nearest_to, netwo
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.brought import Network
-from profiler.models.own_family import NotScalableError, opened
+from profiler.models.own_family import NotScalableError, open_family
 from profiler.run.families import answered
 
 #: Into how many parts the rules share their weights, where each network must be built to be counted.
@@ -159,7 +159,7 @@ def advise_own(name: str, goal: Goal) -> Advice:
 def _advised(asked: tuple[str, Goal]) -> Advice:
     name, goal = asked
     try:
-        with opened(name) as family:
+        with open_family(name) as family:
             return advise(family, goal)
     except NotScalableError as error:
         raise UserError(f"{name} cannot be scaled: {error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,13 +188,20 @@ def _ratio(top: Quantity, bottom: Quantity) -> Quantity:
     return Quantity(top.value / bottom.value, _ratio_interval(top, bottom))
 
 
-def joined_runs(sources: Sequence[Path], y: str | None) -> tuple[pd.DataFrame, str]:
+def joined_runs(
+    sources: Sequence[Path], y: str | None, say: Callable[[str], None] = lambda _: None
+) -> tuple[pd.DataFrame, str]:
     """Join runs into one table with a column ``run``; and the column to compare.
+
+    Args:
+        sources: Run folders, journals or tables.
+        y: The column, or None for the latency.
+        say: As for ``read_table``.
 
     Raises:
         UserError: A source cannot be read, or lacks the column.
     """
-    frames = [read_table(source) for source in sources]
+    frames = [read_table(source, say) for source in sources]
     column = latency_column(frames[0], y)
     for source, frame in zip(sources, frames, strict=True):
         if column not in frame:

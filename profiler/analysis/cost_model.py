@@ -107,7 +107,7 @@ class CostModel:
             if not least <= value <= most:
                 side, limit = ("below the least", least) if value < least else ("above the most", most)
                 return f"its {term.name}, {format_count(value)}, are {side} measured, {format_count(limit)}"
-        if inside_hull(np.log(self.counts[:, :2]), np.log(point[:2])):
+        if inside_hull(np.log(np.maximum(self.counts[:, :2], 1)), np.log(np.maximum(point[:2], 1))):
             return None
         return f"no measured networks surround its combination of {' and '.join(t.column for t in self.terms[:2])}"
 

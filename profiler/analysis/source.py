@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +11,30 @@ import pandas as pd
 from profiler.analysis.frame import GROUP_KEYS, PROXIES, plain, scale_of
 from profiler.errors import UserError
 from profiler.records import table
+from profiler.records.outside import is_folder
 from profiler.records.reading import NAME, read
+from profiler.records.sheets import read_csv
 
 #: What a foreign table must have to be fitted, beside a latency.
 _NEEDED = ("model", "flops", "params", "acts")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, say: Callable[[str], None] = lambda _: None) -> pd.DataFrame:
     """A table for fitting: a run folder, a journal, or any CSV with model, flops, params, acts and a latency.
+
+    Args:
+        path: The source.
+        say: Is told what could not be read of a journal, a sentence at a time.
 
     Raises:
         UserError: The file does not exist, is no table, or lacks a column.
     """
-    if path.is_dir() or path.suffix == Path(NAME).suffix:
-        return table.frame(read(path))
-    try:
-        found = pd.read_csv(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); expected a run folder, a journal or a CSV."
-        ) from error
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} is not a CSV table ({str(error).splitlines()[0]}).") from error
+    if is_folder(path) or path.suffix == Path(NAME).suffix:
+        run = read(path)
+        for notice in run.notices:
+            say(notice)
+        return table.frame(run)
+    found = read_csv(path)
     missing = [name for name in _NEEDED if name not in found.columns]
     if missing:
         raise UserError(

@@ -18,7 +18,7 @@ from profiler.analysis.regression import geometric_mean
 from profiler.analysis.search import Base, nearest_to, structure
 from profiler.models.arch import Arch
 from profiler.models.brought import Brought, Network, Wanted, counts_of
-from profiler.models.own_family import opened
+from profiler.models.own_family import open_family
 from profiler.plan.cases import expand
 from profiler.plan.plan import Plan
 from profiler.plan.read import loads
@@ -99,7 +99,7 @@ def _with_controls(advice: Advice, count: int) -> list[tuple[Candidate, Network]
 
 def _with_own_controls(asked: tuple[Advice, int]) -> list[tuple[Candidate, Network]]:
     advice, count = asked
-    with opened(advice.base.name) as family:
+    with open_family(advice.base.name) as family:
         return _paired(advice, family, count)
 
 

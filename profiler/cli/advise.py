@@ -20,7 +20,7 @@ from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
 from profiler.cli.models import size_words, sizes
-from profiler.cli.options import Json, RunPath
+from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.models.brought import Brought, Network
@@ -73,7 +73,7 @@ def advise_command(
     """
     arch = None if is_brought(base) else models.get(base)
     kind, value, said = _parse_goal(flops, latency, memory)
-    frame = chosen_rows(read_table(source), backend, where)
+    frame = chosen_rows(read_table(source, warn), backend, where)
     goal = prepare(frame, arch.family if arch else base, kind, value, said)
     advice = advise(arch, goal) if arch else _advised_own(base, goal)
     if not json:

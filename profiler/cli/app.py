@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from profiler import __version__
+from profiler.cli import terminal
 from profiler.errors import UserError
 
 #: Each command, and what its help says it does.
@@ -90,20 +91,33 @@ for _name, _help in _COMMANDS.items():
     app.command(_name, short_help=_help)(_unmade)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _failed(message: str, code: int) -> int:
     print(f"profiler: {message}", file=sys.stderr)
-    raise SystemExit(code)
+    return code
+
+
+def _code() -> int | str | None:
+    """Run the command and return its exit code."""
+    try:
+        app()
+    except UserError as error:
+        return _failed(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader of a pipe went away: not an error of ours
+        return 0
+    except KeyboardInterrupt:
+        return _failed("stopped", 130)
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 def main() -> None:
     """Run the command line; a known error is one sentence on standard error and a non-zero exit."""
-    try:
-        app()
-    except UserError as error:
-        _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe went away (`| head`): not an error of ours.
-        sys.stderr.close()
-        raise SystemExit(0) from None
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
+    terminal.guard_streams()
+    code = _code()
+    if why := terminal.lost():
+        said = _failed(f"standard output cannot be written ({why}): what was printed is lost, files are not", 2)
+        # What these two found is their exit code, and a run is in its folder.
+        tells = sys.argv[1:2] in (["run"], ["gate"]) and not {"--dry-run", "--help"} & {*sys.argv}
+        code = code if code or tells else said
+    raise SystemExit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option, Typer
 
-from profiler.cli.options import JournalPath, Json
+from profiler.cli.options import JournalPath, Json, warn
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.units import format_duration
@@ -52,7 +51,7 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     """
     stored = read(file)
     for notice in stored.notices:
-        print(notice, file=sys.stderr)
+        warn(notice)
     told = entries(stored)
     if json:
         print(jsonlib.dumps(told, indent=2, allow_nan=False))

@@ -14,7 +14,7 @@ from typer import Option
 
 from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings_of
 from profiler.analysis.frame import group_label
-from profiler.cli.options import Json, RunPaths
+from profiler.cli.options import Json, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
 from profiler.report.console import plain_table
@@ -30,7 +30,7 @@ def compare_command(
     Raises:
         UserError: A run cannot be used, or no two sides share a network.
     """
-    frame, column = joined_runs(runs, y)
+    frame, column = joined_runs(runs, y, warn)
     found = settings_of(frame, column)
     made = comparisons(found)
     if not made:

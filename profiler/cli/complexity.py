@@ -11,7 +11,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from profiler import models
-from profiler.cli.models import describe, select, size_words
+from profiler.cli.models import facts_of, select, size_words
 from profiler.cli.options import Factor, Flops, InputFile, Json, Shape
 from profiler.errors import UserError
 from profiler.models.arch import Arch
@@ -48,7 +48,7 @@ def complexity_command(
         raise UserError(f"{model} takes inputs of its own size: leave out --shape and --input, or scale by r")
     target = parse_flops(flops) if flops else None
     arch = select(model, scale, factor, target)
-    facts = describe(arch)
+    facts = facts_of(arch)
     if target:
         facts |= {"target_flops": target, "flops_error": models.flops_error(arch, target)}
     if json:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from profiler.cli.options import JournalPath
+from profiler.cli.options import JournalPath, warn
 from profiler.errors import UserError
 from profiler.records.columns import write_csv
 from profiler.records.reading import read
@@ -25,7 +24,7 @@ def export_command(
     """
     journal = read(run)
     for notice in journal.notices:
-        print(notice, file=sys.stderr)
+        warn(notice)
     if not (journal.sessions or journal.records):
         raise UserError(f"{run} holds no line of a run; expected a run folder or its journal")
     write_csv(rows(journal), csv)

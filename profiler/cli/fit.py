@@ -15,10 +15,10 @@ from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import SEED, Fit, fit
 from profiler.analysis.frame import latency_column
 from profiler.analysis.source import read_table
-from profiler.cli.options import Json, RunPath
+from profiler.cli.options import Json, RunPath, warn
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.console import print_fits
-from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.extra import NO_CHARTS, can_draw, drawing
 
 #: What JSON calls the coefficients of counts whose columns are no such name.
 _PER = {"layers": "layer", "padding_flops": "padding"}
@@ -66,16 +66,17 @@ def fit_command(
     Raises:
         UserError: The file or its columns cannot be used.
     """
-    frame = read_table(source)
+    frame = read_table(source, warn)
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
-    if chart is not None and not can_draw():
-        print(NO_CHARTS, file=sys.stderr)
-    elif chart is not None:
-        from profiler.report.charts.panels import latency
-        from profiler.report.render import write_chart  # altair takes a second
-
-        write_chart(latency(frame, fits), chart)
     if json:
         print(_to_json(fits))
     else:
         print_fits(fits, Console())
+    if chart is not None and not can_draw():
+        print(NO_CHARTS, file=sys.stderr)
+    elif chart is not None:
+        with drawing(str(chart)):
+            from profiler.report.charts.panels import latency
+            from profiler.report.render import write_chart  # altair takes a second
+
+            write_chart(latency(frame, fits), chart)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json as jsonlib
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from profiler.analysis.history import History, Point, histories
-from profiler.cli.options import Json
+from profiler.cli.options import Json, warn
 from profiler.errors import UserError
 from profiler.units import format_share
 
@@ -34,7 +33,7 @@ def history_command(
     column = y or "latency_ms"
     found, notices = histories(folder, column)
     for notice in notices:
-        print(notice, file=sys.stderr)
+        warn(notice)
     if not any(history.measured for history in found):
         raise UserError(f"no run under {folder} has a number in {column!r}; name another column with --y.")
     if json:

@@ -43,7 +43,7 @@ def select(model: str, scale: str, factor: float | None, target: int | None) -> 
     return models.resolve(model, scale, 1.0 if factor is None else factor)
 
 
-def describe(network: Network) -> _Facts:
+def facts_of(network: Network) -> _Facts:
     """Return the facts of a network, ready for JSON; every number of flops, params and acts is exact."""
     counted = counts_of(network)
     return {
@@ -92,7 +92,7 @@ def models_command(
             f"No network has {pattern!r} in its name; `profiler models` without a pattern lists all of them."
         )
     if json:
-        print(jsonlib.dumps([describe(arch) for arch in archs], indent=2))
+        print(jsonlib.dumps([facts_of(arch) for arch in archs], indent=2))
     else:
         _print_models(archs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -24,3 +25,8 @@ Shape: TypeAlias = Annotated[
 InputFile: TypeAlias = Annotated[
     str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
 ]
+
+
+def warn(sentence: str) -> None:
+    """Say something beside the answer of a command."""
+    print(sentence, file=sys.stderr)

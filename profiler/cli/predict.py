@@ -15,7 +15,7 @@ from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
 from profiler.cli.models import select
-from profiler.cli.options import Factor, Flops, Json, Model, RunPath
+from profiler.cli.options import Factor, Flops, Json, Model, RunPath, warn
 from profiler.errors import UserError
 from profiler.models.brought import Network, counts_of
 from profiler.units import format_bytes, format_count, parse_flops
@@ -37,7 +37,7 @@ def predict_command(
         UserError: The table or the network cannot be used, or no group has enough networks.
     """
     arch = select(model, scale, factor, parse_flops(flops) if flops else None)
-    frame = exact_counts(chosen_rows(read_table(source), backend, where))
+    frame = exact_counts(chosen_rows(read_table(source, warn), backend, where))
     made, without = predict(frame, arch)
     if not made:
         raise UserError(f"{source} does not suffice for a prediction: {_listed(without)}")

@@ -11,10 +11,10 @@ import pandas as pd
 from typer import Option
 
 from profiler.analysis.source import read_table, source_names
-from profiler.cli.options import RunPaths
+from profiler.cli.options import RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.reading import read
-from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.page import write_page, write_pictures
 
 
@@ -30,16 +30,22 @@ def report_command(
     if not runs:
         raise UserError("no run given: name at least one run folder, journal or CSV")
     names = source_names(runs)
-    frames = [read_table(source) for source in runs]
+    frames = [read_table(source, warn) for source in runs]
     if len(frames) > 1:
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
-    write_page(frame, {"runs": sessions}, output)
-    if can_draw():
-        write_pictures(frame, output.with_name(f"{output.stem}-charts"))
-    else:
+    with drawing(output.name, draws=False):
+        write_page(frame, {"runs": sessions}, output)
+    if not can_draw():
         print(NO_CHARTS, file=sys.stderr)
+        return
+    charts = output.with_name(f"{output.stem}-charts")
+    try:
+        with drawing(charts.name):
+            write_pictures(frame, charts)
+    except NotDrawnError as error:
+        print(error, file=sys.stderr)
 
 
 def _facts(source: Path) -> Mapping[str, Any]:

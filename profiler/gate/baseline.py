@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
 from profiler.errors import UserError
-from profiler.gate.contrast import Visits, part, session_of, visits_of
+from profiler.gate.contrast import Visits, session_of, visits_of
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
-from profiler.measure.calibration import Calibration, identity, stored
+from profiler.measure.calibration import identity, stored
 from profiler.records.estimate import case_estimate
 from profiler.records.files import write_file
+from profiler.records.nominal import Calibration
 from profiler.records.reading import Run, RunSession, dump, read
 from profiler.records.types import Case, Measurement, Record
 
@@ -25,13 +25,8 @@ FILE = Path("results") / "baseline.jsonl"
 
 
 def calibrations(stored: Run) -> dict[str, Calibration]:
-    """Return the calibrations that a stored run kept, under their names; none of those that cannot be read."""
-    found: dict[str, Calibration] = {}
-    for session in stored.sessions:
-        for name, values in part(session, "calibrations").items():
-            with suppress(TypeError):
-                found[name] = Calibration(**values)
-    return found
+    """Return the calibrations that a stored run kept, under their names."""
+    return {name: made for session in stored.sessions for name, made in session.calibrations.items()}
 
 
 def update(run: Path, file: Path = FILE, *, replace: bool = False) -> None:
@@ -104,12 +99,12 @@ def _sessions(found: Run, records: Sequence[Record]) -> list[RunSession]:
 
 def _with_calibrations(session: RunSession, records: Iterable[Record]) -> RunSession:
     """Add the calibrations in the user's cache that these visits were really measured with."""
-    kept = dict(part(session, "calibrations"))
+    kept = dict(session.calibrations)
     for record in records:
         name = identity(record.host, record.case.placement)
         made = stored(cache_folder(), name)
         if made and isinstance(record.outcome, Measurement) and record.outcome.nominal_ns == made.nominal_ns:
-            kept.setdefault(name, asdict(made))
+            kept.setdefault(name, made)
     return replaced(session, facts={**session.facts, "calibrations": kept})
 
 
@@ -127,7 +122,7 @@ def entries(stored: Run) -> list[dict[str, Any]]:
 
 def _entry(case: Case, visits: Visits) -> dict[str, Any]:
     made = case_estimate(visits.measured, visits.pilot)
-    machine = part(visits.session, "host")
+    machine = visits.session.host if visits.session else {}
     return {
         "case": case.key,
         "label": case.label,
@@ -139,7 +134,7 @@ def _entry(case: Case, visits: Visits) -> dict[str, Any]:
         "host": visits.host,
         "cpu": machine.get("cpu"),
         "gpu": machine.get("gpu"),
-        "versions": dict(part(visits.session, "versions")),
+        "versions": dict(visits.session.versions) if visits.session else {},
     }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from profiler.gate import decision
 from profiler.gate.contest import Contest
@@ -26,6 +29,14 @@ _BIAS_SURE = 15.09
 
 #: ``ln(second ÷ first)`` of the same code in each of some fresh processes, with its standard error from the blocks.
 _Estimates = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _SelfTest:
+    """The estimates and their errors, as they are kept: none is far from 0 unless something else ran."""
+
+    estimates: tuple[Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)], ...]
+    errors: tuple[Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)], ...]
 
 
 def bias(estimates: _Estimates) -> float:
@@ -52,15 +63,15 @@ def measure_bias(contest: Contest, seed: int) -> _Estimates | Failure:
 def kept_bias(folder: Path, name: str, measured: Callable[[], _Estimates | Failure]) -> float | Failure:
     """Return the bias that is kept in ``folder`` under ``name``; measure and keep it where there is none."""
     file = folder / "gate.json"
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        known = cache.kept(file)[name]
-        return bias(list(zip(known["estimates"], known["errors"], strict=True)))
+    known = cache.kept(file, name, _SelfTest)
+    if known and len(known.estimates) == len(known.errors) > 0:
+        return bias(list(zip(known.estimates, known.errors, strict=True)))
     found = measured()
     if isinstance(found, Failure):
         return found
     estimates, errors = zip(*found, strict=True)
     try:
-        cache.keep(file, name, {"estimates": estimates, "errors": errors})
+        cache.keep(file, name, asdict(_SelfTest(estimates, errors)))
     except OSError as error:
         print(f"the self-test could not be kept ({error}); it is made again next time", file=sys.stderr)
     return bias(found)

@@ -216,7 +216,7 @@ def loaded(case: Case, cache: Path | None) -> Iterator[Ready]:
     """Load ``case`` and run it once."""
 
     def build() -> tuple[Model, Inputs]:
-        found = source.load(case.asked(cache))
+        found = source.load_model(case.asked(cache))
         return found.model, found.inputs
 
     with opened(case.backend, case.placement, build) as ready:

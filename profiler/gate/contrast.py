@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from profiler.gate.decision import Change
 from profiler.records.disturbance import quiet_level
@@ -148,25 +147,14 @@ def _visits(records: Sequence[Record], session: RunSession | None) -> Visits:
 
 
 def _pilot(session: RunSession | None) -> int:
-    fewest = part(session, "budget").get("min_rounds")
-    return fewest if isinstance(fewest, int) else PILOT
-
-
-def part(session: RunSession | None, name: str) -> Mapping[str, Any]:
-    """Return one table of what a session knew; empty where it has none of that name."""
-    part = session.facts.get(name) if session else None
-    return part if isinstance(part, Mapping) else {}
+    return session.budget.min_rounds if session else PILOT
 
 
 def session_of(found: Run, record: Record) -> RunSession | None:
     """Return the session that measured a record: the last one of its machine that had started by then."""
     same = [session for session in found.sessions if session.host.get("key") == record.host]
-    earlier = [session for session in same if _started(session) <= record.started]
-    return max(earlier, key=_started) if earlier else next(iter(same), None)
-
-
-def _started(session: RunSession) -> str:
-    return str(session.facts.get("started", ""))
+    earlier = [session for session in same if session.started <= record.started]
+    return max(earlier, key=lambda session: session.started) if earlier else next(iter(same), None)
 
 
 def reference_ratio(then: Visits, now: Visits) -> float | None:

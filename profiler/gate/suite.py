@@ -19,7 +19,6 @@ allow_different_output = true  # the candidate may compute something else
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +30,7 @@ from profiler.errors import UserError
 from profiler.gate.side import Pair, Side, sides
 from profiler.plan.messages import sentences
 from profiler.plan.values import BackendSpec, Count, DeviceName, Share
+from profiler.records.outside import file_bytes, text_of, toml_table
 
 #: Turns a limit off.
 _OFF: Literal["off"] = "off"
@@ -70,11 +70,12 @@ def _known(kind: type[BaseModel], *others: str) -> Callable[[Sequence[int | str]
 def load_suite(file: Path) -> list[Pair]:
     """Read a suite; raises UserError with one sentence for every wrong key."""
     try:
-        keys = tomllib.loads(file.read_text(encoding="utf-8"))
+        keys = toml_table(text_of(file_bytes(file)))
     except FileNotFoundError:
         raise UserError(f"{file}: no such file; expected a TOML file with [[pair]] tables") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{file}: not readable as TOML: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{file}: not readable as TOML ({reason}); expected [[pair]] tables") from error
     tables = keys.pop("pair", None)
     try:
         _Common.model_validate(keys)

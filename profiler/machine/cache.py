@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
+from filelock import FileLock
 
 from profiler.records.files import write_whole
+from profiler.records.outside import checked, file_bytes, json_of
+
+#: In s. Whoever writes a file needs milliseconds for it.
+_PATIENCE_S = 10.0
+
+_Kept = TypeVar("_Kept")
 
 
 def cache_folder() -> Path:
@@ -16,15 +23,28 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("latency-profiler", appauthor=False))
 
 
-def kept(file: Path) -> dict[str, dict[str, Any]]:
-    """Return what is kept in ``file`` by name; nothing where it is missing or cannot be read."""
+def kept(file: Path, name: str, kind: type[_Kept]) -> _Kept | None:
+    """Return what is kept in ``file`` under ``name``; None where there is nothing, or it is not of this kind."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return checked(kind, _all(file)[name])
+    except (KeyError, ValueError):
+        return None
 
 
 def keep(file: Path, name: str, value: dict[str, Any]) -> None:
-    """Keep ``value`` under ``name``; another process sees the old file or the new one, never half of it."""
-    write_whole(file, json.dumps(kept(file) | {name: value}, indent=1, sort_keys=True))
+    """Keep ``value`` under ``name`` beside what others keep there, this process or another.
+
+    Raises:
+        OSError: The file cannot be written, or another process has held it for seconds.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f"{file.name}.lock"), timeout=_PATIENCE_S):
+        write_whole(file, json.dumps(_all(file) | {name: value}, indent=1, sort_keys=True))
+
+
+def _all(file: Path) -> dict[str, Any]:
+    try:
+        found = json_of(file_bytes(file))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

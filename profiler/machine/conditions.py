@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from profiler.machine import host
-from profiler.records.types import Conditions
+from profiler.records.circumstances import Conditions
 
 if sys.platform != "win32":  # there is none on Windows
     import resource

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from profiler.records.types import Conditions
+from profiler.records.circumstances import Conditions
 
 #: The clock of readings, in nanoseconds: all processes of a machine share it.
 clock_ns = time.monotonic_ns

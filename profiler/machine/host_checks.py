@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from profiler.machine.finding import Finding, judged
+from profiler.records.circumstances import Conditions
 from profiler.records.nominal import Calls, nominal
-from profiler.records.types import Conditions, Failure, Measurement
+from profiler.records.types import Failure, Measurement
 from profiler.units import format_duration
 
 #: Reading the clock may cost this share of the shortest sample.

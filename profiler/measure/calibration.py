@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from profiler.backends.base import Placement
 from profiler.machine import cache
+from profiler.records.nominal import Calibration
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
 VERSION = 12
 #: Where calibrations are kept, in the user's cache.
 _FILE = "calibration.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The reference on one machine, device, thread count and precision.
-
-    Attributes:
-        repeats: Units of work in one call.
-        nominal_ns: Time of one call when nothing disturbs the machine.
-        spread: Relative standard deviation of the nominal over the processes that measured it.
-        visits: Fresh processes that measured it.
-        created: UTC time, ISO 8601.
-    """
-
-    repeats: int
-    nominal_ns: float
-    spread: float
-    visits: int
-    created: str
 
 
 def identity(host: str, placement: Placement) -> str:
@@ -40,11 +22,8 @@ def identity(host: str, placement: Placement) -> str:
 
 
 def stored(folder: Path, name: str) -> Calibration | None:
-    """Return the calibration kept under ``name``, or None when there is none or it cannot be read."""
-    try:
-        return Calibration(**cache.kept(folder / _FILE)[name])
-    except (KeyError, TypeError):
-        return None
+    """Return the calibration kept under ``name``, or None when there is none or it cannot be one."""
+    return cache.kept(folder / _FILE, name, Calibration)
 
 
 def store(folder: Path, name: str, calibration: Calibration) -> None:

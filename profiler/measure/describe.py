@@ -13,7 +13,7 @@ from profiler.errors import UserError
 from profiler.measure import training
 from profiler.models import naming, zoo
 from profiler.models.complexity import Complexity, complexity
-from profiler.models.source import load
+from profiler.models.source import load_model
 from profiler.records.types import Case
 
 
@@ -64,10 +64,10 @@ def describe(task: DescribeTask) -> Description:
         UserError: It cannot be had.
     """
     inputs, refused = {}, {}
-    one = load(task.case.asked(task.cache, 1))
+    one = load_model(task.case.asked(task.cache, 1))
     for batch in task.batches:
         try:
-            inputs[batch] = (one if batch == 1 else load(task.case.asked(task.cache, batch))).said
+            inputs[batch] = (one if batch == 1 else load_model(task.case.asked(task.cache, batch))).said
         except UserError as error:
             refused[batch] = str(error)
     try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from profiler.models import own_solve
 from profiler.models.brought import Brought, Wanted
-from profiler.models.own_family import NotScalableError, OwnFamily, opened
+from profiler.models.own_family import NotScalableError, OwnFamily, open_family
 
 
 def networks(wanted: Sequence[Wanted]) -> dict[Wanted, Brought] | str:
@@ -19,7 +19,7 @@ def networks(wanted: Sequence[Wanted]) -> dict[Wanted, Brought] | str:
         UserError: The model cannot be imported, ``scale`` fails, or no network has the flops.
     """
     try:
-        with opened(wanted[0].model) as family:
+        with open_family(wanted[0].model) as family:
             return {one: _network(family, one) for one in wanted}
     except NotScalableError as error:
         return str(error)

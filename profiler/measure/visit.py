@@ -27,13 +27,12 @@ from profiler.backends.base import (
 from profiler.machine import allocator, gpu, host
 from profiler.machine.conditions import core_wait, since, snapshot
 from profiler.measure import memory, parity, reference, timing, training
-from profiler.measure.calibration import Calibration
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
 from profiler.models import source
 from profiler.models.loaded import Loaded
 from profiler.records.disturbance import FAR
-from profiler.records.nominal import Calls
+from profiler.records.nominal import Calibration, Calls
 from profiler.records.types import Budget, Case, Epoch, Failure, Feed, Measurement, Memory, Outcome, Pass
 
 #: Said of a model that is edited while it is measured: its name, and both contents.
@@ -100,7 +99,7 @@ def visit(task: Task) -> Outcome:
     if reason is not None:
         return Failure("unsupported", reason)
     with _phase(phases, "build"):
-        loaded = source.load(case.asked(task.cache))
+        loaded = source.load_model(case.asked(task.cache))
     if case.content and loaded.content != case.content:
         return Failure("error", _CHANGED.format(case.model, case.content, loaded.content))
     outcome = _outcome(backend, loaded, task, phases)

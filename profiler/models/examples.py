@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.backends.inputs import Inputs, shape_text
 from profiler.errors import UserError
 from profiler.models.loaded import Asked
-from profiler.models.shapes import Shape
+from profiler.models.shapes import Sizes
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def read_values(path: str) -> dict[str, Array]:
         raise UserError(f"--input {path}: {error}; expected an .npz file with one array for each input") from error
 
 
-def shaped(inputs: Inputs, shapes: Mapping[str, Shape], asked: Asked, dimensions: Iterable[str] = ()) -> Inputs:
+def shaped(inputs: Inputs, shapes: Mapping[str, Sizes], asked: Asked, dimensions: Iterable[str] = ()) -> Inputs:
     """Return ``inputs`` in the shapes asked for, their values repeated along each axis.
 
     Args:

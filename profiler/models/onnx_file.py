@@ -15,7 +15,7 @@ from profiler.models import content
 from profiler.models.examples import drawn, read_values
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.onnx_counting import count_onnx
-from profiler.models.shapes import Shape, parse_shapes
+from profiler.models.shapes import Sizes, parse_shapes
 
 if TYPE_CHECKING:
     from profiler.backends.inputs import Array
@@ -47,7 +47,7 @@ class Declared:
         return shape_text(tuple(size or "?" for size in self.sizes))
 
 
-def load(asked: Asked) -> Loaded:
+def load_onnx(asked: Asked) -> Loaded:
     """Return a file as it is, with inputs of the types that it declares; raises UserError in one sentence."""
     path = Path(asked.model)
     proto = _read(path, asked.model)
@@ -142,7 +142,7 @@ def batch_names(declared: Sequence[Declared]) -> set[str]:
 
 
 def _sizes(
-    asked: Asked, declared: Sequence[Declared], values: dict[str, Array], shapes: dict[str, Shape]
+    asked: Asked, declared: Sequence[Declared], values: dict[str, Array], shapes: dict[str, Sizes]
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape of each input that is drawn; raises UserError with what is still open."""
     batches = batch_names(declared)

@@ -77,7 +77,7 @@ def _written(
         yield node.output[0], value
     if node.op_type == "ConstantOfShape" and node.input[0] in tensors:
         kind = value.data_type if value is not None else TensorProto.FLOAT
-        if (shape := read(tensors[node.input[0]], folder)) is not None:
+        if (shape := numbers(tensors[node.input[0]], folder)) is not None:
             yield node.output[0], TensorProto(data_type=kind, dims=shape.tolist())
 
 
@@ -90,7 +90,7 @@ def is_bias(name: str, node: NodeProto) -> bool:
     return bool(name) and not made
 
 
-def read(tensor: TensorProto, folder: Path | None) -> _Array | None:
+def numbers(tensor: TensorProto, folder: Path | None) -> _Array | None:
     """The numbers of a tensor; None where they cannot be had."""
     try:
         if external_data_helper.uses_external_data(tensor):
@@ -133,7 +133,7 @@ def _learned(tensor: TensorProto, uses: set[tuple[str, int]], *, made: bool) -> 
 
 def _uniform(tensor: TensorProto) -> bool:
     """Whether all numbers are the same: a constant that someone wrote, and nothing that was learned."""
-    value = read(tensor, None)
+    value = numbers(tensor, None)
     return value is None or not value.size or bool((value == value.flat[0]).all())
 
 
@@ -142,6 +142,6 @@ def _transposed(tensors: Mapping[str, TensorProto], uses: _Uses, folder: Path | 
     for table in tables:
         for name, other in tensors.items():
             if list(other.dims) == table.dims[::-1] and ("MatMul", 1) in uses[name] and other is not table:
-                one, two = read(table, folder), read(other, folder)
+                one, two = numbers(table, folder), numbers(other, folder)
                 if one is not None and two is not None and np.array_equal(one.T, two):
                     yield name

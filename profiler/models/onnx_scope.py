@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
-from profiler.models.onnx_params import read
+from profiler.models.onnx_params import numbers
 from profiler.models.onnx_rules import RUNTIME, SAME_SHAPE, STANDARD, Call, Known, runtime_shape
 
 _Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -57,7 +57,7 @@ class Scope:
     def add(self, name: str, tensor: TensorProto) -> None:
         """Add a constant."""
         self.types[name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
-        if prod(tensor.dims) <= _SMALL and (value := read(tensor, self.folder)) is not None:
+        if prod(tensor.dims) <= _SMALL and (value := numbers(tensor, self.folder)) is not None:
             self.values[name] = value
 
     def infer(self, node: NodeProto, attributes: Mapping[str, Any]) -> None:

@@ -53,7 +53,7 @@ class Family(Protocol):
         """Return what ``scale`` returned parameters for: a torch module, or (module, example of its inputs)."""
 
 
-def load(asked: Asked) -> Loaded:
+def load_own(asked: Asked) -> Loaded:
     """Return the network of a family, or what a function makes; raises UserError with one sentence when it cannot be.
 
     A shape whose name is a parameter takes its place.
@@ -80,7 +80,7 @@ class NotScalableError(UserError):
 
 
 @contextmanager
-def opened(name: str) -> Iterator[OwnFamily]:
+def open_family(name: str) -> Iterator[OwnFamily]:
     """Import a family for as long as its functions are called.
 
     Raises:

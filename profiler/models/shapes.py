@@ -17,7 +17,7 @@ EXAMPLES = "expected NAME=AxBxC for an input or NAME=N for a dimension, as image
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Sizes:
     """One value of a name.
 
     Attributes:
@@ -29,9 +29,9 @@ class Shape:
     kind: str = ""
 
 
-def parse_shapes(text: str) -> dict[str, Shape]:
+def parse_shapes(text: str) -> dict[str, Sizes]:
     """Return the values of ``text`` by name; raises UserError with one sentence when it says no shapes."""
-    found: dict[str, Shape] = {}
+    found: dict[str, Sizes] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = item.rpartition("=")
         if not equals or not name.strip() or name.strip() in found:
@@ -42,7 +42,7 @@ def parse_shapes(text: str) -> dict[str, Shape]:
     return found
 
 
-def _value(text: str, value: str) -> Shape:
+def _value(text: str, value: str) -> Sizes:
     match = _VALUE.fullmatch(value)
     if match is None:
         raise UserError(f"shape {text!r}: {value!r} is no shape; {EXAMPLES}")
@@ -51,7 +51,7 @@ def _value(text: str, value: str) -> Shape:
         raise UserError(f"shape {text!r}: {value!r} has a dimension of 0 or above {_LONGEST}; {EXAMPLES}")
     if match[2] and match[2] not in _TYPES:
         raise UserError(f"shape {text!r}: there is no type {match[2]!r}; expected one of {', '.join(_TYPES)}")
-    return Shape(sizes, match[2] or "")
+    return Sizes(sizes, match[2] or "")
 
 
 def canonical(text: str) -> str:

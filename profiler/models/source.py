@@ -9,10 +9,10 @@ from profiler.models.loaded import Asked, Loaded
 from profiler.models.naming import Form
 
 _SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
-    "zoo": zoo.load,
-    "factory": own_family.load,
-    "file factory": own_family.load,
-    "onnx": onnx_file.load,
+    "zoo": zoo.load_network,
+    "factory": own_family.load_own,
+    "file factory": own_family.load_own,
+    "onnx": onnx_file.load_onnx,
     "torchscript": files.load_torchscript,
     "exported": files.load_exported,
     "timm": libraries.load_timm,
@@ -20,6 +20,6 @@ _SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
 }
 
 
-def load(asked: Asked) -> Loaded:
+def load_model(asked: Asked) -> Loaded:
     """Return the model that is asked for; raises UserError with one sentence when it cannot be had."""
     return _SOURCES[naming.form(asked.model)](asked)

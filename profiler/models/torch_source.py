@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.base import Model
 from profiler.backends.inputs import Inputs
-from profiler.backends.torch_tree import evaluated
+from profiler.backends.torch_tree import duplicated, evaluated
 from profiler.errors import UserError
 from profiler.models import content
 from profiler.models.counting import count
@@ -50,17 +49,9 @@ def from_module(
 
 
 def copied(module: nn.Module, asked: Asked) -> nn.Module:
-    """Return a copy of ``module`` that its user may change.
-
-    A weight that is computed from others, as weight norm and pruning do, is copied as it is now: no copy of torch's
-    knows how.
-    """
-    import torch
-
-    held = (value for part in module.modules() for value in vars(part).values())
-    computed = {id(one): one.detach().clone() for one in held if isinstance(one, torch.Tensor) and not one.is_leaf}
+    """Return a copy of ``module`` that its user may change."""
     try:
-        return copy.deepcopy(module, computed)
+        return duplicated(module)
     except Exception as error:
         said = str(error).partition("\n")[0]
         raise UserError(

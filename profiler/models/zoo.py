@@ -42,7 +42,7 @@ def content_of(arch: Arch) -> str:
     return content.of_parts(repr(arch), WEIGHTS)
 
 
-def load(asked: Asked) -> Loaded:
+def load_network(asked: Asked) -> Loaded:
     """Return a network of the zoo with one standard normal image for each of the batch."""
     if asked.input_file:
         raise UserError(

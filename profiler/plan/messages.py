@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from profiler.plan.values import closest
+from profiler.records.outside import shown
 
 _KnownKeys = Callable[[Sequence[int | str]], list[str]]
 
@@ -36,5 +37,5 @@ def _problem(error: ErrorDetails, known: _KnownKeys) -> str:
         keys = known(error["loc"])
         return f"unknown key{closest(str(error['loc'][-1]), keys, 1)}; expected one of {', '.join(keys)}"
     if kind == "literal_error":
-        return f"{got!r} is not known; expected {context['expected']}"
-    return f"{got!r} is wrong; {error['msg'][:1].lower()}{error['msg'][1:]}"
+        return f"{shown(got)} is not known; expected {context['expected']}"
+    return f"{shown(got)} is wrong; {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -74,7 +74,7 @@ class Sweep(BaseModel):
     backends: Annotated[tuple[BackendSpec, ...], *FULL] = ("eager", "torchscript", "onnxruntime")
     devices: Annotated[tuple[DeviceName, ...], *FULL] = ("cpu",)
     precisions: Annotated[tuple[Precision, ...], *FULL] = ("fp32",)
-    threads: Annotated[tuple[Annotated[int, Field(ge=0)], ...], *FULL] = (0,)
+    threads: Annotated[tuple[Annotated[int, Field(ge=0, le=10_000)], ...], *FULL] = (0,)
     batches: Annotated[tuple[Batch, ...], *FULL] = (1,)
     modes: Annotated[tuple[Mode, ...], *FULL] = ("infer",)
     memory_formats: Annotated[tuple[MemoryFormat, ...], *FULL] = ("contiguous",)
@@ -91,12 +91,12 @@ class Plan(Sweep):
 
     name: str = ""
     description: str = ""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     memory: bool = False
     epoch: bool = False
     images: Count = IMAGENET
     images_from: str | None = None
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=10_000)] | None = None
     budget_keys: BudgetKeys = Field(default=BudgetKeys(), alias="budget")
     sweep: tuple[Sweep, ...] = ()
 

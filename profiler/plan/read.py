@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from profiler.models.naming import is_brought, may_be_family, split_names
 from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
+from profiler.records.outside import file_bytes, text_of, toml_table
 
 _FOLDER = Path(__file__).parent / "built_in"
 BUILT_IN = ("quick", "paper")
@@ -62,9 +62,9 @@ def load(source: str | Path) -> Plan:
     """
     path = _FOLDER / f"{source}.toml" if source in BUILT_IN else Path(source)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        text = text_of(file_bytes(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"no plan {str(source)!r} ({reason}); expected one of {', '.join(BUILT_IN)}, "
             f"or the path of a TOML file{closest(str(source), BUILT_IN, 1)}."
@@ -80,9 +80,9 @@ def loads(text: str, source: str = "plan") -> Plan:
         UserError: As ``load``.
     """
     try:
-        keys = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source}: not valid TOML: {error}.") from error
+        keys = toml_table(text)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}.") from error
     return _validated(keys, lambda key: f"{source}: {key}")
 
 

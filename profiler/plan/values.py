@@ -21,6 +21,8 @@ from profiler.backends.base import BackendError
 from profiler.errors import UserError
 from profiler.models import naming, shapes
 
+#: More of anything than can be had; in s, 30 years.
+_MOST = 10**9
 _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -109,8 +111,8 @@ DeviceName = Annotated[str, AfterValidator(_device)]
 Shapes = Annotated[tuple[str, ...], BeforeValidator(_shapes)]
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Flops = Annotated[int, Field(gt=0), _parsed(units.parse_flops)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), _parsed(units.parse_duration)]
+Seconds = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False), _parsed(units.parse_duration)]
 Share = Annotated[float, Field(gt=0, lt=1), _parsed(units.parse_share)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
 #: Images per forward; ``max``, the largest batch that fits, is 0.
-Batch = Annotated[int, Field(ge=1), WrapValidator(_batch), PlainSerializer(lambda batch: batch or "max")]
+Batch = Annotated[int, Field(ge=1, le=_MOST), WrapValidator(_batch), PlainSerializer(lambda batch: batch or "max")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -108,6 +109,10 @@ COLUMNS = (
 )
 
 
+#: How a text begins that a spreadsheet takes for a formula; an apostrophe before it says that it is none.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
 def interval_columns(y: str) -> tuple[str, str]:
     """The columns that hold the ends of the 95% interval of ``y``, where a table has them."""
     stem, _, unit = y.rpartition("_")
@@ -117,7 +122,8 @@ def interval_columns(y: str) -> tuple[str, str]:
 def write_csv(table: Iterable[Row], path: Path) -> None:
     """Write rows with the columns of ``COLUMNS``; the file appears complete or not at all.
 
-    Milliseconds get six significant digits, other numbers all of theirs; None is empty.
+    Milliseconds get six significant digits, other numbers all of theirs; None is empty. A text that a spreadsheet would
+    take for a formula gets an apostrophe before it, which ``profiler.records.sheets.read_csv`` takes away.
 
     Raises:
         UserError: The file cannot be written.
@@ -134,4 +140,4 @@ def _cell(column: str, value: Value) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}" if column.endswith("_ms") else repr(value)
-    return str(value)
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else str(value)

@@ -15,7 +15,7 @@ from profiler.records.reading import RunSession
 from profiler.records.types import Case, Measurement, Record
 
 
-def of_case(case: Case) -> Row:
+def of_asked(case: Case) -> Row:
     """Return what was asked for."""
     place = case.placement
     return {
@@ -96,13 +96,13 @@ def of_facts(good: Sequence[Measurement], backend: str) -> Row:
 def of_versions(good: Sequence[Measurement], sessions: Sequence[RunSession]) -> Row:
     """Versions as the process read them back, else as installed (an export needs torch too)."""
     facts = good[-1].facts if good else {}
-    installed = part(sessions[-1].facts, "versions") if sessions else {}
+    installed = mapping_in(sessions[-1].facts, "versions") if sessions else {}
     names = {"torch_version": ("torch",), "onnxruntime_version": ("onnxruntime", "onnxruntime-gpu")}
     found = {column: [facts.get(n) or installed.get(n) for n in choices] for column, choices in names.items()}
     return {column: scalar(next(filter(None, values), None)) for column, values in found.items()}
 
 
-def part(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def mapping_in(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a mapping among ``facts``; empty where there is none of this name."""
     found = facts.get(name)
     return found if isinstance(found, Mapping) else {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Self
 from filelock import BaseFileLock, FileLock, Timeout
 
 from profiler.errors import UserError
+from profiler.records.outside import toml_table
 from profiler.records.reading import NAME, Run, read
 from profiler.records.types import SCHEMA, Record
 
@@ -161,6 +161,8 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 def _continued(path: Path, facts: Mapping[str, Any], resume: bool) -> Run:
     """What there is to continue; refuses to mix it with a run that is not the same."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file (a pipe, a device or a folder); choose another folder with --out.")
     if not path.exists() or path.stat().st_size == 0:
         return Run(path)
     if not resume:
@@ -168,10 +170,24 @@ def _continued(path: Path, facts: Mapping[str, Any], resume: bool) -> Run:
             f"{path.parent} already holds a run; continue it with --resume, or choose another folder with --out."
         )
     earlier = read(path)
+    _refuse_unknown(earlier)
     for session in earlier.sessions[-1:]:
         _refuse_other_plan(path, session.facts, facts)
         _refuse_other_machine(path, session.host, facts.get("host", {}))
     return earlier
+
+
+def _refuse_unknown(earlier: Run) -> None:
+    """Continue nothing of which the plan, the machine or the format is not known."""
+    if earlier.newer:
+        raise UserError(earlier.newer)
+    if earlier.adrift or (earlier.size and not earlier.sessions):
+        damage = f" ({earlier.notices[0]})" if earlier.notices else ""
+        raise UserError(
+            f"{earlier.path} has lost the session line before {earlier.adrift} of its visits, which says of which plan "
+            f"and machine they are{damage}; what they measured can be exported (profiler export), and a new run needs "
+            "another folder (--out)."
+        )
 
 
 def _refuse_other_plan(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -197,8 +213,8 @@ def _refuse_other_machine(path: Path, old: Mapping[str, Any], new: Mapping[str, 
 def _flat(toml: object) -> dict[str, Any]:
     """Keys of a plan's text, those of its tables as ``sweep[1].models``; empty for anything unreadable."""
     try:
-        return dict(_leaves("", tomllib.loads(toml if isinstance(toml, str) else "")))
-    except tomllib.TOMLDecodeError:
+        return dict(_leaves("", toml_table(toml if isinstance(toml, str) else "")))
+    except ValueError:
         return {}
 
 

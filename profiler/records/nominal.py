@@ -8,6 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profiler.records.disturbance import level_of
+from profiler.records.ranges import Amount, Count, Name, ReferenceNs, Repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The reference on one machine, device, thread count and precision.
+
+    Attributes:
+        repeats: Units of work in one call.
+        nominal_ns: Time of one call when nothing disturbs the machine.
+        spread: Relative standard deviation of the nominal over the processes that measured it.
+        visits: Fresh processes that measured it.
+        created: UTC time, ISO 8601.
+    """
+
+    repeats: Repeats
+    nominal_ns: ReferenceNs
+    spread: Amount
+    visits: Count
+    created: Name
 
 
 @dataclass(frozen=True, slots=True)

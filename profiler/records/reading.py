@@ -1,20 +1,53 @@
-"""Read journals, those cut short included."""
+"""Read journals, those cut short or damaged included: what a line says is used only where all of it can be."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
 from profiler.errors import UserError
-from profiler.records.types import SCHEMA, Case, Record
+from profiler.models.complexity import Complexity
+from profiler.records.nominal import Calibration
+from profiler.records.outside import checked, file_bytes, is_folder, json_of, problem
+from profiler.records.ranges import MOST, Count, Name
+from profiler.records.types import SCHEMA, Budget, Case, Epoch, Failure, Measurement, Memory, Pass, Record
 
 NAME = "journal.jsonl"
+
+#: Damaged lines that are named one by one.
+_NAMED = 5
+
+
+def _usable(kept: object) -> dict[str, Calibration]:
+    """Return the calibrations among what was kept; what is none is measured anew."""
+    found: dict[str, Calibration] = {}
+    for name, values in kept.items() if isinstance(kept, dict) else ():
+        with suppress(ValueError):
+            found[name] = checked(Calibration, values)
+    return found
+
+
+class _Facts(pydantic.BaseModel):
+    """What a session knew, as far as anything uses it."""
+
+    cases: tuple[Case, ...] = ()
+    budget: Budget = Budget()
+    calibrations: Annotated[dict[str, Calibration], pydantic.PlainValidator(_usable)] = {}
+    host: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    argv: list[str] = []
+    seed: Count = 0
+    reference: Count = 0
+    plan: str = ""
+    digest: Name = ""
+    started: Name = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +56,8 @@ class RunSession:
 
     Attributes:
         pid: Process that wrote the line.
-        facts: What the run knew then: host, versions, argv, seed, plan, digest, started, cases, budget.
+        facts: What the run knew then: host, versions, argv, seed, plan, digest, started, cases, budget, calibrations;
+            any may be missing. Those that are there are what they should be.
         schema: Version of the format, as in ``Record``.
     """
 
@@ -34,8 +68,37 @@ class RunSession:
     @property
     def host(self) -> Mapping[str, Any]:
         """Facts of the machine; empty when they were not recorded."""
-        host = self.facts.get("host")
-        return host if isinstance(host, Mapping) else {}
+        host: Mapping[str, Any] = self.facts.get("host", {})
+        return host
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of what was installed; empty when they were not recorded."""
+        versions: Mapping[str, str] = self.facts.get("versions", {})
+        return versions
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Its cases in plan order, measured or not."""
+        cases: tuple[Case, ...] = self.facts.get("cases", ())
+        return cases
+
+    @property
+    def budget(self) -> Budget:
+        """Its budget; fields that it lacks at their defaults."""
+        budget: Budget = self.facts.get("budget", Budget())
+        return budget
+
+    @property
+    def calibrations(self) -> Mapping[str, Calibration]:
+        """The calibrations of an earlier run that it was given, under their names."""
+        calibrations: Mapping[str, Calibration] = self.facts.get("calibrations", {})
+        return calibrations
+
+    @property
+    def started(self) -> str:
+        """UTC time, ISO 8601; empty when it was not recorded."""
+        return str(self.facts.get("started", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +108,11 @@ class Run:
     Attributes:
         path: The journal.
         sessions: In the order of their start.
-        records: In the order in which they were measured.
-        notices: One sentence for each line that could not be read.
+        records: In the order in which they were measured, each once.
+        notices: One sentence for each line that could not be read, as far as they are few.
         size: Bytes up to the end of the last whole line; what follows is torn.
+        adrift: Visits before the first session: nothing says of which plan and machine they are.
+        newer: The sentence for the first line that a newer version wrote; empty where none did.
     """
 
     path: Path
@@ -55,6 +120,8 @@ class Run:
     records: tuple[Record, ...] = ()
     notices: tuple[str, ...] = ()
     size: int = 0
+    adrift: int = 0
+    newer: str = ""
 
     @property
     def by_case(self) -> dict[str, tuple[Record, ...]]:
@@ -67,17 +134,21 @@ class Run:
     @property
     def planned(self) -> tuple[Case, ...]:
         """Cases of the last session, in plan order, measured or not."""
-        return _cases().validate_python(self.sessions[-1].facts.get("cases", ())) if self.sessions else ()
+        return self.sessions[-1].cases if self.sessions else ()
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of the last session."""
+        return self.sessions[-1].budget if self.sessions else Budget()
+
+
+class _NewerError(ValueError):
+    """A later version of this program wrote the line."""
 
 
 @cache
 def _records() -> pydantic.TypeAdapter[Record]:
     return pydantic.TypeAdapter(Record)
-
-
-@cache
-def _cases() -> pydantic.TypeAdapter[tuple[Case, ...]]:
-    return pydantic.TypeAdapter(tuple[Case, ...])
 
 
 def dump(record: Record) -> str:
@@ -89,9 +160,48 @@ def _parse(text: str | bytes) -> Record:
     """The record that ``dump`` wrote, equal to the last bit.
 
     Raises:
-        ValueError: The text is no JSON, or a field is missing or of another type.
+        ValueError: The text is no JSON, a field is missing, of another type or out of its range, or two contradict.
     """
-    return _records().validate_json(text, strict=True)
+    record = _records().validate_json(text, strict=True)
+    for wrong in _contradictions(record):
+        raise ValueError(wrong)
+    return record
+
+
+def _contradictions(record: Record) -> list[str]:
+    """What no field says by itself: numbers of other modules' types, and what must fit together."""
+    case, outcome = record.case, record.outcome
+    wrong = _of_complexity(record.complexity) if record.complexity else []
+    if not 1 <= case.placement.threads <= MOST:
+        wrong.append(f"case.placement.threads: {case.placement.threads}: expected 1 or more")
+    if not isinstance(outcome, Failure | _MADE_BY[record.measures]):
+        wrong.append(f"a visit for {record.measures} brings no {type(outcome).__name__}")
+    if isinstance(outcome, Measurement):
+        wrong += _of_measurement(outcome)
+    if isinstance(outcome, Epoch) and not len(outcome.step_ns) == len(outcome.loader_ns) == len(outcome.joint_ns) > 0:
+        wrong.append("outcome: steps, loader and both together need as many blocks each, and one at least")
+    return wrong
+
+
+_MADE_BY: Mapping[Pass, type] = {"latency": Measurement, "memory": Memory, "epoch": Epoch}
+
+
+def _of_complexity(counted: Complexity) -> list[str]:
+    counts = {field.name: getattr(counted, field.name) for field in fields(counted)}
+    odd = {name: n for name, n in counts.items() if isinstance(n, int) and not 0 <= n <= MOST}
+    return [f"complexity.{name}: {n}: expected a count from 0" for name, n in odd.items()]
+
+
+def _of_measurement(made: Measurement) -> list[str]:
+    blocks, references, waits = len(made.samples_ns), len(made.reference_ns), len(made.core_wait_ns)
+    wrong = []
+    if not blocks or not all((*made.samples_ns, *made.reference_ns, *made.parts_ns.values())):
+        wrong.append("outcome: a block without a time")
+    if references not in (0, blocks + 1):
+        wrong.append(f"outcome.reference_ns: {references} blocks: expected {blocks + 1}, or none")
+    if waits not in (0, blocks):
+        wrong.append(f"outcome.core_wait_ns: {waits} numbers: expected {blocks}, or none")
+    return wrong
 
 
 def _journal_path(path: Path) -> Path:
@@ -100,45 +210,99 @@ def _journal_path(path: Path) -> Path:
     Raises:
         UserError: There is none.
     """
-    journal = path / NAME if path.is_dir() else path
-    if journal.is_file():
-        return journal
-    raise UserError(f"{path} holds no run: expected a folder with {NAME} in it, as `profiler run` leaves one.")
+    journal = path / NAME if is_folder(path) else path
+    try:
+        journal.stat()
+    except OSError as error:
+        raise UserError(
+            f"{path} holds no run: expected a folder with {NAME} in it, as `profiler run` leaves one."
+        ) from error
+    return journal
 
 
 def read(path: Path) -> Run:
     """Read a run while it grows or after it ended; takes no lock.
 
-    A torn last line is left out, and so is a line in the middle that cannot be read; each gives a notice.
+    A torn last line is left out, and so is a line in the middle that cannot be read; each gives a notice. A line that
+    of a visit that stands there twice counts once.
 
     Raises:
-        UserError: There is no journal, or a newer version of this program wrote it.
+        UserError: There is no journal, it cannot be read, or it is all of a newer version.
     """
     journal = _journal_path(path)
     try:
-        data = journal.read_bytes()
+        data = file_bytes(journal)
     except OSError as error:
-        raise UserError(f"{journal} cannot be read ({error.strerror}); check its permissions.") from error
+        raise UserError(f"{journal} cannot be read ({error.strerror}); expected a run's journal.") from error
     size = data.rfind(b"\n") + 1
-    sessions: list[RunSession] = []
-    records: list[Record] = []
-    notices: list[str] = []
-    for number, line in enumerate(data[:size].split(b"\n")[:-1], 1):
+    return _Lines(journal).all(data[:size], len(data) - size)
+
+
+class _Lines:
+    """The lines of one journal, on their way to a ``Run``."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._sessions: list[RunSession] = []
+        self._records: list[Record] = []
+        self._visits: set[bytes] = set()
+        self._twice = 0
+        self._damaged: list[str] = []
+        self._newer = ""
+        self._adrift = 0
+
+    def all(self, data: bytes, torn: int) -> Run:
+        """Read whole lines; ``torn`` bytes follow them.
+
+        Raises:
+            UserError: There is nothing but what a newer version wrote.
+        """
+        lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]
+        for number, line in enumerate(lines, 1):
+            self._add(line, f"{self._journal}:{number}")
+        if self._newer and not (self._sessions or self._records):
+            raise UserError(self._newer)
+        notices = self._damaged[:_NAMED]
+        if len(self._damaged) > _NAMED:
+            notices.append(
+                f"{self._journal}: {len(self._damaged) - _NAMED} further lines are damaged and were skipped."
+            )
+        if self._twice:
+            notices.append(f"{self._journal}: {self._twice} visits stand there twice, and count once.")
+        if torn:
+            notices.append(f"{self._journal}: the last line was cut off after {torn} bytes and was left out.")
+        return Run(
+            self._journal,
+            tuple(self._sessions),
+            tuple(self._records),
+            tuple(notices),
+            len(data),
+            self._adrift,
+            self._newer,
+        )
+
+    def _add(self, line: bytes, where: str) -> None:
         try:
-            entry = _entry(line, f"{journal}:{number}")
+            entry = _entry(line)
+        except _NewerError as error:
+            self._newer = self._newer or f"{where} {error}"
+            self._damaged.append(f"{where} {error}")
         except ValueError as error:
-            notices.append(f"{journal}:{number}: this line is damaged and was skipped ({_first_line(error)}).")
-            continue
-        (sessions if isinstance(entry, RunSession) else records).append(entry)  # type: ignore[arg-type]
-    if size < len(data):
-        torn = len(data) - size
-        notices.append(f"{journal}: the last line was cut off after {torn} bytes and was left out.")
-    return Run(journal, tuple(sessions), tuple(records), tuple(notices), size)
+            self._damaged.append(f"{where}: this line is damaged and was skipped ({_first_line(error)}).")
+        else:
+            if isinstance(entry, RunSession):
+                self._sessions.append(entry)
+            elif line in self._visits:
+                self._twice += 1
+            else:
+                self._visits.add(line)
+                self._records.append(entry)
+                self._adrift += not self._sessions
 
 
-def _entry(line: bytes, where: str) -> RunSession | Record:
-    """One whole line. Raises ValueError for a damaged one, UserError for one from the future."""
-    raw = json.loads(line.decode())
+def _entry(line: bytes) -> RunSession | Record:
+    """One whole line; raises ValueError for a damaged one."""
+    raw = json_of(line)
     if not isinstance(raw, dict):
         raise ValueError("not an object")  # noqa: TRY004 - damaged data, handled like any other
     body = raw.get("record") if raw.get("kind") == "visit" else raw
@@ -146,19 +310,18 @@ def _entry(line: bytes, where: str) -> RunSession | Record:
     if not isinstance(schema, int):
         raise ValueError("no schema version")  # noqa: TRY004
     if schema > SCHEMA:
-        raise UserError(
-            f"{where} was written with schema {schema}, and this version reads up to {SCHEMA}; "
+        raise _NewerError(
+            f"was written with schema {schema}, and this version reads up to {SCHEMA}; "
             "upgrade latency-profiler to read it."
         )
     if raw.get("kind") == "visit":
         return _parse(json.dumps(body))
     if raw.get("kind") == "session" and isinstance(raw.get("facts"), dict) and isinstance(raw.get("pid"), int):
-        return RunSession(raw["pid"], raw["facts"], schema)
+        known = _Facts.model_validate_json(json.dumps(raw["facts"]), strict=True)
+        used = {name: getattr(known, name) for name in known.model_fields_set}
+        return RunSession(raw["pid"], raw["facts"] | used, schema)
     raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r}")
 
 
 def _first_line(error: ValueError) -> str:
-    if isinstance(error, pydantic.ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).partition("\n")[0]
+    return problem(error) if isinstance(error, pydantic.ValidationError) else str(error).partition("\n")[0]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from profiler.records.columns import COLUMNS, Row
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
-from profiler.records.identity import of_case, of_facts, of_host, of_network, of_versions, part, scalar
-from profiler.records.reading import Run, RunSession
+from profiler.records.identity import of_asked, of_facts, of_host, of_network, of_versions, scalar
+from profiler.records.reading import Run
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
 
@@ -56,7 +56,7 @@ def rows(run: Run) -> list[Row]:
     asked = {replace(case, content="") for case in cases.values()}
     others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
     cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
-    return [_row(case, measured.get(key, ()), run.sessions) for key, case in cases.items()]
+    return [_row(case, measured.get(key, ()), run) for key, case in cases.items()]
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -66,18 +66,18 @@ def frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows(run), columns=list(COLUMNS))
 
 
-def _row(case: Case, visits: Sequence[Record], sessions: Sequence[RunSession]) -> Row:
+def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    estimate = case_estimate(good, _budget(sessions).min_rounds) if good else None
+    estimate = case_estimate(good, run.budget.min_rounds) if good else None
     row: Row = dict.fromkeys(COLUMNS)
-    row |= of_case(case) | of_network(case, visits) | of_host(visits, sessions)
-    row |= of_facts(good, case.backend) | of_versions(good, sessions) | _of_conditions(good)
+    row |= of_asked(case) | of_network(case, visits) | of_host(visits, run.sessions)
+    row |= of_facts(good, case.backend) | of_versions(good, run.sessions) | _of_conditions(good)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
     row |= _of_memory(visits, case.placement.device)
-    row["status"], reason = _verdict(estimate, failures, _budget(sessions))
+    row["status"], reason = _verdict(estimate, failures, run.budget)
     row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_noted(good), *_failed_passes(visits))))
     return row
 
@@ -208,13 +208,6 @@ def _failed_passes(visits: Sequence[Record]) -> list[str]:
 
 def _ms(ns: float | None) -> float | None:
     return None if ns is None else ns / 1e6
-
-
-def _budget(sessions: Sequence[RunSession]) -> Budget:
-    """The budget of the last session, fields that it lacks at their defaults."""
-    facts = part(sessions[-1].facts, "budget") if sessions else {}
-    known = {field.name for field in fields(Budget)}
-    return replace(Budget(), **{name: value for name, value in facts.items() if name in known})
 
 
 def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget: Budget) -> tuple[str, str]:

@@ -11,11 +11,15 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Tag
 
 from profiler.backends.base import Fact, Placement
 from profiler.models.complexity import Complexity
 from profiler.models.loaded import Asked
+from profiler.records.circumstances import Conditions
+from profiler.records.ranges import Amount, Count, Factor, MeanNs, Name, Ns, Positive, Repeats
 
 
 def now() -> str:
@@ -70,14 +74,14 @@ class Case:
         content: Digest of what was measured: code, weights, values of the inputs. Empty before the model was looked at.
     """
 
-    model: str
-    scaling: str
-    factor: float
-    backend: str
+    model: Name
+    scaling: Name
+    factor: Factor
+    backend: Name
     placement: Placement
-    batch: int = 1
+    batch: Positive = 1
     mode: Mode = "infer"
-    target_flops: int | None = None
+    target_flops: Positive | None = None
     batch_asked: Literal["max"] | None = None
     step: str = ""
     shape: str = ""
@@ -140,13 +144,13 @@ class Budget:
         timeout_s: Wall time after which a visit is killed.
     """
 
-    visit_s: float = 1.0
-    min_samples: int = 5
-    warmup_s: float = 3.0
-    rounds: int = 12
-    min_rounds: int = 5
-    precision: float = 0.01
-    timeout_s: float = 300.0
+    visit_s: Amount = 1.0
+    min_samples: Count = 5
+    warmup_s: Amount = 3.0
+    rounds: Count = 12
+    min_rounds: Count = 5
+    precision: Amount = 0.01
+    timeout_s: Amount = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,56 +163,13 @@ class Warmup:
             for warming up was spent.
     """
 
-    samples_ns: tuple[int, ...]
+    samples_ns: tuple[Count, ...]
     steady: bool
 
     @property
     def typical_ns(self) -> int:
         """A rough time of one forward, in ns: the fastest of the later half."""
         return min(self.samples_ns[len(self.samples_ns) // 2 :])
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What else the machine did during the timed part of a visit. None where the system does not tell.
-
-    Attributes:
-        involuntary_switches: Times the process was taken off a core against its will.
-        steal_s: CPU time taken by the hypervisor, all cores, in seconds.
-        stall_s: Time in which some task waited for a CPU (Linux pressure stall, ``some``), in seconds.
-        throttled_s: Time the control group was throttled, in seconds.
-        frequency_mhz: Mean frequency of the cores after the visit.
-        load: Cores kept busy by other processes, on average.
-        gpu_readings: Looks at the GPU; None without one, 0 when none fell into the timed part.
-        gpu_clock_mhz: Median clock of the multiprocessors.
-        gpu_clock_min_mhz: Lowest clock of the multiprocessors.
-        gpu_memory_clock_mhz: Median clock of the GPU's memory.
-        gpu_temperature_c: Highest temperature of the GPU, in degrees Celsius.
-        gpu_power_w: Mean power from the GPU's energy counter, model and reference together.
-        gpu_utilisation: Mean share of time in which a kernel ran, 0 to 1.
-        gpu_memory_bytes: Most memory of the GPU that NVML counts for this process.
-        gpu_foreign_processes: Most other processes with a compute context on the GPU.
-        gpu_slowdown: Thermal or power reasons for which the GPU slowed itself down; empty when it did not.
-        gpu_note: Why readings are missing or end early.
-    """
-
-    involuntary_switches: int | None = None
-    steal_s: float | None = None
-    stall_s: float | None = None
-    throttled_s: float | None = None
-    frequency_mhz: float | None = None
-    load: float | None = None
-    gpu_readings: int | None = None
-    gpu_clock_mhz: float | None = None
-    gpu_clock_min_mhz: float | None = None
-    gpu_memory_clock_mhz: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
-    gpu_utilisation: float | None = None
-    gpu_memory_bytes: int | None = None
-    gpu_foreign_processes: int | None = None
-    gpu_slowdown: str | None = None
-    gpu_note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +198,19 @@ class Measurement:
             samples; empty where the system does not tell, or where there are more threads than cores.
     """
 
-    samples_ns: tuple[tuple[int, ...], ...]
-    calls_per_sample: int
-    reference_ns: tuple[tuple[int, ...], ...]
-    nominal_ns: float | None
+    samples_ns: tuple[tuple[Ns, ...], ...]
+    calls_per_sample: Repeats
+    reference_ns: tuple[tuple[Ns, ...], ...]
+    nominal_ns: MeanNs | None
     warmup: Warmup
     parity: float | None
     conditions: Conditions
     facts: dict[str, Fact]
-    phases_s: dict[str, float] = field(default_factory=dict)
-    device_ns: tuple[int, ...] = ()
-    parts_ns: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    energy_j: float | None = None
-    core_wait_ns: tuple[int, ...] = ()
+    phases_s: dict[str, Amount] = field(default_factory=dict)
+    device_ns: tuple[Count, ...] = ()
+    parts_ns: dict[str, tuple[Count, ...]] = field(default_factory=dict)
+    energy_j: Amount | None = None
+    core_wait_ns: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +227,9 @@ class Memory:
         facts: What the backend says really ran.
     """
 
-    load_bytes: dict[str, int]
-    run_bytes: dict[str, int]
-    arena_bytes: int | None = None
+    load_bytes: dict[str, Count]
+    run_bytes: dict[str, Count]
+    arena_bytes: Count | None = None
     facts: dict[str, Fact] = field(default_factory=dict)
 
 
@@ -287,13 +248,13 @@ class Epoch:
         facts: What the backend says really ran.
     """
 
-    step_ns: tuple[float, ...]
-    loader_ns: tuple[float, ...]
-    joint_ns: tuple[float, ...]
-    images: int
-    workers: int
-    cores: int
-    files: int
+    step_ns: tuple[MeanNs, ...]
+    loader_ns: tuple[MeanNs, ...]
+    joint_ns: tuple[MeanNs, ...]
+    images: Positive
+    workers: Count
+    cores: Positive
+    files: Count
     facts: dict[str, Fact] = field(default_factory=dict)
 
 
@@ -312,8 +273,24 @@ class Failure:
     detail: str = ""
 
 
+#: What only one kind of outcome has.
+_OWN_FIELD = {"samples_ns": "measurement", "load_bytes": "memory", "step_ns": "epoch", "status": "failure"}
+
+
+def _kind(outcome: object) -> str | None:
+    """Tell the kind of an outcome, so that what is wrong in it is said of its own kind."""
+    has = outcome.__contains__ if isinstance(outcome, dict) else lambda name: hasattr(outcome, name)
+    return next((kind for name, kind in _OWN_FIELD.items() if has(name)), None)
+
+
 #: What comes of a visit.
-Outcome = Measurement | Memory | Epoch | Failure
+Outcome = Annotated[
+    Annotated[Measurement, Tag("measurement")]
+    | Annotated[Memory, Tag("memory")]
+    | Annotated[Epoch, Tag("epoch")]
+    | Annotated[Failure, Tag("failure")],
+    Discriminator(_kind),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,11 +314,11 @@ class Record:
 
     case: Case
     complexity: Complexity | None
-    resolution: int | None
-    host: str
-    round: int
-    started: str
-    wall_s: float
+    resolution: Positive | None
+    host: Name
+    round: Count
+    started: Name
+    wall_s: Amount
     outcome: Outcome
     schema: int = SCHEMA
     measures: Pass = "latency"

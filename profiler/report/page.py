@@ -19,7 +19,7 @@ from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import group_label, latency_column, plain
 from profiler.errors import UserError
 from profiler.records.files import write_file
-from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.html import filled
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
@@ -76,21 +76,32 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     fits = fit(frame, latency_column(frame, None))
     pooled = [one for one in fits if one.family is None]
     sessions: Mapping[str, Mapping[str, Any]] = facts.get("runs") or {"": facts}
-    drawn, script = _drawn(frame, pooled) if can_draw() else ({}, "")
+    drawn, script, without = _drawn_or_why(frame, pooled)
     margins = {group_label(model.group): model.margin for model in cost_models(frame, pooled[0].y)[0]}
-    groups = [_group(frame, one, fits, margins, drawn, f"-{k}") for k, one in enumerate(pooled, start=1)]
+    groups = [_group(frame, one, fits, margins, drawn, without, f"-{k}") for k, one in enumerate(pooled, start=1)]
     return filled(
         "page.html.j2",
         simulated=_SIMULATED if simulated else "",
         pairs=header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         groups=groups,
-        across=_across(frame, pooled, drawn),
+        across=_across(frame, pooled, drawn, without),
         failures=failures_table(frame),
         conditions=conditions_table(frame, pooled),
         cases=cases_table(frame, pooled[0].y),
         runs=commands(sessions),
         script=script,
     )
+
+
+def _drawn_or_why(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, dict[str, Any]], str, str]:
+    """As ``_drawn``, and why there is nothing where charts cannot be drawn."""
+    if not can_draw():
+        return {}, "", NO_CHARTS
+    try:
+        with drawing("charts"):
+            return *_drawn(frame, pooled), ""
+    except NotDrawnError as error:
+        return {}, "", f"No charts: {error}."
 
 
 def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, dict[str, Any]], str]:
@@ -109,10 +120,11 @@ def _group(
     fits: Sequence[Fit],
     margins: Mapping[str, float],
     drawn: Mapping[str, dict[str, Any]],
+    without: str,
     end: str,
 ) -> dict[str, Any]:
     """A group's section; its charts are those whose names end in ``end``, the first above all else."""
-    nothing = NO_CHARTS if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}."
+    nothing = without if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}."
     families = [each for each in fits if each.group == one.group and each.family is not None]
     tables = (growth_table(frame, one), pace_table(frame, one))
     return {
@@ -127,7 +139,9 @@ def _group(
     }
 
 
-def _across(frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _across(
+    frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, dict[str, Any]], without: str
+) -> list[dict[str, Any]]:
     """Sections over all groups: the charts that belong to no group, and what can be said without them."""
     tables = {"batch": knees_table(frame, pooled)}
     names = [name for name in drawn if not name.rpartition("-")[2].isdecimal()]
@@ -136,7 +150,7 @@ def _across(frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, dict
         {
             "title": _HEADINGS.get(name, name.replace("-", " ").capitalize()),
             "figure": drawn.get(name),
-            "nothing": NO_CHARTS,
+            "nothing": without,
             "table": tables.get(name),
         }
         for name in names

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from profiler.records.columns import Row, write_csv
 from profiler.records.disturbance import near, quiet_level
 from profiler.records.reading import Run, read
 from profiler.records.types import Measurement, Record
-from profiler.report.extra import NO_CHARTS, can_draw
+from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.units import format_duration
 
 if TYPE_CHECKING:
@@ -77,17 +78,21 @@ def finish(folder: Path, seconds: float, console: Console) -> None:
     for notice in run.notices:
         console.print(notice, markup=False)
     rows = table.rows(run)
-    written = [folder / "cases.csv"]
-    write_csv(rows, written[0])
-    if any(row["status"] in _MEASURED for row in rows):
-        written += _pictures(folder, run, console)
+    saved = folder / "cases.csv"
+    write_csv(rows, saved)
     _print_outcome(rows, run.records, seconds, console)
-    for path in written:
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
+    _print_files([saved], console)
+    if any(row["status"] in _MEASURED for row in rows):
+        _print_files(_pictures(folder, run, console), console)
+
+
+def _print_files(paths: Sequence[Path], console: Console) -> None:
+    for path in paths:
+        console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _pictures(folder: Path, run: Run, console: Console) -> list[Path]:
-    """Write the charts and the report and print the fits; return the files."""
+    """Print the fits and write the charts and the report, as far as that can be done here; return the files to name."""
     from profiler.analysis.fit import fit
     from profiler.report.console import print_fits
     from profiler.report.page import write_page
@@ -101,25 +106,45 @@ def _pictures(folder: Path, run: Run, console: Console) -> list[Path]:
     print_fits(fits, console, brief=True)
     written = _charts(folder, frame, fits, console)
     page = folder / "report.html"
-    write_page(frame, dict(run.sessions[-1].facts), page)
-    return [*written, page]
+    with _said(console), drawing(page.name, draws=False):
+        write_page(frame, dict(run.sessions[-1].facts), page)
+        written.append(page)
+    return written
+
+
+@contextmanager
+def _said(console: Console) -> Iterator[None]:
+    """Print the sentence of what cannot be made, and go on."""
+    try:
+        yield
+    except UserError as error:
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
 
 
 def _charts(folder: Path, frame: pd.DataFrame, fits: list[Fit], console: Console) -> list[Path]:
-    """Write the chart of the fits, and that of a sweep over shapes, in every format; return the files to name."""
+    """Write the chart of the fits, and that of a sweep over shapes, in every format that can be drawn.
+
+    Returns:
+        The files to name.
+    """
     if not can_draw():
         console.print(NO_CHARTS, markup=False, highlight=False)
         return []
-    from profiler.report.charts.panels import latency
-    from profiler.report.charts.sizes import against_size
-    from profiler.report.render import styled, write_chart
+    written: list[Path] = []
+    with _said(console), drawing("latency.html, .png and .svg"):
+        from profiler.report.charts.panels import latency
+        from profiler.report.charts.sizes import against_size
+        from profiler.report.render import styled, write_chart
 
-    charts: dict[str, Chart] = {"latency": latency(frame, fits)}
-    if (sweep := against_size(frame, [one for one in fits if one.family is None])) is not None:
-        charts["size"] = styled(sweep)
-    for (name, chart), kind in itertools.product(charts.items(), ("html", "png", "svg")):
-        write_chart(chart, folder / f"{name}.{kind}")
-    return [folder / f"{name}.{kind}" for name in charts for kind in ("html", "png")]
+        charts: dict[str, Chart] = {"latency": latency(frame, fits)}
+        if (sweep := against_size(frame, [one for one in fits if one.family is None])) is not None:
+            charts["size"] = styled(sweep)
+        for (name, chart), kind in itertools.product(charts.items(), ("html", "png", "svg")):
+            path = folder / f"{name}.{kind}"
+            with _said(console), drawing(path.name):
+                write_chart(chart, path)
+                written.append(path)
+    return [path for path in written if path.suffix != ".svg"]
 
 
 def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: float, console: Console) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from profiler.backends.base import Placement
 from profiler.machine import host
-from profiler.measure.calibration import Calibration, identity, store, stored
+from profiler.measure.calibration import identity, store, stored
 from profiler.measure.visit import CalibrationTask, calibrate
-from profiler.records.nominal import Calls, nominal
+from profiler.records.nominal import Calibration, Calls, nominal
+from profiler.records.outside import checked
 from profiler.records.types import Failure, now
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.processes import Executor
@@ -81,9 +83,7 @@ class Calibrations:
             return answer
         repeats, visits = answer
         if not all(calls.crowded for calls in visits):
-            made = Calibration(repeats, *nominal(visits), len(visits), now())
-            self._keep(name, made)
-            return made
+            return self._checked(name, Calibration(repeats, *nominal(visits), len(visits), now()))
         busy = (
             f"with threads={placement.threads} on {placement.device} the reference always waited for a core while it "
             "was calibrated: something else keeps cores busy; stop it, or use fewer threads"
@@ -91,6 +91,18 @@ class Calibrations:
         if not self._redo:
             print(f"{busy}; measuring without the reference", file=sys.stderr)
         return Failure("error", busy)
+
+    def _checked(self, name: str, made: Calibration) -> Calibration | Failure:
+        """Keep what can be a calibration; what cannot would make every latency wrong."""
+        try:
+            checked(Calibration, asdict(made))
+        except ValueError:
+            took = f"{made.nominal_ns / 1e6:.3g} ms"
+            odd = f"a call of the reference took {took} while it was calibrated, which no machine takes"
+            print(f"{odd}; measuring without the reference", file=sys.stderr)
+            return Failure("error", odd)
+        self._keep(name, made)
+        return made
 
     def _keep(self, name: str, made: Calibration) -> None:
         try:

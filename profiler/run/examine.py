@@ -31,7 +31,8 @@ from profiler.machine.host_checks import (
 )
 from profiler.measure.timing import SAMPLE_NS
 from profiler.measure.visit import Task, visit
-from profiler.records.types import Budget, Case, Conditions, Failure
+from profiler.records.circumstances import Conditions
+from profiler.records.types import Budget, Case, Failure
 from profiler.run.calibrations import reference_visits
 from profiler.run.child import Limits
 from profiler.run.processes import Executor, LocalExecutor

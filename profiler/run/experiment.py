@@ -21,11 +21,12 @@ from profiler.backends import cache
 from profiler.errors import StoppedError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
-from profiler.measure.calibration import VERSION, Calibration
+from profiler.measure.calibration import VERSION
 from profiler.plan.plan import Plan
 from profiler.plan.read import digest, to_toml
 from profiler.records.columns import write_csv
 from profiler.records.journal import Journal
+from profiler.records.nominal import Calibration
 from profiler.records.reading import read
 from profiler.records.table import rows
 from profiler.records.types import Case, Pass, Record, now
@@ -109,7 +110,7 @@ def measure_into(
                 journal.append(failed)
                 progress.add(failed)
         for session in journal.earlier.sessions[:1]:
-            seed = int(session.facts.get("seed", seed))
+            seed = session.facts.get("seed", seed)
         with Display(console) as shown:
             complete = measure_all(journal, progress, seed, lab, shown, passes)
     write_csv(rows(read(folder)), folder / "cases.csv")

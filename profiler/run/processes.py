@@ -8,6 +8,7 @@ runs, the parent sleeps in the kernel: it must not take a core from what is bein
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing.connection
 import os
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from profiler.backends.exhausted import memory_ran_out
+from profiler.errors import UserError
 from profiler.records.types import Failure
 from profiler.run.child import Limits, answer_parent, put
 
@@ -35,6 +37,8 @@ _FORKSERVER = multiprocessing.get_context("forkserver")
 _SPAWN = multiprocessing.get_context("spawn")
 #: Variables that say where a starting process finds modules.
 _PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
+#: Open files below which the fork server dies with a traceback of its own.
+_FEWEST_FILES = 19
 #: Bytes of a process's last output that are kept for the row of a failure.
 _KEPT = 4000
 
@@ -60,18 +64,14 @@ class LocalExecutor:
 
     def call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         """Run ``function(argument)`` in a fresh process; see ``Executor``."""
-        context = _FORKSERVER if self.isolation == "forkserver" else _SPAWN
-        results, results_end = context.Pipe(duplex=False)
-        output, output_end = context.Pipe(duplex=False)
-        where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
-        arguments = (results_end, output_end, function, argument, limits, where)
-        child = context.Process(target=answer_parent, args=arguments, daemon=True)
         kills = _oom_kills()
-        self._child = child
-        with _of_its_own(where):
-            child.start()
-        results_end.close()
-        output_end.close()
+        try:
+            child, results, output = self._started(function, argument, limits)
+        except (OSError, EOFError) as error:  # EOFError: of the fork server, which met the same
+            raise UserError(
+                f"no process can be started to measure in ({_reason(error)}): end what else runs here, or allow more "
+                "open files and processes, as ulimit -n 256 and ulimit -u 256 do"
+            ) from error
         tail = _Tail(output)
         try:
             received: _R | Failure = _receive(child, results, timeout_s)
@@ -83,6 +83,24 @@ class LocalExecutor:
         if isinstance(received, Failure):
             return _explain(received, printed, oom=_oom_kills() > kills)
         return received
+
+    def _started(
+        self, function: Callable[[_A], _R], argument: _A, limits: Limits
+    ) -> tuple[BaseProcess, Connection, Connection]:
+        """Start a process; return it, and where its result and its output come from."""
+        context = _FORKSERVER if self.isolation == "forkserver" else _SPAWN
+        if self.isolation == "forkserver" and _files_allowed() < _FEWEST_FILES:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        results, results_end = context.Pipe(duplex=False)
+        output, output_end = context.Pipe(duplex=False)
+        where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
+        arguments = (results_end, output_end, function, argument, limits, where)
+        self._child = child = context.Process(target=answer_parent, args=arguments, daemon=True)
+        with _of_its_own(where):
+            child.start()
+        results_end.close()
+        output_end.close()
+        return child, results, output
 
     def close(self) -> None:
         """Kill the child that runs now, if any."""
@@ -125,6 +143,18 @@ def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> _R | 
             f"no result within {timeout_s:g} s and was stopped; raise budget.timeout_s to wait longer",
         )
     return Failure("crashed", _exit_reason(child.exitcode))
+
+
+def _files_allowed() -> int:
+    """Return how many files this process may have open; only asked where there is a fork server."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def _reason(error: OSError | EOFError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "the process that starts others ended"
 
 
 def _exit_reason(code: int) -> str:

@@ -139,7 +139,7 @@ def torch_model(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class GateCall:
     """A call of ``latency_gate``, understood and checked.
 
     Attributes:
@@ -173,7 +173,7 @@ class Asked:
         max_p99: float | str | None = None,
         allow_different_output: bool = False,
         allow_different_inputs: bool = False,
-    ) -> Asked:
+    ) -> GateCall:
         """Understand the arguments of the fixture; raises UserError with one sentence where they make no gate."""
         tail: dict[Limited, object] = {} if baseline is not None else {"p99": max_p99}
         limits: dict[Limited, object] = {"median": max_latency, "mean": max_mean, **tail}

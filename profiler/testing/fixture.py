@@ -27,7 +27,7 @@ from profiler.gate.side import Pair, Side
 from profiler.gate.tail import TAIL_RULE
 from profiler.gate.verdict import Verdict
 from profiler.gate.worker import Worker, WorkerError
-from profiler.testing.arguments import Asked, Given, side_of
+from profiler.testing.arguments import GateCall, Given, side_of
 from profiler.testing.budget import BUDGET_RULE, judge_budget
 from profiler.testing.rerun import Rerun
 from profiler.units import format_share
@@ -108,7 +108,7 @@ class Gate:
         again = f"python -m pytest {shlex.quote(self._item.nodeid)}"
         try:
             self._begin()
-            asked = Asked.read(candidate, **given)
+            asked = GateCall.read(candidate, **given)
             rerun = Rerun.of(self._item)
             if asked.baseline is None:
                 _require_file(asked.candidate)
@@ -231,7 +231,7 @@ def _opened_starts(revision: str | None, rerun: Rerun) -> Iterator[dict[str, Cal
         yield {"baseline": partial(old.worker, "baseline"), "candidate": partial(rerun.worker, "candidate")}
 
 
-def _pair(asked: Asked, baseline: Given) -> Pair:
+def _pair(asked: GateCall, baseline: Given) -> Pair:
     return Pair(
         side_of(baseline),
         side_of(asked.candidate),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import sys
 import types
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from profiler.backends import base
+from profiler.backends.torch_tree import duplicated
 from profiler.errors import UserError
 from profiler.gate import blocks, worker
 from profiler.gate.decision import Rule
@@ -24,7 +24,7 @@ from profiler.machine.cache import cache_folder
 from profiler.measure.visit import Task, timed_alone
 from profiler.records.types import Failure
 from profiler.run.child import failure
-from profiler.testing.arguments import Asked, Given, Live
+from profiler.testing.arguments import GateCall, Given, Live
 from profiler.testing.rerun import from_json
 
 _OURS = Path(worker.__file__).parents[1]
@@ -34,7 +34,7 @@ def _opened(model: Given) -> contextlib.AbstractContextManager[blocks.Ready]:
     """Load a model, live or by name, and run it once."""
     if not isinstance(model, Live):
         return blocks.loaded(model.case, cache_folder())
-    built = base.Model(None, lambda: copy.deepcopy(model.module))
+    built = base.Model(None, lambda: duplicated(model.module))
     return blocks.opened(model.backend, model.placement, lambda: (built, model.inputs))
 
 
@@ -73,14 +73,14 @@ class Server:
     def _answer(self, request: Mapping[str, Any], candidate: Any, asked: Mapping[str, Any]) -> None:
         answers = {"blocks": self._blocks, "load": self._load, "visit": self._visit}
         try:
-            answers[request["do"]](request, Asked.read(candidate, **asked))
+            answers[request["do"]](request, GateCall.read(candidate, **asked))
         except BrokenPipeError:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the verdict must say it
             with contextlib.suppress(OSError):
                 self._tell(failure=asdict(failure(error)))
 
-    def _blocks(self, request: Mapping[str, Any], asked: Asked) -> None:
+    def _blocks(self, request: Mapping[str, Any], asked: GateCall) -> None:
         old = _present(asked.baseline)
         new, allowed = (_again(old), EVERY_KIND) if request["itself"] else (asked.candidate, asked.allowed)
         rules = [from_json(Rule, rule) for rule in request["rules"]]
@@ -90,7 +90,7 @@ class Server:
             trial = blocks.alternate(sides, rules, request["seed"], request["seconds"], allowed)
         self._tell(trial=asdict(trial))
 
-    def _load(self, request: Mapping[str, Any], asked: Asked) -> None:
+    def _load(self, request: Mapping[str, Any], asked: GateCall) -> None:
         with _opened(_present(getattr(asked, request["side"]))) as ready:
             strange = _foreign(Path(request["left"])) if request["left"] else None
             if strange is not None:
@@ -101,7 +101,7 @@ class Server:
             self._tell(loaded=True)
             worker.serve(self._requests, self._tell, ready)
 
-    def _visit(self, request: Mapping[str, Any], asked: Asked) -> None:
+    def _visit(self, request: Mapping[str, Any], asked: GateCall) -> None:
         with _opened(asked.candidate) as ready:
             measured = timed_alone(ready.session, from_json(Task, request["task"]))
         self._tell(measurement=asdict(measured))
@@ -150,4 +150,4 @@ def _present(model: Given | None) -> Given:
 
 def _again(model: Given) -> Given:
     """Return the same model with weights of its own: sharing memory would make it too alike."""
-    return replace(model, module=copy.deepcopy(model.module)) if isinstance(model, Live) else model
+    return replace(model, module=duplicated(model.module)) if isinstance(model, Live) else model

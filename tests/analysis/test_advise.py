@@ -22,8 +22,9 @@ from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure.visit import Task
 from profiler.models.complexity import Complexity
+from profiler.records.circumstances import Conditions
 from profiler.records.reading import read
-from profiler.records.types import Budget, Conditions, Failure, Measurement, Warmup
+from profiler.records.types import Budget, Failure, Measurement, Warmup
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab

@@ -14,9 +14,10 @@ from profiler.analysis.changepoints import _LEAST_RUNS, _LEVEL, _distances, _div
 from profiler.backends.base import Placement
 from profiler.cli.history import history_command
 from profiler.errors import UserError
+from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
 from profiler.records.reading import NAME
-from profiler.records.types import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import SCHEMA, Budget, Case, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "", 1.0, "fake", Placement(threads=1))
 OTHER = Case("resnet101", "", 1.0, "fake", Placement(threads=1))

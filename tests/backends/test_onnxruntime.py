@@ -108,6 +108,20 @@ def test_a_wrong_precision_is_one_sentence(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(("machine", "has"), [("x86_64", False), ("aarch64", True)])
+def test_advice_for_a_file_in_fp16_does_not_lead_in_a_circle(machine, has, tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    model = network(tmp_path / "net.onnx", element=TensorProto.FLOAT16)
+    with pytest.raises(BackendError) as asked_fp32, load(model, images(1, 3, 8, 8)):
+        pass
+    assert str(asked_fp32.value).endswith("use precision fp16") == has
+    asked_fp16 = backends.get("onnxruntime").unavailable(Placement(precision="fp16"))
+    assert (asked_fp16 is None) == has
+    if not has:
+        assert "on a GPU (--device cuda), or a file in fp32" in str(asked_fp32.value)
+        assert "for an ONNX file in fp16 a GPU" in asked_fp16
+
+
 def test_an_input_that_was_not_given_is_named(tmp_path):
     with (
         pytest.raises(BackendError, match=r"takes image0, image1, and image1 was not given: .* is image0"),

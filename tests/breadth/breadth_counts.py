@@ -69,7 +69,7 @@ def counted_by_fvcore(module: nn.Module, args: tuple[torch.Tensor, ...]) -> int:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_counts_agree_with_torch_and_fvcore(model: str) -> None:
-    loaded = source.load(Asked(model))
+    loaded = source.load_model(Asked(model))
     assert loaded.model.module is not None
     module = loaded.model.module()
     args, _ = loaded.inputs.mapped(lambda _, array: torch.tensor(array))

@@ -23,7 +23,7 @@ BACKENDS = ("eager", "torchscript", "onnxruntime")
 
 
 def load(entry: Entry, cache: Path, **asked: str) -> Loaded:
-    return source.load(Asked(entry.model, shape=entry.shape, cache=cache, **asked))
+    return source.load_model(Asked(entry.model, shape=entry.shape, cache=cache, **asked))
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def test_a_gate_of_the_module_beside_a_folder_named_profiler(folder, cache):
 
 
 def loaded(spec):
-    return source.load(Asked(spec))
+    return source.load_model(Asked(spec))
 
 
 def test_where_the_user_stands_is_last_once_a_model_is_made(folder, monkeypatch):

@@ -10,9 +10,10 @@ from typing import Any
 from profiler.backends.base import Placement
 from profiler.gate.contrast import Visits
 from profiler.machine import host
+from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
 from profiler.records.reading import Run, read
-from profiler.records.types import Budget, Case, Conditions, Measurement, Record, Warmup
+from profiler.records.types import Budget, Case, Measurement, Record, Warmup
 
 PLACE = Placement(threads=1)
 CASE = Case("resnet50", "", 1.0, "fake:duration_ms=2", PLACE)

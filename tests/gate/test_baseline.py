@@ -20,7 +20,8 @@ from profiler.gate.contrast import session_of
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure import calibration
-from profiler.measure.calibration import Calibration, identity
+from profiler.measure.calibration import identity
+from profiler.records.nominal import Calibration
 from profiler.records.reading import read
 from profiler.records.types import Failure
 from profiler.run.calibrations import Calibrations

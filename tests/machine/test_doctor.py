@@ -23,8 +23,9 @@ from profiler.machine.host_checks import (
     check_usable,
 )
 from profiler.machine.nvml import GpuSettings
+from profiler.records.circumstances import Conditions
 from profiler.records.nominal import Calls
-from profiler.records.types import Conditions, Failure, Measurement, Warmup
+from profiler.records.types import Failure, Measurement, Warmup
 from profiler.run import examine
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor

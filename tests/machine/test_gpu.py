@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from profiler.machine import gpu
 from profiler.machine.gpu import Reading
-from profiler.records.types import Conditions
+from profiler.records.circumstances import Conditions
 from tests.machine.nvml_stub import LOST, watched
 
 

@@ -21,8 +21,9 @@ from profiler.machine.host_checks import (
     check_versions,
 )
 from profiler.measure.timing import SAMPLE_NS
+from profiler.records.circumstances import Conditions
 from profiler.records.nominal import Calls
-from profiler.records.types import Conditions, Failure, Measurement, Warmup
+from profiler.records.types import Failure, Measurement, Warmup
 
 MS = 1_000_000
 

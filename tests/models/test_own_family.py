@@ -16,7 +16,7 @@ from profiler.models import own_solve, source
 from profiler.models.brought import Brought, counts_of
 from profiler.models.complexity import Complexity
 from profiler.models.loaded import Asked
-from profiler.models.own_family import NotScalableError, OwnFamily, opened
+from profiler.models.own_family import NotScalableError, OwnFamily, open_family
 from profiler.models.scaling import parse_rule
 from tests.models.own_families import write_mlp, write_shown
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def network(name: str, rule: str = "", factor: float = 1.0) -> Brought:
-    with opened(name) as family:
+    with open_family(name) as family:
         return family.counted(family.at(rule, factor))
 
 
@@ -78,7 +78,7 @@ def test_a_text_encoder_has_the_counts_of_its_closed_form(rule: str, factor: flo
 
 @pytest.mark.parametrize("name", ["vit.py:vit", "encoder.py:text"])
 def test_what_is_loaded_counts_as_what_is_built_on_paper(name: str) -> None:
-    loaded = source.load(Asked(name, "d", 0.5))
+    loaded = source.load_model(Asked(name, "d", 0.5))
     assert loaded.count() == network(name, "d", 0.5).counts
     assert loaded.family == name
 
@@ -89,7 +89,7 @@ def test_the_terms_of_the_vision_transformer_grow_with_the_powers_of_theory(rule
     s = 100.0
     e = parse_rule(rule).exponents
     tokens = 2 * e[3]
-    with opened("vit.py:vit") as family:
+    with open_family("vit.py:vit") as family:
         base, large = (dict(family.at(rule, factor).parameters) for factor in (1.0, s))
 
     def power(term: str) -> float:
@@ -108,21 +108,27 @@ def _terms(size: dict[str, int]) -> dict[str, float]:
 
 
 def test_a_scaled_network_is_another_content_and_equal_parameters_are_one() -> None:
-    contents = [source.load(Asked("mlp.py:mlp", *step)).content for step in (("", 1.0), ("d", 2.0), ("dWr", 1.0))]
+    contents = [source.load_model(Asked("mlp.py:mlp", *step)).content for step in (("", 1.0), ("d", 2.0), ("dWr", 1.0))]
     assert contents[0] == contents[2] != contents[1]
 
 
+def test_parameters_that_leave_no_trace_in_the_module_belong_to_the_content(folder: Path) -> None:
+    text = f"class family:\n    {SCALE}    def build(self, p):\n        return nn.Linear(2, 2), torch.ones(1, 2)\n"
+    name = write(folder, text)
+    assert len({source.load_model(Asked(name, "w", factor)).content for factor in (1.0, 4.0)}) == 2
+
+
 def test_the_content_follows_the_code(folder: Path) -> None:
-    before = source.load(Asked("mlp.py:mlp")).content
+    before = source.load_model(Asked("mlp.py:mlp")).content
     (folder / "mlp.py").write_text((folder / "mlp.py").read_text() + "\n# edited\n")
-    assert source.load(Asked("mlp.py:mlp")).content != before
+    assert source.load_model(Asked("mlp.py:mlp")).content != before
 
 
 def test_a_shape_takes_the_place_of_a_parameter() -> None:
-    loaded = source.load(Asked("vit.py:vit", shape="image=32"))
+    loaded = source.load_model(Asked("vit.py:vit", shape="image=32"))
     assert loaded.inputs.signature == "images float32 1x3x32x32"
     assert loaded.count() == vit_by_hand(4, 64, 4, 32)
-    assert source.load(Asked("encoder.py:text", shape="length=8")).inputs.signature == "input int64 1x8"
+    assert source.load_model(Asked("encoder.py:text", shape="length=8")).inputs.signature == "input int64 1x8"
 
 
 def write(folder: Path, text: str) -> str:
@@ -161,15 +167,15 @@ def test_a_class_and_an_object_are_families(folder: Path, text: str) -> None:
 )
 def test_what_lacks_a_function_is_no_family_and_says_what_is_missing(folder: Path, text: str, missing: str) -> None:
     name = write(folder, text)
-    with pytest.raises(NotScalableError, match=missing), opened(name):
+    with pytest.raises(NotScalableError, match=missing), open_family(name):
         pass
     with pytest.raises(UserError, match=rf"cannot be scaled: it has {missing}"):
-        source.load(Asked(name, "w", 2.0))
+        source.load_model(Asked(name, "w", 2.0))
 
 
 def test_a_function_makes_one_model_as_before(folder: Path) -> None:
     name = write(folder, "def family(n=2):\n    return nn.Linear(n, 2), torch.ones(1, n)")
-    loaded = source.load(Asked(name, shape="n=3"))
+    loaded = source.load_model(Asked(name, shape="n=3"))
     assert (loaded.family, loaded.inputs.signature) == ("", "input float32 1x3")
 
 
@@ -188,7 +194,7 @@ def test_a_function_makes_one_model_as_before(folder: Path) -> None:
 def test_a_scale_that_breaks_is_one_sentence(folder: Path, scale: str, said: str) -> None:
     text = f"class family:\n    def scale(self, depth, width, group_width, resolution):\n        {scale}\n    {BUILD}"
     with pytest.raises(UserError, match=said) as caught:
-        source.load(Asked(write(folder, text), "w", 4.0))
+        source.load_model(Asked(write(folder, text), "w", 4.0))
     assert "\n" not in str(caught.value)
 
 
@@ -221,7 +227,7 @@ def test_a_scale_that_breaks_is_one_sentence(folder: Path, scale: str, said: str
 )
 def test_a_family_that_breaks_is_one_sentence(folder: Path, text: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        source.load(Asked(write(folder, text), "w", 4.0))
+        source.load_model(Asked(write(folder, text), "w", 4.0))
     assert "\n" not in str(caught.value)
 
 
@@ -260,7 +266,7 @@ def test_a_factor_that_is_none_is_refused_as_in_the_zoo(factor: float) -> None:
 @pytest.fixture(scope="module")
 def mlp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnFamily]:
     place = tmp_path_factory.mktemp("mlp")
-    with opened(f"{place}/{write_mlp(place)}") as family:
+    with open_family(f"{place}/{write_mlp(place)}") as family:
         yield family
 
 

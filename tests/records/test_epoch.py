@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from profiler.backends.base import Placement
 from profiler.records import table
+from profiler.records.circumstances import Conditions
 from profiler.records.columns import Row
 from profiler.records.epoch import _predict_ns, epoch_time, steps_per_epoch
 from profiler.records.journal import Journal
 from profiler.records.reading import _parse, dump, read
-from profiler.records.types import Case, Conditions, Epoch, Failure, Measurement, Record, Warmup
+from profiler.records.types import Case, Epoch, Failure, Measurement, Record, Warmup
 
 PLACE = Placement()
 

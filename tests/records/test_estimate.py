@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from profiler.records.circumstances import Conditions
 from profiler.records.disturbance import level_of, quiet_level, undisturbed_blocks
 from profiler.records.estimate import case_estimate, normalised_blocks, visit_estimate
 from profiler.records.intervals import _supports, effective_samples, interquartile_mean, interval, percentiles
-from profiler.records.types import Conditions, Measurement, Warmup
+from profiler.records.types import Measurement, Warmup
 
 
 def visit(

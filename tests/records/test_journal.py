@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
+from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
 from profiler.records.reading import NAME, _parse, dump, read
-from profiler.records.types import SCHEMA, Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import SCHEMA, Budget, Case, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "dWr", 2.0, "eager", Placement(threads=1))
 MEASUREMENT = Measurement(
@@ -54,21 +55,29 @@ def written(folder: Path, *records: Record) -> bytes:
 
 # --- round trip
 
-floats = st.floats(allow_nan=False)
+floats = st.floats(0, 1e18)
+times = st.integers(1, 10**14)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-blocks = st.lists(st.lists(st.integers(0, 2**63), max_size=3).map(tuple), max_size=3).map(tuple)
-facts = st.dictionaries(texts, texts | st.integers() | floats | st.booleans() | st.none(), max_size=4)
-outcomes = st.builds(
-    Measurement,
-    samples_ns=blocks,
-    calls_per_sample=st.integers(1, 1000),
-    reference_ns=blocks,
-    nominal_ns=st.none() | floats,
-    warmup=st.builds(Warmup, st.lists(st.integers(0)).map(tuple), st.booleans()),
-    parity=st.none() | floats,
-    conditions=st.builds(Conditions, st.none() | st.integers(0), *[st.none() | floats] * 5),
-    facts=facts,
-    phases_s=st.dictionaries(texts, floats, max_size=3),
+block = st.lists(times, min_size=1, max_size=3).map(tuple)
+facts = st.dictionaries(
+    texts, texts | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none(), max_size=4
+)
+alternating = st.integers(1, 3).flatmap(
+    lambda n: st.tuples(st.tuples(*[block] * n), st.just(()) | st.tuples(*[block] * (n + 1)))
+)
+outcomes = alternating.flatmap(
+    lambda blocks: st.builds(
+        Measurement,
+        samples_ns=st.just(blocks[0]),
+        calls_per_sample=st.integers(1, 1000),
+        reference_ns=st.just(blocks[1]),
+        nominal_ns=st.none() | st.floats(1, 1e14),
+        warmup=st.builds(Warmup, st.lists(times).map(tuple), st.booleans()),
+        parity=st.none() | st.floats(allow_nan=False),
+        conditions=st.builds(Conditions, st.none() | st.integers(0, 10**18), *[st.none() | floats] * 5),
+        facts=facts,
+        phases_s=st.dictionaries(texts, floats, max_size=3),
+    )
 ) | st.builds(
     Failure,
     st.sampled_from(["error", "crashed", "oom", "timeout", "unsupported", "parity", "fallback"]),
@@ -79,19 +88,19 @@ cases = st.builds(
     Case,
     model=texts,
     scaling=texts,
-    factor=floats,
+    factor=st.floats(1e-4, 1e4),
     backend=texts,
     placement=st.builds(Placement, texts, st.sampled_from(["fp32", "fp16", "bf16"]), st.integers(1, 99)),
-    batch=st.integers(1),
-    target_flops=st.none() | st.integers(1),
+    batch=st.integers(1, 10**18),
+    target_flops=st.none() | st.integers(1, 10**18),
 )
 records = st.builds(
     Record,
     case=cases,
-    complexity=st.none() | st.builds(Complexity, st.integers(0), st.integers(0), st.integers(0)),
-    resolution=st.none() | st.integers(1),
+    complexity=st.none() | st.builds(Complexity, *[st.integers(0, 10**18)] * 3),
+    resolution=st.none() | st.integers(1, 10**18),
     host=texts,
-    round=st.integers(0),
+    round=st.integers(0, 10**18),
     started=texts,
     wall_s=floats,
     outcome=outcomes,

@@ -8,11 +8,12 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.records import table
+from profiler.records.circumstances import Conditions
 from profiler.records.columns import Row
 from profiler.records.journal import Journal
 from profiler.records.reading import _parse, dump, read
 from profiler.records.table import headline
-from profiler.records.types import Case, Conditions, Failure, Measurement, Memory, Record, Warmup
+from profiler.records.types import Case, Failure, Measurement, Memory, Record, Warmup
 
 MIB = 1 << 20
 

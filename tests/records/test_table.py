@@ -19,11 +19,12 @@ from profiler.backends.base import Placement
 from profiler.cli.export import export_command
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
+from profiler.records.circumstances import Conditions
 from profiler.records.columns import COLUMNS, write_csv
 from profiler.records.journal import Journal
 from profiler.records.reading import read
 from profiler.records.table import frame, rows
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 
 FIRST = (
     "model,family,scaling,factor,resolution,flops,params,acts,backend,device,precision,threads,batch,mode,latency_ms,"

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import resource
+import sys
+from pathlib import Path
+
 import pytest
+from rich.console import Console
 
 from profiler.backends.base import Placement
-from profiler.records.types import Case, Conditions, Measurement, Record, Warmup
+from profiler.errors import UserError
+from profiler.records.circumstances import Conditions
+from profiler.records.journal import Journal
+from profiler.records.types import Case, Measurement, Record, Warmup
+from profiler.report import figures, render, summary
+from profiler.report.extra import NotDrawnError, drawing
 from profiler.report.summary import _recalibrate
 
 
@@ -37,3 +48,69 @@ def test_a_calibration_of_another_state_of_the_machine_is_said_with_its_remedy(s
 @pytest.mark.parametrize("slowness", [0.95, 1.05, 2.0])
 def test_nothing_is_said_of_what_is_usual_or_in_every_row(slowness: float) -> None:
     assert not list(_recalibrate([visit(slowness)]))
+
+
+class Panic(BaseException):
+    """As pyo3 raises where Rust panics: no Exception."""
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Finish a run of one case; return what was printed and which files there are."""
+    with Journal.open(tmp_path / "run", {}) as journal:
+        journal.append(visit(1.0))
+
+    def finish():
+        console = Console(file=io.StringIO(), width=200)
+        summary.finish(tmp_path / "run", 1.0, console)
+        return console.file.getvalue(), {file.name for file in (tmp_path / "run").iterdir()} - {".lock"}
+
+    return finish
+
+
+def test_what_was_measured_is_named_before_anything_is_drawn(finished, tmp_path, monkeypatch):
+    def panic(*_):
+        raise Panic("the converter is poisoned\nstack backtrace:")
+
+    monkeypatch.setattr(render, "svg", panic)
+    monkeypatch.setattr(render, "write_chart", panic)
+    said, files = finished()
+    assert files == {"journal.jsonl", "cases.csv", "report.html"}
+    for name in ("html", "png", "svg"):
+        assert said.count(f"latency.{name} cannot be made here: Panic: the converter is poisoned\n") == 1
+    assert said.index("1 case: 1 unstable") < said.index("cases.csv") < said.index("cannot be made")
+    assert "backtrace" not in said
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "No charts: charts cannot be made here: Panic: the converter is poisoned." in page
+
+
+def test_a_file_that_grows_too_large_costs_itself(finished, monkeypatch):
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        said, files = finished()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files == {"journal.jsonl", "cases.csv", "latency.png", "latency.svg", "report.html"}
+    assert said.count("latency.html cannot be written (File too large)") == 1
+
+
+def test_pictures_leave_files_to_whoever_cleans_up(monkeypatch):
+    monkeypatch.delitem(sys.modules, "vl_convert", raising=False)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len([*Path("/proc/self/fd").iterdir()])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 12, before[1]))
+    try:
+        with pytest.raises(NotDrawnError, match=r"^a chart .* too few files may be open"), drawing("a chart"):
+            pytest.fail("drawn")
+        with drawing("a page", draws=False):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_a_user_did_wrong_is_told_as_it_is_and_a_stop_stops():
+    for error in (UserError("no such column"), KeyboardInterrupt()):
+        with pytest.raises(type(error), match=str(error) or None), drawing("a chart"):
+            raise error

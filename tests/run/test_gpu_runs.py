@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from profiler.backends.base import Placement
+from profiler.records.circumstances import Conditions
 from profiler.records.reading import Run
 from profiler.records.table import rows
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
 

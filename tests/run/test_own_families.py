@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from profiler.errors import UserError
+from profiler.measure.families import networks
 from profiler.models.brought import Brought, Wanted, counts_of
 from profiler.models.complexity import Complexity
 from profiler.plan.cases import expand, wanted
@@ -101,7 +102,7 @@ def test_what_cannot_be_scaled_is_one_sentence(asked: Wanted, said: str) -> None
 
 def test_rows_of_a_family_have_its_name_its_factors_and_contents_of_their_own(folder: Path) -> None:
     plan = from_flags(models=NAME, backends="fake", scalings="d,dWr", factors="1,2", threads=1, rounds=1, visit_s="1ms")
-    found = families(wanted(plan))
+    found = families(wanted(plan), Counting(networks))
     with opened_lab(plan) as lab:
         measure_into(folder / "out", plan, expand(plan, 1, found), lab)
     with (folder / "out" / "cases.csv").open(encoding="utf-8") as file:

@@ -20,9 +20,10 @@ from profiler.backends.base import Placement
 from profiler.measure.visit import CalibrationTask, Task
 from profiler.plan.cases import expand
 from profiler.plan.read import from_flags
+from profiler.records.circumstances import Conditions
 from profiler.records.nominal import Calls
 from profiler.records.reading import NAME, read
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement, Record, Warmup
+from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 from profiler.run.calibrations import _CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
 from profiler.run.experiment import measure_into

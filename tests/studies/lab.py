@@ -23,10 +23,11 @@ from profiler.machine.cache import cache_folder
 from profiler.machine.conditions import core_wait
 from profiler.measure import reference
 from profiler.measure import timing as measure
-from profiler.measure.calibration import Calibration
 from profiler.measure.visit import Task
 from profiler.models import source
-from profiler.records.types import Budget, Case, Conditions, Failure, Measurement
+from profiler.records.circumstances import Conditions
+from profiler.records.nominal import Calibration
+from profiler.records.types import Budget, Case, Failure, Measurement
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
@@ -98,7 +99,7 @@ def done(answer: Any) -> Any:
 def session(job: Job) -> Iterator[tuple[Session, float]]:
     """Load the case of ``job`` and run it once; give the session and the time at which its seconds are over."""
     deadline = time.perf_counter() + job.seconds
-    found = source.load(job.case.asked(cache_folder()))
+    found = source.load_model(job.case.asked(cache_folder()))
     with get(job.case.backend).load(found.model, found.inputs, job.case.placement) as loaded:
         loaded.run()
         loaded.sync()

@@ -86,8 +86,9 @@ def test_ablation() -> None:
 
 def test_the_replayed_estimator_is_the_programs() -> None:
     """The one that is compared with, on every case of a run."""
+    from profiler.records.circumstances import Conditions
     from profiler.records.estimate import case_estimate
-    from profiler.records.types import Conditions, Measurement, Warmup
+    from profiler.records.types import Measurement, Warmup
 
     for case, visits in run("restless").items():
         made = [

@@ -47,7 +47,7 @@ def case(model: str, batch: int) -> Case:
 
 def steps_whole_and_in_parts(asked: Case) -> list[tuple[int, dict[str, int]]]:
     """Return 20 pairs of (a whole step, the parts of the next one), in nanoseconds, from one process."""
-    found, backend = source.load(asked.asked()), backends.get(asked.backend)
+    found, backend = source.load_model(asked.asked()), backends.get(asked.backend)
     assert isinstance(backend, Trainer)
     one = Budget(visit_s=1e-9, min_samples=1)
     pairs = []

@@ -9,8 +9,9 @@ from typing import Any
 from profiler.machine import allocator, conditions
 from profiler.measure import reference
 from profiler.measure import timing as measure
+from profiler.records.circumstances import Conditions
 from profiler.records.estimate import visit_estimate
-from profiler.records.types import Budget, Conditions, Measurement
+from profiler.records.types import Budget, Measurement
 from tests.studies import lab
 
 TURNS = 20

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from profiler.errors import UserError
-from profiler.testing.arguments import Asked, Live, onnx, torch_model, zoo
+from profiler.testing.arguments import GateCall, Live, onnx, torch_model, zoo
 
 
 def module() -> Live:
@@ -17,16 +17,16 @@ def module() -> Live:
 
 
 def test_strings_and_models_complete_each_other() -> None:
-    asked = Asked.read(onnx("a.onnx", threads=2, batch=8), baseline="git:main", max_slowdown="3%")
+    asked = GateCall.read(onnx("a.onnx", threads=2, batch=8), baseline="git:main", max_slowdown="3%")
     assert asked.max_slowdown == 0.03
     assert asked.baseline == asked.candidate.__class__(asked.candidate.case, "main")
-    asked = Asked.read(zoo("regnety_400mf", "dWr", 4), baseline="regnety_200mf @fake")
+    asked = GateCall.read(zoo("regnety_400mf", "dWr", 4), baseline="regnety_200mf @fake")
     assert [side.label for side in asked.sides] == ["regnety_400mf dWr x4 @eager", "regnety_200mf @fake"]
-    asked = Asked.read(onnx("a.onnx"), baseline=onnx("b.onnx"), max_p99="20%", allow_different_output=True)
+    asked = GateCall.read(onnx("a.onnx"), baseline=onnx("b.onnx"), max_p99="20%", allow_different_output=True)
     assert (asked.max_p99, asked.budget_s, asked.allowed) == (0.2, {}, ("output",))
-    asked = Asked.read(onnx("a.onnx"), max_p99="20ms", max_mean="12ms", allow_different_inputs=True)
+    asked = GateCall.read(onnx("a.onnx"), max_p99="20ms", max_mean="12ms", allow_different_inputs=True)
     assert (asked.max_p99, asked.budget_s, asked.allowed) == (None, {"mean": 0.012, "p99": 0.02}, ("inputs", "output"))
-    live = Asked.read(module(), baseline="git:v1 @torchscript")
+    live = GateCall.read(module(), baseline="git:v1 @torchscript")
     assert (live.baseline.revision, live.baseline.backend) == ("v1", "torchscript")
 
 
@@ -50,7 +50,7 @@ def test_strings_and_models_complete_each_other() -> None:
 )
 def test_what_makes_no_gate_is_refused(candidate: Any, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        Asked.read(candidate, **asked)
+        GateCall.read(candidate, **asked)
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_what_makes_no_gate_is_refused(candidate: Any, asked: dict[str, Any], sa
 )
 def test_what_a_live_model_cannot_be_asked_is_refused(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        Asked.read(module(), **asked)
+        GateCall.read(module(), **asked)

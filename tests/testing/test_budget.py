@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from profiler.gate.verdict import Verdict
-from profiler.records.types import Budget, Conditions, Failure, Measurement, Warmup
+from profiler.records.circumstances import Conditions
+from profiler.records.types import Budget, Failure, Measurement, Warmup
 from profiler.testing.arguments import Limited
 from profiler.testing.budget import _budgeted, _visits
 

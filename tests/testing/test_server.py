@@ -19,9 +19,10 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.gate.decision import Rule
 from profiler.measure import reference, timing
-from profiler.measure.calibration import Calibration
 from profiler.measure.visit import Task, visit
-from profiler.records.types import Budget, Case, Conditions, Measurement
+from profiler.records.circumstances import Conditions
+from profiler.records.nominal import Calibration
+from profiler.records.types import Budget, Case, Measurement
 from profiler.testing import server
 from profiler.testing.arguments import Live, torch_model
 from profiler.testing.rerun import from_json

@@ -11,7 +11,7 @@ from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import PROXIES
 from profiler.analysis.line import Line
 from profiler.analysis.predict import costs_of
-from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, shape_of, y_title
+from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, shape_of, top_of, y_title
 from profiler.report.render import INK, PANEL, Chart, empty, styled
 
 
@@ -68,9 +68,9 @@ def _panel(points: pd.DataFrame, one: Fit, proxy: str) -> alt.LayerChart:
     unit = line.x_unit if line else PROXIES[proxy].unit
     x = alt.X(f"{proxy}:Q", title=_x_title(proxy, unit), scale=alt.Scale(zero=True, nice=True))
     # One range for the three panels of a group, to compare heights; one extent, to align rows.
-    tops = [points[["y", "high"]].max().max(), *(_ends(points, each)["y"].max() for each in one.lines)]
+    tops = [top_of(points), *(_ends(points, each)["y"].max() for each in one.lines)]
     axis = alt.Axis(minExtent=34, title=y_title(one), format="~s" if one.unit == "bytes" else alt.Undefined)
-    y = alt.Y("y:Q", axis=axis, scale=alt.Scale(domain=[0, max(tops)], nice=True))
+    y = alt.Y("y:Q", axis=axis, scale=alt.Scale(domain=[0, max(tops)], nice=True, clamp=True))
     layers = [
         dots_of(points).encode(x, y, colour_of(points), shape_of(points), tooltip=_tooltip(points, one, proxy, unit))
     ]

@@ -25,6 +25,8 @@ _OTHER_COLOURS = ("#56B4E9", "#8C6D1F", "#000000", "#B8A800", "#7A5195")
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke")
 #: Pixels between panels.
 GAP = 26
+#: An axis ends at most so many times above the highest point.
+_HEADROOM = 1.5
 
 
 def points_of(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
@@ -54,6 +56,14 @@ def dots_of(points: pd.DataFrame) -> alt.Chart:
 def log_scale(base: float | alt.UndefinedType = alt.Undefined) -> alt.Scale:
     """A logarithmic axis that ends where the points do."""
     return alt.Scale(type="log", base=base, nice=False, padding=12)
+
+
+def top_of(points: pd.DataFrame) -> float:
+    """Where the axis of ``y`` ends: above all intervals (to ``high``) but those that would flatten the points.
+
+    Two visits may leave an interval of any width.
+    """
+    return float(min(points[["y", "high"]].max().max(), _HEADROOM * points["y"].max()))
 
 
 def y_title(one: Fit) -> str:

@@ -11,7 +11,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, measured, plain, rows_of
 from profiler.models.shapes import parse_shapes
 from profiler.records.columns import interval_columns
-from profiler.report.charts.parts import GAP, palette_of, y_title
+from profiler.report.charts.parts import GAP, palette_of, top_of, y_title
 from profiler.report.render import PANEL
 
 
@@ -83,7 +83,7 @@ def _panel(rows: pd.DataFrame, colour: alt.Color, title: str) -> alt.LayerChart:
     name = rows["name"].iloc[0]
     ticks = sorted(set(rows["size"]))
     x = alt.X("size:Q", title=name, axis=alt.Axis(values=ticks, format="d"), scale=alt.Scale(zero=False, padding=12))
-    y = alt.Y("y:Q", title=title, scale=alt.Scale(zero=True, nice=True))
+    y = alt.Y("y:Q", title=title, scale=alt.Scale(domain=[0, top_of(rows)], nice=True, clamp=True))
     tooltip = [alt.Tooltip("shape:N"), alt.Tooltip("backend:N"), alt.Tooltip("y:Q", title=title, format=".4~g")]
     line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8).encode(x, y, colour, tooltip=tooltip)
     whisker = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(strokeWidth=1, opacity=0.55)
