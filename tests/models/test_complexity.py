@@ -202,8 +202,8 @@ def test_what_was_not_counted_is_empty_and_named(own: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "own.py:dense", "scale": "w", "factor": 2.0}, "no family and cannot be scaled"),
-        ({"model": "resnet50", "shape": ["x=1x3x8x8"]}, "images of its own resolution"),
+        ({"model": "own.py:dense", "scale": "w", "factor": 2.0}, "cannot be scaled"),
+        ({"model": "resnet50", "shape": ["x=1x3x8x8"]}, "inputs of its own size"),
         ({"model": "own.py:nothing"}, "nothing"),
     ],
 )
