@@ -29,10 +29,11 @@ _FIRST_WITHOUT = 4
 
 GRAPH, WEIGHTS, FACTS = "model.onnx", "weights.bin", "facts.json"
 
-# Said by torch.onnx.export(dynamo=False) and by one function that it calls; nothing else is silenced.
-_EXPORTER_DEPRECATED = (
+# Said by torch.onnx.export(dynamo=False) and by functions that it calls; nothing else is silenced.
+_EXPORTER_SAYS = (
     "You are using the legacy TorchScript-based ONNX export",
     "The feature will be removed. Please remove usage of this function",
+    "no signature found for",
 )
 
 
@@ -86,8 +87,8 @@ def _by_tracing(
     import torch
 
     with warnings.catch_warnings(), watching(module, tensors) as fixed, _refusal():
-        for words in _EXPORTER_DEPRECATED:
-            warnings.filterwarnings("ignore", message=words, category=DeprecationWarning)
+        for words in _EXPORTER_SAYS:
+            warnings.filterwarnings("ignore", message=words)
         torch.onnx.export(
             traced(module, tensors) if scripted_within(module) else module,
             tensors,

@@ -69,8 +69,9 @@ ONNX_FILES = _params(
 #: Other models of the same kinds: each showed something that the ones above do not.
 MORE_MODELS = _params(
     [
-        *_of("timm", "levit_128s halonet26t"),
-        *_of("torchvision", "inception_v3 deeplabv3_mobilenet_v3_large r3d_18"),
+        *_of("timm", "levit_128s"),
+        *_of("torchvision", "inception_v3 deeplabv3_mobilenet_v3_large"),
+        Entry("torchvision:r3d_18", "height=48,width=48"),
         *_in("hub.py", "distilbert llama wav2vec2 detr"),
         *_in("plain.py", "normalised spectrum pruned lazy compiled scripted_loop"),
     ]

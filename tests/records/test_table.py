@@ -180,6 +180,11 @@ def test_status(tmp_path, outcomes, status, reason):
     assert (r["status"], r["reason"]) == (status, reason)
 
 
+def test_what_an_export_fixed_and_which_one_it_was_stand_in_the_reason(tmp_path):
+    r = row(tmp_path, *[measured(10, facts={"trace_note": "it fixes", "export_note": "the other one"})] * 2)
+    assert r["reason"].endswith("it fixes; the other one")
+
+
 def test_a_headline_that_nothing_could_normalise_says_so(tmp_path):
     far = row(tmp_path / "far", measured(10, slower=3.0), measured(10, slower=3.0))
     assert (far["status"], far["latency_ms"]) == ("unstable", pytest.approx(30))

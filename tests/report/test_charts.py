@@ -19,6 +19,7 @@ from profiler.report.charts.behind import behind
 from profiler.report.charts.panels import costs, latency
 from profiler.report.charts.parts import _RULE_COLOURS
 from profiler.report.charts.sides import side_by_side
+from profiler.report.charts.sizes import against_size, varying_size
 from profiler.report.render import empty, svg, write_chart
 
 RULES = ("", "d", "w", "dWr", "d1_w8_g8_r1")
@@ -300,3 +301,71 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"chart\.pdf: a chart is written as \.html, \.png, \.svg"):
         write_chart(empty("no reason"), tmp_path / "chart.pdf")
     assert list(tmp_path.iterdir()) == []
+
+
+def sweep(*shapes: str, backends: tuple[str, ...] = ("eager", "onnxruntime"), **columns: object) -> pd.DataFrame:
+    rows = [
+        {"model": "m.py:net", "shape": shape, "backend": backend, "latency_ms": 10.0 * number, "status": "ok"}
+        for backend in backends
+        for number, shape in enumerate(shapes, start=1)
+    ]
+    return pd.DataFrame(rows).assign(
+        acts=1e6, flops=1e9, params=1e6, latency_ci_low_ms=9.0, latency_ci_high_ms=31.0, **columns
+    )
+
+
+def against(frame: pd.DataFrame) -> dict[str, Any]:
+    chart = against_size(frame, [one for one in fit(frame) if one.family is None])
+    return {"concat": []} if chart is None else render.specification(chart)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        (["height=128,width=64", "height=64,width=64"], ("height", [128, 64])),
+        (["a=1x3x8x8,b=1x4", "a=1x3x8x16,b=1x4"], ("a[3]", [8, 16])),
+        (["a=1x8,b=2", "a=1x8,b=4"], ("b", [2, 4])),
+        (["a=1x8", "a=1x8"], ("", [])),
+        (["a=1x8", "b=1x8"], ("", [])),
+        (["a=8", ""], ("", [])),
+        ([], ("", [])),
+    ],
+)
+def test_the_size_that_varies_is_named(shapes: list[str], expected: tuple[str, list[int]]) -> None:
+    assert varying_size(shapes) == expected
+
+
+def test_latency_against_size_has_a_line_per_backend_and_whiskers() -> None:
+    drawn = against(sweep("n=64", "n=16", "n=32"))
+    (panel,) = drawn["concat"]
+    (rule,), (line,) = marks(panel, "rule"), marks(panel, "line")
+    data = drawn["datasets"][line["data"]["name"] if "data" in line else panel["data"]["name"]]
+    eager = [(row["size"], row["y"]) for row in data if row["backend"] == "eager"]
+    assert eager == [(16, 20.0), (32, 30.0), (64, 10.0)]
+    assert line["encoding"]["x"]["title"] == "n"
+    assert line["encoding"]["color"]["scale"]["domain"] == ["eager", "onnxruntime"]
+    assert rule["encoding"]["y"]["field"] == "low"
+
+
+def test_an_interval_of_any_width_does_not_flatten_the_points() -> None:
+    frame = sweep("n=1", "n=2").assign(latency_ci_high_ms=1e12)
+    (panel,) = against(frame)["concat"]
+    assert marks(panel, "line")[0]["encoding"]["y"]["scale"]["domain"] == [0, 30.0]
+    latencies = render.specification(latency(frame, fit(frame)))["vconcat"][0]["concat"][0]
+    assert marks(latencies, "point")[0]["encoding"]["y"]["scale"]["domain"][1] == 30.0
+
+
+@pytest.mark.parametrize("frame", [sweep("n=8"), table(), sweep("n=8", "n=16", status="error")])
+def test_nothing_is_drawn_against_size_without_several_shapes(frame: pd.DataFrame) -> None:
+    assert against(frame)["concat"] == []
+
+
+def test_each_model_and_placement_has_a_panel_against_size() -> None:
+    one, other = sweep("n=8", "n=16", threads=1), sweep("x=1x8", "x=1x16", threads=1).assign(model="other")
+    frame = pd.concat([one, other, one.assign(threads=2)], ignore_index=True)
+    panels = against(frame)["concat"]
+    assert [(panel["title"]["text"], panel["title"]["subtitle"]) for panel in panels] == [
+        ("m.py:net", "1 thread"),
+        ("other", "1 thread"),
+        ("m.py:net", "2 threads"),
+    ]

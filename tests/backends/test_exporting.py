@@ -1,0 +1,125 @@
+"""How torch modules become TorchScript and ONNX: what is traced, what is not, and who exports."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from profiler import backends
+from profiler.backends.base import BackendError, Model, Placement
+from profiler.backends.inputs import Inputs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Branch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        while bool(x.abs().sum() > 8.0):
+            x = x / 2
+        out = self.a(x) if bool(x.sum() > 0) else self.b(x)
+        return {"out": out}
+
+
+class Untraceable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing():
+            raise RuntimeError("not while tracing\nand a second line")
+        return x * 2
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * 2
+
+
+def outputs(backend: str, module: nn.Module, *arrays: np.ndarray):
+    """Run ``module`` once; return its outputs and what the backend says of it."""
+    model = Model(None, lambda: module)
+    with backends.get(backend).load(model, Inputs(arrays), Placement()) as session:
+        session.run()
+        session.sync()
+        return session.outputs(), dict(session.facts())
+
+
+def scripted(module: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    with pytest.warns(DeprecationWarning, match="torch.jit.script"):
+        return torch.jit.script(module.eval())
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "onnxruntime"])
+def test_a_scripted_module_keeps_its_turns(backend: str) -> None:
+    module = scripted(Branch())
+    for x in (np.ones((1, 4), np.float32), -np.ones((1, 4), np.float32), np.full((1, 4), 9, np.float32)):
+        (found,), facts = outputs(backend, module, x)
+        (expected,), _ = outputs("eager", module, x)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert facts.get("trace_note") is None
+    if backend == "torchscript":
+        assert (facts["traced"], facts["frozen"]) == (False, True)
+
+
+def test_a_scripted_module_runs_with_what_freezing_would_lose() -> None:
+    (found,), facts = outputs("torchscript", scripted(Counter()), np.ones(3, np.float32))
+    assert found.tolist() == [2, 2, 2]
+    assert facts["traced"] is False
+
+
+def test_what_cannot_be_traced_is_one_sentence() -> None:
+    with pytest.raises(BackendError, match=re.escape("cannot trace the model (not while tracing): use eager")):
+        outputs("torchscript", Untraceable().eval(), np.ones(3, np.float32))
+
+
+def test_what_the_older_exporter_refuses_the_newer_one_exports_and_it_is_said() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.RMSNorm(16)).eval()
+    x = np.random.default_rng(0).standard_normal((2, 8), dtype=np.float32)
+    (found,), facts = outputs("onnxruntime", module, x)
+    (expected,), _ = outputs("eager", module, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert facts["exporter"] == "torch.export"
+    assert "by TorchScript refuses the model (" in str(facts["export_note"])
+    assert "rms_norm" in str(facts["export_note"])
+
+
+def test_what_no_exporter_takes_is_one_sentence_with_both_reasons() -> None:
+    class Singular(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.svdvals(x)
+
+    with pytest.raises(BackendError) as said:
+        outputs("onnxruntime", Singular().eval(), np.ones((3, 3), np.float32))
+    assert re.fullmatch(
+        r"torch cannot export .*\(by TorchScript: .*svd.*; by torch.export: .+\): use .*", str(said.value)
+    )
+
+
+def test_the_usual_exporter_is_named_too() -> None:
+    _, facts = outputs("onnxruntime", nn.Linear(3, 3).eval(), np.ones((1, 3), np.float32))
+    assert (facts["exporter"], facts.get("export_note")) == ("TorchScript", None)
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_complex_outputs_are_pairs_of_floats(backend: str) -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft(x)
+
+    x = np.arange(4, dtype=np.float32)
+    (found,), _ = outputs(backend, Spectrum().eval(), x)
+    expected = np.fft.fft(x)
+    np.testing.assert_allclose(found, np.stack([expected.real, expected.imag], -1), atol=1e-5)
+    assert found.dtype == np.float32
