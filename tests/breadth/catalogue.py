@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,11 +14,11 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Entry:
-    """One model, the shapes that are given with it, and the words in which backends say that they cannot run it."""
+    """One model, the shapes that are given with it, and by backend the words in which it says that it cannot run it."""
 
     model: str
     shape: str = ""
-    refused: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def _params(entries: list[Entry]) -> list[object]:
@@ -28,8 +29,8 @@ def _in(module: str, names: str) -> list[Entry]:
     return [Entry(f"{HERE / module}:{name}") for name in names.split()]
 
 
-def _of(package: str, names: str, refused: str = "") -> list[Entry]:
-    return [Entry(f"{package}:{name}", refused=refused) for name in names.split()]
+def _of(package: str, names: str) -> list[Entry]:
+    return [Entry(f"{package}:{name}") for name in names.split()]
 
 
 def packaged(package: str, path: str) -> str:
@@ -39,6 +40,8 @@ def packaged(package: str, path: str) -> str:
     return str(Path(folders[0] if folders else package) / path)
 
 
+BACKENDS = ("eager", "torchscript", "onnxruntime")
+NO_OPERATORS = "an operator that torchvision compiles"
 TIMM = (
     "resnet18 vit_tiny_patch16_224 convnext_atto mobilenetv4_conv_small swin_tiny_patch4_window7_224 regnetz_c16 "
     "efficientvit_b0 mixer_s32_224 maxvit_tiny_tf_224 edgenext_xx_small"
@@ -48,7 +51,7 @@ TORCH_MODELS = _params(
     [
         *_of("timm", TIMM),
         *_of("torchvision", "resnet18 mobilenet_v3_small lraspp_mobilenet_v3_large raft_small"),
-        *_of("torchvision", "fasterrcnn_mobilenet_v3_large_320_fpn", "an operator that torchvision compiles"),
+        Entry("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", refused=dict.fromkeys(BACKENDS, NO_OPERATORS)),
         *_in("hub.py", "bert bert_by_keyword bert_by_position gpt2 vit whisper t5 clip"),
         *_in("plain.py", PLAIN),
     ]
@@ -74,5 +77,6 @@ MORE_MODELS = _params(
         Entry("torchvision:r3d_18", "height=48,width=48"),
         *_in("hub.py", "distilbert llama wav2vec2 detr"),
         *_in("plain.py", "normalised spectrum pruned lazy compiled scripted_loop"),
+        Entry(f"{HERE / 'plain.py'}:quantised", refused={"onnxruntime": "torch cannot export the model to ONNX opset"}),
     ]
 )

@@ -147,7 +147,7 @@ class Loop(nn.Module):
     def forward(self, x, times: int):
         for _ in range(times):
             x = self.linear(x).relu()
-        return {"last": x, "all": [x, x + 1]}
+        return {"last": [x], "all": [x, x + 1]}
 
 
 class Spectrum(nn.Module):
@@ -185,3 +185,8 @@ def lazy():
 def compiled():
     inner = torch.compile(nn.Sequential(nn.Linear(32, 32), nn.ReLU()), backend="eager")
     return nn.Sequential(nn.Linear(16, 32), inner), torch.randn(2, 16)
+
+
+def quantised():
+    layers = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)).eval()
+    return torch.ao.quantization.quantize_dynamic(layers, {nn.Linear}, dtype=torch.qint8), torch.randn(1, 64)
