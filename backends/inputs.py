@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ class Inputs:
     def signature(self) -> str:
         """Names, types and shapes: ``ids int64 1x128, mask bool 1x128, scale=2``; values only of constants."""
         arrays = [f"{name} {array.dtype} {shape_text(array.shape)}" for name, array in self.arrays.items()]
-        return ", ".join([*arrays, *(f"{name}={value!r}" for name, value in self.constants.items())])
+        return ", ".join([*arrays, *(f"{name}={_said(value)}" for name, value in self.constants.items())])
 
     @property
     def batch(self) -> int:
@@ -68,6 +69,11 @@ class Inputs:
     def _leaves(self, *, arrays: bool) -> Iterator[tuple[str, Any]]:
         for name, tree in [*zip(self._names(), self.args, strict=True), *self.kwargs.items()]:
             yield from ((path, leaf) for path, leaf in _walk(name, tree) if _is_array(leaf) is arrays)
+
+
+def _said(value: object) -> str:
+    """Return a value in words that are the same in every process: an object's address is not."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _is_array(value: object) -> bool:

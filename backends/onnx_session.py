@@ -163,6 +163,8 @@ def _matching(wanted: Sequence[Any], given: Mapping[str, Array], placement: Plac
 
 def _check(value: Any, array: Array, placement: Placement) -> None:
     element = _element(value.type)
+    if array.dtype.kind == "c":
+        raise BackendError(f"the input {value.name!r} is complex, and ONNX Runtime has no such numbers: use eager")
     if array.dtype.kind == "f" and element != "double" and _PRECISIONS.get(element) != placement.precision:
         needed = _PRECISIONS.get(element)
         raise BackendError(

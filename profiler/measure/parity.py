@@ -17,6 +17,7 @@ from profiler.backends.base import Backend, InputHolder, Session
 from profiler.backends.inputs import Inputs, shape_text
 from profiler.models.content import of_inputs, of_parts
 from profiler.models.loaded import Loaded
+from profiler.models.torch_source import seed_all
 from profiler.records.files import write_whole
 from profiler.records.types import Case, Failure
 
@@ -91,16 +92,23 @@ def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float) -> 
     parity = gap(found, expected)
     if parity <= allowed:
         return Checked(parity)
-    unlike = _unlike(found, expected)
-    what = unlike or f"outputs differ by {parity:.2g} of the largest output, {allowed:g} is allowed"
-    return Checked(
-        parity,
-        Failure(
-            "parity",
-            f"{case.backend} computes something else than eager: {what} for {case.placement.precision}; this is a bug "
-            "of the model's export or of the runtime, and its latency would mislead",
-        ),
+    place = case.placement
+    what = _unlike(found, expected) or (
+        f"outputs differ by {parity:.2g} of the largest output, {allowed:g} is allowed for {place.precision}"
     )
+    if place.precision != "fp32" and any(map(_has_nan, found)):
+        said = f"the model computes NaN in {place.precision} and numbers in fp32: use another precision"
+    elif case.backend.partition(":")[0] == "eager":
+        said = (
+            f"in {place.precision} and {place.memory_format} eager computes something else than in fp32: {what}; "
+            "use another precision or layout"
+        )
+    else:
+        said = (
+            f"{case.backend} computes something else than eager: {what}; this is a bug of the model's export or of "
+            "the runtime, and its latency would mislead"
+        )
+    return Checked(parity, Failure("parity", said))
 
 
 def _unlike(found: Outputs, expected: Outputs) -> str:
@@ -184,11 +192,9 @@ def _expected(loaded: Loaded, case: Case, cache: Path | None) -> _Seen | None:
 
 
 def _repeats_under_a_seed(session: Session) -> bool:
-    import torch
-
     outputs = []
     for _ in range(2):
-        torch.manual_seed(0)
+        seed_all()
         outputs.append(_forward(session))
     return gap(outputs[1], outputs[0]) == 0
 

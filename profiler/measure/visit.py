@@ -38,7 +38,7 @@ from profiler.records.types import Budget, Case, Epoch, Failure, Feed, Measureme
 #: Said of a model that is edited while it is measured: its name, and both contents.
 _CHANGED = (
     "model {!r} has changed since this run began (content {} then, {} now), so this visit was not taken; "
-    "repeat the command to measure it as it is"
+    "repeat the command to measure it as it is, or let its function seed what it draws where nobody has edited it"
 )
 
 #: Forwards that a device times with its own events, after the timed part.
@@ -93,15 +93,16 @@ def visit(task: Task) -> Outcome:
     """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, dict[str, float]()
     policy = allocator.return_freed() if task.measures == "memory" else allocator.keep_freed()
+    # Before the backend: what a user's own backend imports is no part of the model.
+    with _phase(phases, "build"):
+        loaded = source.load_model(case.asked(task.cache))
+    if case.content and loaded.content != case.content:
+        return Failure("error", _CHANGED.format(case.model, case.content, loaded.content))
     backend = backends.get(case.backend)
     with _phase(phases, "device"):
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Failure("unsupported", reason)
-    with _phase(phases, "build"):
-        loaded = source.load_model(case.asked(task.cache))
-    if case.content and loaded.content != case.content:
-        return Failure("error", _CHANGED.format(case.model, case.content, loaded.content))
     outcome = _outcome(backend, loaded, task, phases)
     if isinstance(outcome, Failure):
         return outcome

@@ -11,9 +11,12 @@ import os
 import sys
 import sysconfig
 import zipfile
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.torch_trace import deprecation_silenced
@@ -106,12 +109,16 @@ class _Found:
 
         saved = io.BytesIO()
         with deprecation_silenced():
-            torch.jit.save(module, saved)  # type: ignore[no-untyped-call]
+            torch.jit.save(module, saved)
+        with suppress(RuntimeError):  # without a forward of its own
+            self._say(getattr(module, "inlined_code", ""))
         with zipfile.ZipFile(saved) as archive:
             for entry in archive.namelist():
                 if not entry.endswith(_OF_NO_MEANING):
                     self._say(entry.partition("/")[2])
-                    self._total.update(archive.read(entry))
+                    data = archive.read(entry)
+                    # Constants of a class are written in any order.
+                    self._total.update(b"".join(sorted(data.splitlines())) if entry.endswith(".py") else data)
 
 
 def _in_module(module: nn.Module) -> Iterator[tuple[object, object]]:
@@ -134,18 +141,30 @@ def _in_every_module() -> frozenset[str]:
 
 
 def _in_object(value: Any) -> Iterable[tuple[object, object]]:
-    """Return what a container, a function or an object of the user's holds; of torch's objects nothing."""
+    """Return what a container, a function or an object of the user's holds."""
     if isinstance(value, Mapping):
         return list(value.items())
     if isinstance(value, tuple | list):
         return enumerate(value)
     if isinstance(value, set | frozenset):
         return enumerate(sorted(map(repr, value)))
+    return _in_other(value)
+
+
+def _in_other(value: Any) -> Iterable[tuple[object, object]]:
+    """Return what an object holds; of Python's and torch's own nothing.
+
+    Those hold what differs from process to process, as a logger does.
+    """
     if isinstance(value, partial):
         return [("function", value.func), ("args", value.args), ("keywords", value.keywords)]
-    if callable(value) or type(value).__module__.partition(".")[0] == "torch":
-        return [("name", getattr(value, "__qualname__", ""))]
-    return sorted(getattr(value, "__dict__", {}).items())
+    if isinstance(value, type | ModuleType | FunctionType | MethodType | BuiltinFunctionType):
+        return [("name", value.__name__), ("defaults", getattr(value, "__defaults__", None))]
+    if isinstance(value, PurePath):
+        return [("path", str(value))]
+    home = type(value).__module__.partition(".")[0]
+    plain = isinstance(value, SimpleNamespace | Namespace) or home not in {"torch", *sys.stdlib_module_names}
+    return sorted(getattr(value, "__dict__", {}).items()) if plain else []
 
 
 def _bytes(tensor: Tensor) -> Any:
@@ -159,15 +178,20 @@ def _bytes(tensor: Tensor) -> Any:
 
 def of_code() -> str:
     """Return the digest of the user's own modules that are imported now: those outside of installed packages."""
-    installed = _installed()
-    named = {
-        file for module in list(sys.modules.values()) if isinstance(file := getattr(module, "__file__", None), str)
-    }
-    own = {Path(file).resolve() for file in named if file.endswith(".py") and not file.startswith(installed)}
-    files = [path for path in sorted(own) if not str(path).startswith(installed) and "site-packages" not in path.parts]
-    return of_files(path for path in files if path.is_file())
+    files = {Path(str(module.__file__)).resolve() for module in list(sys.modules.values()) if is_own(module)}
+    return of_files(path for path in sorted(files) if path.is_file())
 
 
+def is_own(module: ModuleType) -> bool:
+    """Whether a module is from a file that a user edits."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or file.startswith(_installed()):
+        return False
+    path = Path(file).resolve()
+    return not str(path).startswith(_installed()) and "site-packages" not in path.parts
+
+
+@cache
 def _installed() -> tuple[str, ...]:
     """Return where modules are that no user edits: Python's own, those of its environment, and this package."""
     ours = Path(__file__).parents[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,14 +81,15 @@ def image_height(shapes: Sequence[tuple[int, ...]]) -> int | None:
 
 
 def _plain(value: object) -> Any:
-    """Return tensors as arrays; numpy has no bf16, so those become fp32."""
+    """Return tensors as arrays; what numpy has no type for, as bf16, becomes fp32."""
     import torch
 
     if isinstance(value, torch.Tensor):
-        host = value.detach().cpu()
-        return (host.float() if host.dtype == torch.bfloat16 else host).numpy().copy()
+        host = value.detach().cpu().resolve_conj().resolve_neg()
+        known = host.dtype in (torch.float16, torch.float32, torch.float64) or not host.is_floating_point()
+        return (host if known else host.float()).numpy().copy()
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
         parts = [_plain(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
@@ -98,9 +100,27 @@ def from_file(inputs: Inputs, asked: Asked) -> Inputs:
     """Return ``inputs`` with the arrays of ``asked.input_file`` in the place of those they are called like."""
     if not asked.input_file:
         return inputs
-    given = read_values(asked.input_file)
-    _refuse_unknown(asked, "input", given, inputs.arrays)
+    given, known = read_values(asked.input_file), inputs.arrays
+    _refuse_unknown(asked, "input", given, known)
+    for name, array in given.items():
+        check_kind(asked, name, array, known[name].dtype.name)
     return inputs.changed(given.get)
+
+
+def check_kind(asked: Asked, name: str, array: Array, wanted: str) -> None:
+    """Raise UserError where ``array`` holds no numbers of the kind of the type ``wanted``: no floats for indices."""
+    import numpy as np
+
+    found, kind = ("i" if one.kind == "u" else one.kind for one in (array.dtype, np.dtype(wanted)))
+    if found != kind:
+        raise UserError(
+            f"--input {asked.input_file}: {name} is {array.dtype}; expected {wanted}, as the model takes it"
+        )
+
+
+#: By what numpy and zipfile say that a file is none of theirs.
+_BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ArithmeticError)
+_UNREADABLE = (*_BROKEN, OSError, ValueError, RuntimeError, MemoryError)
 
 
 def read_values(path: str) -> dict[str, Array]:
@@ -112,8 +132,9 @@ def read_values(path: str) -> dict[str, Array]:
             if isinstance(file, np.ndarray):
                 raise UserError(f"--input {path}: a single array; expected an .npz file with one array for each input")
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError, KeyError) as error:
-        raise UserError(f"--input {path}: {error}; expected an .npz file with one array for each input") from error
+    except _UNREADABLE as error:
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"--input {path}: {said}; expected an .npz file with one array for each input") from error
 
 
 def shaped(inputs: Inputs, shapes: Mapping[str, Sizes], asked: Asked, dimensions: Iterable[str] = ()) -> Inputs:

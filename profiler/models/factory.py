@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -24,31 +25,63 @@ from profiler.models.torchvision_import import import_without_operators
 _EXPECTED = "expected a function that returns a torch module, or (module, example input)"
 
 
+#: What the last file brought with it: its folder, where Python did not look before, and modules.
+_folder: list[str] = []
+_modules: set[str] = set()
+
+
 def made_by(function: Any, asked: Asked) -> Loaded:
     """Return what a function makes; raises UserError with one sentence when that is no model.
 
     A shape whose name is a parameter of the function is passed to it: ``def bert(sequence=64)`` with ``sequence=128``.
     """
     given = _arguments(function, asked)
-    made = called(lambda: function(**given), asked.model)
+
+    def make() -> tuple[Any, object]:
+        return module_of(called(lambda: function(**given), asked.model), asked.model)
+
+    module, example = make()
     code = content.of_parts(content.of_code(), sorted(given.items()))
-    module, example = module_of(made, asked.model)
-    return from_module(module, example, asked, code, tuple(given))
+    return from_module(module, example, asked, code, tuple(given), again=lambda: make()[0])
 
 
 @contextmanager
 def users_modules_first() -> Iterator[None]:
     """Look for modules in the user's folder first while a model is made, as in a program of theirs; last afterwards.
 
-    No compiled forms are written: an edit within a second of the last would go unnoticed.
+    What another file brought gives way: modules beside two files may be called alike. No compiled forms are written: an
+    edit within a second of the last would go unnoticed.
     """
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    sys.path[:] = ["", *filter(None, sys.path)]
+    sys.path[:] = ["", *(place for place in sys.path if place and place not in _folder)]
+    for name in _modules:
+        sys.modules.pop(name, None)
+    _folder.clear()
+    _modules.clear()
+    before = set(sys.modules)
+    try:
+        with _defaults_kept():
+            yield
+    finally:
+        sys.path[:] = [*(place for place in sys.path if place and place not in _folder), *_folder, ""]
+        sys.dont_write_bytecode = written
+        if _folder:
+            _modules.update(name for name in set(sys.modules) - before if content.is_own(sys.modules[name]))
+
+
+@contextmanager
+def _defaults_kept() -> Iterator[None]:
+    """Put torch's defaults back: what a model's author sets to build it is no choice of whoever measures it."""
+    import torch
+
+    dtype, device, gradients = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
     try:
         yield
     finally:
-        sys.path[:] = [*filter(None, sys.path), ""]
-        sys.dont_write_bytecode = written
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)  # torch is faster without one
 
 
 def named(name: str) -> Any:
@@ -65,21 +98,37 @@ def named(name: str) -> Any:
             f"model {name!r}: {error}; expected package.module:function, importable from the current folder, "
             "or path/file.py:function"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"model {name!r}: importing it fails with {type(error).__name__}: {said}") from error
+        raise UserError(
+            f"model {name!r}: importing it fails with {type(error).__name__}: {said}; expected a module that can be "
+            "imported without running a program"
+        ) from error
 
 
 def _file_module(given: Path) -> ModuleType:
     """Import the file of ``path/file.py:function``; what lies beside it is found as by ``python path/file.py``."""
     path = given.resolve()
-    found = spec_from_file_location(path.stem, path, loader=SourceFileLoader(path.stem, str(path)))
+    name, folder = _module_name(path), str(path.parent)
+    found = spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
     if found is None or found.loader is None:
         raise ImportError(f"{path} cannot be imported")
-    sys.path[:0] = [str(path.parent)]
-    module = sys.modules[path.stem] = module_from_spec(found)
+    if folder not in sys.path:
+        _folder.append(folder)
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
+    module = sys.modules[name] = module_from_spec(found)
     found.loader.exec_module(module)
     return module
+
+
+def _module_name(path: Path) -> str:
+    """Return what a file is called as a module: one of Python's or of an installed package keeps its own name."""
+    name = path.stem.replace(".", "_")
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    known = getattr(sys.modules.get(name), "__file__", str(path))
+    ours = name in sys.stdlib_module_names or name == __name__.partition(".")[0]
+    taken = ours or known != str(path) or PathFinder.find_spec(name, installed) is not None
+    return f"{name}_file" if taken else name
 
 
 def _arguments(function: Any, asked: Asked) -> dict[str, int]:

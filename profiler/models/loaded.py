@@ -62,8 +62,6 @@ class Loaded:
     @property
     def said(self) -> str:
         """The inputs in words: ``ids int64 1x128 in 0..1, x float32 1x3x224x224``."""
-        said = self.inputs.signature
-        for name, text in self.drawn.items():
-            item = Inputs(kwargs={name: self.inputs.arrays[name]}).signature
-            said = said.replace(item, f"{item} in {text}")
-        return said
+        arrays = {name: Inputs(kwargs={name: array}).signature for name, array in self.inputs.arrays.items()}
+        said = [f"{one} in {self.drawn[name]}" if name in self.drawn else one for name, one in arrays.items()]
+        return ", ".join([*said, *filter(None, [Inputs(kwargs=self.inputs.constants).signature])])

@@ -12,7 +12,7 @@ from profiler.backends.base import Model
 from profiler.backends.inputs import Inputs, shape_text
 from profiler.errors import UserError
 from profiler.models import content
-from profiler.models.examples import drawn, read_values
+from profiler.models.examples import check_kind, drawn, read_values
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.onnx_counting import count_onnx
 from profiler.models.shapes import Sizes, parse_shapes
@@ -60,6 +60,7 @@ def load_onnx(asked: Asked) -> Loaded:
     arrays, ranges = {}, {}
     for one in declared:
         if one.name in values:
+            check_kind(asked, one.name, values[one.name], _numpy_type(one.kind))
             arrays[one.name] = values[one.name]
         else:
             arrays[one.name], ranges[one.name] = _drawn(one, sizes[one.name], asked.model)
@@ -211,7 +212,12 @@ def _drawn(one: Declared, sizes: tuple[int, ...], name: str) -> tuple[Array, str
         raise UserError(
             f"model {name!r}: nothing can be drawn for {one.name} of type {one.kind.lower()}; give it by --input F.npz"
         )
-    return drawn(sizes, _TYPES.get(one.kind, one.kind.lower()))
+    return drawn(sizes, _numpy_type(one.kind))
+
+
+def _numpy_type(kind: str) -> str:
+    """Return what numpy calls a type of ONNX."""
+    return _TYPES.get(kind, kind.lower())
 
 
 def _resolution(inputs: Inputs) -> int | None:

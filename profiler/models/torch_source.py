@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import random
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
 
 
 def from_module(
-    module: nn.Module, example: object, asked: Asked, code: str = "", dimensions: tuple[str, ...] = ()
+    module: nn.Module,
+    example: object,
+    asked: Asked,
+    code: str = "",
+    dimensions: tuple[str, ...] = (),
+    *,
+    again: Callable[[], nn.Module] | None = None,
 ) -> Loaded:
     """Return ``module`` with inputs like ``example``.
 
@@ -34,25 +42,50 @@ def from_module(
         asked: Shapes, values and batch.
         code: Digest of the code that made it.
         dimensions: Names of shapes that whoever made it has understood.
+        again: Makes another one like it, where it cannot be copied.
     """
     module = evaluated(module)
-    given = example if isinstance(example, Inputs) else of_example(example, argument_names(module))
-    if not given.arrays:
-        raise UserError(f"model {asked.model!r}: its example {example!r:.80} holds no tensor; expected at least one")
+    if any(value.is_meta for value in (*module.parameters(), *module.buffers())):
+        raise UserError(
+            f"model {asked.model!r} has weights on the meta device, which holds no numbers; expected them on the CPU"
+        )
+    given = example if isinstance(example, Inputs) else _given(module, example, asked)
     shapes = parse_shapes(asked.shape) if asked.shape else {}
     one = shaped(from_file(given, asked), shapes, asked, dimensions)
     _initialise(module, one)
     digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
-    model = Model(digest, lambda: copied(module, asked), cache=asked.cache)
+    model = Model(digest, lambda: _copied(module, asked, again and (lambda: _anew(again, one))), cache=asked.cache)
     height = image_height([array.shape for array in one.arrays.values()])
     return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), height)
 
 
-def copied(module: nn.Module, asked: Asked) -> nn.Module:
-    """Return a copy of ``module`` that its user may change."""
+def _given(module: nn.Module, example: object, asked: Asked) -> Inputs:
+    try:
+        given = of_example(example, argument_names(module))
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        said = str(error).partition("\n")[0]
+        raise UserError(
+            f"model {asked.model!r}: its example cannot be read ({said}); expected dense tensors that hold numbers"
+        ) from error
+    if not given.arrays:
+        raise UserError(f"model {asked.model!r}: its example {example!r:.80} holds no tensor; expected at least one")
+    return given
+
+
+def _anew(again: Callable[[], nn.Module], inputs: Inputs) -> nn.Module:
+    module = evaluated(again())
+    _initialise(module, inputs)
+    return module
+
+
+def _copied(module: nn.Module, asked: Asked, again: Callable[[], nn.Module] | None) -> nn.Module:
+    """Return a copy of ``module`` that its user may change; where there is none, the same made once more."""
     try:
         return duplicated(module)
     except Exception as error:
+        made = again() if again else None
+        if made is not None and content.of_module(made) == content.of_module(module):
+            return made
         said = str(error).partition("\n")[0]
         raise UserError(
             f"model {asked.model!r} cannot be copied ({type(error).__name__}: {said}), and every use needs its own; "
@@ -112,22 +145,24 @@ def _schema(module: Any) -> tuple[str, ...] | None:
         return None
 
 
-def called(make: Callable[[], Any], name: str) -> Any:
-    """Return what ``make`` returns with every generator seeded; raises UserError with the line that failed."""
-    import random
-    import traceback
-
+def seed_all() -> None:
+    """Seed every generator that a user's code may draw from without one of its own."""
     import numpy as np
     import torch
 
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the user's code may draw from it
     torch.manual_seed(0)
+
+
+def called(make: Callable[[], Any], name: str) -> Any:
+    """Return what ``make`` returns with every generator seeded; raises UserError with the line that failed."""
+    seed_all()
     try:
         return make()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
         said = " ".join(str(error).split())[:200]
         raise UserError(
