@@ -188,6 +188,7 @@ def test_a_function_makes_one_model_as_before(folder: Path) -> None:
         ("return {'n': float('nan')}", r"scale returned n=nan; expected a plain number"),
         ("return {'n': torch.ones(1)}", r"scale returned n=tensor\(\[1.\]\); expected a plain number"),
         ("return {'n': 1 / 0}", r"scale\(depth=1, width=2, group_width=1, resolution=1\) fails with ZeroDivisionError"),
+        ("raise SystemExit(3)", r"fails with SystemExit: 3"),
         ("raise ValueError('too\\n wide')", r"fails with ValueError: too wide \(.*own\d+.py:5\)$"),
     ],
 )
@@ -239,6 +240,15 @@ def test_a_network_that_cannot_be_built_says_why_in_place_of_its_counts(folder: 
     assert broken.counts is None
     with pytest.raises(UserError, match=r"has no exact counts: .*AssertionError: too wide"):
         counts_of(broken)
+
+
+def test_a_target_that_only_broken_networks_have_is_refused_with_their_reason(folder: Path) -> None:
+    text = f"class family:\n    {SCALE}    " + BUILD.replace("return", "assert p['n'] < 8, 'too wide'\n        return")
+    with (
+        open_family(write(folder, text)) as family,
+        pytest.raises(UserError, match=r"w cannot have 50F: the nearest .* is 8F; .*; others fail: .*: too wide"),
+    ):
+        own_solve.solved(family, "w", 50)
 
 
 def test_parameters_that_change_from_call_to_call_are_refused(folder: Path) -> None:
