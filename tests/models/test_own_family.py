@@ -298,6 +298,18 @@ def test_no_factor_on_a_dense_grid_beats_the_solved_one(mlp: OwnFamily, rule: st
     assert error <= max(0.02, best + 0.005)
 
 
+def test_flops_that_go_up_and_down_are_searched_around_the_crossing(folder: Path) -> None:
+    text = (
+        "class family:\n    def scale(self, depth, width, group_width, resolution):\n"
+        "        ends = {2: 10, 2.2: 40, 2.35: 20, 1e9: 60}\n"
+        f"        return {{'n': next(n for end, n in ends.items() if depth < end)}}\n    {BUILD}"
+    )
+    with open_family(write(folder, text)) as family:
+        found = own_solve.solved(family, "d", 21)
+    assert (found.parameters, counts_of(found).flops) == ((("n", 20),), 21)
+    assert 2.2 <= found.factor < 2.35
+
+
 def test_a_target_beyond_reach_is_refused_in_the_words_of_the_zoo(mlp: OwnFamily) -> None:
     with pytest.raises(UserError, match=r"mlp d cannot have 25.0kF: the nearest .* allow is 16.9kF; ask for that, or"):
         own_solve.solved(mlp, "d", 25_000)
