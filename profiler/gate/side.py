@@ -24,6 +24,7 @@ from profiler.backends.base import BackendError, Placement
 from profiler.errors import UserError
 from profiler.gate.likeness import Kind, allowed_kinds
 from profiler.models import naming
+from profiler.models.scaling import factors_of
 from profiler.records.types import Case
 from profiler.units import parse_flops
 
@@ -191,19 +192,26 @@ def _side(spec: _Spec, placement: Placement, backend: str | None, batch: int) ->
 def _scaled(spec: _Spec) -> tuple[float, int | None, str]:
     """Return (factor, target flops, step beside the rule) of a spec, checked."""
     model = spec.model or ""
-    if naming.is_brought(model):
-        if spec.scaling:
-            raise UserError(f"{model!r} cannot be scaled: only networks that `profiler models` lists can")
-        return 1.0, None, ""
+    own = naming.is_brought(model)
     if not spec.scaling:
         return 1.0, None, ""
+    if own and not naming.may_be_family(model):
+        raise UserError(f"{model!r} cannot be scaled: only networks that `profiler models` lists and families can")
     if not spec.factor.startswith("x"):
         target = parse_flops(spec.factor)
+        if own:
+            raise UserError(
+                f"{spec.factor!r} cannot be solved for {model!r} here, since each side has code of its own; give a "
+                f"factor, as x4: `profiler complexity {model} --scale {spec.scaling} --flops {spec.factor}` finds it"
+            )
         found = models.scale_to_flops(models.get(model), spec.scaling, target)
         return found.factor, target, found.step
     try:
         factor = float(spec.factor[1:])
     except ValueError:
         raise UserError(f"{spec.factor!r} is no scaling factor; expected as x4 or x0.5") from None
-    models.resolve(model, spec.scaling, factor)
+    if own:
+        factors_of(spec.scaling, factor)
+    else:
+        models.resolve(model, spec.scaling, factor)
     return factor, None, ""

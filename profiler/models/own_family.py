@@ -24,7 +24,7 @@ from profiler.models.brought import Brought, Plain
 from profiler.models.counting import count
 from profiler.models.examples import arranged, image_height
 from profiler.models.loaded import Asked, Loaded
-from profiler.models.scaling import Factors, checked_factor, parse_rule
+from profiler.models.scaling import Factors, factors_of
 from profiler.models.shapes import parse_shapes
 from profiler.models.torch_source import called, from_module
 
@@ -145,12 +145,17 @@ class OwnFamily:
         counts, height, why = self._known[network.parameters]
         return dataclasses.replace(network, counts=counts, resolution=height, uncounted=why)
 
+    @property
+    def refusals(self) -> list[str]:
+        """Why networks that were looked at could not be counted."""
+        return [why for _, _, why in self._known.values() if why]
+
     def scaled(self, rule: str, factor: float) -> Any:
         """Return what ``scale`` returns, see ``at``."""
-        factors = parse_rule(rule).factors(checked_factor(factor)) if rule else Factors()
+        factors = factors_of(rule, factor) if rule else Factors()
         try:
             return self._made.scale(**factors._asdict())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._check_call("scale", **factors._asdict())
             given = ", ".join(f"{name}={value:.4g}" for name, value in factors._asdict().items())
             raise UserError(f"model {self.name!r}: scale({given}) fails with {_said(error)}") from error
@@ -224,7 +229,7 @@ class OwnFamily:
             return count(evaluated(module).to(device), args, kwargs), image_height([tuple(t.shape) for t in tensors])
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """Return an error in words, with the line of the user's code that failed."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     where = "" if at.filename == __file__ else f" ({at.filename}:{at.lineno})"

@@ -26,7 +26,12 @@ def solved(family: OwnFamily, rule: str, flops: int) -> Brought:
     Raises:
         UserError: The rule or the target is not valid, nothing comes within 5%, or networks cannot be counted.
     """
-    return within_reach(nearest(family, rule, flops), rule, flops)
+    found = nearest(family, rule, flops)
+    try:
+        return within_reach(found, rule, flops)
+    except UserError as error:
+        others = family.refusals[:1]
+        raise UserError("; others fail: ".join([str(error), *others])) from error
 
 
 def nearest(family: OwnFamily, rule: str, flops: int) -> Brought:
@@ -65,12 +70,18 @@ def crossing(family: OwnFamily, rule: str, limit: float, cost: Callable[[Complex
             return factor
         if len(ends) == 2 and ends[True][0] <= (1 + _EXACT) * ends[False][0]:
             return factor
-        following = _existing(
-            family, rule, _between(ends, limit) if len(ends) == 2 else _beyond(factor, reached, limit)
-        )
+        further = _between(ends, limit) if len(ends) == 2 else _beyond(factor, reached, limit)
+        following = _towards(family, rule, factor, further)
         if following is None or following.factor == factor:
             return factor
         network = following
+
+
+def _towards(family: OwnFamily, rule: str, factor: float, further: float) -> Brought | None:
+    """Return a network at a factor or, where there is none, on the way to it."""
+    while (network := _existing(family, rule, further)) is None and abs(math.log(further / factor)) > _EXACT:
+        further = math.sqrt(further * factor)
+    return network
 
 
 def _between(ends: Mapping[bool, tuple[float, float]], limit: float) -> float:

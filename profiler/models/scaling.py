@@ -132,11 +132,15 @@ def scale(arch: Arch, rule: str, factor: float) -> Arch:
     """
     if arch.scaling:
         raise UserError(f"{arch.name} is scaled by {arch.scaling} x{arch.factor:.4g} already; scale the base network.")
-    return scaled(arch, parse_rule(rule), checked_factor(factor))
+    return scaled(arch, parse_rule(rule), _checked(factor))
 
 
-def checked_factor(factor: float) -> float:
-    """Return a scaling factor; raises UserError where it is none."""
+def factors_of(rule: str, factor: float) -> Factors:
+    """Return what the dimensions are multiplied by; raises UserError where the rule or the factor is not valid."""
+    return parse_rule(rule).factors(_checked(factor))
+
+
+def _checked(factor: float) -> float:
     if not 0 < factor <= MAX_FACTOR:
         raise UserError(f"A scaling factor is above 0 and up to {MAX_FACTOR:.0f}, not {factor}; 1 changes nothing.")
     return float(factor)

@@ -8,7 +8,7 @@ from typing import Any
 from profiler import models
 from profiler.errors import UserError
 from profiler.models.arch import Arch
-from profiler.models.naming import is_brought
+from profiler.models.naming import is_brought, may_be_family
 from profiler.models.zoo import arch_of
 from profiler.records.columns import Row, Value
 from profiler.records.reading import RunSession
@@ -55,7 +55,8 @@ def of_network(case: Case, visits: Sequence[Record]) -> Row:
     newest = [each for each in (whole, exact) if each]
     counts["layers"] = next((each.layers for each in newest if each.layers), None)
     counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
-    own = next((r.family for r in visits if r.family), None)
+    scaled = case.model if case.scaling and may_be_family(case.model) else None
+    own = next((r.family for r in visits if r.family), scaled)
     return counts | {"family": arch.family if arch else own, "resolution": resolution}
 
 

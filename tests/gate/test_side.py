@@ -45,6 +45,12 @@ def test_a_side_scaled_to_flops() -> None:
     assert (old.case.batch, old.case.backend) == (2, "eager")
 
 
+def test_a_side_of_a_family_of_the_users_is_scaled_by_a_factor() -> None:
+    old, new = sides("vit.py:vit dWr x4", "git:main", Placement(), None, 1)
+    assert (old.case.scaling, old.case.factor, new.case.factor) == ("dWr", 4.0, 4.0)
+    assert old.label == "vit.py:vit dWr x4 @eager"
+
+
 def test_a_side_that_needs_a_step_beside_the_rule_is_named_with_it() -> None:
     old, _ = sides("efficientnet_b0 dwr 16GF", "regnety_400mf", Placement(), "eager", 1)
     assert old.label == "efficientnet_b0 dwr x42.2 d7+1 @eager"
@@ -61,6 +67,9 @@ def test_a_side_that_needs_a_step_beside_the_rule_is_named_with_it() -> None:
         ("regnety_40mf", "regnety_40mf"),
         ("regnety_400mf d 1MF", "cannot have 1.00MF"),
         ("net.onnx w x2", "cannot be scaled"),
+        ("vit.py:vit w 4GF", "give a factor, as x4: `profiler complexity vit.py:vit --scale w --flops 4GF` finds it"),
+        ("vit.py:vit up x4", "is not a scaling rule"),
+        ("vit.py:vit w x0", "A scaling factor is above 0"),
         ("my net.onnx", "there is no file 'my net.onnx' here, and elsewhere blanks in a path need quotes"),
         ("git: net.onnx", "names no revision"),
         ("net.tflite", "path/file.py:function"),

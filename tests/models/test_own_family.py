@@ -188,6 +188,7 @@ def test_a_function_makes_one_model_as_before(folder: Path) -> None:
         ("return {'n': float('nan')}", r"scale returned n=nan; expected a plain number"),
         ("return {'n': torch.ones(1)}", r"scale returned n=tensor\(\[1.\]\); expected a plain number"),
         ("return {'n': 1 / 0}", r"scale\(depth=1, width=2, group_width=1, resolution=1\) fails with ZeroDivisionError"),
+        ("raise SystemExit(3)", r"fails with SystemExit: 3"),
         ("raise ValueError('too\\n wide')", r"fails with ValueError: too wide \(.*own\d+.py:5\)$"),
     ],
 )
@@ -241,6 +242,15 @@ def test_a_network_that_cannot_be_built_says_why_in_place_of_its_counts(folder: 
         counts_of(broken)
 
 
+def test_a_target_that_only_broken_networks_have_is_refused_with_their_reason(folder: Path) -> None:
+    text = f"class family:\n    {SCALE}    " + BUILD.replace("return", "assert p['n'] < 8, 'too wide'\n        return")
+    with (
+        open_family(write(folder, text)) as family,
+        pytest.raises(UserError, match=r"w cannot have 50F: the nearest .* is 8F; .*; others fail: .*: too wide"),
+    ):
+        own_solve.solved(family, "w", 50)
+
+
 def test_parameters_that_change_from_call_to_call_are_refused(folder: Path) -> None:
     text = (
         "import itertools\nnumbers = itertools.count(1)\nclass family:\n"
@@ -286,6 +296,18 @@ def test_no_factor_on_a_dense_grid_beats_the_solved_one(mlp: OwnFamily, rule: st
     grid = (nominal * 2 ** (step / 100) for step in range(-100, 101))
     best = min(abs(flops_of(mlp, rule, min(factor, 9999.0)) / flops - 1) for factor in grid)
     assert error <= max(0.02, best + 0.005)
+
+
+def test_flops_that_go_up_and_down_are_searched_around_the_crossing(folder: Path) -> None:
+    text = (
+        "class family:\n    def scale(self, depth, width, group_width, resolution):\n"
+        "        ends = {2: 10, 2.2: 40, 2.35: 20, 1e9: 60}\n"
+        f"        return {{'n': next(n for end, n in ends.items() if depth < end)}}\n    {BUILD}"
+    )
+    with open_family(write(folder, text)) as family:
+        found = own_solve.solved(family, "d", 21)
+    assert (found.parameters, counts_of(found).flops) == ((("n", 20),), 21)
+    assert 2.2 <= found.factor < 2.35
 
 
 def test_a_target_beyond_reach_is_refused_in_the_words_of_the_zoo(mlp: OwnFamily) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.measure.families import networks
 from profiler.models.brought import Brought, Wanted, counts_of
 from profiler.models.complexity import Complexity
 from profiler.plan.cases import expand, wanted
 from profiler.plan.read import from_flags
-from profiler.records.types import Failure
+from profiler.records.identity import of_network
+from profiler.records.types import Case, Failure
 from profiler.run.child import Limits
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import brought, families
@@ -113,3 +115,9 @@ def test_rows_of_a_family_have_its_name_its_factors_and_contents_of_their_own(fo
     assert {row["family"] for row in rows} == {NAME}
     assert len({row["content"] for row in rows}) == 3
     assert {row["resolution"] for row in rows} == {""}
+
+
+def test_a_row_has_the_family_of_what_it_scales_where_no_network_was_to_be_had() -> None:
+    assert of_network(Case(NAME, "w", 2.0, "eager", Placement()), [])["family"] == NAME
+    assert of_network(Case(NAME, "", 1.0, "eager", Placement()), [])["family"] is None
+    assert of_network(Case("a_network_of_old", "w", 2.0, "eager", Placement()), [])["family"] is None
