@@ -20,12 +20,13 @@ from profiler.plan.cases import complexities, expand, notes
 from profiler.plan.duration import estimate_seconds
 from profiler.plan.plan import Plan
 from profiler.plan.read import BUILT_IN, from_flags, load, override
+from profiler.records.crowding import crowds
 from profiler.records.reading import NAME
 from profiler.records.types import Case
 from profiler.report.summary import finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
-from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.processes import Isolation
 from profiler.units import format_duration, parse_bytes
 
@@ -70,8 +71,8 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
     plan = override(load(source), **flags) if source else from_flags(**flags)
     cases = expand(plan, host.usable_cores())
     console = Console(stderr=True)
-    for note in notes(plan):
-        console.print(note, style="dim", highlight=False, markup=False)
+    for note in (*notes(plan), *crowds(cases, host.usable_cores())):
+        console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
     if how.dry_run:
         return _show_plan(plan, cases, console)
     return _measured(plan, cases, how, console)
@@ -79,12 +80,11 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
 
 def _measured(plan: Plan, cases: Sequence[Case], how: _How, console: Console) -> int:
     folder, begin = _folder(plan, how), time.monotonic()
-    go_on = f"profiler run {plan.name} --out {folder} --resume"
     with opened_lab(plan, isolation=_isolation(how.isolation), limits=how.limits()) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
         try:
             progress = measure_into(
-                folder, plan, cases, lab, resume=how.resume, go_on=go_on, passes=plan.passes, console=console
+                folder, plan, cases, lab, resume=how.resume, go_on=again(folder), passes=plan.passes, console=console
             )
         except StoppedError as stopped:
             try:
@@ -119,10 +119,13 @@ def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
         print(case.label)
     seconds = estimate_seconds(cases, complexities(cases), plan.budget)
     networks = len({case.network for case in cases})
+    counted = [
+        f"{number} {name}{'s' * (number != 1)}" for number, name in ((len(cases), "case"), (networks, "network"))
+    ]
     console.print(
-        f"{len(cases)} cases of {networks} networks; about {format_duration(seconds)}, estimated from flops before "
-        "anything was measured",
+        f"{' of '.join(counted)}; about {format_duration(seconds)}, estimated from flops before anything was measured",
         highlight=False,
+        soft_wrap=True,
     )
     return 0
 

@@ -19,9 +19,10 @@ from profiler.gate.verdict import Verdict
 from profiler.machine import host
 from profiler.plan.cases import expand
 from profiler.plan.read import load, override
+from profiler.records.crowding import crowds
 from profiler.records.reading import Run, read
 from profiler.records.types import Case
-from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.experiment import again, measure_into, opened_lab
 
 
 def against(
@@ -57,15 +58,16 @@ def against(
         print(notice, file=sys.stderr)
     plan = override(load(plan_source), **flags or {})
     cases = _with_stored_batches(expand(plan, host.usable_cores()), base)
+    for crowd in crowds(cases, host.usable_cores()):
+        print(crowd, file=sys.stderr)
     folder = out or Path("results") / f"gate-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    how = f"profiler gate {plan_source} --against {stored} --out {folder} --resume"
     known = calibrations(base)
     facts = {"calibrations": {name: asdict(made) for name, made in known.items()}}
     with opened_lab(plan, known=known) as lab:
 
         def measured(some: Sequence[Case], subfolder: str) -> Run:
             place, console = folder / subfolder, Console(stderr=True)
-            measure_into(place, plan, some, lab, resume=resume, go_on=how, facts=facts, console=console)
+            measure_into(place, plan, some, lab, resume=resume, go_on=again(folder), facts=facts, console=console)
             return read(place)
 
         return judge_stored(base, cases, measured, max_slowdown)

@@ -13,6 +13,7 @@ from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.families import is_brought
 from profiler.records.columns import COLUMNS, Row, Value
+from profiler.records.crowding import outnumbered
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
@@ -78,7 +79,8 @@ def _row(case: Case, visits: Sequence[Record], sessions: Sequence[RunSession]) -
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
     row |= _of_memory(visits, case.placement.device)
     row["status"], reason = _verdict(estimate, failures, _budget(sessions))
-    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_failed_passes(visits))))
+    crowd = outnumbered(case.placement, sessions[-1].host) if sessions and good else ""
+    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), crowd, *_failed_passes(visits))))
     return row
 
 

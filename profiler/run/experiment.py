@@ -7,6 +7,7 @@ can be stopped at any time and lose nothing.
 from __future__ import annotations
 
 import random
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,13 @@ def measure_into(
             f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
         )
     return progress
+
+
+def again(folder: Path) -> str:
+    """Return the command that continues what this process was started for, with its results in ``folder``."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    named = any(word.split("=")[0] == "--out" for word in words)
+    return shlex.join(["profiler", *words, *([] if named else ["--out", str(folder)]), "--resume"])
 
 
 def _session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
