@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from profiler.backends.base import BackendError
+from profiler.backends.base import BackendError, Bounds
 
 if TYPE_CHECKING:
     from profiler.backends.base import Backend
@@ -71,7 +71,7 @@ def _kind(name: str) -> type:
 
 
 def _options(name: str, kind: type, text: str) -> dict[str, Any]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     allowed = {field.name: hints[field.name] for field in fields(kind) if field.init}
     options = {}
     for item in text.split(",") if text else ():
@@ -90,13 +90,19 @@ def _convert(what: str, text: str, hint: Any) -> object:
         return _choose(what, text, {str(choice): choice for choice in get_args(hint)})
     if hint is bool:
         return _choose(what, text, _BOOLEANS)
+    number = getattr(hint, "__origin__", hint)
+    bounds = next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Bounds)), None)
+    wrong = UnknownBackendError(f"{what} is {text[:60]!r}: expected {number.__name__} {bounds or ''}".rstrip())
     try:
-        return hint(text)
+        value: float = number(text)
     except ValueError:
-        raise UnknownBackendError(f"{what} is {text!r}: expected {hint.__name__}") from None
+        raise wrong from None
+    if bounds is not None and not bounds.least <= value <= bounds.most:  # nan is within no bounds
+        raise wrong
+    return value
 
 
 def _choose(what: str, text: str, choices: dict[str, Any]) -> object:
     if text not in choices:
-        raise UnknownBackendError(f"{what} is {text!r}: expected one of {', '.join(choices)}")
+        raise UnknownBackendError(f"{what} is {text[:60]!r}: expected one of {', '.join(choices)}")
     return choices[text]

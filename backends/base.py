@@ -7,6 +7,7 @@ sentence with a remedy, through ``Backend.unavailable``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 Fact = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The least and the most that an option may be, as in ``Annotated[float, Bounds(0)]`` on a field of a backend."""
+
+    least: float = -math.inf
+    most: float = math.inf
+
+    def __str__(self) -> str:
+        """The bounds as people say them."""
+        return f"from {self.least:g}" + (f" to {self.most:g}" if self.most < math.inf else "")
 
 
 class BackendError(Exception):

@@ -12,10 +12,10 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from profiler.backends import devices
-from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
 from profiler.backends.fake_clock import SpendableClock, WallClock
 from profiler.backends.fake_faults import FAULTS, Fault, touch
 from profiler.backends.inputs import Inputs
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from profiler.backends.inputs import Array
 
 _CLASSES = 10
+_DAY_MS = 86_400_000
 
 _When = Literal["load", "run"]
 
@@ -121,21 +122,21 @@ class Fake:
         seed: Of the jitter.
     """
 
-    duration_ms: float = 1.0
-    load_ms: float = 0.0
-    jitter: float = 0.0
-    drift: float = 0.0
-    drift_runs: int = 100
-    slow_runs: int = 0
-    slow_factor: float = 3.0
-    stall_ms: float = 0.0
-    stall_every: int = 20
+    duration_ms: Annotated[float, Bounds(0, _DAY_MS)] = 1.0
+    load_ms: Annotated[float, Bounds(0, _DAY_MS)] = 0.0
+    jitter: Annotated[float, Bounds(0, 10)] = 0.0
+    drift: Annotated[float, Bounds(-1, 1e6)] = 0.0
+    drift_runs: Annotated[int, Bounds(1)] = 100
+    slow_runs: Annotated[int, Bounds(0)] = 0
+    slow_factor: Annotated[float, Bounds(0, 1e6)] = 3.0
+    stall_ms: Annotated[float, Bounds(0, _DAY_MS)] = 0.0
+    stall_every: Annotated[int, Bounds(1)] = 20
     asynchronous: bool = False
-    bytes: int = 0
-    leak: int = 0
+    bytes: Annotated[int, Bounds(0, 1 << 50)] = 0
+    leak: Annotated[int, Bounds(0, 1 << 50)] = 0
     fault: Fault = "none"
     at: _When = "run"
-    after: int = 1
+    after: Annotated[int, Bounds(1)] = 1
     seed: int = 0
 
     name: ClassVar[str] = "fake"

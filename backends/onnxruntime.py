@@ -246,8 +246,8 @@ def _unsupported(placement: Placement) -> str | None:
         return f"ONNX opset {OPSET} has no bf16 convolution: use precision fp32, or fp16 on a GPU"
     if without_kernels(placement.precision, placement):
         return (
-            "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32, or for an ONNX file "
-            "in fp16 a GPU (--device cuda)"
+            "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32, or for an ONNX file"
+            " in fp16 a GPU (--device cuda)"
         )
     if kind == "cpu" and placement.memory_format != "contiguous":
         return "onnxruntime chooses its own layout on the CPU (blocks of channels): use memory_format contiguous"

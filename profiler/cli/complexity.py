@@ -66,7 +66,7 @@ def _reached(arch: Network, target: int) -> str:
     line = f"reached {format_flops(flops)} of {format_flops(target)} ({off}) at factor {arch.factor}"
     if isinstance(arch, Arch) and arch.step:
         on_the_rule = models.resolve(arch.name, arch.scaling, arch.factor)
-        line += f" and one step beside the rule: {models.step_words(on_the_rule, arch)}"
+        line += f" and a step beside the rule: {models.step_words(on_the_rule, arch)}"
     if abs(error) > models.NEAR_TARGET:
         line += f"; the widths, depths and resolutions along {arch.scaling} come no nearer"
     return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from profiler.gate.contest import SECONDS
 from profiler.gate.judge import judge_pairs
 from profiler.gate.suite import load_suite, pair_of_flags
 from profiler.gate.verdict import exit_code
+from profiler.machine import host
+from profiler.records.crowding import crowds
 from profiler.units import parse_duration, parse_share
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any]
             f"{file} names pairs already; leave out --{name.replace('_', '-')} (in the file it is {name}), or the file"
         )
     pairs = load_suite(Path(file)) if file is not None else [pair_of_flags(**flags)]
+    for crowd in crowds((pair.candidate.case for pair in pairs), host.usable_cores()):
+        print(crowd, file=sys.stderr)
     time = how.get("time")
     return judge_pairs(
         pairs,

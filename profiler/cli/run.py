@@ -21,13 +21,14 @@ from profiler.plan.cases import complexities, expand, notes, wanted
 from profiler.plan.duration import estimate_seconds
 from profiler.plan.plan import Plan
 from profiler.plan.read import BUILT_IN, from_flags, load, override
+from profiler.records.crowding import crowds
 from profiler.records.reading import NAME
 from profiler.records.types import Case
 from profiler.report.summary import finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.describing import Described
-from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
 from profiler.run.processes import Isolation
 from profiler.run.rehearsal import rehearse
@@ -75,8 +76,8 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
     own = families(wanted(plan))
     cases = expand(plan, host.usable_cores(), own)
     console = Console(stderr=True)
-    for note in notes(plan, own):
-        console.print(note, style="dim", highlight=False, markup=False)
+    for note in (*notes(plan, own), *crowds(cases, host.usable_cores())):
+        console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
     if how.dry_run:
         return _show_plan(plan, cases, console)
     return _measured(plan, cases, how, console)
@@ -84,12 +85,11 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
 
 def _measured(plan: Plan, cases: Sequence[Case], how: _How, console: Console) -> int:
     folder, begin = _folder(plan, how), time.monotonic()
-    go_on = f"profiler run {plan.name} --out {folder} --resume"
     with opened_lab(plan, isolation=_isolation(how.isolation), limits=how.limits()) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
         try:
             progress = measure_into(
-                folder, plan, cases, lab, resume=how.resume, go_on=go_on, passes=plan.passes, console=console
+                folder, plan, cases, lab, resume=how.resume, go_on=again(folder), passes=plan.passes, console=console
             )
         except StoppedError as stopped:
             try:
@@ -130,10 +130,13 @@ def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
     counts = {case.key: known.found[case.key].complexity for case in known.cases if case.key in known.found}
     seconds = estimate_seconds(known.cases, complexities(known.cases) | counts, plan.budget)
     networks = len({case.network for case in cases})
+    counted = [
+        f"{number} {name}{'s' * (number != 1)}" for number, name in ((len(cases), "case"), (networks, "network"))
+    ]
     console.print(
-        f"{len(cases)} cases of {networks} networks; about {format_duration(seconds)}, estimated from flops before "
-        "anything was measured",
+        f"{' of '.join(counted)}; about {format_duration(seconds)}, estimated from flops before anything was measured",
         highlight=False,
+        soft_wrap=True,
     )
     for problem in problems:
         console.print(f"would fail: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)

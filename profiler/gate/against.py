@@ -19,10 +19,11 @@ from profiler.gate.verdict import Verdict
 from profiler.machine import host
 from profiler.plan.cases import expand, wanted
 from profiler.plan.read import load, override
+from profiler.records.crowding import crowds
 from profiler.records.reading import Run, read
 from profiler.records.types import Case
 from profiler.run.describing import described
-from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
 
 
@@ -59,8 +60,9 @@ def against(
         print(notice, file=sys.stderr)
     plan = override(load(plan_source), **flags or {})
     asked = _with_stored_batches(expand(plan, host.usable_cores(), families(wanted(plan))), base)
+    for crowd in crowds(asked, host.usable_cores()):
+        print(crowd, file=sys.stderr)
     folder = out or Path("results") / f"gate-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    how = f"profiler gate {plan_source} --against {stored} --out {folder} --resume"
     known = calibrations(base)
     facts = {"calibrations": {name: asdict(made) for name, made in known.items()}}
     with opened_lab(plan, known=known) as lab:
@@ -68,7 +70,7 @@ def against(
 
         def measured(some: Sequence[Case], subfolder: str) -> Run:
             place, console = folder / subfolder, Console(stderr=True)
-            measure_into(place, plan, some, lab, resume=resume, go_on=how, facts=facts, console=console)
+            measure_into(place, plan, some, lab, resume=resume, go_on=again(folder), facts=facts, console=console)
             return read(place)
 
         return judge_stored(base, cases, measured, max_slowdown)

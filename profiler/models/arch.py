@@ -71,7 +71,7 @@ class Arch:
         se_ratio: Width of squeeze-excite over the block's input width; 0 for none.
         scaling: Rule this was scaled by, as given; empty for the base network.
         factor: Scaling factor s; 1.0 for the base network.
-        step: The one step beside the rule, as ``d3+1``, see ``profiler.models.scaling.neighbours``; empty on the rule.
+        step: The step beside the rule, as ``d3+1``, see ``profiler.models.scaling.neighbours``; empty on the rule.
     """
 
     name: str

@@ -120,7 +120,7 @@ def check_kind(asked: Asked, name: str, array: Array, wanted: str) -> None:
 
 #: By what numpy and zipfile say that a file is none of theirs.
 _BROKEN: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ArithmeticError)
-_UNREADABLE = (*_BROKEN, OSError, ValueError, RuntimeError, MemoryError)
+_UNREADABLE: tuple[type[Exception], ...] = (*_BROKEN, OSError, ValueError, RuntimeError, MemoryError)
 
 
 def read_values(path: str) -> dict[str, Array]:

@@ -7,9 +7,10 @@ All rounding is to nearest with ties to even, which is what Python's ``round`` d
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -193,25 +194,29 @@ def compatible(width: int, bottleneck: float, group_width: int) -> tuple[int, in
     return int(inner / bottleneck), group_width
 
 
-def neighbours(arch: Arch) -> Iterator[Arch]:
-    """Yield every network that differs from ``arch`` in one dimension by one step of its grid, named by its ``step``.
+def neighbours(arch: Arch, sizes: Iterable[int] = (1,)) -> Iterator[Arch]:
+    """Yield every network that differs from ``arch`` in one dimension, named by its ``step``.
 
     ``r+1`` is an input 4 pixels larger, ``d3-1`` a third stage with one block less, ``w3+1`` one of the next width that
     its groups allow; ``stem+1`` and ``head+1`` are 8 channels more, where stem and head are scaled.
+
+    Args:
+        arch: Any network.
+        sizes: How many steps of its grid that dimension is off, up and down.
     """
-    for sign in (1, -1):
-        if arch.resolution + 4 * sign >= MIN_RESOLUTION:
-            yield replace(arch, resolution=arch.resolution + 4 * sign, step=f"r{sign:+d}")
+    for by in (sign * size for size in sizes for sign in (1, -1)):
+        if arch.resolution + 4 * by >= MIN_RESOLUTION:
+            yield replace(arch, resolution=arch.resolution + 4 * by, step=f"r{by:+d}")
         for number, stage in enumerate(arch.stages, start=1):
-            if stage.depth + sign >= 1:
-                yield _with_stage(arch, replace(stage, depth=stage.depth + sign), number, f"d{number}{sign:+d}")
-            if wider := _next_width(stage, sign):
-                yield _with_stage(arch, wider, number, f"w{number}{sign:+d}")
+            if stage.depth + by >= 1:
+                yield _with_stage(arch, replace(stage, depth=stage.depth + by), number, f"d{number}{by:+d}")
+            if width := _width_beside(stage, by):
+                yield _with_stage(arch, replace(stage, width=width), number, f"w{number}{by:+d}")
         if arch.block == "mbconv":
-            for part in ("stem", "head"):
-                width = getattr(arch, part).width + 8 * sign
-                if width >= 8:
-                    yield replace(arch, **{part: replace(getattr(arch, part), width=width)}, step=f"{part}{sign:+d}")
+            if (width := arch.stem.width + 8 * by) >= 8:
+                yield replace(arch, stem=replace(arch.stem, width=width), step=f"stem{by:+d}")
+            if (width := arch.head.width + 8 * by) >= 8:
+                yield replace(arch, head=replace(arch.head, width=width), step=f"head{by:+d}")
 
 
 def stepped(arch: Arch, step: str) -> Arch:
@@ -220,7 +225,8 @@ def stepped(arch: Arch, step: str) -> Arch:
     Raises:
         UserError: There is none.
     """
-    for found in neighbours(arch):
+    size = re.fullmatch(r"[a-z]+\d*[+-]([1-9]\d?)", step)
+    for found in neighbours(arch, [int(size[1])] if size else ()):
         if found.step == step:
             return found
     raise UserError(f"{arch.name} has no step {step!r}: expected one such as r+1, d2-1 or w3+1")
@@ -245,10 +251,15 @@ def _with_stage(arch: Arch, stage: Stage, number: int, step: str) -> Arch:
     return replace(arch, stages=(*arch.stages[: number - 1], stage, *arch.stages[number:]), step=step)
 
 
-def _next_width(stage: Stage, sign: int) -> Stage | None:
-    """Return ``stage`` with the next width, up or down, for its bottleneck and groups as they are, or None."""
-    for width in range(stage.width // 8 * 8 + 8 * sign, 3 * stage.width + 16 if sign > 0 else 0, 8 * sign):
-        found, group_width = compatible(width, stage.bottleneck, stage.group_width)
-        if (found - stage.width) * sign > 0:
-            return replace(stage, width=found) if group_width == stage.group_width else None
-    return None
+def _width_beside(stage: Stage, by: int) -> int | None:
+    """Return the width so many steps up or down that the bottleneck and the groups of a stage allow; None for none."""
+    away = 8 if by > 0 else -8
+    widest = stage.width + (by + 1) * (
+        8 + int(math.lcm(stage.group_width, int(max(1.0, stage.bottleneck))) / stage.bottleneck)
+    )
+    grid = (
+        compatible(width, stage.bottleneck, stage.group_width)
+        for width in range(stage.width // 8 * 8 + away, widest if by > 0 else 0, away)
+    )
+    kept = [width for width, group in grid if group == stage.group_width and (width - stage.width) * by > 0]
+    return next(itertools.islice(dict.fromkeys(kept), abs(by) - 1, None), None)

@@ -1,4 +1,4 @@
-"""Solving for flops: the factor, and where none on the rule will do, one step beside it."""
+"""Solving for flops: the factor, and where none on the rule will do, a step beside it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ NetworkT = TypeVar("NetworkT", bound=Network)
 
 #: Shares of a target: what a step beside the rule is taken for, and what is refused.
 NEAR_TARGET, OUT_OF_REACH = 0.02, 0.05
-#: Networks on the rule beside which one step is looked for.
-_BESIDE = 12
+#: Networks on the rule beside which a step is looked for, and its sizes: larger ones, in what the rule scales, where
+#: none of the first will do.
+_BESIDE, _SIZES = 12, (range(1, 2), range(2, 9))
 
 # The search looks this far around the crossing, in s, and stops at the first of these errors that is met: a
 # network near in s that fits is a better answer than one far away that fits a little better. Rounding moves
@@ -44,10 +45,10 @@ _HUGE = 10**16
 
 
 def scale_to_flops(arch: Arch, rule: str, flops: int) -> Arch:
-    """Return ``arch`` scaled along ``rule`` so that it has ``flops``, within 2% wherever one step beside the rule can.
+    """Return ``arch`` scaled along ``rule`` so that it has ``flops``, within 2% wherever a step beside the rule can.
 
-    Where no factor is that near, one dimension is a step of its grid off: preferably one that the rule scales, of a
-    network on the rule that is near the target. ``step`` names it.
+    Where no factor is that near, one dimension is one step of its grid off, or a few where one is too small: preferably
+    one that the rule scales, of a network on the rule that is near the target. ``step`` names it.
 
     Args:
         arch: A base network.
@@ -124,16 +125,24 @@ def _grows(rule: ScalingRule) -> bool:
 
 
 def _beside(arch: Arch, rule: ScalingRule, near: Sequence[Arch], flops: int) -> Arch:
-    """Return the best of the nearest networks on a rule and of all that are one step beside one of them."""
-    distinct = list({replace(one, factor=1.0): one for one in reversed(near)}.values())[: -_BESIDE - 1 : -1]
+    """Return the best of the nearest networks on a rule and of those that are a step beside one of them."""
 
     def worse(found: tuple[int, Arch]) -> tuple[float, bool, int, float]:
         place, one = found
         off = abs(flops_error(one, flops))
         return max(0.0, off - NEAR_TARGET), not _scales(rule, one.step), place, off
 
-    short = [_shortest(arch, rule, one) for one in distinct]
-    return min(((place, one) for place, on in enumerate(short) for one in (on, *neighbours(on))), key=worse)[1]
+    distinct = list({replace(one, factor=1.0): one for one in near}.values())[:_BESIDE]
+    found = list(enumerate(_shortest(arch, rule, one) for one in distinct))
+    best = min(found, key=worse)
+    for sizes in _SIZES:
+        if worse(best)[0] > 0:
+            beside = ((place, one) for place, on in found for one in neighbours(on, sizes))
+            allowed = (
+                (place, one) for place, one in beside if _scales(rule, one.step) or one.step[-2:] in ("+1", "-1")
+            )
+            best = min([best, *allowed], key=worse)
+    return best[1]
 
 
 def _scales(rule: ScalingRule, step: str) -> bool:

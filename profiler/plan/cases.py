@@ -224,7 +224,7 @@ def _off_target(network: Case, known: Families) -> str:
         off = reached / network.target_flops - 1
         if abs(off) <= models.NEAR_TARGET and not network.step:
             return ""
-        beside = f" by one step beside the rule: {_beside(network)}" if network.step else ""
+        beside = f" by a step beside the rule: {_beside(network)}" if network.step else ""
         return f"{_said(network)}: reached {_short(reached)} ({off:+.1%}){beside}"
     off = reached / (network.factor * base) - 1
     if abs(off) <= _NEAR_FACTOR:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from profiler.records.columns import COLUMNS, Row
+from profiler.records.crowding import outnumbered
 from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
@@ -78,7 +79,8 @@ def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
     row |= _of_memory(visits, case.placement.device)
     row["status"], reason = _verdict(estimate, failures, run.budget)
-    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), *_noted(good), *_failed_passes(visits))))
+    crowd = outnumbered(case.placement, run.sessions[-1].host) if run.sessions and good else ""
+    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), crowd, *_noted(good), *_failed_passes(visits))))
     return row
 
 

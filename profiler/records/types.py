@@ -63,7 +63,7 @@ class Case:
         scaling: Rule such as ``dWr``; empty for the unscaled network.
         factor: Scaling factor s; 1.0 for the unscaled network.
         target_flops: The flops that were asked for, where ``factor`` was solved for them.
-        step: The one step beside the rule that a target needed, as ``Arch.step``; empty on the rule.
+        step: The step beside the rule that a target needed, as ``Arch.step``; empty on the rule.
         batch_asked: ``max`` where ``batch`` is the largest that was found to fit.
         backend: Name with optional settings, as ``fake:duration_ms=1``.
         placement: Device, precision, threads, memory format.

@@ -7,6 +7,7 @@ can be stopped at any time and lose nothing.
 from __future__ import annotations
 
 import random
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -130,6 +131,13 @@ def _changed_models(earlier: Iterable[Record], cases: Sequence[Case]) -> list[st
         "earlier visits stay in the journal alone"
         for model, (old, new) in changed.items()
     ]
+
+
+def again(folder: Path) -> str:
+    """Return the command that continues what this process was started for, with its results in ``folder``."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    named = any(word.split("=")[0] == "--out" for word in words)
+    return shlex.join(["profiler", *words, *([] if named else ["--out", str(folder)]), "--resume"])
 
 
 def _session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:

@@ -37,6 +37,15 @@ def test_one_precision_is_that_of_numbers_and_the_other_that_of_the_result():
     assert "bf16" in numbers.stdout
 
 
+def test_more_threads_than_usable_cores_are_said_and_allowed():
+    words = ["run", "--model", "resnet50", "--backend", "fake", "--threads", "1,5000", "--dry-run"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0
+    assert done.stderr.count("threads on") == 1
+    assert "5000 threads on" in done.stderr
+    assert "wait for each other" in done.stderr
+
+
 def test_nothing_to_measure_is_one_sentence(failed):
     code, said = failed("run")
     assert code == 2

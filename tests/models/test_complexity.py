@@ -105,7 +105,7 @@ def test_a_step_beside_the_rule_is_said(capsys: pytest.CaptureFixture[str]) -> N
     complexity_command("efficientnet_b0", "dwr", None, "16GF", json=False)
     text = capsys.readouterr().out
     assert "efficientnet_b0 dwr x42.2 d7+1" in text
-    assert "at factor 42.2 and one step beside the rule: stage 7 has" in text
+    assert "at factor 42.2 and a step beside the rule: stage 7 has" in text
 
 
 @pytest.mark.parametrize(

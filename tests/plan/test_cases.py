@@ -89,7 +89,7 @@ def test_a_target_that_only_a_step_beside_the_rule_meets_is_noted_and_identified
     assert complexities([case]) == {case.key: models.complexity(arch)}
     (note,) = notes(read)
     assert note == (
-        f"efficientnet_b0 dwr 16.0GF: reached {models.complexity(arch).flops / 1e9:.1f}GF ({off:+.1%}) by one step "
+        f"efficientnet_b0 dwr 16.0GF: reached {models.complexity(arch).flops / 1e9:.1f}GF ({off:+.1%}) by a step "
         f"beside the rule: stage 7 has {arch.depths[6]} blocks, not {arch.depths[6] - 1}"
     )
     assert case.key != replace(case, step="").key

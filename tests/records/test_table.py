@@ -135,6 +135,15 @@ def test_a_measured_case(tmp_path):
     )
 
 
+def test_more_threads_than_cores_are_said_in_the_row(tmp_path, monkeypatch):
+    monkeypatch.setitem(HOST, "cores", 2)
+    busy = [
+        replace(BASE, placement=Placement(device, threads=n)) for n, device in ((2, "cpu"), (3, "cpu"), (3, "cuda"))
+    ]
+    reasons = [row(tmp_path / case.key, measured(1), measured(1), case=case)["reason"] for case in busy]
+    assert reasons == ["", "3 threads on 2 usable cores wait for each other, and the latency holds that wait", ""]
+
+
 def test_percentiles_need_samples(tmp_path):
     few = row(tmp_path / "few", measured(10, samples=14), measured(10, samples=14))
     many = row(tmp_path / "many", measured(10, samples=15), measured(10, samples=15))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from profiler.records.reading import NAME, read
 from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 from profiler.run.calibrations import _CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
-from profiler.run.experiment import measure_into
+from profiler.run.experiment import again, measure_into
 from profiler.run.lab import Lab
 from tests import ROOT
 
@@ -259,12 +260,22 @@ def test_ctrl_c_finishes_the_visit_and_saves_and_resume_does_the_rest(tmp_path: 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "--resume" in err
     assert (folder / "cases.csv").exists()
     before = len(read(folder).records)
     assert 2 <= before < 9
-    _ = start(folder, "--resume").communicate(timeout=60)
+    program, *words = shlex.split(err.rpartition("continue with: ")[2])
+    assert program == "profiler"
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
     check_complete(folder)
+
+
+def test_the_command_that_continues_is_the_one_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["profiler", "run", "--model", "a b.onnx", "--threads", "1"]
+    for last in (["--resume"], ["--out=made"], ["--out", "made", "--resume"]):
+        monkeypatch.setattr(sys, "argv", given + last)
+        out = "--out made" if last == ["--resume"] else " ".join(last).removesuffix(" --resume")
+        assert again(Path("made")) == f"profiler run --model 'a b.onnx' --threads 1 {out} --resume"
 
 
 def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
