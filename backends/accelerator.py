@@ -61,10 +61,9 @@ def flusher(device: torch.device) -> Callable[[], object]:
     """Return what overwrites twice the size of the device's L2 cache."""
     import torch
 
-    size = 0
-    if device.type == "cuda":
-        size = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
-    return torch.empty(2 * (size or _L2_BYTES), dtype=torch.uint8, device=device).zero_
+    told = getattr(torch.get_device_module(device), "get_device_properties", lambda _: None)(device)
+    size = int(getattr(told, "L2_cache_size", 0)) or _L2_BYTES
+    return torch.empty(2 * size, dtype=torch.uint8, device=device).zero_
 
 
 @contextmanager

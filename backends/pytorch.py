@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from profiler.backends import accelerator, devices
+from profiler.backends import accelerator, devices, switches
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.torch_tree import tensors
@@ -70,12 +70,15 @@ class TorchSession:
         self._inputs = placed.by_name
         self._device = placed.device
         self._output: object = None
+        self._switches = switches.current()
         self._facts = read_back(placed.by_name, placed.device) | {"cold": cold} | dict(facts)
 
     def run(self) -> None:
         """Submit one forward pass."""
         import torch
 
+        if switches.current() is not self._switches:  # another session that is open too has held its own
+            switches.resume(self._switches)
         with torch.inference_mode():
             self._output = self._call(*self._args, **self._kwargs)
 
@@ -137,6 +140,7 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     if model.module is None:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
     module = model.module()
+    switches.resume(switches.current())  # building it may have changed them
     return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
 
 
@@ -170,29 +174,12 @@ def _channels_last(tensor: torch.Tensor) -> bool:
     return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
-@contextmanager
-def settings(placement: Placement, flags: Flags) -> Iterator[None]:
-    """Hold thread count and flags while a session is open; put the old ones back after it.
+def settings(placement: Placement, flags: Flags) -> AbstractContextManager[None]:
+    """Hold thread count and flags while a session is open, whatever they were; put the old ones back after it.
 
-    Raises:
-        BackendError: torch runs with another number of threads than asked.
+    Entering raises BackendError where torch runs with another number of threads than asked.
     """
-    import torch
-
-    threads, matmul = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
-    try:
-        torch.set_num_threads(placement.threads)
-        if torch.get_num_threads() != placement.threads:
-            raise BackendError(
-                f"torch runs {torch.get_num_threads()} threads where {placement.threads} were asked:"
-                " unset OMP_NUM_THREADS, OMP_THREAD_LIMIT and MKL_NUM_THREADS"
-            )
-        torch.backends.cuda.matmul.allow_tf32 = flags.tf32
-        with torch.backends.cudnn.flags(enabled=True, benchmark=flags.cudnn_benchmark, allow_tf32=flags.tf32):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.set_num_threads(threads)
+    return switches.held(placement.threads, tf32=flags.tf32, cudnn_benchmark=flags.cudnn_benchmark)
 
 
 def read_back(inputs: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, Fact]:

@@ -9,7 +9,7 @@ from profiler.backends.base import Placement
 from profiler.machine import cache
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
-VERSION = 11
+VERSION = 12
 #: Where calibrations are kept, in the user's cache.
 _FILE = "calibration.json"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from profiler.backends import accelerator
+from profiler.backends import accelerator, devices
 from profiler.backends.base import Session, TrainingSession
 from profiler.machine import nvml
 from profiler.records.types import Memory
@@ -130,6 +130,7 @@ def _on_device(device: str) -> Iterator[Gauge]:
     import torch
 
     place, uuid = torch.device(device), accelerator.uuid(device)
+    devices.release(place)
     yield _of_allocator(place, "allocated")
     yield _of_allocator(place, "reserved")
     if uuid is not None:

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from profiler.backends import devices, switches
 from profiler.backends.base import Placement
 from profiler.machine.conditions import core_wait
 from profiler.measure.timing import Clock, Workload, host_clock, reference_block, time_one
@@ -36,32 +38,51 @@ _TARGET_NS = 4_000_000
 #: MiB of weights that the long chain goes through: more than a third-level cache holds beside a model.
 #: study_repeatability tells.
 _STREAMED = 48
+#: Edge of the matrices that are multiplied on a device: milliseconds in fp32, and every multiprocessor at work.
+_EDGE = 2048
 #: In s. Before a calibration takes times, for caches and clocks. study_truth tells.
 _WARM_UP_S = 0.2
 
 
-class Reference:
-    """The workload itself, on one device; satisfies ``profiler.measure.timing.Workload``."""
+class _InPlain:
+    """A workload that runs under switches of its own, whatever a model, its author or a session has made of torch's."""
 
-    def __init__(self, placement: Placement, repeats: int = 1) -> None:
+    def __init__(self, placement: Placement, parts: tuple[Callable[[], None], ...], repeats: int = 1) -> None:
         import torch
 
-        device = torch.device(placement.device)
         self._torch = torch
-        self._parts = _on_host(placement.threads) if device.type == "cpu" else _on_device(device, placement.precision)
-        self.repeats = repeats
-        self._sync: Callable[[], None] = (lambda: None) if device.type == "cpu" else _synchronize(device)
+        self._threads, self._device = placement.threads, torch.device(placement.device)
+        self._parts, self._repeats = parts, repeats
+        self._held = False
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Hold the switches for several calls; after it they are as they were."""
+        with switches.plain(self._threads, self._device.type):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def run(self) -> None:
         """Submit one call."""
-        with self._torch.inference_mode():
-            for _ in range(self.repeats):
+        with nullcontext() if self._held else self.apart(), self._torch.inference_mode():
+            for _ in range(self._repeats):
                 for part in self._parts:
                     part()
 
+
+class Reference(_InPlain):
+    """The workload itself, on one device; satisfies ``profiler.measure.timing.Workload``."""
+
+    def __init__(self, placement: Placement, repeats: int = 1) -> None:
+        on_host = placement.device_type == "cpu"
+        super().__init__(placement, _on_host(placement.threads) if on_host else _on_device(placement), repeats)
+
     def sync(self) -> None:
         """Block until everything submitted has finished."""
-        self._sync()
+        devices.synchronize(self._device)
 
 
 def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
@@ -71,20 +92,20 @@ def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
     edge = round(192 * threads ** (1 / 3) / 16) * 16
     short, long, count = (4, 4, 16) if threads == 1 else (7, 13, 8)
     generator = torch.Generator().manual_seed(0)  # the global one is the model's
-    a, b = torch.rand(2, edge, edge, generator=generator)
+    a, b = torch.rand(2, edge, edge, generator=generator, dtype=torch.float32, device="cpu")
     return _chain(short, short, threads), _chain(long, _STREAMED, threads), _products(a, b, count)
 
 
-def _on_device(device: torch.device, precision: str) -> tuple[Callable[[], None], ...]:
+def _on_device(placement: Placement) -> tuple[Callable[[], None], ...]:
     import torch
 
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[placement.precision]
     generator = torch.Generator().manual_seed(0)
 
     def random(*size: int) -> torch.Tensor:
-        return torch.rand(*size, generator=generator).to(device, dtype)
+        return torch.rand(*size, generator=generator, dtype=torch.float32, device="cpu").to(placement.device, dtype)
 
-    return _products(random(2048, 2048), random(2048, 2048), 1), _small_kernels(random(4096), 30)
+    return _products(random(_EDGE, _EDGE), random(_EDGE, _EDGE), 1), _small_kernels(random(4096), 30)
 
 
 def _products(a: torch.Tensor, b: torch.Tensor, count: int) -> Callable[[], None]:
@@ -115,8 +136,8 @@ def _chain(layers: int, weights: int, images: int) -> Callable[[], None]:
     import torch
 
     # One value for all: random ones would take a tenth of a second in every visit.
-    in_turn = itertools.cycle(torch.full((weights, 512, 512, 1, 1), 1 / 512))
-    first = torch.ones(images, 512, 6, 6)
+    in_turn = itertools.cycle(torch.full((weights, 512, 512, 1, 1), 1 / 512, dtype=torch.float32, device="cpu"))
+    first = torch.ones(images, 512, 6, 6, dtype=torch.float32, device="cpu")
     conv2d, relu, turns = torch.nn.functional.conv2d, torch.relu_, range(layers)
 
     def run() -> None:
@@ -127,43 +148,39 @@ def _chain(layers: int, weights: int, images: int) -> Callable[[], None]:
     return run
 
 
-class StandIn:
-    """What stands in for a model while the reference is calibrated: convolutions, and 16 MiB read and written."""
+class StandIn(_InPlain):
+    """What stands in for a model while the reference is calibrated, for some milliseconds on a CPU core."""
 
     def __init__(self, placement: Placement) -> None:
-        import torch
-
-        self._torch = torch
-        device = torch.device(placement.device)
-        generator = torch.Generator().manual_seed(0)
-        shapes = ((1, 32, 112, 112), (64, 32, 3, 3), (64, 8, 3, 3), (2048, 2048))
-        self._x, self._dense, self._grouped, self._large = (
-            torch.rand(*shape, generator=generator).to(device) for shape in shapes
-        )
-
-    def run(self) -> None:
-        """Run for some milliseconds on a CPU core."""
-        conv2d = self._torch.nn.functional.conv2d
-        with self._torch.inference_mode():
-            conv2d(conv2d(self._x, self._dense, padding=1), self._grouped, padding=1, groups=8)
-            self._large.mul_(1.0)
+        super().__init__(placement, (_convolutions(placement.device),))
 
     def sync(self) -> None:
         """Leave it to the reference, which waits for the device before it is timed."""
 
 
-def _synchronize(device: torch.device) -> Callable[[], None]:
+def _convolutions(device: str) -> Callable[[], None]:
+    """Two convolutions, and 16 MiB read and written."""
     import torch
 
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return torch.accelerator.synchronize
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1, 32, 112, 112), (64, 32, 3, 3), (64, 8, 3, 3), (2048, 2048))
+    x, dense, grouped, large = (
+        torch.rand(*shape, generator=generator, dtype=torch.float32, device="cpu").to(device) for shape in shapes
+    )
+    conv2d = torch.nn.functional.conv2d
+
+    def run() -> None:
+        conv2d(conv2d(x, dense, padding=1), grouped, padding=1, groups=8)
+        large.mul_(1.0)
+
+    return run
 
 
 def choose_repeats(placement: Placement, clock: Clock = host_clock) -> int:
     """Return how many units make one call of about ``_TARGET_NS``."""
     unit = Reference(placement)
-    times = [time_one(unit, clock) for _ in range(20)]
+    with unit.apart():
+        times = [time_one(unit, clock) for _ in range(20)]
     return max(1, round(_TARGET_NS / statistics.median(times[5:])))
 
 

@@ -15,11 +15,11 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from profiler.records.disturbance import crowded
 from profiler.records.types import Budget, Warmup
@@ -61,6 +61,14 @@ class Workload(Protocol):
 
     def sync(self) -> None:
         """Block until everything submitted has finished."""
+
+
+@runtime_checkable
+class Apart(Protocol):
+    """What a ``Workload`` has too that needs the process in another state than the one it runs beside."""
+
+    def apart(self) -> AbstractContextManager[object]:
+        """Hold that state for several calls; leaving gives back what was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +231,12 @@ def _wait_for_cores(
 
 def reference_block(reference: Workload, clock: Clock, settle_ns: int = _REFERENCE_SETTLE_NS) -> tuple[int, ...]:
     """Return the times in ns of ``_REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
-    enough = clock() + settle_ns
-    while clock() < enough:
-        reference.run()
-        reference.sync()
-    return tuple(time_one(reference, clock) for _ in range(_REFERENCE_CALLS))
+    with reference.apart() if isinstance(reference, Apart) else nullcontext():
+        enough = clock() + settle_ns
+        while clock() < enough:
+            reference.run()
+            reference.sync()
+        return tuple(time_one(reference, clock) for _ in range(_REFERENCE_CALLS))
 
 
 def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:

@@ -50,21 +50,25 @@ def count(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _watched(*_copied(module, tuple(args), dict(kwargs or {})), examples)
+            return _watched(module, args, kwargs or {}, examples)
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        said = lines["TorchScript" in lines[0] and -1].strip().rstrip(".")  # its interpreter says the cause last
+        said = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(f"the model could not be counted: {type(error).__name__}: {said}") from error
 
 
 def _watched(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], examples: int) -> Complexity:
+    from torch.nn.parameter import is_lazy
+
     from profiler.models.watching import OperatorWatch
 
-    with _evaluating(module), _plainly(module):
-        watch = OperatorWatch(_learned(module))
+    copied, args, kwargs = _copied(module, tuple(args), dict(kwargs))
+    with _evaluating(copied), _plainly(copied):
+        watch = OperatorWatch(_learned(copied))
         with watch:
-            module(*args, **kwargs)
-    params = sum(tensor.numel() for tensor in _learned(module)) + sum(watch.packed.values())
+            copied(*args, **kwargs)
+    # A copy of a scripted module shares nothing, not even within itself; a lazy one has its sizes in the copy alone.
+    sized = copied if any(map(is_lazy, module.parameters())) else module
+    params = sum(tensor.numel() for tensor in _learned(sized)) + sum(watch.packed.values())
     return total(watch.operations, params, [*watch.unknown, *_undispatched(module)], examples)
 
 

@@ -72,6 +72,32 @@ def attention(query: Shape, key: Shape, value: Shape) -> tuple[Operation, Operat
     return product(scores, query[-1]), product([*leading, query[-2], value[-1]], key[-2])
 
 
+def einsum(equation: str, shapes: Sequence[Shape]) -> list[Operation]:
+    """The products of an Einstein sum, contracted from left to right; what sums over nothing only scales."""
+    given, arrow, out = equation.replace(" ", "").partition("->")
+    terms = [_labels(term, len(shape)) for term, shape in zip(given.split(","), shapes, strict=True)]
+    sizes: dict[str, int] = {}
+    for labels, shape in zip(terms, shapes, strict=True):
+        sizes |= {label: max(size, sizes.get(label, 1)) for label, size in zip(labels, shape, strict=True)}
+    letters = "".join(filter(str.isalpha, given))
+    wanted = set(out) if arrow else {label for label in letters if letters.count(label) == 1}
+    wanted |= {label for label in sizes if label.isdigit() and (not arrow or "..." in out)}
+    found, left = [], set(terms[0])
+    for i, labels in enumerate(terms[1:], start=1):
+        later = wanted.union(*terms[i + 1 :])
+        summed, left = (left & set(labels)) - later, (left | set(labels)) & later
+        if summed:
+            found.append(product([sizes[one] for one in left], prod(sizes[one] for one in summed)))
+    return found
+
+
+def _labels(term: str, rank: int) -> list[str]:
+    """One label per dimension; those of an ellipsis are numbers, counted from the right."""
+    before, dots, after = term.partition("...")
+    hidden = range(rank - len(before) - len(after), 0, -1) if dots else ()
+    return [*before, *map(str, hidden), *after]
+
+
 def recurrent(
     gates: int, steps: int, features: int, hidden: int, *, layers: int = 1, directions: int = 1, projected: int = 0
 ) -> list[Operation]:

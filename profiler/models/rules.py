@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from profiler.models.operators import Operation, attention, convolution, product, recurrent
+from profiler.models.operators import Operation, attention, convolution, einsum, product, recurrent
 
 Arguments: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Arguments, Any], Iterable[Operation]]
@@ -21,7 +22,7 @@ Rule: TypeAlias = Callable[[Arguments, Any], Iterable[Operation]]
 _NAMESPACES = frozenset({"aten", "prim", "prims", "profiler", "quantized", "quantized_decomposed", "torchvision"})
 #: Words in the names of operators that multiply-add, or may.
 _SUSPECT = re.compile(
-    "conv(olution)?([123]d)?|(addb|add|baddb|b|hs|s|sspadd|c|p)?mm|addmv|mv|addr|v?dot|matmul|gemm|einsum|(bi|tri)?linear|"
+    "conv(olution)?([123]d)?|(addb|add|baddb|b|hsp|s|sspadd)?mm|addmv|mv|addr|v?dot|matmul|gemm|einsum|(bi|tri)?linear|"
     "attention|transformer|lstm|gru|rnn|cell|deform|[cp]dist|fft|linalg|cholesky|(slog|log)?det|eig(h|vals|valsh)?|geqrf|"
     "lstsq|lu|matrix|orgqr|ormqr|p?inverse|qr|sp?solve|solve|svd|\\w*Group"
 )
@@ -34,6 +35,7 @@ _QUANTISED = re.compile(
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
+@cache
 def may_multiply(name: str) -> bool:
     """Whether an operator that no rule knows may multiply-add, as far as its name tells."""
     namespace, _, operator = name.partition("::")
@@ -42,6 +44,7 @@ def may_multiply(name: str) -> bool:
     return not known or (any(map(_SUSPECT.fullmatch, words)) and not any(map(_HARMLESS.fullmatch, words)))
 
 
+@cache
 def rule_of(name: str) -> Rule | None:
     """The rule for an operator, None where there is none; an operator in place costs what the other costs."""
     plain = name.removesuffix("_")
@@ -73,7 +76,8 @@ def _first(a: Arguments) -> Tensor:
     return found
 
 
-def _product(a: Arguments, out: Tensor) -> Iterable[Operation]:
+def matrix_product(a: Arguments, out: Tensor) -> Iterable[Operation]:
+    """A product whose left side is the first argument, perhaps with a bias."""
     yield product(out.shape, _first(a).shape[-1], biased=a.get("bias") is not None)
 
 
@@ -117,6 +121,10 @@ def _packed(a: Arguments, out: Tensor) -> Iterable[Operation]:
     elif script is not None:
         given, transposed = _first(a).shape, bool(script.transpose())
         yield convolution(given, out.shape, weight.shape, transposed=transposed, biased=bool(bias))
+
+
+def _einsum(a: Arguments, _out: object) -> Iterable[Operation]:
+    return einsum(a["equation"], [one.shape for one in a["tensors"]])
 
 
 def _attention(a: Arguments, _out: object) -> Iterable[Operation]:
@@ -168,13 +176,16 @@ def _named(rule: Rule, names: str, namespace: str = "aten") -> dict[str, Rule]:
 
 
 _RULES: Mapping[str, Rule] = {
-    **_named(_product, "matmul mm bmm mv dot vdot linear mkldnn_linear _int_mm _scaled_mm"),
-    **_named(_product, "_weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu _dyn_quant_matmul_4bit"),
-    **_named(_product, "matmul", "quantized"),
+    **_named(matrix_product, "matmul mm bmm mv dot vdot linear mkldnn_linear _int_mm _scaled_mm"),
+    **_named(
+        matrix_product, "_weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu _dyn_quant_matmul_4bit"
+    ),
+    **_named(matrix_product, "matmul", "quantized"),
     **_named(_added_product, "addmm addmv baddbmm _addmm_activation"),
     **_named(_summed_product, "addbmm"),
     **_named(_outer, "addr"),
     **_named(_bilinear, "bilinear"),
+    **_named(_einsum, "einsum"),
     **_named(_convolution, "convolution _convolution convolution_overrideable mkldnn_convolution cudnn_convolution"),
     **_named(
         _convolution, "cudnn_convolution_relu _conv_depthwise2d conv_depthwise3d thnn_conv2d _slow_conv2d_forward"

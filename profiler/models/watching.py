@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from profiler.models.operators import Operation
-from profiler.models.rules import Arguments, may_multiply, packed, rule_of
+from profiler.models.rules import Arguments, Rule, matrix_product, may_multiply, packed, rule_of
 
 #: Layouts of tensors that hold all elements of their shape.
 _DENSE = (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]  # noqa: SLF001 - oneDNN's has no other name
@@ -40,6 +40,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.packed: dict[int, int] = {}
         self._learned = {storage(tensor) for tensor in learned}
         self._products: set[int] = set()
+        self._whole: set[Any] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -54,31 +55,34 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(func, HigherOrderOperator):
             return self._higher_order(func, args, kwargs)
         schema = func._schema  # noqa: SLF001 - the names of the arguments are nowhere else
-        rule = rule_of(schema.name)
-        if rule is None:
+        name, rule = schema.name, rule_of(schema.name)
+        if rule is None and func not in self._whole:
             with self:
                 made = func.decompose(*args, **kwargs)
             if made is not NotImplemented:
                 return made
-        given = _bound(schema, args, kwargs)
-        self._keep_packed(given)
+            self._whole.add(func)
         out = func(*args, **kwargs)
-        if rule is None and not may_multiply(schema.name):
-            self._follow(schema.name, given, out, mutable=schema.is_mutable)
-        elif rule is None or not _dense(given):
-            self.unknown.add(schema.name)
-        else:
-            self.operations += rule(given, out)
-            self._products |= {storage(one) for one in _tensors(out)}
+        if rule is not None or self._products or "quantized" in name or may_multiply(name):
+            self._note(schema, rule, _bound(schema, args, kwargs), out)
         return out
 
-    def _follow(self, name: str, given: Arguments, out: object, *, mutable: bool) -> None:
-        """Count a bias that is added after its product, and forget products whose memory holds something else."""
-        before = {storage(one) for one in _tensors(given)}
-        if name in {"aten::add", "aten::add_"} and isinstance(out, Tensor) and self._adds_bias(given, out):
+    def _note(self, schema: torch.FunctionSchema, rule: Rule | None, given: Arguments, out: Any) -> None:
+        self._keep_packed(given)
+        if (rule is None and may_multiply(schema.name)) or (rule is not None and not _dense(given)):
+            self.unknown.add(schema.name)
+        elif rule is not None:
+            self.operations += rule(given, out)
+        elif schema.name in {"aten::add", "aten::add_"} and isinstance(out, Tensor) and self._adds_bias(given, out):
             self.operations.append(Operation(prod(out.shape)))
+        self._follow(schema, given, out)
+        if rule is matrix_product and given.get("bias") is None:
+            self._products.add(storage(out))
+
+    def _follow(self, schema: torch.FunctionSchema, given: Arguments, out: object) -> None:
+        """Forget products whose memory holds something else now; in a view they are what they were."""
         after = {storage(one) for one in _tensors(out)}
-        self._products -= after if mutable else after - before
+        self._products -= after if schema.is_mutable else after - {storage(one) for one in _tensors(given)}
 
     def _adds_bias(self, given: Arguments, out: Tensor) -> bool:
         pair = [part for part in (given["self"], given["other"]) if isinstance(part, Tensor)]

@@ -1,7 +1,8 @@
 """``--batch max``: the largest batch that fits, found by bisection; every try is a fresh process.
 
-What fits is what loads and runs a few times within the memory that a visit may take. A batch is never made smaller
-than asked: only ``max`` is searched for, and the row says what was asked and what was used.
+What fits is what loads and runs a few times within the memory that a visit may take. A batch that fails where a smaller
+one worked is too large, whatever it says: libraries have many words for memory that ran out, and limits of other kinds.
+A batch is never made smaller than asked: only ``max`` is searched for, and the row says what was asked and used.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ _PROBED = 8
 
 #: Batches beyond this are not tried.
 _MOST = 65_536
-#: Failures that a smaller batch may not have.
-_TOO_LARGE = ("oom", "timeout")
-
 #: Loads and runs a case in a fresh process; returns why it failed, or None.
 _Probe = Callable[[Case], Failure | None]
 
@@ -47,23 +45,27 @@ def _largest(fits: Callable[[int], bool], most: int = _MOST) -> int:
 
 @dataclass
 class _Search:
-    """Tries batches of one case; the first failure that no smaller batch would cure ends it."""
+    """Tries batches of one case."""
 
     case: Case
     probe: _Probe
-    broken: bool = False
-    timeouts: list[int] = field(default_factory=list)
+    failures: dict[int, Failure] = field(default_factory=dict)
 
     def fits(self, batch: int) -> bool:
-        if self.broken:
-            return False
         failed = self.probe(replace(self.case, batch=batch))
-        if failed is None:
-            return True
-        self.broken = failed.status not in _TOO_LARGE
-        if failed.status == "timeout":
-            self.timeouts.append(batch)
-        return False
+        if failed is not None:
+            self.failures[batch] = failed
+        return failed is None
+
+    def limit(self) -> str:
+        """What the smallest batch that failed says, where it is not that memory ran out."""
+        if not self.failures:
+            return ""
+        least = min(self.failures)
+        failed = self.failures[least]
+        if failed.status == "oom":
+            return ""
+        return f" ({least} ran out of time)" if failed.status == "timeout" else f" ({least} fails: {failed.reason})"
 
 
 def _resolve(
@@ -71,7 +73,7 @@ def _resolve(
 ) -> tuple[Case, ...]:
     """Return ``cases`` with every ``max`` replaced by the largest batch that fits.
 
-    A case of which not even one image fits, or that fails otherwise, keeps batch 1: its visit then says why.
+    A case of which not even one image works keeps batch 1: its visit then says why.
 
     Args:
         cases: From ``profiler.plan.cases.expand``; those to search for have ``batch_asked``.
@@ -95,10 +97,9 @@ def _resolve(
 def _found(case: Case, probe: _Probe, say: Callable[[str], None]) -> Case:
     search = _Search(case, probe)
     batch = _largest(search.fits)
-    if batch and not search.broken:
-        slow = f" ({min(search.timeouts)} ran out of time)" if search.timeouts else ""
-        say(f"{case.network} · {case.backend} · {case.mode}: the largest batch that fits is {batch}{slow}")
-    return replace(case, batch=max(1, batch if not search.broken else 1))
+    if batch:
+        say(f"{case.network} · {case.backend} · {case.mode}: the largest batch that fits is {batch}{search.limit()}")
+    return replace(case, batch=max(1, batch))
 
 
 def with_batches(

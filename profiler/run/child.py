@@ -11,11 +11,12 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from profiler.backends.base import BackendError, FallbackError, Placement
+from profiler.backends.exhausted import memory_may_have_run_out, memory_ran_out
 from profiler.errors import UserError
 from profiler.records.types import Failure
 
@@ -104,31 +105,44 @@ def _limit(limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
 
 
-#: Parts of the messages by which runtimes say that memory ran out; none has an exception type of its own on the CPU.
-_OOM = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "failed to allocate memory",
-)
-
 #: Where torch's advice to its own developers begins, which it appends to every error of CUDA.
 _ADVICE = re.compile(r"\n(?:Search for `cuda|CUDA kernel errors might be).*", re.DOTALL)
+
+
+#: What stands behind a message that memory is one cause of.
+_MAYBE_MEMORY = (
+    "memory may have run out, or the library has no way to compute this here: try a smaller batch or resolution, "
+    "then another precision or backend"
+)
 
 
 def failure(error: BaseException) -> Failure:
     """Return the row for an exception: its kind, one sentence, and the traceback."""
     detail = "".join(traceback.format_exception(error))[-4000:]
-    text = " ".join(_ADVICE.sub("", str(error)).split()) or type(error).__name__
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in _OOM):
-        return Failure(
-            "oom",
-            f"out of memory: {text[:300]}; try a smaller batch or resolution, or raise the limit",
-            detail,
-        )
+    for cause in reversed(list(_causes(error))):  # what a backend made of it has its own remedy, which is not this one
+        if isinstance(cause, MemoryError) or _says_so(cause):
+            said = f"out of memory: {_text(cause)[:300]}; try a smaller batch or resolution, or raise the limit"
+            return Failure("oom", said, detail)
+    text = _text(error)
     if isinstance(error, FallbackError):
         return Failure("fallback", text, detail)
-    if isinstance(error, (BackendError, UserError)):
-        return Failure("error", text, detail)
-    return Failure("error", f"{type(error).__name__}: {text[:500]}", detail)
+    known = isinstance(error, (BackendError, UserError))
+    said = text if known else f"{type(error).__name__}: {text[:500]}"
+    maybe = any(memory_may_have_run_out(str(cause)) for cause in _causes(error))
+    return Failure("error", f"{said.rstrip('.')}; {_MAYBE_MEMORY}" if maybe else said, detail)
+
+
+def _says_so(error: BaseException) -> bool:
+    # The name of a model or a file that a sentence quotes says nothing.
+    return not isinstance(error, UserError) and memory_ran_out(f"{type(error).__name__}: {error}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _text(error: BaseException) -> str:
+    """Return the message in one line, without what is meant for torch's own developers."""
+    return " ".join(_ADVICE.sub("", str(error)).split()) or type(error).__name__

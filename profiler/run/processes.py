@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+from profiler.backends.exhausted import memory_ran_out
 from profiler.records.types import Failure
 from profiler.run.child import Limits, answer_parent, put
 
@@ -137,10 +138,12 @@ def _exit_reason(code: int) -> str:
 
 
 def _explain(failed: Failure, printed: str, *, oom: bool) -> Failure:
-    """Add what the process last printed; a kill for memory by the kernel is an ``oom``."""
+    """Add what the process last printed; an end for want of memory, by the kernel or with such words, is an ``oom``."""
     detail = "\n".join(part for part in (failed.detail, printed) if part)
-    if oom and failed.status == "crashed":
-        return Failure("oom", f"{failed.reason}: the kernel ran out of memory; try a smaller batch", detail)
+    words, _, _names_of_files = printed.partition("Fatal Python error")
+    if failed.status == "crashed" and (oom or memory_ran_out(words)):
+        who = "the kernel ran out of memory" if oom else "its last words are that memory ran out"
+        return Failure("oom", f"{failed.reason}: {who}; try a smaller batch", detail)
     return Failure(failed.status, failed.reason, detail)
 
 

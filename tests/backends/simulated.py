@@ -228,7 +228,7 @@ def checked(bench: SimBench, driver: Driver | None, sim: Simulator) -> dict[str,
 
 def main(library: Path) -> dict[str, object]:
     sim = Simulator(library)
-    results: dict[str, object] = {"unavailable": [devices.unavailable(d) for d in ("sim", "sim:0", "sim:1")]}
+    results: dict[str, object] = {"unavailable": [devices.unavailable(d) for d in ("sim", "sim:1", "sim:2")]}
     sim.cost("aten::convolution", CONVOLUTION)
     sim.cost("aten::addmm", LINEAR)
     results["forward_ns"] = FORWARD

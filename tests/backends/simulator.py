@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import subprocess
+import sys
 import types
 from pathlib import Path
+from typing import Any
 
+import platformdirs
+import pytest
 import torch
 
 from tests import NATIVE
 
 SOURCE = NATIVE / "sim_accelerator.cpp"
+#: What the simulated accelerator says of its second-level cache.
+L2_BYTES = 6 << 20
 
 
 def compiled(folder: Path) -> Path:
@@ -38,16 +45,29 @@ def compiled(folder: Path) -> Path:
     return library
 
 
+def results_of(script: Path) -> Any:
+    """Return what ``script``, run in a process of its own with the library for its argument, prints as JSON."""
+    folder = Path(platformdirs.user_cache_dir("latency-profiler", appauthor=False)) / "tests"
+    try:
+        library = compiled(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", b"") or str(error).encode()
+        pytest.skip(f"the simulated accelerator does not compile here: {said.decode(errors='replace')[-300:]}")
+    done = subprocess.run([sys.executable, str(script), str(library)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 class Simulator:
     """The knobs of the loaded library; times in virtual nanoseconds."""
 
     def __init__(self, library: Path) -> None:
         torch.utils.rename_privateuse1_backend("sim")
         torch.ops.load_library(str(library))
-        torch._register_device_module("sim", _module())
         self._library = ctypes.CDLL(str(library))
-        self._library.sim_now_ns.restype = ctypes.c_int64
-        self._library.sim_busy_ns.restype = ctypes.c_int64
+        for name in ("now_ns", "busy_ns", "zeroed_bytes", "current_device"):
+            getattr(self._library, f"sim_{name}").restype = ctypes.c_int64
+        torch._register_device_module("sim", _module(self._library))
 
     def clock(self) -> int:
         """Return the host's virtual time."""
@@ -56,6 +76,14 @@ class Simulator:
     def cost(self, operation: str, ns: int) -> None:
         """Let ``operation``, as ``aten::relu_``, take ``ns`` on the device from now on."""
         self._library.sim_cost(operation.encode(), ctypes.c_int64(ns))
+
+    def tf32(self, divisor: int) -> None:
+        """Let matrix products and convolutions cost so many times less wherever torch's switches allow TF32."""
+        self._library.sim_tf32(ctypes.c_int64(divisor))
+
+    def zeroed(self) -> int:
+        """Return how many bytes of the device have been set to zero so far."""
+        return int(self._library.sim_zeroed_bytes())
 
     def advance(self, ns: int) -> None:
         """Let ``ns`` pass on the host."""
@@ -66,12 +94,14 @@ class Simulator:
         return int(self._library.sim_busy_ns())
 
 
-def _module() -> types.ModuleType:
+def _module(library: ctypes.CDLL) -> types.ModuleType:
     module = types.ModuleType("torch.sim")
     answers = {
-        "device_count": lambda: 1,
+        "device_count": lambda: 2,
         "is_available": lambda: True,
-        "current_device": lambda: 0,
+        "current_device": library.sim_current_device,
+        "empty_cache": library.sim_empty_cache,
+        "get_device_properties": lambda _device=None: types.SimpleNamespace(L2_cache_size=L2_BYTES),
         "is_initialized": lambda: True,
         "_is_in_bad_fork": lambda: False,
         "_lazy_init": lambda: None,

@@ -3,31 +3,20 @@
 Everything here is simulated. The scenarios run once, in a process of their own: see ``simulated.py``.
 """
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from profiler import backends
 from profiler.backends.base import Placement
-from tests.backends.simulator import compiled
+from tests.backends.simulator import results_of
 
 SCENARIOS = Path(__file__).parent / "simulated.py"
 
 
 @pytest.fixture(scope="module")
 def results():
-    folder = Path(platformdirs.user_cache_dir("latency-profiler", appauthor=False)) / "tests"
-    try:
-        library = compiled(folder)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", b"") or str(error).encode()
-        pytest.skip(f"the simulated accelerator does not compile here: {said.decode(errors='replace')[-300:]}")
-    done = subprocess.run([sys.executable, str(SCENARIOS), str(library)], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return results_of(SCENARIOS)
 
 
 def failed(results, bench):
@@ -36,7 +25,7 @@ def failed(results, bench):
 
 def test_the_device_checks_accept_it(results):
     assert results["unavailable"][:2] == [None, None]
-    assert "there is no sim:1, the devices are sim:0" in results["unavailable"][2]
+    assert "there is no sim:2, the devices are sim:0, sim:1" in results["unavailable"][2]
 
 
 @pytest.mark.parametrize("backend", ["eager", "torchscript"])

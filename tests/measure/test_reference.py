@@ -3,14 +3,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from profiler.backends.base import Placement
+from profiler import backends
+from profiler.backends.base import Model, Placement
 from profiler.backends.fake_clock import FakeClock
-from profiler.measure import reference
+from profiler.measure import reference, timing, visit
 from profiler.records import nominal
 from profiler.records.nominal import Calls
+from profiler.records.types import Budget
+from tests.backends.states import LEAKS, PLAIN, only, seen, untouched
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -22,21 +26,104 @@ def test_the_reference_draws_none_of_the_models_random_numbers(threads: int) -> 
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_half_precision_is_referred_to_single_on_a_cpu() -> None:
+class Watch(torch.overrides.TorchFunctionMode):
+    """Notes types and places of results, and the switches that operations of the reference see."""
+
+    def __init__(self) -> None:
+        self.results: set[tuple[torch.dtype, str]] = set()
+        self.switches: list[dict[str, object]] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ in ("mm", "conv2d", "relu_", "mul_"):
+            self.switches.append(seen())
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.results.add((out.dtype, out.device.type))
+        return out
+
+
+def bf16_by_default() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+
+
+def on_meta_by_default() -> None:
+    torch.set_default_device("meta")
+
+
+@pytest.mark.parametrize("author", [None, bf16_by_default, on_meta_by_default])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_reference_is_single_on_a_cpu_whatever_is_the_default(
+    autocast: bool, author: Callable[[], None] | None
+) -> None:
     """CPUs without half-precision arithmetic emulate it, and the emulation would be all of the reference."""
-    dtypes = set()
+    try:
+        if author is not None:
+            author()
+        workload = reference.Reference(Placement(precision="bf16"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast), Watch() as watch:
+            workload.run()
+            assert torch.is_autocast_enabled("cpu") is autocast
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert watch.results == {(torch.float32, "cpu")}
 
-    class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
-                dtypes.add(out.dtype)
-            return out
 
-    workload = reference.Reference(Placement(precision="bf16"))
-    with Watch():
-        workload.run()
-    assert dtypes == {torch.float32}
+PLACE = Placement(threads=1)
+AS_IT_IS = PLAIN | {"threads": 1}
+
+
+@pytest.fixture(scope="module")
+def workload() -> reference.Reference:
+    return reference.Reference(PLACE)
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_whatever_is_set_the_reference_costs_the_same(leak: str, workload: reference.Reference) -> None:
+    with untouched():
+        LEAKS[leak]()
+        before = seen()
+        with Watch() as watch:
+            workload.run()
+        assert [only(found, AS_IT_IS) for found in watch.switches] == [AS_IT_IS] * len(watch.switches)
+        assert seen() == before
+    assert len(watch.switches) > 10
+
+
+def test_so_does_every_part_of_a_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "_WARM_UP_S", 0.0)
+    with untouched():
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.benchmark = True
+        with Watch() as watch:
+            repeats, calls = visit.calibrate(visit.CalibrationTask(PLACE, None, 0.001))
+    assert repeats >= 1
+    assert len(calls.times_ns) >= 3
+    assert {str(only(found, AS_IT_IS)) for found in watch.switches} == {str(AS_IT_IS)}
+
+
+def test_beside_a_session_with_options_of_its_own_each_has_what_it_means(workload: reference.Reference) -> None:
+    """The reference of fp32 that ran in TF32 made ten milliseconds read as twenty-seven."""
+    seen_by_the_model: list[dict[str, object]] = []
+
+    class Asks(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen_by_the_model.append(seen())
+            return x
+
+    ticks = itertools.count(step=10_000_000)
+    loading = backends.get("eager:tf32=1,cudnn_benchmark=1").load
+    with (
+        untouched(),
+        loading(Model(None, Asks), np.zeros((1, 3, 4, 4), np.float32), PLACE) as session,
+        Watch() as watch,
+    ):
+        timed = timing.measure(session, workload, Budget(visit_s=0.5), 1e7, lambda: next(ticks))
+    assert len(timed.samples_ns) >= 2
+    assert {str(only(found, AS_IT_IS)) for found in watch.switches} == {str(AS_IT_IS)}
+    assert {(found["allow_tf32 of cuBLAS"], found["convolutions"], found["cuDNN"]) for found in seen_by_the_model} == {
+        (True, "tf32", (True, True, False))
+    }
 
 
 def test_a_call_is_as_many_units_as_come_nearest_to_its_target() -> None:

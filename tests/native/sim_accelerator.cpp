@@ -2,7 +2,9 @@
 //
 // Every operation runs on the CPU at once and moves two virtual times: the host's by the cost of a launch, and its
 // stream's by the cost that a test gave the operation. Waiting moves the host's time to the stream's. So all device
-// times are known exactly, and code that forgets to wait, or looks at another stream, sees the wrong time, as on a GPU.
+// times are known exactly, and code that forgets to wait, or looks at another stream or another of the two devices, sees
+// the wrong time, as on a GPU. It obeys CUDA's switches for TF32, and its allocator keeps what it once reserved.
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
@@ -17,28 +19,51 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <string>
+#include <utility>
 
 namespace {
 
 constexpr auto kSim = c10::DeviceType::PrivateUse1;
 
 // ---- time ------------------------------------------------------------------------------------------------------------
+constexpr c10::DeviceIndex kDevices = 2;
+using Key = std::pair<c10::DeviceIndex, c10::StreamId>;
+
 int64_t host_ns = 0;
 int64_t busy_ns = 0;
+int64_t zeroed_bytes = 0;
+int64_t tf32_divisor = 1;                     // how much less a product or a convolution costs in TF32
 constexpr int64_t kLaunchNs = 10'000;
 std::map<std::string, int64_t> costs;         // operation -> nanoseconds on the device; others cost nothing
-std::map<c10::StreamId, int64_t> stream_ns;   // when everything submitted to a stream has finished
-c10::StreamId current = 0, streams = 0;
+std::map<Key, int64_t> stream_ns;             // when everything submitted to a stream has finished
+c10::StreamId current[kDevices] = {}, streams = 0;
+c10::DeviceIndex device = 0;
+
+Key here() { return {device, current[device]}; }
+
+bool in_tf32(const std::string& name) {
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9
+  const auto precision = [](at::Float32Op op) {
+    return at::globalContext().float32Precision(at::Float32Backend::CUDA, op) == at::Float32Precision::TF32;
+  };
+  if (name == "aten::convolution") return precision(at::Float32Op::CONV);
+  return (name == "aten::mm" || name == "aten::addmm") && precision(at::Float32Op::MATMUL);
+#else
+  if (name == "aten::convolution") return at::globalContext().allowTF32CuDNN();
+  return (name == "aten::mm" || name == "aten::addmm") && at::globalContext().allowTF32CuBLAS();
+#endif
+}
 
 void submit(const std::string& name) {
   const auto found = costs.find(name);
-  const int64_t cost = found == costs.end() ? 0 : found->second;
-  int64_t& end = stream_ns[current];
+  const int64_t cost = found == costs.end() ? 0 : found->second / (in_tf32(name) ? tf32_divisor : 1);
+  int64_t& end = stream_ns[here()];
   host_ns += kLaunchNs;
   busy_ns += cost;
   end = std::max(end, host_ns) + cost;
@@ -46,44 +71,68 @@ void submit(const std::string& name) {
 
 void wait_until(int64_t ns) { host_ns = std::max(host_ns, ns); }
 
-void wait_for_all() {
-  for (const auto& [_, end] : stream_ns) wait_until(end);
+void wait_for_all(c10::DeviceIndex index) {
+  for (const auto& [key, end] : stream_ns)
+    if (key.first == index) wait_until(end);
 }
+
+/// The device of a tensor is current for as long as this lives.
+struct On {
+  const c10::DeviceIndex before = device;
+  explicit On(const std::optional<at::Device>& there) {
+    if (there && there->type() == kSim && there->has_index()) device = there->index();
+  }
+  ~On() { device = before; }
+};
 
 // ---- memory ----------------------------------------------------------------------------------------------------------
 struct Allocator final : c10::DeviceAllocator {
-  static inline c10::CachingDeviceAllocator::DeviceStats stats;
+  static constexpr size_t kPage = 2 << 20;    // memory is reserved in such pieces
+  static inline c10::CachingDeviceAllocator::DeviceStats stats[kDevices];
+  struct Header {
+    size_t size;
+    c10::DeviceIndex index;
+  };
 
   static void release(void* block) {
     if (!block) return;
-    auto* size = static_cast<size_t*>(block) - 8;
-    count([&](auto& stat) { stat.decrease(*size); });
-    std::free(size);
+    auto* header = reinterpret_cast<Header*>(static_cast<char*>(block) - 64);
+    stats[header->index].allocated_bytes[0].decrease(header->size);
+    std::free(header);
   }
-  template <class F> static void count(F change) {
-    change(stats.allocated_bytes[0]);
-    change(stats.reserved_bytes[0]);
-  }
+  static int64_t paged(int64_t size) { return (size + kPage - 1) / kPage * kPage; }
+
   c10::DataPtr allocate(size_t size) override {
     // The size stands in a header of one cache line, so that releasing a block can count it.
-    auto* header = static_cast<size_t*>(std::aligned_alloc(64, (size / 64 + 2) * 64));
+    auto* header = static_cast<Header*>(std::aligned_alloc(64, (size / 64 + 2) * 64));
     TORCH_CHECK(header, "out of memory");
-    *header = size;
-    count([&](auto& stat) { stat.increase(size); });
-    void* block = header + 8;
-    return {block, block, &release, c10::Device(kSim, 0)};
+    *header = {size, device};
+    auto &used = stats[device].allocated_bytes[0], &reserved = stats[device].reserved_bytes[0];
+    used.increase(size);
+    if (used.current > reserved.current) reserved.increase(paged(used.current) - reserved.current);
+    void* block = reinterpret_cast<char*>(header) + 64;
+    return {block, block, &release, c10::Device(kSim, device)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t size) const override { default_copy_data(to, from, size); }
   bool initialized() override { return true; }
-  void emptyCache(c10::MempoolId_t) override {}
-  void recordStream(const c10::DataPtr&, c10::Stream) override {}
-  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override { return stats; }
-  void resetAccumulatedStats(c10::DeviceIndex) override {
-    count([](auto& stat) { stat.reset_accumulated(); });
+  void emptyCache(c10::MempoolId_t) override {
+    for (auto& one : stats) {
+      auto& reserved = one.reserved_bytes[0];
+      reserved.decrease(reserved.current - paged(one.allocated_bytes[0].current));
+    }
   }
-  void resetPeakStats(c10::DeviceIndex) override {
-    count([](auto& stat) { stat.reset_peak(); });
+  void recordStream(const c10::DataPtr&, c10::Stream) override {}
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex index) override { return stats[index]; }
+  template <class F> static void both(c10::DeviceIndex index, F change) {
+    change(stats[index].allocated_bytes[0]);
+    change(stats[index].reserved_bytes[0]);
+  }
+  void resetAccumulatedStats(c10::DeviceIndex index) override {
+    both(index, [](auto& stat) { stat.reset_accumulated(); });
+  }
+  void resetPeakStats(c10::DeviceIndex index) override {
+    both(index, [](auto& stat) { stat.reset_peak(); });
   }
 };
 Allocator allocator;
@@ -95,38 +144,39 @@ struct Event {
 };
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
-  static c10::Stream stream(c10::StreamId id) {
-    return c10::Stream(c10::Stream::UNSAFE, c10::Device(kSim, 0), id);
+  static c10::Stream stream(c10::Device on, c10::StreamId id) {
+    return c10::Stream(c10::Stream::UNSAFE, c10::Device(kSim, on.has_index() ? on.index() : device), id);
   }
+  static int64_t& end(const c10::Stream& s) { return stream_ns[{s.device_index(), s.id()}]; }
   static int64_t at(void* event) { return static_cast<Event*>(event)->ns; }
 
   c10::DeviceType type() const override { return kSim; }
-  c10::Device exchangeDevice(c10::Device) const override { return getDevice(); }
-  c10::Device getDevice() const override { return {kSim, 0}; }
-  void setDevice(c10::Device) const override {}
-  void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
-
-  c10::Stream getStream(c10::Device) const override { return stream(current); }
-  c10::Stream getDefaultStream(c10::Device) const override { return stream(0); }
-  c10::Stream getNewStream(c10::Device, int) const override { return stream(++streams); }
-  c10::Stream getStreamFromGlobalPool(c10::Device, bool) const override { return stream(++streams); }
-  c10::Stream exchangeStream(c10::Stream next) const override {
-    const auto before = current;
-    current = next.id();
-    return stream(before);
+  c10::Device exchangeDevice(c10::Device next) const override {
+    return {kSim, std::exchange(device, next.has_index() ? next.index() : device)};
   }
-  bool queryStream(const c10::Stream& s) const override { return stream_ns[s.id()] <= host_ns; }
-  void synchronizeStream(const c10::Stream& s) const override { wait_until(stream_ns[s.id()]); }
-  void synchronizeDevice(const c10::DeviceIndex) const override { wait_for_all(); }
+  c10::Device getDevice() const override { return {kSim, device}; }
+  void setDevice(c10::Device next) const override { exchangeDevice(next); }
+  void uncheckedSetDevice(c10::Device next) const noexcept override { exchangeDevice(next); }
+  c10::DeviceIndex deviceCount() const noexcept override { return kDevices; }
+
+  c10::Stream getStream(c10::Device on) const override { return stream(on, current[stream(on, 0).device_index()]); }
+  c10::Stream getDefaultStream(c10::Device on) const override { return stream(on, 0); }
+  c10::Stream getNewStream(c10::Device on, int) const override { return stream(on, ++streams); }
+  c10::Stream getStreamFromGlobalPool(c10::Device on, bool) const override { return stream(on, ++streams); }
+  c10::Stream exchangeStream(c10::Stream next) const override {
+    return stream(next.device(), std::exchange(current[next.device_index()], next.id()));
+  }
+  bool queryStream(const c10::Stream& s) const override { return end(s) <= host_ns; }
+  void synchronizeStream(const c10::Stream& s) const override { wait_until(end(s)); }
+  void synchronizeDevice(const c10::DeviceIndex index) const override { wait_for_all(index < 0 ? device : index); }
 
   void record(void** event, const c10::Stream& s, const c10::DeviceIndex, const c10::EventFlag) const override {
     if (!*event) *event = new Event;
-    static_cast<Event*>(*event)->ns = std::max(stream_ns[s.id()], host_ns);
+    static_cast<Event*>(*event)->ns = std::max(end(s), host_ns);
   }
   void destroyEvent(void* event, const c10::DeviceIndex) const noexcept override { delete static_cast<Event*>(event); }
   void block(void* event, const c10::Stream& s) const override {
-    stream_ns[s.id()] = std::max(stream_ns[s.id()], at(event));
+    end(s) = std::max(end(s), at(event));
   }
   bool queryEvent(void* event) const override { return !event || at(event) <= host_ns; }
   void synchronizeEvent(void* event) const override { wait_until(at(event)); }
@@ -141,11 +191,13 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
-  c10::DeviceIndex deviceCount() const override { return 1; }
-  c10::DeviceIndex getCurrentDevice() const override { return 0; }
-  void setCurrentDevice(c10::DeviceIndex) const override {}
-  c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return 0; }
-  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return 0; }
+  c10::DeviceIndex deviceCount() const override { return kDevices; }
+  c10::DeviceIndex getCurrentDevice() const override { return device; }
+  void setCurrentDevice(c10::DeviceIndex next) const override { device = next; }
+  c10::DeviceIndex exchangeDevice(c10::DeviceIndex next) const override { return std::exchange(device, next); }
+  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex next) const override {
+    return std::exchange(device, next < 0 ? device : next);
+  }
 };
 const bool registered = (at::RegisterPrivateUse1HooksInterface(new Hooks), true);
 
@@ -157,20 +209,23 @@ at::Tensor seen(const at::Tensor& t) {
 }
 
 at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>,
-                 std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+                 std::optional<at::Device> there, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  const On on(there);
   return at::detail::empty_generic(size, &allocator, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                    type.value_or(at::kFloat), format);
 }
 
 at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> type,
-                         std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+                         std::optional<at::Layout>, std::optional<at::Device> there, std::optional<bool>) {
+  const On on(there);
   return at::detail::empty_strided_generic(size, stride, &allocator,
                                            c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                            type.value_or(at::kFloat));
 }
 
 at::Tensor copy(const at::Tensor& from, const at::Tensor& to, bool) {
-  if (to.is_cpu()) wait_until(stream_ns[current]);  // the host reads what the stream has written
+  const On on(to.is_cpu() ? from.device() : to.device());
+  if (to.is_cpu()) wait_until(stream_ns[here()]);  // the host reads what the stream has written
   seen(to).copy_(seen(from));
   return to;
 }
@@ -178,25 +233,37 @@ at::Tensor copy(const at::Tensor& from, const at::Tensor& to, bool) {
 at::Tensor copy_resized(const at::Tensor& from, const at::Tensor& to) { return copy(from, to, false); }
 
 at::Scalar scalar(const at::Tensor& t) {
-  wait_until(stream_ns[current]);
+  const On on(t.device());
+  wait_until(stream_ns[here()]);
   return at::_local_scalar_dense(seen(t));
 }
 
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef output_padding, int64_t groups) {
+  const On on(x.device());
   submit("aten::convolution");
   const auto b = bias.has_value() && bias->defined() ? std::optional<at::Tensor>(seen(*bias)) : std::nullopt;
   return at::convolution(seen(x), seen(w), b, stride, padding, dilation, transposed, output_padding, groups)
       .to(x.device());
 }
 
+/// Where the arguments of an operation are.
+std::optional<at::Device> device_of(const torch::jit::Stack& arguments) {
+  for (const auto& one : arguments)
+    if (one.isTensor() && one.toTensor().defined() && !one.toTensor().is_cpu()) return one.toTensor().device();
+  return std::nullopt;
+}
+
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
-  submit(op.schema().name());
-  const auto before = stream_ns[current], host = host_ns;
+  const auto name = op.schema().name();
+  const On on(device_of(torch::jit::last(*stack, op.schema().arguments().size()).vec()));
+  submit(name);
+  if (name == "aten::zero_") zeroed_bytes += torch::jit::peek(*stack, 0, 1).toTensor().nbytes();
+  const auto before = stream_ns[here()], host = host_ns;
   at::native::cpu_fallback(op, stack);
   // Its copies to and fro are no part of the simulated operation.
-  stream_ns[current] = before;
+  stream_ns[here()] = before;
   host_ns = host;
 }
 
@@ -221,6 +288,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 extern "C" {
 int64_t sim_now_ns() { return host_ns; }
 int64_t sim_busy_ns() { return busy_ns; }
+int64_t sim_zeroed_bytes() { return zeroed_bytes; }
+int64_t sim_current_device() { return device; }
+void sim_empty_cache() { allocator.emptyCache({}); }
+void sim_tf32(int64_t divisor) { tf32_divisor = divisor; }
 void sim_advance(int64_t ns) { host_ns += ns; }
 void sim_cost(const char* operation, int64_t ns) { costs[operation] = ns; }
 }

@@ -14,6 +14,8 @@ from profiler.plan.cases import expand
 from profiler.plan.read import from_flags, loads, to_toml
 from profiler.records.types import Case, Failure
 from profiler.run import batch
+from profiler.run.child import failure
+from tests.run.test_out_of_memory import MAY_HAVE, NOT_MEMORY, RAN_OUT
 
 CASE = Case("resnet50", "", 1.0, "fake:duration_ms=0.1", Placement())
 
@@ -53,6 +55,26 @@ def test_running_out_of_time_is_said():
     case, said = resolved(lambda case: Failure("timeout", "") if case.batch > 5 else None)
     assert case.batch == 5
     assert "6 ran out of time" in said[0]
+
+
+@pytest.mark.parametrize("words", [*RAN_OUT.values(), *MAY_HAVE.values(), *NOT_MEMORY.values()])
+def test_what_fails_where_a_smaller_batch_worked_is_too_large_whatever_it_says(words: str) -> None:
+    """Where a library found other words than torch's, the largest batch was 1."""
+    failed = failure(RuntimeError(words))
+    case, said = resolved(lambda case: failed if case.batch > 37 else None)
+    assert case.batch == 37
+    assert said[0].endswith(
+        "the largest batch that fits is 37" if failed.status == "oom" else f" (38 fails: {failed.reason})"
+    )
+
+
+def test_the_smallest_batch_that_failed_tells_the_limit() -> None:
+    """Beyond it a larger one may have failed for another cause."""
+    case, said = resolved(
+        lambda case: Failure("oom" if case.batch < 50 else "timeout", "") if case.batch > 37 else None
+    )
+    assert case.batch == 37
+    assert said[0].endswith("is 37")
 
 
 @pytest.mark.parametrize("status", ["unsupported", "error", "oom"])
