@@ -23,6 +23,7 @@ def answer_table(rows: Sequence[Row]) -> Table:
     shapes = len({row["shape"] for row in rows}) > 1
     heads = [*(["shape"] if shapes else []), *(["batch"] if several else [])]
     table = plain_table("backend", *heads, "latency [95%]", "p90", "per s", "memory", "load", f"x {_BASE}")
+    table.padding = (0, 1, 0, 0)  # or eight columns would not fit a terminal's width
     for row in rows:
         lead = [*([str(row["shape"] or "")] if shapes else []), *([str(row["batch"])] if several else [])]
         table.add_row(*map(escape, (str(row["backend"]), *lead, *_cells(row, _base(row, rows)))))
