@@ -19,6 +19,7 @@ from profiler.analysis.frame import GROUP_KEYS, PROXIES, group_label, latency_co
 from profiler.analysis.regression import Quantity, geometric_mean, rank_correlation
 from profiler.analysis.rows import checked_rows, uncounted
 from profiler.analysis.source import read_table, source_names
+from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
 from profiler.records.intervals import Interval
@@ -79,22 +80,6 @@ class Comparison:
         shown = [key for key in keys if key not in MACHINE] or keys
         first, second = (group_label({key: keys.get(key, "") for key in shown}) for keys in (self.first, self.second))
         return first, second
-
-
-def _ratio_interval(top: Quantity, bottom: Quantity) -> Interval | None:
-    """95% interval of ``top / bottom`` from the interval of each; None where one has none.
-
-    The method of variance estimates recovery (Zou and Donner 2008) in logarithms: distances to the limits add in
-    squares, so that intervals that are not symmetric stay so.
-    """
-    if top.interval is None or bottom.interval is None:
-        return None
-    a, b = math.log(top.value), math.log(bottom.value)
-    a_low, a_high = (math.log(end) for end in top.interval)
-    b_low, b_high = (math.log(end) for end in bottom.interval)
-    low = a - b - math.hypot(a - a_low, b_high - b)
-    high = a - b + math.hypot(a_high - a, b - b_low)
-    return (math.exp(low), math.exp(high))
 
 
 def settings_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
@@ -187,7 +172,7 @@ def _unlike(one: Mapping[str, str], other: Mapping[str, str], facts: Sequence[st
 
 
 def _ratio(top: Quantity, bottom: Quantity) -> Quantity:
-    return Quantity(top.value / bottom.value, _ratio_interval(top, bottom))
+    return Quantity(top.value / bottom.value, ratio_interval(top, bottom))
 
 
 def joined_runs(

@@ -21,6 +21,7 @@ from profiler.errors import UserError
 _COMMANDS = {
     "models": "List the networks there are, with their exact complexity.",
     "complexity": "Print a network's exact flops, params and acts, scaled or not.",
+    "latency": "Tell within seconds how fast a model is here, and on which runtime it is fastest.",
     "run": "Measure a plan: a fresh process per visit, every visit kept, a CSV, charts and a report at the end.",
     "export": "Write a run's table, one row per case, at any time.",
     "fit": "Fit latency against activations, flops and parameters; any CSV with those columns will do.",

@@ -132,9 +132,10 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
     with contextlib.ExitStack() as stack:
         with _phase(phases, "load"):
             session = stack.enter_context(backend.load(loaded.model, loaded.inputs, case.placement))
+        with _phase(phases, "first"):
             session.run()
             session.sync()
-            first = session.outputs()
+        first = session.outputs()
         with _phase(phases, "parity"):
             checked = parity.check(backend, loaded, case, session, task.cache)
         if checked.failure is not None:

@@ -40,6 +40,8 @@ COLUMNS = (
     "visits",
     "samples",
     "throughput_per_s",
+    "load_s",
+    "first_ms",
     "parity",
     "status",
     "reason",

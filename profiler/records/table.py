@@ -77,7 +77,7 @@ def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
     row |= of_facts(good, case.backend) | of_versions(good, run.sessions) | _of_conditions(good)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
-    row |= _of_memory(visits, case.placement.device)
+    row |= _of_memory(visits, case.placement.device) | _of_loading(good)
     row["status"], reason = _verdict(estimate, failures, run.budget)
     crowd = outnumbered(case.placement, run.sessions[-1].host) if run.sessions and good else ""
     row["reason"] = "; ".join(filter(None, (reason, _slowed(good), crowd, *_noted(good), *_failed_passes(visits))))
@@ -135,6 +135,14 @@ def _of_estimate(e: CaseEstimate, batch: int) -> Row:
         "effective_samples": e.effective_samples,
         "marked_samples": e.marked_samples,
     }
+
+
+def _of_loading(good: Sequence[Measurement]) -> Row:
+    """Loading and the first forward, as the visits that found an export or had none to make say; else as all do."""
+    told = [visit for visit in good if visit.facts.get("cached")] or good
+    found = {name: [visit.phases_s[name] for visit in told if name in visit.phases_s] for name in ("load", "first")}
+    load, first = (statistics.median(values) if values else None for values in found.values())
+    return {"load_s": load, "first_ms": None if first is None else first * 1e3}
 
 
 def _of_training(good: Sequence[Measurement], e: CaseEstimate, visits: Sequence[Record]) -> Row:

@@ -188,8 +188,8 @@ class Measurement:
         parity: Largest absolute difference from eager's output, divided by eager's largest absolute output.
         conditions: What the machine did meanwhile.
         facts: What the backend says really ran.
-        phases_s: Wall time of the visit's parts: device, build, load, parity, warmup, timed, events, energy; and
-            waited, the part of timed in which nothing was begun because the reference was disturbed.
+        phases_s: Wall time of the visit's parts: device, build, load, first (forward), parity, warmup, timed, events,
+            energy; and waited, the part of timed in which nothing was begun because the reference was disturbed.
         device_ns: Times of single forwards by events on the device's own stream, in a pass after the timed one;
             empty where the backend or the device has no events.
         parts_ns: Times of the parts of a few training steps after the timed ones, by part; empty for inference.

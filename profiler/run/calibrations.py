@@ -51,6 +51,7 @@ class Calibrations:
         limits: Of the processes that measure them.
         known: Of an earlier run, by name; they go first, so that both runs share the reference and its nominal time.
         redo: Measure them even where they are kept.
+        measure: Measure what is not kept; otherwise there is a failure, and visits go without the reference.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Calibrations:
         *,
         known: Mapping[str, Calibration] | None = None,
         redo: bool = False,
+        measure: bool = True,
     ) -> None:
         self._executor, self._folder, self._limits, self._redo = executor, folder, limits, redo
+        self._may_measure = measure
         self._given = known or {}
         self._known: dict[str, Calibration | Failure] = {}
 
@@ -77,6 +80,8 @@ class Calibrations:
         return self._known[name]
 
     def _measure(self, placement: Placement, name: str) -> Calibration | Failure:
+        if not self._may_measure:
+            return Failure("error", "the reference was never calibrated here: profiler calibrate")
         limits = self._limits(placement)
         answer = reference_visits(placement, self._executor, _CALIBRATION_VISITS, _CALIBRATION_S, limits)
         if isinstance(answer, Failure):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -13,6 +13,16 @@ from rich.text import Text
 from profiler.records.types import Case, Failure, Record
 from profiler.run.schedule import Progress
 from profiler.units import format_duration
+
+
+class Watcher(Protocol):
+    """Whoever is told what is measured."""
+
+    def before(self, case: Case, number: int, progress: Progress) -> None:
+        """Hear of a visit that begins; the parent must sleep until it ends."""
+
+    def after(self, record: Record) -> None:
+        """Hear of a visit that has ended."""
 
 
 class Display:

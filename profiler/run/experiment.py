@@ -34,10 +34,10 @@ from profiler.records.types import Case, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.describing import described
-from profiler.run.display import Display
+from profiler.run.display import Display, Watcher
 from profiler.run.lab import Lab, record
 from profiler.run.processes import Isolation, LocalExecutor
-from profiler.run.rounds import measure_all
+from profiler.run.rounds import Measuring, measure_all, measure_within
 from profiler.run.schedule import Progress
 
 
@@ -48,6 +48,7 @@ def opened_lab(
     isolation: Isolation | None = None,
     limits: LimitsFor = lambda _: Limits(),
     known: Mapping[str, Calibration] | None = None,
+    calibrate: bool = True,
 ) -> Iterator[Lab]:
     """Make ready what the visits of ``plan`` share, and end what still runs afterwards.
 
@@ -56,11 +57,12 @@ def opened_lab(
         isolation: How processes start; None for the best this system has.
         limits: Of a visit's process, by its placement.
         known: Calibrations of an earlier run, see ``Calibrations``.
+        calibrate: Measure the reference where no calibration is kept.
     """
     cache.prune(cache_folder(), cache.KEPT_BYTES)
     executor = LocalExecutor(isolation)
     try:
-        calibrations = Calibrations(executor, cache_folder(), limits, known=known)
+        calibrations = Calibrations(executor, cache_folder(), limits, known=known, measure=calibrate)
         yield Lab(plan.budget, executor, limits, calibrations, plan.feed)
     finally:
         executor.close()
@@ -77,6 +79,8 @@ def measure_into(
     passes: Sequence[Pass] = (),
     facts: Mapping[str, Any] | None = None,
     console: Console | None = None,
+    seconds: float | None = None,
+    watcher: Watcher | None = None,
 ) -> Progress:
     """Visit ``cases`` until each is finished, and write the table; what earlier sessions left counts.
 
@@ -90,6 +94,8 @@ def measure_into(
         passes: What further visits to make of each case that has a latency, after all others.
         facts: Further facts for the session's line.
         console: Where to show what happens; None for nowhere.
+        seconds: Measure for so long, see ``measure_within``; None for as many rounds as the plan's budget says.
+        watcher: Is told of visits in place of what is shown on the console.
 
     Raises:
         UserError: The folder cannot be written, holds a run already, or one of another plan or machine.
@@ -112,8 +118,9 @@ def measure_into(
                 progress.add(failed)
         for session in journal.earlier.sessions[:1]:
             seed = session.facts.get("seed", seed)
-        with Display(console) as shown:
-            complete = measure_all(journal, progress, seed, lab, shown, passes)
+        with Display(None if watcher else console) as shown:
+            measuring = Measuring(journal, progress, lab, watcher or shown, seed)
+            complete = measure_all(measuring, passes) if seconds is None else measure_within(measuring, seconds, passes)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
         raise StoppedError(

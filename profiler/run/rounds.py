@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from profiler.records.journal import Journal
-from profiler.records.types import Pass, Record
-from profiler.run.display import Display
+from profiler.records.types import Case, Pass
+from profiler.run.display import Watcher
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
 
@@ -45,26 +47,69 @@ class _Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-def measure_all(
-    journal: Journal, progress: Progress, seed: int, lab: Lab, shown: Display, passes: Sequence[Pass] = ()
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """What measuring needs: where records go, what is known, who makes visits and who watches."""
+
+    journal: Journal
+    progress: Progress
+    lab: Lab
+    shown: Watcher
+    seed: int
+
+    def visit(self, case: Case, number: int, measures: Pass = "latency") -> None:
+        """Visit ``case`` once and keep the record."""
+        self.shown.before(case, number, self.progress)
+        record = one_visit(case, number, self.lab, measures)
+        self.journal.append(record)
+        self.progress.add(record)
+        self.shown.after(record)
+
+
+def measure_all(measuring: Measuring, passes: Sequence[Pass] = ()) -> bool:
     """Visit until every case is finished, then make the visits of ``passes``; return False when the user stopped it."""
-
-    def note(record: Record) -> None:
-        journal.append(record)
-        progress.add(record)
-        shown.after(record)
-
+    progress = measuring.progress
     with _Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
-            for case in progress.round_order(number, seed):
+            for case in progress.round_order(number, measuring.seed):
                 if interrupt.asked:
                     return False
-                shown.before(case, number, progress)
-                note(one_visit(case, number, lab))
-        for case, measures in progress.missing(passes):
+                measuring.visit(case, number)
+        return _make_passes(measuring, passes, interrupt)
+
+
+def measure_within(
+    measuring: Measuring, seconds: float, passes: Sequence[Pass] = (), clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Visit every case once and make the visits of ``passes``, then spend what time is left; False when stopped.
+
+    It is spent on the case whose interval is widest, relative to its latency, as long as another visit would end in
+    time. A case that has failed is not visited again.
+
+    Args:
+        measuring: What it needs.
+        seconds: Wall time of it all; the first visits are made whatever they take.
+        passes: Further visits of each case that has a latency.
+        clock: In seconds.
+    """
+    progress, begin = measuring.progress, clock()
+    with _Interrupt().watch() as interrupt:
+        for case in progress.round_order(0, measuring.seed):
             if interrupt.asked:
                 return False
-            shown.before(case, 0, progress)
-            note(one_visit(case, 0, lab, measures))
+            measuring.visit(case, 0)
+        if not _make_passes(measuring, passes, interrupt):
+            return False
+        while (widest := progress.widest(seconds - (clock() - begin))) is not None:
+            if interrupt.asked:
+                return False
+            measuring.visit(widest, len(progress.visits[widest.key]))
+    return True
+
+
+def _make_passes(measuring: Measuring, passes: Sequence[Pass], interrupt: _Interrupt) -> bool:
+    for case, measures in measuring.progress.missing(passes):
+        if interrupt.asked:
+            return False
+        measuring.visit(case, 0, measures)
     return True

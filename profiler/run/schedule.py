@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,6 +69,21 @@ class Progress:
             return False
         width = case_estimate(good, self.budget.min_rounds).relative_half_width
         return width is not None and width <= self.budget.precision
+
+    def widest(self, seconds: float) -> Case | None:
+        """Return the case whose interval is widest among those of which another visit ends within ``seconds``."""
+        open_cases = [case for case in self.cases if self.good(case) and self._cost(case) <= seconds]
+        return max(open_cases, key=self._width, default=None)
+
+    def _cost(self, case: Case) -> float:
+        """Return how long another visit takes, in seconds: as the latest; the first may have made an export."""
+        return statistics.median(record.wall_s for record in self.visits[case.key][-3:])
+
+    def _width(self, case: Case) -> tuple[float, int]:
+        """Return the relative half width of a case's interval; infinite where there is none, fewest visits first."""
+        good = self.good(case)
+        width = case_estimate(good, self.budget.min_rounds).relative_half_width
+        return math.inf if width is None else width, -len(good)
 
     def round_order(self, number: int, seed: int) -> list[Case]:
         """Return the unfinished cases that round ``number`` has not visited, in its random order."""

@@ -22,13 +22,17 @@ from profiler.measure.visit import CalibrationTask, Task
 from profiler.plan.cases import expand
 from profiler.plan.read import from_flags
 from profiler.records.circumstances import Conditions
+from profiler.records.journal import Journal
 from profiler.records.nominal import Calls
 from profiler.records.reading import NAME, read
-from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
+from profiler.records.types import Budget, Case, Failure, Measurement, Pass, Record, Warmup
 from profiler.run.calibrations import _CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
+from profiler.run.display import Display
 from profiler.run.experiment import again, measure_into
 from profiler.run.lab import Lab
+from profiler.run.rounds import Measuring, measure_within
+from profiler.run.schedule import Progress
 from tests import ROOT
 
 
@@ -350,3 +354,45 @@ def test_the_journal_says_how_the_run_was_made(tmp_path: Path) -> None:
     assert "--model" in facts["argv"]
     assert "resnet50" in facts["plan"]
     assert (folder / "report.html").exists()
+
+
+class Passing:
+    """A clock on which each visit takes a second."""
+
+    def __init__(self, executor: Scripted) -> None:
+        self.executor = executor
+
+    def __call__(self) -> float:
+        return float(len(self.executor.visited))
+
+
+def within(tmp_path: Path, executor: Scripted, seconds: float, passes: tuple[Pass, ...] = ()) -> Counter[str]:
+    _, cases, lab = setup(tmp_path, executor, Budget(min_rounds=2))
+    with Journal.open(tmp_path / "run", {"cases": list(cases)}) as journal:
+        measuring = Measuring(journal, Progress(cases, lab.budget), lab, Display(None), 7)
+        assert measure_within(measuring, seconds, passes, Passing(executor))
+    return Counter(record.case.model for record in read(tmp_path / "run").records)
+
+
+def test_a_time_is_spent_on_the_case_whose_interval_is_widest(tmp_path: Path) -> None:
+    def noisy(case: Case, visit: int) -> Measurement:
+        return measurement(10_000_000 + (visit % 2) * 5_000_000 * (case.model == "resnet101"))
+
+    visits = within(tmp_path, Scripted(noisy), 20.0)
+    assert visits["resnet50"] == visits["resnet152"] == 2
+    assert visits["resnet101"] == 16
+
+
+def test_every_case_is_visited_once_whatever_the_time(tmp_path: Path) -> None:
+    assert within(tmp_path, Scripted(lambda _c, _n: measurement(10_000_000)), 0.0) == {
+        "resnet50": 1,
+        "resnet101": 1,
+        "resnet152": 1,
+    }
+
+
+def test_a_case_that_failed_gets_none_of_the_time(tmp_path: Path) -> None:
+    def outcome(case: Case, _visit: int) -> Measurement | Failure:
+        return Failure("oom", "no room") if case.model == "resnet101" else measurement(10_000_000)
+
+    assert within(tmp_path, Scripted(outcome), 12.0)["resnet101"] == 1

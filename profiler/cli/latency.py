@@ -1,0 +1,96 @@
+"""``profiler latency``: how fast a model is here, within seconds."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.live import Live
+from typer import Argument, Exit, Option
+
+from profiler.cli.options import InputFile, Json, Many, Shape
+from profiler.errors import UserError
+from profiler.machine import host
+from profiler.plan.cases import expand
+from profiler.plan.read import from_flags
+from profiler.records import table
+from profiler.records.columns import Row
+from profiler.records.reading import Run, read
+from profiler.records.types import Case, Record
+from profiler.report.answer import answer_sentence, answer_table
+from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.schedule import Progress
+from profiler.units import parse_duration
+
+#: Timed part of a visit, and the longest it may warm up, where there are a few within seconds.
+_VISIT, _WARMUP = "0.3s", "1s"
+
+
+class _Answer:
+    """The table of what has been measured so far, drawn anew after each visit."""
+
+    def __init__(self, live: Live) -> None:
+        self._live, self._records = live, list[Record]()
+
+    def before(self, case: Case, number: int, progress: Progress) -> None:
+        """Nothing is drawn while a visit runs."""
+
+    def after(self, record: Record) -> None:
+        """Draw the table with the new record in it."""
+        self._records.append(record)
+        self._live.update(answer_table(table.rows(Run(Path(), records=tuple(self._records)))), refresh=True)
+
+
+def latency_command(
+    model: Annotated[str, Argument(metavar="MODEL", help="A name, package.module:function, or a file.")],
+    backend: Annotated[str, Option("--backend", metavar="B,B", help="Runtimes.")] = "eager,onnxruntime",
+    batch: Annotated[Many, Option("--batch", metavar="N,N", help="Examples per forward [1].")] = None,
+    threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads [every usable core].")] = None,
+    device: Annotated[Many, Option("--device", metavar="D,D", help="cpu, cuda:0, ... [cpu].")] = None,
+    precision: Annotated[Many, Option("--precision", metavar="P,P", help="fp32, fp16, bf16 [fp32].")] = None,
+    shape: Shape = None,
+    input_file: InputFile = None,
+    time: Annotated[str, Option("--time", metavar="10s", help="How long to measure.")] = "10s",
+    save: Annotated[Path | None, Option("--save", metavar="DIR", help="Keep the run in this folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Print how fast a model is here on each runtime, and which is fastest.
+
+    Raises:
+        UserError: The model cannot be had, or an option is wrong.
+    """
+    seconds = parse_duration(time)
+    if seconds <= 0:
+        raise UserError(f"--time {time!r}: expected a duration above 0, as 10s")
+    flags = {"models": model, "backends": backend, "batches": batch, "threads": threads, "devices": device}
+    inputs = {"precisions": precision, "shapes": shape, "input_file": input_file}
+    plan = from_flags(**flags, **inputs, visit_s=_VISIT, warmup_s=_WARMUP, min_samples=3, rounds=100, min_rounds=2)
+    with ExitStack() as stack:
+        folder = save or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latency-profiler-")))
+        lab = stack.enter_context(opened_lab(plan, calibrate=False))
+        live = stack.enter_context(Live(console=Console(stderr=True), auto_refresh=False, transient=True))
+        cases = expand(plan, host.usable_cores())
+        measure_into(folder, plan, cases, lab, passes=("memory",), seconds=seconds, watcher=_Answer(live))
+        rows = table.rows(read(folder))
+    raise Exit(_printed(rows, json=json))
+
+
+def _printed(rows: Sequence[Row], *, json: bool) -> int:
+    """Print the answer; return 0 when every row has a latency, else 1."""
+    if json:
+        print(jsonlib.dumps({"answer": answer_sentence(rows), "cases": rows}, indent=2))
+    else:
+        console = Console()
+        console.print(
+            f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}", highlight=False, markup=False
+        )
+        console.print(answer_table(rows))
+        for reason in dict.fromkeys(str(row["reason"]) for row in rows if row["latency_ms"] is None):
+            console.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(answer_sentence(rows), highlight=False, markup=False, soft_wrap=True)
+    return 0 if all(row["latency_ms"] is not None for row in rows) else 1

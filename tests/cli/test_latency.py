@@ -1,0 +1,51 @@
+"""``profiler latency``, with a backend whose time is known."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from profiler.cli.app import app
+from profiler.records.reading import read
+
+
+def ask(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["latency", *words])
+    return done.exit_code, done.stdout
+
+
+def test_the_faster_of_two_is_named_with_its_interval(tmp_path: Path) -> None:
+    code, said = ask(
+        "resnet50",
+        "--backend",
+        "fake:duration_ms=20,fake:duration_ms=5",
+        "--time",
+        "2s",
+        "--save",
+        str(tmp_path / "kept"),
+    )
+    assert code == 0, said
+    assert "resnet50 takes input float32 1x3x224x224" in said
+    times = [float(found) for found in re.findall(r"fake:duration_ms=\d+ +([\d.]+) ms", said)]
+    assert times[0] / times[1] == pytest.approx(4, rel=0.3)
+    assert "Fastest is fake:duration_ms=5" in said
+    assert len(read(tmp_path / "kept").records) >= 4
+
+
+def test_json_has_the_sentence_and_the_rows() -> None:
+    code, said = ask("resnet50", "--backend", "fake:duration_ms=1", "--time", "1ms", "--json")
+    found = json.loads(said)
+    assert code == 0
+    assert found["answer"].startswith("fake:duration_ms=1 takes")
+    assert found["cases"][0]["model"] == "resnet50"
+
+
+def test_what_cannot_be_measured_is_one_sentence_and_fails() -> None:
+    code, said = ask("nothere.onnx", "--backend", "fake", "--time", "1ms")
+    assert code == 1
+    assert "no such file" in said
+    assert "Nothing could be measured" in said

@@ -1,0 +1,65 @@
+"""One table and one sentence, in 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from profiler.records.columns import COLUMNS, Row
+from profiler.report.answer import answer_sentence, answer_table
+
+
+def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
+    known: Row = dict.fromkeys(COLUMNS)
+    known |= {"backend": backend, "batch": 1, "status": "ok" if ms else "error", "reason": "" if ms else "no room"}
+    if ms:
+        known |= {"latency_ms": ms, "throughput_per_s": 1e3 / ms, "p90_ms": ms * 1.1, "peak_memory_bytes": 123 << 20}
+        known |= {"load_s": 0.123}
+    if ms and half:
+        known |= {"latency_ci_low_ms": ms * (1 - half), "latency_ci_high_ms": ms * (1 + half)}
+    return known | more  # type: ignore[return-value]
+
+
+def shown(rows: list[Row]) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(answer_table(rows))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_row_for_each_setting_with_its_interval_and_its_speed_up() -> None:
+    head, eager, other = shown([row("eager", 20.0), row("onnxruntime", 10.0)])
+    assert head.split() == ["backend", "latency", "[95%]", "p90", "per", "s", "memory", "load", "x", "eager"]
+    assert "20.0 ms [19, 21]" in eager
+    assert "10.0 ms [9.5, 10.5]" in other
+    assert "2.00 [1.86, 2.15]" in other
+    assert "123 MiB" in other
+
+
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime:graph=basic"])
+def test_no_line_is_wider_than_a_terminal(backend: str) -> None:
+    lines = shown([row(backend, 1234.567, batch=b, shape=f"height={s},width={s}") for b in (1, 8) for s in (320, 640)])
+    assert max(map(len, lines)) <= 80
+
+
+def test_one_visit_has_no_interval_and_says_so() -> None:
+    assert "[one visit]" in shown([row("eager", 20.0, None)])[1]
+    assert "how surely, one visit does not tell" in answer_sentence(
+        [row("eager", 9.0, None), row("onnxruntime", 3.0, None)]
+    )
+
+
+def test_the_sentence_says_which_is_fastest_and_how_surely() -> None:
+    sure = answer_sentence([row("eager", 20.0), row("onnxruntime", 10.0)])
+    assert sure == "Fastest is onnxruntime, 10.0 ms [9.5, 10.5]: 2.00 [1.86, 2.15] times as fast as eager."
+    doubtful = answer_sentence([row("eager", 10.1), row("onnxruntime", 10.0)])
+    assert "cannot be told apart" in doubtful
+    assert answer_sentence([row("eager", 10.0)]) == "eager takes 10.0 ms [9.5, 10.5]."
+    assert answer_sentence([row("eager", None)]) == "Nothing could be measured: no room."
+
+
+def test_batches_are_answered_one_by_one() -> None:
+    said = answer_sentence([row("eager", 20.0), row("eager", 90.0, batch=8)])
+    assert said == "At batch 1: eager takes 20.0 ms [19, 21]. At batch 8: eager takes 90.0 ms [85.5, 94.5]."
