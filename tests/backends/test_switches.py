@@ -14,6 +14,7 @@ from torch import nn
 from profiler import backends
 from profiler.backends import switches
 from profiler.backends.base import Model, Placement
+from profiler.backends.inputs import Inputs
 from tests.backends.states import FP32, LEAKS, PLAIN, only, seen, untouched
 
 IMAGE = np.ones((1, 2, 4, 4), np.float32)
@@ -89,7 +90,7 @@ def watching(leak: Callable[[], object] = lambda: None) -> tuple[Model, list[dic
 def test_a_session_runs_as_asked_whatever_its_models_author_sets(leak: str) -> None:
     model, notes = watching(LEAKS[leak])
     for spec, expected in (("eager", FP32), ("eager:tf32=1,cudnn_benchmark=1", TF32)):
-        with backends.get(spec).load(model, IMAGE, Placement(threads=1)) as session:
+        with backends.get(spec).load(model, Inputs((IMAGE,)), Placement(threads=1)) as session:
             session.run()
             assert session.facts()["tf32_matmul"] is expected["allow_tf32 of cuBLAS"]
             assert session.facts()["tf32_convolution"] is expected["allow_tf32 of cuDNN"]
@@ -101,8 +102,8 @@ def test_of_two_open_sessions_each_runs_under_its_own_switches() -> None:
     (first, of_first), (second, of_second) = watching(), watching()
     place = Placement(threads=1)
     before = seen()
-    with backends.get("eager:tf32=1,cudnn_benchmark=1").load(first, IMAGE, place) as one:
-        with backends.get("eager").load(second, IMAGE, place) as other:
+    with backends.get("eager:tf32=1,cudnn_benchmark=1").load(first, Inputs((IMAGE,)), place) as one:
+        with backends.get("eager").load(second, Inputs((IMAGE,)), place) as other:
             for session in (one, other, other, one, one, other):
                 session.run()
         one.run()

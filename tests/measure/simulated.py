@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from profiler import backends
 from profiler.backends import accelerator, devices
 from profiler.backends.base import Model, Placement
+from profiler.backends.inputs import Inputs
 from profiler.gate import blocks
 from profiler.measure import memory, reference, timing
 from profiler.records.types import Budget
@@ -70,7 +71,7 @@ def leaks(sim: Simulator) -> dict[str, dict[str, float]]:
 
 def headline(backend: str, sim: Simulator) -> dict[str, float]:
     """A visit's time by the reference beside it, whose nominal time is the one that the simulator gives it."""
-    with untouched(), backends.get(backend).load(MODEL, EXAMPLE, PLACE) as session:
+    with untouched(), backends.get(backend).load(MODEL, Inputs((EXAMPLE,)), PLACE) as session:
         workload = reference.Reference(PLACE)
         warmup = timing.warm_up(session, BUDGET, sim.clock)
         timed = timing.measure(session, workload, BUDGET, warmup.typical_ns, sim.clock)
@@ -82,7 +83,7 @@ def headline(backend: str, sim: Simulator) -> dict[str, float]:
 
 def energy(sim: Simulator) -> dict[str, float]:
     """What forwards are counted while energy is: those that were done in the time, not those that were submitted."""
-    with backends.get("eager").load(MODEL, EXAMPLE, PLACE) as session:
+    with backends.get("eager").load(MODEL, Inputs((EXAMPLE,)), PLACE) as session:
         start, end, calls = timing.repeat_for(session, 0.1, sim.clock)
     return {"forward_ns": (end - start) / calls}
 
@@ -112,7 +113,7 @@ def precisions() -> dict[str, list[str]]:
 
 def gate(sim: Simulator) -> dict[str, float]:
     """Two sides in one process, the one in TF32 and the other not."""
-    in_tf32, in_fp32 = (backends.get(name).load(MODEL, EXAMPLE, PLACE) for name in ("eager:tf32=1", "eager"))
+    in_tf32, in_fp32 = (backends.get(name).load(MODEL, Inputs((EXAMPLE,)), PLACE) for name in ("eager:tf32=1", "eager"))
     with untouched(), in_tf32 as old, in_fp32 as new:
         slots = [blocks.prepared(session, 1, sim.clock) for session in (old, new)]
         first, second, third, fourth = (statistics.median(slots[i]()) for i in (0, 1, 1, 0))
@@ -121,7 +122,7 @@ def gate(sim: Simulator) -> dict[str, float]:
 
 def flushed(sim: Simulator) -> dict[str, float]:
     """Bytes of the device that are overwritten before each forward which is to find a cold cache."""
-    with backends.get("eager:cold=1").load(MODEL, EXAMPLE, PLACE) as session:
+    with backends.get("eager:cold=1").load(MODEL, Inputs((EXAMPLE,)), PLACE) as session:
         before = sim.zeroed()
         session.device_ns(3)
         return {"bytes": (sim.zeroed() - before) / 3}
@@ -172,7 +173,7 @@ def second_device(sim: Simulator) -> dict[str, object]:
     sim.cost("aten::relu", 1000 * MS)
     torch.relu(a)
     start = sim.clock()
-    with untouched(), backends.get("eager").load(MODEL, EXAMPLE, SECOND) as session:
+    with untouched(), backends.get("eager").load(MODEL, Inputs((EXAMPLE,)), SECOND) as session:
         device = torch.device(SECOND.device)
         workload = reference.Reference(SECOND)
         found = {

@@ -10,6 +10,7 @@ import torch
 from profiler import backends
 from profiler.backends.base import Model, Placement
 from profiler.backends.fake_clock import FakeClock
+from profiler.backends.inputs import Inputs
 from profiler.measure import reference, timing, visit
 from profiler.records import nominal
 from profiler.records.nominal import Calls
@@ -115,7 +116,7 @@ def test_beside_a_session_with_options_of_its_own_each_has_what_it_means(workloa
     loading = backends.get("eager:tf32=1,cudnn_benchmark=1").load
     with (
         untouched(),
-        loading(Model(None, Asks), np.zeros((1, 3, 4, 4), np.float32), PLACE) as session,
+        loading(Model(None, Asks), Inputs((np.zeros((1, 3, 4, 4), np.float32),)), PLACE) as session,
         Watch() as watch,
     ):
         timed = timing.measure(session, workload, Budget(visit_s=0.5), 1e7, lambda: next(ticks))

@@ -20,7 +20,7 @@ def test_parity_compares_with_eager_in_fp32_while_the_session_has_options_of_its
     NOTES.clear()
     case = Case("tests.measure.asking:model", "", 1.0, f"eager:{options}", Placement(threads=1))
     with untouched():
-        outcome = visit.visit(visit.Task(case, BUDGET, None, None, energy=False)).outcome
+        outcome = visit.visit(visit.Task(case, BUDGET, None, None, energy=False))
         assert seen()["matmul precision"] == "medium"  # what its author set
     assert isinstance(outcome, Measurement), outcome
     own = (True, "tf32", (True, "cudnn_benchmark" in options, False))
