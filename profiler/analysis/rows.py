@@ -16,7 +16,7 @@ from profiler.records.columns import interval_columns
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
 
-    Those are ``network``; ``why``, which says why a row cannot be used and is empty where it can; ``spread``, the
+    Those are ``network``; ``measured``; ``why``, which says why a row cannot be used and is empty where it can; ``spread``, the
     relative standard deviation of its measured y, 0 where nothing tells; and the columns of
     ``TERMS``, NaN where the table has none.
 
@@ -33,7 +33,7 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     checked = pd.DataFrame({key: [plain(v) for v in table[key]] for key in grouping(frame)}, index=table.index)
     checked["family"] = [plain(v) for v in table["family"]] if "family" in table else ""
     checked["network"] = network_names(table)
-    use = measured(table)
+    checked["measured"] = use = measured(table)
     for column in (*PROXIES, y):
         checked[column] = _numbers(table, column, use)
     for column in TERMS.keys() - PROXIES:
@@ -45,7 +45,7 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
 
 def uncounted(checked: pd.DataFrame, y: str) -> pd.Series[bool]:
     """Which rows of a checked table have a measured y, and lack a count to explain it with."""
-    return checked[list(PROXIES)].isna().any(axis="columns") & (checked[y] > 0)
+    return checked["measured"] & checked[list(PROXIES)].isna().any(axis="columns") & (checked[y] > 0)
 
 
 def _spread(table: pd.DataFrame, y: str) -> Floats:

@@ -27,7 +27,7 @@ def ratio_interval(top: Quantity, bottom: Quantity) -> Interval | None:
     return (math.exp(low), math.exp(high))
 
 
-def latency(row: Row) -> Quantity | None:
+def latency_of(row: Row) -> Quantity | None:
     """Return the latency of a row in ms, with its interval where it has one; None where it failed."""
     value, low, high = (row.get(name) for name in ("latency_ms", "latency_ci_low_ms", "latency_ci_high_ms"))
     if not isinstance(value, float):
@@ -37,7 +37,7 @@ def latency(row: Row) -> Quantity | None:
 
 def speed_up(row: Row, base: Row) -> Quantity | None:
     """Return how many times as fast ``row`` is as ``base``; None where one of them failed."""
-    mine, other = latency(row), latency(base)
+    mine, other = latency_of(row), latency_of(base)
     if mine is None or other is None:
         return None
     return Quantity(other.value / mine.value, ratio_interval(other, mine))
@@ -65,7 +65,7 @@ class Fastest:
 
 def fastest(rows: Sequence[Row]) -> Fastest | None:
     """Return the fastest of ``rows``, which measured the same work; None where none was measured."""
-    ranked = sorted((found.value, i) for i, row in enumerate(rows) if (found := latency(row)))
+    ranked = sorted((found.value, i) for i, row in enumerate(rows) if (found := latency_of(row)))
     if not ranked:
         return None
     first, *others = (rows[i] for _, i in ranked)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from profiler.analysis.regression import Quantity
-from profiler.analysis.speed import fastest, latency, speed_up
+from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.console import plain_table
 from profiler.units import format_bytes, format_count, format_duration
@@ -36,7 +36,7 @@ def _base(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def _cells(row: Row, base: Row | None) -> list[str]:
-    found = latency(row)
+    found = latency_of(row)
     if found is None:
         return [str(row["status"]), "", "", "", "", ""]
     p90, rate, memory, load = (row.get(name) for name in ("p90_ms", "throughput_per_s", "peak_memory_bytes", "load_s"))
@@ -81,7 +81,7 @@ def _said(rows: Sequence[Row], *, several: bool) -> str:
     where = f"At batch {rows[0]['batch']}{' ' + str(rows[0]['shape']) if rows[0]['shape'] else ''}: " if several else ""
     if best is None:
         return f"{where}Nothing could be measured: {rows[0]['reason']}."
-    found = latency(best.row)
+    found = latency_of(best.row)
     assert found is not None  # it was ranked by it
     name, said = best.row["backend"], milliseconds(found)
     if best.second is None or best.lead is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from profiler.cli import run
@@ -27,7 +26,7 @@ def test_both_spellings_take_several_gpus_and_say_once_what_they_share(flag, tmp
     monkeypatch.setattr(run, "rehearse", lambda cases: (Described(tuple(cases)), []))  # as where all are there
     told = ["run", "--model", "resnet50", "--backend", "eager", flag, "cuda:0,cuda:1", "--dry-run"]
     done = CliRunner().invoke(app, told)
-    assert done.exit_code == (0 if torch.cuda.device_count() > 1 else 1), done.output
+    assert done.exit_code == 0, done.output
     assert [line for line in done.stdout.splitlines() if "cuda:" in line] == [
         f"resnet50 · eager · cuda:{i} fp32 t{usable_cores()} b1" for i in (0, 1)
     ]
