@@ -16,8 +16,8 @@ from profiler.records.columns import interval_columns
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
 
-    Those are ``network``; ``measured``; ``why``, which says why a row cannot be used and is empty where it can; ``spread``, the
-    relative standard deviation of its measured y, 0 where nothing tells; and the columns of
+    Those are ``network``; ``measured``; ``why``, which says why a row cannot be used and is empty where it can;
+    ``spread``, the relative standard deviation of its measured y, 0 where nothing tells; and the columns of
     ``TERMS``, NaN where the table has none.
 
     Raises:
