@@ -72,6 +72,7 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
             f"nothing to measure: name a plan ({', '.join(BUILT_IN)} or a TOML file), or networks with --model; "
             "`profiler models` lists them"
         )
+    isolation, limits = _isolation(how.isolation), how.limits()
     plan = override(load(source), **flags) if source else from_flags(**flags)
     own = families(wanted(plan))
     cases = expand(plan, host.usable_cores(), own)
@@ -80,12 +81,14 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
         console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
     if how.dry_run:
         return _show_plan(plan, cases, console)
-    return _measured(plan, cases, how, console)
+    return _measured(plan, cases, how, isolation, limits, console)
 
 
-def _measured(plan: Plan, cases: Sequence[Case], how: _How, console: Console) -> int:
+def _measured(
+    plan: Plan, cases: Sequence[Case], how: _How, isolation: Isolation | None, limits: LimitsFor, console: Console
+) -> int:
     folder, begin = _folder(plan, how), time.monotonic()
-    with opened_lab(plan, isolation=_isolation(how.isolation), limits=how.limits()) as lab:
+    with opened_lab(plan, isolation=isolation, limits=limits) as lab:
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
         try:
             progress = measure_into(

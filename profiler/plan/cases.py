@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -34,6 +35,26 @@ def wanted(plan: Plan) -> list[Wanted]:
     ]
 
 
+#: More cases than a machine measures in weeks are a slip of the hand.
+_MOST_CASES = 20_000
+
+
+def _check_number(plan: Plan) -> None:
+    """Raise UserError where a plan has more cases than anybody means, before any network is solved for."""
+    number = sum(map(_number, plan.sweeps))
+    if number > _MOST_CASES:
+        raise UserError(
+            f"the plan has up to {number:,} cases; expected at most {_MOST_CASES:,}: leave out values, or split it"
+        )
+
+
+def _number(sweep: Sweep) -> int:
+    scaled = len(sweep.scalings) * len(sweep.flops or sweep.factors) or 1
+    sizes = (sweep.models, sweep.backends, sweep.devices, sweep.precisions, sweep.threads, sweep.memory_formats)
+    more = (sweep.shapes or ("",), sweep.batches, sweep.modes)
+    return scaled * math.prod(map(len, (*sizes, *more)))
+
+
 def expand(plan: Plan, usable_threads: int, families: Families | None = None) -> tuple[Case, ...]:
     """All cases of a plan in a stable order, each once.
 
@@ -49,6 +70,7 @@ def expand(plan: Plan, usable_threads: int, families: Families | None = None) ->
         UserError: No network of the zoo has the flops that are asked for, or no model of a sweep can be scaled.
     """
     known = families or {}
+    _check_number(plan)
     cases: dict[tuple[object, ...], Case] = {}
     for sweep in plan.sweeps:
         _check_scalable(sweep, known)

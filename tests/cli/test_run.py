@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from profiler.cli import app as cli
+from profiler.errors import UserError
 
 
 @pytest.fixture
@@ -73,3 +74,14 @@ def test_an_end_that_is_no_error_of_ours_is_no_traceback(error, code, said, fail
     monkeypatch.setattr(cli, "app", app)
     monkeypatch.setattr(sys.stderr, "close", lambda: None)
     assert failed("run") == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [("--memory-limit", "4XB", "not a size"), ("--isolation", "vm", "expected forkserver or spawn")],
+)
+def test_how_to_run_is_checked_before_anything_else(flag: str, value: str, expected: str) -> None:
+    done = CliRunner().invoke(cli.app, ["run", "--model", "resnet50", flag, value, "--dry-run"])
+    assert isinstance(done.exception, UserError)
+    assert expected in str(done.exception)
+    assert "resnet50" not in done.stdout

@@ -13,7 +13,7 @@ from profiler.errors import UserError
 from profiler.plan import cases, plan
 from profiler.plan.cases import complexities, notes
 from profiler.plan.duration import estimate_seconds
-from profiler.plan.read import BUILT_IN, load, loads
+from profiler.plan.read import BUILT_IN, from_flags, load, loads
 from profiler.records.types import Budget
 
 
@@ -155,3 +155,9 @@ def test_the_guess_adds_up():
     one = 10.0 + 3 * forward + 0.3
     assert estimate_seconds(cases, counted, budget) == pytest.approx(2 * (1.0 + 3 * one))
     assert estimate_seconds(cases, counted, replace(budget, timeout_s=2.0)) == 2 * (1.0 + 3 * 2.0)
+
+
+def test_a_plan_of_a_million_cases_is_refused_before_it_is_expanded() -> None:
+    plan = from_flags(models="resnet50", scalings="dWr", factors=list(range(2, 2002)), batches=list(range(1, 501)))
+    with pytest.raises(UserError, match=r"up to 3,000,000 cases; expected at most 20,000"):
+        expand(plan, 1)
