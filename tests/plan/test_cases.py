@@ -160,4 +160,4 @@ def test_the_guess_adds_up():
 def test_a_plan_of_a_million_cases_is_refused_before_it_is_expanded() -> None:
     plan = from_flags(models="resnet50", scalings="dWr", factors=list(range(2, 2002)), batches=list(range(1, 501)))
     with pytest.raises(UserError, match=r"up to 3,000,000 cases; expected at most 20,000"):
-        expand(plan, 1)
+        cases.expand(plan, 1)
