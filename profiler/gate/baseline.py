@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.gate.contrast import Visits, session_of, visits_of
 from profiler.machine import host
-from profiler.machine.cache import cache_folder
+from profiler.machine.cache import alone, cache_folder
 from profiler.measure.calibration import identity, stored
 from profiler.records.estimate import case_estimate
 from profiler.records.files import write_file
@@ -45,10 +47,30 @@ def update(run: Path, file: Path = FILE, *, replace: bool = False) -> None:
             cannot be written.
     """
     fresh = read(run)
-    records = _with_latency(fresh.records)
-    if not records:
+    if not _with_latency(fresh.records):
         raise UserError(f"{run} has no latency to store; expected a run with at least one measured case.")
-    old = _earlier(file)
+    with _alone(file):
+        _store(run, fresh, file, replace)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Let one process at a time change a baseline; where locks cannot be kept, whoever comes."""
+    name = hashlib.sha256(str(file.resolve()).encode(errors="replace")).hexdigest()[:16]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(cache_folder() / "locks" / name))
+        except TimeoutError as error:
+            raise UserError(
+                f"{file} is being changed by another process; repeat the command when that has ended."
+            ) from error
+        except OSError:
+            pass
+        yield
+
+
+def _store(run: Path, fresh: Run, file: Path, replace: bool) -> None:
+    records, old = _with_latency(fresh.records), _earlier(file)
     for notice in (*fresh.notices, *old.notices):
         print(notice, file=sys.stderr)
     if old.records and {record.host for record in old.records} != {record.host for record in records}:
@@ -73,6 +95,8 @@ def _earlier(file: Path) -> Run:
     if not file.exists():
         return Run(file)
     found = read(file)
+    if found.newer:
+        raise UserError(found.newer)
     if found.notices and not (found.records or found.sessions):
         raise UserError(f"{file} exists and is no baseline; choose another file, or remove it.")
     return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,9 +40,23 @@ def keep(file: Path, name: str, value: dict[str, Any]) -> None:
     Raises:
         OSError: The file cannot be written, or another process has held it for seconds.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f"{file.name}.lock"), timeout=_PATIENCE_S):
+    with alone(file.with_name(f"{file.name}.lock")):
         write_whole(file, json.dumps(_all(file) | {name: value}, indent=1, sort_keys=True))
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Keep other processes out that take the same lock, while a file is read, changed and written.
+
+    Raises:
+        OSError: The lock cannot be made, or another process has held it for seconds (a TimeoutError).
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=_PATIENCE_S):
+            yield
+    except NotImplementedError as error:
+        raise OSError(errno.ENOLCK, "its file system has no locks", str(lock)) from error
 
 
 def _all(file: Path) -> dict[str, Any]:

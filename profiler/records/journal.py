@@ -182,11 +182,11 @@ def _refuse_unknown(earlier: Run) -> None:
     if earlier.newer:
         raise UserError(earlier.newer)
     if earlier.adrift or (earlier.size and not earlier.sessions):
-        damage = f" ({earlier.notices[0]})" if earlier.notices else ""
+        said = earlier.notices[0].removeprefix(f"{earlier.path}:") if earlier.notices else "its line is missing"
         raise UserError(
-            f"{earlier.path} has lost the session line before {earlier.adrift} of its visits, which says of which plan "
-            f"and machine they are{damage}; what they measured can be exported (profiler export), and a new run needs "
-            "another folder (--out)."
+            f"{earlier.path} does not say of which plan and machine {earlier.adrift} of its visits are: no session "
+            f"before them can be read ({said.rstrip('.')}); export what they measured (profiler export), and measure into "
+            "another folder with --out."
         )
 
 

@@ -320,7 +320,7 @@ def _entry(line: bytes) -> RunSession | Record:
         known = _Facts.model_validate_json(json.dumps(raw["facts"]), strict=True)
         used = {name: getattr(known, name) for name in known.model_fields_set}
         return RunSession(raw["pid"], raw["facts"] | used, schema)
-    raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r}")
+    raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r:.60}")
 
 
 def _first_line(error: ValueError) -> str:
