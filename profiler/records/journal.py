@@ -185,8 +185,8 @@ def _refuse_unknown(earlier: Run) -> None:
         said = earlier.notices[0].removeprefix(f"{earlier.path}:") if earlier.notices else "its line is missing"
         raise UserError(
             f"{earlier.path} does not say of which plan and machine {earlier.adrift} of its visits are: no session "
-            f"before them can be read ({said.rstrip('.')}); export what they measured (profiler export), and measure into "
-            "another folder with --out."
+            f"before them can be read ({said.rstrip('.')}); export what they measured (profiler export), and measure "
+            "into another folder with --out."
         )
 
 
