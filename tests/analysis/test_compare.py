@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from profiler.analysis import compare
 from profiler.analysis.regression import Quantity
+from profiler.analysis.speed import ratio_interval
 from profiler.cli.app import app
 from profiler.cli.compare import compare_command
 from profiler.errors import UserError
@@ -69,7 +70,7 @@ def test_ratios_their_mean_and_ranks() -> None:
 
 
 def test_the_interval_of_a_ratio_joins_both_in_squares() -> None:
-    found = compare._ratio_interval(Quantity(2.0, (1.9, 2.2)), Quantity(1.0, (0.96, 1.05)))
+    found = ratio_interval(Quantity(2.0, (1.9, 2.2)), Quantity(1.0, (0.96, 1.05)))
     assert found is not None
     low = math.log(2) - math.hypot(math.log(2 / 1.9), math.log(1.05))
     high = math.log(2) + math.hypot(math.log(1.1), math.log(1 / 0.96))
@@ -77,7 +78,7 @@ def test_the_interval_of_a_ratio_joins_both_in_squares() -> None:
 
 
 def test_a_side_known_exactly_leaves_the_interval_of_the_other() -> None:
-    assert compare._ratio_interval(Quantity(2.0, (1.9, 2.2)), Quantity(1.0, (1.0, 1.0))) == pytest.approx((1.9, 2.2))
+    assert ratio_interval(Quantity(2.0, (1.9, 2.2)), Quantity(1.0, (1.0, 1.0))) == pytest.approx((1.9, 2.2))
 
 
 def test_intervals_of_ratios_hold_the_ratio() -> None:
@@ -89,7 +90,7 @@ def test_intervals_of_ratios_hold_the_ratio() -> None:
             logs = math.log(centre) + noise * rng.normal(size=10)
             half = stats.t.ppf(0.975, 9) * logs.std(ddof=1) / math.sqrt(10)
             costs.append(Quantity(math.exp(logs.mean()), (math.exp(logs.mean() - half), math.exp(logs.mean() + half))))
-        found = compare._ratio_interval(*costs)
+        found = ratio_interval(*costs)
         assert found is not None
         hits += found[0] <= 1.5 <= found[1]
     assert 930 <= hits <= 975

@@ -35,7 +35,10 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(
     "names",
-    [{"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    [
+        {"PYTHONIOENCODING": "cp1252"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
+    ],
     ids=["cp1252", "LC_ALL=C"],
 )
 def test_letters_that_a_stream_lacks_are_spelt_with_others(tmp_path, names):
