@@ -34,6 +34,9 @@ from profiler.run.processes import Isolation
 from profiler.run.rehearsal import rehearse
 from profiler.units import format_duration, parse_bytes
 
+#: Bytes that a limit of the system cannot count.
+_MEMORY_END = 1 << 63
+
 
 @dataclass(frozen=True, slots=True)
 class _How:
@@ -56,10 +59,20 @@ class _How:
     memory_limit: str | None = None
 
     def limits(self) -> LimitsFor:
-        """Return the limits of a visit's process by its placement."""
-        memory = parse_bytes(self.memory_limit) if self.memory_limit else None
+        """Return the limits of a visit's process by its placement; raises UserError for what is no size of memory."""
+        memory = _memory(self.memory_limit) if self.memory_limit is not None else None
         cores = sorted(os.sched_getaffinity(0)) if self.pin and hasattr(os, "sched_getaffinity") else []
         return lambda placement: Limits(tuple(cores[: placement.threads]), memory)
+
+
+def _memory(text: str) -> int:
+    try:
+        size = parse_bytes(text)
+    except UserError as error:
+        raise UserError(f"--memory-limit: {error}") from error
+    if not 0 < size < _MEMORY_END:
+        raise UserError(f"--memory-limit {text!r}: expected a size above 0 and below 8 EiB, as 4GiB")
+    return size
 
 
 def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:

@@ -21,7 +21,12 @@ def sentences(error: ValidationError, place: Callable[[str], str], known: _Known
         place: Says where a key such as ``sweep[0].models[1]`` stands.
         known: Returns the keys that may stand at a location.
     """
-    return list(dict.fromkeys(f"{place(_key(e['loc']))}: {_problem(e, known)}" for e in error.errors()))
+    found: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for each in error.errors():
+        # One of several types that a value may have is named by what has brackets; the first says most.
+        loc = tuple(part for part in each["loc"] if isinstance(part, int) or not part.endswith("]"))
+        found.setdefault(loc, each)
+    return list(dict.fromkeys(f"{place(_key(loc))}: {_problem(each, known)}" for loc, each in found.items()))
 
 
 def _key(loc: Sequence[int | str]) -> str:

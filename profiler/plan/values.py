@@ -64,7 +64,8 @@ def _backend(spec: str) -> str:
     try:
         backends.get(spec)
     except BackendError as error:
-        raise ValueError(f"{error}{closest(spec.partition(':')[0], backends.available())}") from error
+        name, known = spec.partition(":")[0], backends.available()
+        raise ValueError(f"{error}{'' if name in known else closest(name, known)}") from error
     return spec
 
 

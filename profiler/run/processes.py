@@ -37,6 +37,8 @@ _FORKSERVER = multiprocessing.get_context("forkserver")
 _SPAWN = multiprocessing.get_context("spawn")
 #: Variables that say where a starting process finds modules.
 _PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
+#: Seconds that a wait of the system can be told, 24 days.
+_LONGEST_S = 2**31 / 1000 - 1
 #: Open files below which the fork server dies with a traceback of its own.
 _FEWEST_FILES = 19
 #: Bytes of a process's last output that are kept for the row of a failure.
@@ -129,7 +131,7 @@ def _of_its_own(where: Mapping[str, str | None]) -> Iterator[None]:
 
 def _receive(child: BaseProcess, results: Connection, timeout_s: float) -> _R | Failure:
     deadline = time.monotonic() + timeout_s
-    multiprocessing.connection.wait([results, child.sentinel], timeout_s)
+    multiprocessing.connection.wait([results, child.sentinel], min(timeout_s, _LONGEST_S))
     try:
         if results.poll():
             received: _R = results.recv()

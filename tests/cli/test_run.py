@@ -47,6 +47,35 @@ def test_more_threads_than_usable_cores_are_said_and_allowed():
     assert "wait for each other" in done.stderr
 
 
+@pytest.mark.parametrize("value", ["4 apples", "0", "1e20GB", ""])
+def test_a_limit_of_memory_that_is_none_is_one_sentence_that_names_its_flag(value, failed):
+    code, said = failed("run", "--model", "resnet50", "--memory-limit", value, "--dry-run")
+    assert code == 2
+    assert said.startswith("profiler: --memory-limit")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--threads", "-1", "greater than or equal to 0"),
+        ("--batch", "-3", "greater than or equal to 1"),
+        ("--batch", "1" + "0" * 400, "less than or equal to"),
+        ("--rounds", "0", "greater than or equal to 1"),
+        ("--workers", "-1", "greater than or equal to 0"),
+        ("--factor", "-2", "greater than 0"),
+        ("--backend", "fake:duration_ms=-1", "expected float from 0 to 8.64e+07"),
+    ],
+)
+def test_a_value_out_of_bounds_is_one_sentence(flag, value, said, failed):
+    code, told = failed("run", "--model", "resnet50", "--scale", "d", "--factor", "2", flag, value, "--dry-run")
+    assert code == 2
+    assert told.startswith(f"profiler: {flag}: ")
+    assert said in told
+    assert "closest" not in told
+    assert len(told.splitlines()) == 1
+
+
 def test_nothing_to_measure_is_one_sentence(failed):
     code, said = failed("run")
     assert code == 2

@@ -98,6 +98,10 @@ def test_a_result_comes_back(executor: LocalExecutor) -> None:
     assert executor.call(double, 21, 30, NO_LIMITS) == 42
 
 
+def test_a_wait_may_be_longer_than_the_system_counts(executor: LocalExecutor) -> None:
+    assert executor.call(double, 21, 1e9, NO_LIMITS) == 42
+
+
 def test_spawn_gives_the_same_result() -> None:
     assert LocalExecutor("spawn").call(double, 21, 60, NO_LIMITS) == 42
 
