@@ -131,7 +131,8 @@ class DeviceTimed(Protocol):
 class Backend(Protocol):
     """One runtime.
 
-    One that can load no model that was brought as an ONNX file says so with ``reads_onnx = False``.
+    One that can load no model that was brought as an ONNX file says so with ``reads_onnx = False``; one that keeps in
+    ``Model.cache`` what takes long to make, and may be asked for it before anything is timed, with ``exports = True``.
     """
 
     @property

@@ -60,6 +60,7 @@ class OnnxRuntime:
     cudnn_benchmark: bool = False
 
     name: ClassVar[str] = "onnxruntime"
+    exports: ClassVar[bool] = True
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""

@@ -43,6 +43,7 @@ class TorchScript(pytorch.Flags):
 
     name: ClassVar[str] = "torchscript"
     reads_onnx: ClassVar[bool] = False
+    exports: ClassVar[bool] = True
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""

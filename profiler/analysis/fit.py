@@ -29,6 +29,8 @@ from profiler.analysis.rows import checked_rows, groups_of, uncounted
 _RESAMPLES = 4000
 SEED = 20210311
 
+#: The largest over the smallest count below which networks are alike in it, and no line on it means anything.
+_ALIKE = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -112,7 +114,7 @@ def _fit_rows(rows: pd.DataFrame, group: dict[str, str], family: str | None, y: 
     target = used[y].to_numpy(dtype=np.float64)
     columns = {p: used[p].to_numpy(dtype=np.float64) for p in PROXIES}
     reason = _no_fit(n, target, rows, y)
-    unfit = {p: why for p, x in columns.items() if (why := reason or _constant(p, x))}
+    unfit = {p: why for p, x in columns.items() if (why := reason or _constant(p, x) or _alike(p, x))}
     fitted = {p: x for p, x in columns.items() if p not in unfit}
     two_term = fit_terms(used, group, y, TWO_TERMS) if fitted.keys() >= {*TWO_TERMS} else None
     weights = two_term.weights / target**2 if weighted and two_term and two_term.weights is not None else None
@@ -160,6 +162,12 @@ def _nothing_to_fit(rows: pd.DataFrame, y: str) -> str:
 def _constant(column: str, values: Floats) -> str | None:
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         return f"{column} is the same for all networks"
+    return None
+
+
+def _alike(column: str, values: Floats) -> str | None:
+    if values.max() < _ALIKE * values.min():
+        return f"{column} differs by less than {_ALIKE - 1:.0%} between networks"
     return None
 
 

@@ -12,6 +12,9 @@ from profiler.analysis.regression import Floats
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
 
+#: The upper end of an interval over its lower end from which a row tells nothing of its latency.
+_UNSURE = 3.0
+
 
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
@@ -53,14 +56,23 @@ def _spread(table: pd.DataFrame, y: str) -> Floats:
 
     A row without an interval among rows with one counts as the median of those.
     """
-    low, high = interval_columns(y)
-    if low not in table or high not in table:
-        return np.zeros(len(table))
-    ends = [pd.to_numeric(table[end], errors="coerce").astype(float) for end in (low, high)]
-    wide = (ends[1] / ends[0]).where((ends[0] > 0) & (ends[1] >= ends[0])).to_numpy(dtype=np.float64)
+    low, high = _ends(table, y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wide = np.where((low > 0) & (high >= low), high / low, np.nan)
     spread: Floats = np.log(wide) / (2 * 1.96)
     known = np.isfinite(spread)
     return np.where(known, spread, np.median(spread[known]) if known.any() else 0.0)
+
+
+def _ends(table: pd.DataFrame, y: str) -> tuple[Floats, Floats]:
+    """The ends of the 95% interval of each y; NaN where the table has none."""
+    low, high = (
+        pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
+        if name in table
+        else np.full(len(table), np.nan)
+        for name in interval_columns(y)
+    )
+    return low, high
 
 
 def _numbers(table: pd.DataFrame, column: str, use: pd.Series[bool]) -> pd.Series[float]:
@@ -87,6 +99,7 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
         [plain(v) for v in table[column]] if column in table else [""] * len(table)
         for column in ("reason", "uncounted")
     )
+    low, high = _ends(table, y)
     whys = []
     for row, ok in enumerate(use):
         values = {c: float(checked[c].iloc[row]) for c in (*PROXIES, y)}
@@ -96,8 +109,11 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
             whys.append(f"{status}: {reason[row]}" if reason[row] else status)
         elif holes:
             whys.append(uncounted[row] or f"no number in {', '.join(holes)}")
+        elif values[y] <= 0:
+            whys.append(f"{y} is {values[y]:g}, not positive")
         else:
-            whys.append("" if values[y] > 0 else f"{y} is {values[y]:g}, not positive")
+            unsure = high[row] > _UNSURE * low[row] > 0
+            whys.append(f"its 95% interval is [{low[row]:.3g}, {high[row]:.3g}], too wide to fit" if unsure else "")
     return whys
 
 

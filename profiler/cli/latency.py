@@ -14,7 +14,6 @@ from rich.live import Live
 from typer import Argument, Exit, Option
 
 from profiler.cli.options import InputFile, Json, Many, Shape
-from profiler.errors import UserError
 from profiler.machine import host
 from profiler.plan.cases import expand
 from profiler.plan.read import from_flags
@@ -25,7 +24,6 @@ from profiler.records.types import Case, Record
 from profiler.report.answer import answer_sentence, answer_table
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
-from profiler.units import parse_duration
 
 #: Timed part of a visit, and the longest it may warm up, where there are a few within seconds.
 _VISIT, _WARMUP = "0.3s", "1s"
@@ -36,6 +34,10 @@ class _Answer:
 
     def __init__(self, live: Live) -> None:
         self._live, self._records = live, list[Record]()
+
+    def preparing(self, done: int, total: int) -> None:
+        """Say that exports are made."""
+        self._live.update(f"preparing {done} of {total}", refresh=True)
 
     def before(self, case: Case, number: int, progress: Progress) -> None:
         """Nothing is drawn while a visit runs."""
@@ -64,18 +66,15 @@ def latency_command(
     Raises:
         UserError: The model cannot be had, or an option is wrong.
     """
-    seconds = parse_duration(time)
-    if seconds <= 0:
-        raise UserError(f"--time {time!r}: expected a duration above 0, as 10s")
     flags = {"models": model, "backends": backend, "batches": batch, "threads": threads, "devices": device}
     inputs = {"precisions": precision, "shapes": shape, "input_file": input_file}
-    plan = from_flags(**flags, **inputs, visit_s=_VISIT, warmup_s=_WARMUP, min_samples=3, rounds=100, min_rounds=2)
+    plan = from_flags(**flags, **inputs, time=time, visit_s=_VISIT, warmup_s=_WARMUP, min_samples=3)
     with ExitStack() as stack:
         folder = save or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latency-profiler-")))
         lab = stack.enter_context(opened_lab(plan, calibrate=False))
         live = stack.enter_context(Live(console=Console(stderr=True), auto_refresh=False, transient=True))
         cases = expand(plan, host.usable_cores())
-        measure_into(folder, plan, cases, lab, passes=("memory",), seconds=seconds, watcher=_Answer(live))
+        measure_into(folder, plan, cases, lab, passes=("memory",), watcher=_Answer(live))
         rows = table.rows(read(folder))
     raise Exit(_printed(rows, json=json))
 

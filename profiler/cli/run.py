@@ -24,7 +24,7 @@ from profiler.plan.read import BUILT_IN, from_flags, load, override
 from profiler.records.crowding import crowds
 from profiler.records.reading import NAME
 from profiler.records.types import Case
-from profiler.report.summary import finish
+from profiler.report.summary import Detail, finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.describing import Described
@@ -49,6 +49,8 @@ class _How:
         isolation: ``forkserver`` or ``spawn``; None for the best this system has.
         pin: Pin each visit to as many cores as it has threads.
         memory_limit: Private memory a visit may take, as ``4GiB``; None for no limit.
+        detail: How much is printed at the end.
+        report: Write the page at the end.
     """
 
     out: Path | None = None
@@ -57,6 +59,8 @@ class _How:
     isolation: str | None = None
     pin: bool = False
     memory_limit: str | None = None
+    detail: Detail = "brief"
+    report: bool = False
 
     def limits(self) -> LimitsFor:
         """Return the limits of a visit's process by its placement; raises UserError for what is no size of memory."""
@@ -109,11 +113,11 @@ def _measured(
             )
         except StoppedError as stopped:
             try:
-                finish(folder, time.monotonic() - begin, Console())
+                finish(folder, time.monotonic() - begin, Console(), detail=how.detail)
             finally:
                 # Whatever becomes of the pictures, the user must read how to go on.
                 raise stopped
-    finish(folder, time.monotonic() - begin, Console())
+    finish(folder, time.monotonic() - begin, Console(), detail=how.detail, report=how.report)
     return 0 if all(progress.good(case) for case in progress.cases) else 1
 
 
@@ -144,13 +148,14 @@ def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
     for said in dict.fromkeys(_inputs(case, known) for case in brought):
         console.print(said, highlight=False, markup=False, soft_wrap=True)
     counts = {case.key: known.found[case.key].complexity for case in known.cases if case.key in known.found}
-    seconds = estimate_seconds(known.cases, complexities(known.cases) | counts, plan.budget)
+    seconds = plan.time or estimate_seconds(known.cases, complexities(known.cases) | counts, plan.budget)
+    how = "as asked for" if plan.time else "estimated from flops before anything was measured"
     networks = len({case.network for case in cases})
     counted = [
         f"{number} {name}{'s' * (number != 1)}" for number, name in ((len(cases), "case"), (networks, "network"))
     ]
     console.print(
-        f"{' of '.join(counted)}; about {format_duration(seconds)}, estimated from flops before anything was measured",
+        f"{' of '.join(counted)}; about {format_duration(seconds)}, {how}",
         highlight=False,
         soft_wrap=True,
     )
@@ -207,6 +212,9 @@ def run_command(
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
+    time: Annotated[
+        str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
+    ] = None,
     rounds: Annotated[int | None, Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
     visit: Annotated[str | None, Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
     timeout: Annotated[str | None, Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
@@ -219,17 +227,21 @@ def run_command(
     memory_limit: Annotated[
         str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")
     ] = None,
+    report: Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,
 ) -> None:
     """Measure a plan, as its file or these options say it."""
     numbers, interval = _precisions(precision)
+    detail: Detail = "quiet" if quiet else "full" if verbose else "brief"
     networks = {"models": model, "scalings": scale, "factors": factor, "flops": flops}
     where = {"backends": backend, "devices": device, "precisions": numbers, "threads": threads, "batches": batch}
     inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
-    budget = {"seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
+    budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
     flags = {**networks, **where, **inputs, **what, **load, **budget}
-    raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit)))
+    raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit, detail, report)))
 
 
 def _precisions(text: str | None) -> tuple[str | None, str | None]:

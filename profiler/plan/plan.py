@@ -18,6 +18,7 @@ may replace them::
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,19 +44,25 @@ from profiler.records.types import IMAGENET, Budget, Feed, Mode, Pass
 _STRICT_KEYS = ConfigDict(extra="forbid", frozen=True)
 
 _BUDGET = Budget()
+#: Of three visits an interval is a third of what it is of two.
+_ON_TIME = replace(_BUDGET, precision=None, rounds=10**9, min_rounds=3)
+_FIXED = replace(_BUDGET, precision=None, rounds=_BUDGET.min_rounds)
 
 
 class BudgetKeys(BaseModel):
-    """The table ``[budget]``, as ``Budget``; durations and shares may be text."""
+    """The table ``[budget]``, as ``Budget``; durations and shares may be text.
+
+    What is None depends on whether a run ends on time, see ``Plan.budget``.
+    """
 
     model_config = _STRICT_KEYS
 
     visit_s: Seconds = _BUDGET.visit_s
     min_samples: Count = _BUDGET.min_samples
     warmup_s: Seconds = _BUDGET.warmup_s
-    rounds: Count = _BUDGET.rounds
-    min_rounds: Count = _BUDGET.min_rounds
-    precision: Share = _BUDGET.precision
+    rounds: Count | None = None
+    min_rounds: Count | None = None
+    precision: Share | None = None
     timeout_s: Seconds = _BUDGET.timeout_s
 
 
@@ -92,6 +99,7 @@ class Plan(Sweep):
     name: str = ""
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    time: Seconds | None = None
     memory: bool = False
     epoch: bool = False
     images: Count = IMAGENET
@@ -102,8 +110,14 @@ class Plan(Sweep):
 
     @property
     def budget(self) -> Budget:
-        """The budget as the rest of the program takes it; no case needs more rounds than it may have."""
-        keys = self.budget_keys.model_dump()
+        """The budget as the rest of the program takes it; no case needs more rounds than it may have.
+
+        A run with a ``time`` ends on time. One with a precision goes on until that is reached, for 12 rounds at most.
+        One that asks for neither makes a fixed number of rounds.
+        """
+        given = self.budget_keys.model_dump(exclude_none=True)
+        default = _ON_TIME if self.time is not None else _BUDGET if "precision" in given else _FIXED
+        keys = asdict(default) | given
         return Budget(**keys | {"min_rounds": min(keys["min_rounds"], keys["rounds"])})
 
     @property

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from profiler.plan.messages import sentences
 from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
 from profiler.records.outside import file_bytes, text_of, toml_table
+from profiler.records.types import Budget
 
 _FOLDER = Path(__file__).parent / "built_in"
 BUILT_IN = ("quick", "paper")
@@ -38,6 +40,7 @@ _FLAGS: Mapping[str, str] = {
     "shapes": "--shape",
     "input_file": "--input",
     "seed": "--seed",
+    "time": "--time",
     "memory": "--memory",
     "epoch": "--epoch",
     "images": "--images",
@@ -109,6 +112,8 @@ def override(plan: Plan, **flags: object) -> Plan:
     given = {key: _split(key, value) for key, value in flags.items() if value is not None and value not in ([], ())}
     keys = plan.model_dump(exclude_unset=True, by_alias=True)
     budget = {key: given.pop(key) for key in BudgetKeys.model_fields if key in given}
+    if "rounds" in budget and "time" not in given:
+        keys.pop("time", None)
     keys["budget"] = keys.get("budget", {}) | budget
     withdrawn = {"factors", "flops"} if given.keys() & {"factors", "flops"} else set()
     keys["sweep"] = [{k: v for k, v in s.items() if k not in given.keys() | withdrawn} for s in keys.get("sweep", ())]
@@ -210,7 +215,8 @@ def digest(plan: Plan) -> str:
     """16 hexadecimal digits, equal for plans that measure the same in the same way, whatever their name."""
     meaning = {
         "sweeps": [_meaning(sweep) for sweep in plan.sweeps],
-        "budget": plan.budget_keys.model_dump(),
+        # As it is without a time, which may differ each time that a run goes on.
+        "budget": asdict(Budget()) | plan.budget_keys.model_dump(exclude_none=True),
         "seed": plan.seed,
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

@@ -140,7 +140,7 @@ class Budget:
         warmup_s: The longest a visit may warm up, in seconds.
         rounds: The most visits a case gets.
         min_rounds: The fewest visits a case gets before its interval may end it.
-        precision: Half width of the 95% interval over visits, relative, at which a case is finished.
+        precision: Half width of the 95% interval over visits, relative, at which a case is finished; None asks for none.
         timeout_s: Wall time after which a visit is killed.
     """
 
@@ -149,7 +149,7 @@ class Budget:
     warmup_s: Amount = 3.0
     rounds: Count = 12
     min_rounds: Count = 5
-    precision: Amount = 0.01
+    precision: Amount | None = 0.01
     timeout_s: Amount = 300.0
 
 

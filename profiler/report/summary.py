@@ -1,16 +1,15 @@
-"""The end of a run: its table, charts and report, and what is printed of them.
+"""The end of a run: its table and report, and what is printed of them.
 
 Everything here derives from the journal, so it can be made again at any time (``profiler export``, ``report``).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from profiler.backends.base import Placement
 from profiler.errors import UserError
@@ -19,6 +18,7 @@ from profiler.records.columns import Row, write_csv
 from profiler.records.disturbance import near, quiet_level
 from profiler.records.reading import Run, read
 from profiler.records.types import Measurement, Record
+from profiler.report.closing import latencies_table, predictors_table, sentences
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.units import format_duration
 
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from profiler.analysis.fit import Fit
-    from profiler.report.render import Chart
 
+#: How much is printed.
+Detail = Literal["quiet", "brief", "full"]
 
 #: Statuses of rows that have a latency.
 _MEASURED = ("ok", "unstable")
+#: Reasons for failures that are printed.
+_REASONS = 4
 #: So far may the reference at its best be from its nominal time before it is said: on one thread it was within 3%.
 _OFF = 0.08
 
@@ -66,50 +69,64 @@ def _recalibrate(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def finish(folder: Path, seconds: float, console: Console) -> None:
-    """Write ``cases.csv``, charts and ``report.html`` into ``folder`` and print what came out.
+def finish(
+    folder: Path, seconds: float, console: Console, *, detail: Detail = "brief", report: bool = False
+) -> None:
+    """Write ``cases.csv`` into ``folder`` and print what came out.
 
     Args:
         folder: The run.
         seconds: Wall time of this session's part of the run.
         console: Where to print.
+        detail: ``brief`` prints at most 25 lines, ``full`` all fits too, ``quiet`` the files alone.
+        report: Write ``report.html`` too, which takes seconds.
     """
     run = read(folder)
-    for notice in run.notices:
-        console.print(notice, markup=False)
     rows = table.rows(run)
-    saved = folder / "cases.csv"
-    write_csv(rows, saved)
-    _print_outcome(rows, run.records, seconds, console)
-    _print_files([saved], console)
+    files = [folder / "cases.csv"]
+    write_csv(rows, files[0])
+    if detail != "quiet":
+        for notice in run.notices:
+            console.print(notice, markup=False)
+        _print_outcome(rows, run.records, seconds, console)
     if any(row["status"] in _MEASURED for row in rows):
-        _print_files(_pictures(folder, run, console), console)
-
-
-def _print_files(paths: Sequence[Path], console: Console) -> None:
-    for path in paths:
+        frame = table.frame(run)
+        if detail != "quiet":
+            _print_answer(rows, frame, console, full=detail == "full")
+        if report:
+            files += _page(frame, dict(run.sessions[-1].facts), folder / "report.html", console)
+    for path in files:
         console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _pictures(folder: Path, run: Run, console: Console) -> list[Path]:
-    """Print the fits and write the charts and the report, as far as that can be done here; return the files to name."""
+def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *, full: bool) -> None:
     from profiler.analysis.fit import fit
     from profiler.report.console import print_fits
-    from profiler.report.page import write_page
 
-    frame = table.frame(run)
     try:
         fits: list[Fit] = fit(frame)
     except UserError as error:
         console.print(f"no fit: {error}", markup=False, highlight=False)
-        return []
-    print_fits(fits, console, brief=True)
-    written = _charts(folder, frame, fits, console)
-    page = folder / "report.html"
-    with _said(console), drawing(page.name, draws=False):
-        write_page(frame, dict(run.sessions[-1].facts), page)
-        written.append(page)
-    return written
+        fits = []
+    if full:
+        print_fits([one for one in fits if one.lines], console, brief=True)
+    drawn = latencies_table(rows) or predictors_table(fits)
+    if drawn is not None:
+        console.print(drawn)
+    for sentence in sentences(rows, fits):
+        console.print(sentence, markup=False, highlight=False)
+
+
+def _page(frame: pd.DataFrame, facts: Mapping[str, object], path: Path, console: Console) -> list[Path]:
+    """Write the page; return the files to name."""
+    from profiler.report.page import write_page
+
+    if not can_draw():
+        console.print(NO_CHARTS, markup=False, highlight=False)
+    with _said(console), drawing(path.name, draws=False):
+        write_page(frame, facts, path)
+        return [path]
+    return []
 
 
 @contextmanager
@@ -121,32 +138,6 @@ def _said(console: Console) -> Iterator[None]:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
 
 
-def _charts(folder: Path, frame: pd.DataFrame, fits: list[Fit], console: Console) -> list[Path]:
-    """Write the chart of the fits, and that of a sweep over shapes, in every format that can be drawn.
-
-    Returns:
-        The files to name.
-    """
-    if not can_draw():
-        console.print(NO_CHARTS, markup=False, highlight=False)
-        return []
-    written: list[Path] = []
-    with _said(console), drawing("latency.html, .png and .svg"):
-        from profiler.report.charts.panels import latency
-        from profiler.report.charts.sizes import against_size
-        from profiler.report.render import styled, write_chart
-
-        charts: dict[str, Chart] = {"latency": latency(frame, fits)}
-        if (sweep := against_size(frame, [one for one in fits if one.family is None])) is not None:
-            charts["size"] = styled(sweep)
-        for (name, chart), kind in itertools.product(charts.items(), ("html", "png", "svg")):
-            path = folder / f"{name}.{kind}"
-            with _said(console), drawing(path.name):
-                write_chart(chart, path)
-                written.append(path)
-    return [path for path in written if path.suffix != ".svg"]
-
-
 def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: float, console: Console) -> None:
     wall = sum(record.wall_s for record in records) or 1.0
     models, reference = (part / wall for part in _seconds_in_samples(records))
@@ -154,12 +145,13 @@ def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: floa
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
     total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
     console.print(
-        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}; {models + reference:.0%} of their "
-        f"time inside timed samples ({models:.0%} of models, {reference:.0%} of the reference).",
+        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}, {models + reference:.0%} of it in samples.",
         highlight=False,
     )
     for sentence in _recalibrate(records):
         console.print(sentence, style="yellow", markup=False, highlight=False)
     reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in _MEASURED)
-    for (status, reason), number in reasons.most_common():
+    for (status, reason), number in reasons.most_common(_REASONS):
         console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if len(reasons) > _REASONS:
+        console.print(f"  and {len(reasons) - _REASONS} other reasons, in cases.csv", style="red", highlight=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import time
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
 from profiler.records.types import Case, Failure, Record
@@ -17,6 +19,9 @@ from profiler.units import format_duration
 
 class Watcher(Protocol):
     """Whoever is told what is measured."""
+
+    def preparing(self, done: int, total: int) -> None:
+        """Hear how many exports and traces are made, before anything is timed."""
 
     def before(self, case: Case, number: int, progress: Progress) -> None:
         """Hear of a visit that begins; the parent must sleep until it ends."""
@@ -30,10 +35,12 @@ class Display:
 
     Args:
         console: Where to show it; None shows nothing.
+        seconds: How long is measured; None for as many rounds as it takes.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, seconds: float | None = None) -> None:
         self._console = console
+        self._budget_s, self._begin = seconds, time.monotonic()
         self._bar = _bar(console) if console and console.is_terminal else None
         self._round = -1
         self._seconds: list[float] = []
@@ -47,22 +54,28 @@ class Display:
         if self._bar:
             self._bar.stop()
 
+    def preparing(self, done: int, total: int) -> None:
+        """Show how many exports and traces are made."""
+        if self._bar:
+            said = f"preparing {done} of {total}"
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, said=said, refresh=True)
+        elif self._console and done == 0:
+            self._console.print(f"preparing {total} export{'s' * (total != 1)}", highlight=False)
+        self._begin = time.monotonic()
+
     def before(self, case: Case, number: int, progress: Progress) -> None:
         """Show what runs now and the time left; nothing is drawn until ``after``: the parent must sleep meanwhile."""
-        cases = progress.cases
+        cases, left = progress.cases, self._left(progress)
+        made, missing = sum(map(len, progress.visits.values())), self._missing(progress)
         if self._bar:
-            self._bar.update(
-                self._bar.task_ids[0],
-                completed=len(cases) * progress.budget.min_rounds - self._missing(progress),
-                total=len(cases) * progress.budget.min_rounds,
-                round=number + 1,
-                left=self._left(progress),
-                now=case.label,
-                refresh=True,
-            )
+            elapsed = time.monotonic() - self._begin
+            done, total = (made, made + missing) if self._budget_s is None else (elapsed, self._budget_s)
+            said = f"{made} visits" if self._budget_s is not None else f"{made} of {total} visits"
+            fields = {"said": said, "left": left, "now": case.label}
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, refresh=True, **fields)
         elif self._console and number > self._round:
             unfinished = sum(not progress.finished(case) for case in cases)
-            said = f"round {number + 1}: {unfinished} of {len(cases)} cases to visit, {self._left(progress)} left"
+            said = f"round {number + 1}: {unfinished} of {len(cases)} cases to visit{left and ', '}{left}"
             self._console.print(said, highlight=False)
         self._round = max(self._round, number)
 
@@ -75,11 +88,13 @@ class Display:
             self._console.print(text, soft_wrap=True)
 
     def _left(self, progress: Progress) -> str:
-        """Return the time left, if every unfinished case needs its fewest visits; more visits take more."""
-        if len(self._seconds) < 3:
-            return "?"
-        # The median: a first visit may export and compile for seconds, the others do not.
-        return "about " + format_duration(self._missing(progress) * statistics.median(self._seconds[-200:]))
+        """Return the time left, if every unfinished case needs its fewest visits; empty before anything is known."""
+        if self._budget_s is not None:
+            return f"{format_duration(max(0.0, self._begin + self._budget_s - time.monotonic()))} left"
+        if not self._seconds:
+            return ""
+        seconds = self._missing(progress) * statistics.median(self._seconds[-200:])
+        return f"about {format_duration(seconds)} left"
 
     @staticmethod
     def _missing(progress: Progress) -> int:
@@ -94,15 +109,14 @@ class Display:
 def _bar(console: Console) -> Bar:
     # No refresh thread: it would wake the parent ten times a second beside what is being timed.
     bar = Bar(
-        TextColumn("round {task.fields[round]}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("visits,"),
-        TextColumn("{task.fields[left]} left"),
-        TextColumn("{task.fields[now]}", style="dim"),
+        TextColumn("{task.fields[said]}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[now]}", style="dim", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
         console=console,
         auto_refresh=False,
         transient=True,
+        expand=True,
     )
-    bar.add_task("", total=None, round=1, left="?", now="")
+    bar.add_task("", total=None, said="", left="", now="")
     return bar

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from profiler.run.child import Limits, LimitsFor
 from profiler.run.describing import described
 from profiler.run.display import Display, Watcher
 from profiler.run.lab import Lab, record
+from profiler.run.preparing import prepare
 from profiler.run.processes import Isolation, LocalExecutor
 from profiler.run.rounds import Measuring, measure_all, measure_within
 from profiler.run.schedule import Progress
@@ -63,7 +65,9 @@ def opened_lab(
     executor = LocalExecutor(isolation)
     try:
         calibrations = Calibrations(executor, cache_folder(), limits, known=known, measure=calibrate)
-        yield Lab(plan.budget, executor, limits, calibrations, plan.feed)
+        yield Lab(
+            plan.budget, executor, limits, calibrations, plan.feed, another=partial(LocalExecutor, isolation)
+        )
     finally:
         executor.close()
 
@@ -79,7 +83,6 @@ def measure_into(
     passes: Sequence[Pass] = (),
     facts: Mapping[str, Any] | None = None,
     console: Console | None = None,
-    seconds: float | None = None,
     watcher: Watcher | None = None,
 ) -> Progress:
     """Visit ``cases`` until each is finished, and write the table; what earlier sessions left counts.
@@ -94,7 +97,6 @@ def measure_into(
         passes: What further visits to make of each case that has a latency, after all others.
         facts: Further facts for the session's line.
         console: Where to show what happens; None for nowhere.
-        seconds: Measure for so long, see ``measure_within``; None for as many rounds as the plan's budget says.
         watcher: Is told of visits in place of what is shown on the console.
 
     Raises:
@@ -118,9 +120,15 @@ def measure_into(
                 progress.add(failed)
         for session in journal.earlier.sessions[:1]:
             seed = session.facts.get("seed", seed)
-        with Display(None if watcher else console) as shown:
+        with Display(None if watcher else console, plan.time) as shown:
+            if lab.another is not None:
+                told = (watcher or shown).preparing
+                prepare(cases, cache_folder(), lab.budget, lab.limits, lab.another, told)
             measuring = Measuring(journal, progress, lab, watcher or shown, seed)
-            complete = measure_all(measuring, passes) if seconds is None else measure_within(measuring, seconds, passes)
+            if plan.time is None:
+                complete = measure_all(measuring, passes)
+            else:
+                complete = measure_within(measuring, plan.time, passes)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
         raise StoppedError(

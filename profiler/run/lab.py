@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from profiler.machine import host
@@ -18,7 +18,12 @@ from profiler.run.processes import Executor
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """What every visit of a run shares; ``described`` is what is known of the model of a case, by the case's key."""
+    """What every visit of a run shares.
+
+    Attributes:
+        described: What is known of the model of a case, by the case's key.
+        another: Returns an executor to use beside ``executor`` before anything is timed; None where there is only one.
+    """
 
     budget: Budget
     executor: Executor
@@ -26,6 +31,7 @@ class Lab:
     calibrations: Calibrations
     feed: Feed = field(default_factory=Feed)
     described: Mapping[str, Description] = field(default_factory=dict)
+    another: Callable[[], Executor] | None = None
 
 
 def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> Record:

@@ -34,6 +34,8 @@ _R = TypeVar("_R")
 #: What the fork server holds ready. CUDA must not be initialised before a fork; importing does not.
 _PRELOAD = ["profiler.run.preload"]
 _FORKSERVER = multiprocessing.get_context("forkserver")
+#: Starting changes the environment of this process for a moment.
+_STARTING = threading.Lock()
 _SPAWN = multiprocessing.get_context("spawn")
 #: Variables that say where a starting process finds modules.
 _PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
@@ -95,10 +97,11 @@ class LocalExecutor:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         results, results_end = context.Pipe(duplex=False)
         output, output_end = context.Pipe(duplex=False)
-        where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
+        with _STARTING:
+            where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
         arguments = (results_end, output_end, function, argument, limits, where)
         self._child = child = context.Process(target=answer_parent, args=arguments, daemon=True)
-        with _of_its_own(where):
+        with _STARTING, _of_its_own(where):
             child.start()
         results_end.close()
         output_end.close()

@@ -83,8 +83,8 @@ def measure_within(
 ) -> bool:
     """Visit every case once and make the visits of ``passes``, then spend what time is left; False when stopped.
 
-    It is spent on the case whose interval is widest, relative to its latency, as long as another visit would end in
-    time. A case that has failed is not visited again.
+    It is spent where it narrows intervals most, see ``Progress.worthwhile``, as long as another visit would end in time.
+    A case that has failed is not visited again.
 
     Args:
         measuring: What it needs.
@@ -100,10 +100,12 @@ def measure_within(
             measuring.visit(case, 0)
         if not _make_passes(measuring, passes, interrupt):
             return False
-        while (widest := progress.widest(seconds - (clock() - begin))) is not None:
-            if interrupt.asked:
-                return False
-            measuring.visit(widest, len(progress.visits[widest.key]))
+        while worthwhile := progress.worthwhile(begin + seconds - clock(), measuring.seed):
+            for case in worthwhile:
+                if interrupt.asked:
+                    return False
+                if progress.cost(case) <= begin + seconds - clock():
+                    measuring.visit(case, len(progress.visits[case.key]))
     return True
 
 

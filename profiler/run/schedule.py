@@ -12,6 +12,15 @@ from dataclasses import dataclass, field
 from profiler.records.estimate import case_estimate
 from profiler.records.types import Budget, Case, Measurement, Pass, Record
 
+#: Cases that take turns at least, where there are as many: two visits of one case in a row share what disturbs them.
+_TOGETHER = 4
+
+
+def _shuffled(cases: Sequence[Case], seed: str) -> list[Case]:
+    order = list(cases)
+    random.Random(seed).shuffle(order)  # noqa: S311 - an order, not a secret
+    return order
+
 
 @dataclass
 class Progress:
@@ -60,33 +69,45 @@ class Progress:
         repeated only where earlier visits of the same case succeeded.
         """
         done, good = self.visits[case.key], self.good(case)
-        if len(done) >= self.budget.rounds:
+        if len(done) >= self.budget.rounds or (done and not good):
             return True
-        if done and not good:
-            return True
+        if self.budget.precision is None:
+            return False
         # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
         if sum(not measured.conditions.gpu_slowdown for measured in good) < self.budget.min_rounds:
             return False
         width = case_estimate(good, self.budget.min_rounds).relative_half_width
         return width is not None and width <= self.budget.precision
 
-    def widest(self, seconds: float) -> Case | None:
-        """Return the case whose interval is widest among those of which another visit ends within ``seconds``."""
-        open_cases = [case for case in self.cases if self.good(case) and self._cost(case) <= seconds]
-        return max(open_cases, key=self._width, default=None)
+    def worthwhile(self, seconds: float, seed: int) -> list[Case]:
+        """Return what to visit next, in random order: the half of the cases that a second of visits narrows most.
 
-    def _cost(self, case: Case) -> float:
-        """Return how long another visit takes, in seconds: as the latest; the first may have made an export."""
+        Args:
+            seconds: A case whose visit takes longer is left out.
+            seed: Of the order.
+        """
+        open_cases = [case for case in self.cases if not self.finished(case) and self.cost(case) <= seconds]
+        ranked = sorted(open_cases, key=self._gain, reverse=True)
+        made = sum(map(len, self.visits.values()))
+        return _shuffled(ranked[: max(len(ranked) // 2, _TOGETHER)], f"{seed}:time:{made}")
+
+    def cost(self, case: Case) -> float:
+        """Return how long another visit of ``case`` takes, in seconds: as the latest did."""
         return statistics.median(record.wall_s for record in self.visits[case.key][-3:])
 
-    def _width(self, case: Case) -> tuple[float, int]:
-        """Return the relative half width of a case's interval; infinite where there is none, fewest visits first."""
+    def _gain(self, case: Case) -> tuple[float, int]:
+        """Return by how much of what is asked of it a case's interval narrows per second; fewest visits first.
+
+        An interval narrows with the root of the number of visits. Before the fewest visits it is as good as none.
+        """
         good = self.good(case)
-        width = case_estimate(good, self.budget.min_rounds).relative_half_width
-        return math.inf if width is None else width, -len(good)
+        visits, width = len(good), case_estimate(good, self.budget.min_rounds).relative_half_width
+        if width is None or visits < self.budget.min_rounds:
+            return math.inf, -visits
+        narrowing = width * (1 - math.sqrt(visits / (visits + 1)))
+        return narrowing / (self.budget.precision or 1.0) / self.cost(case), -visits
 
     def round_order(self, number: int, seed: int) -> list[Case]:
         """Return the unfinished cases that round ``number`` has not visited, in its random order."""
-        order = list(self.cases)
-        random.Random(f"{seed}:{number}").shuffle(order)  # noqa: S311 - an order, not a secret
+        order = _shuffled(self.cases, f"{seed}:{number}")
         return [case for case in order if not self.finished(case) and len(self.visits[case.key]) <= number]

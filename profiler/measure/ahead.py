@@ -1,0 +1,25 @@
+"""Make what a visit finds in the cache, before any is timed: exports, traces and the outputs to compare with."""
+
+from __future__ import annotations
+
+from profiler import backends
+from profiler.measure import parity
+from profiler.measure.visit import Task
+from profiler.models import source
+
+
+def make_ahead(task: Task) -> bool:
+    """Load the case of ``task`` once and compare its outputs; return whether its backend can serve it.
+
+    What fails here fails in the visit again, which says it.
+    """
+    case = task.case
+    loaded = source.load_model(case.asked(task.cache))
+    backend = backends.get(case.backend)
+    if backend.unavailable(case.placement) is not None:
+        return False
+    with backend.load(loaded.model, loaded.inputs, case.placement) as session:
+        session.run()
+        session.sync()
+        parity.check(backend, loaded, case, session, task.cache)
+    return True

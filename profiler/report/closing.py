@@ -1,0 +1,151 @@
+"""What a run says at its end: a sentence for each backend and one table, in no more than 25 lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from profiler.analysis.speed import latency_of, speed_up
+from profiler.records.columns import Row
+from profiler.report.console import plain_table
+
+if TYPE_CHECKING:
+    from profiler.analysis.fit import Fit
+
+#: Rows of the table, and sentences; what would be more stands in the page.
+_ROWS, _SENTENCES = 12, 4
+#: Columns that tell settings apart, beside the backend.
+_SETTINGS = ("shape", "batch", "threads", "device", "precision", "memory_format", "mode")
+#: Half width of an interval, relative, up to which a latency is called known.
+_KNOWN = 0.10
+
+#: The rows of one network at one setting, by backend.
+_Side = Mapping[str, Row]
+
+
+def network_of(row: Row) -> str:
+    """Return the network of a row as people say it, without its shape."""
+    scaled = f"{row['scaling']} x{row['factor']:.4g}" if row["scaling"] else ""
+    return " ".join(filter(None, (str(row["model"]), scaled, str(row["step"] or ""))))
+
+
+def latencies_table(rows: Sequence[Row]) -> Table | None:
+    """A row for each network and setting, a column for each backend; None where that would be too many.
+
+    A cell holds the latency in ms with its 95% interval, and how many times as fast as the first backend that is.
+    """
+    backends, varying = _backends(rows), [key for key in _SETTINGS if len({row[key] for row in rows}) > 1]
+    sides = {(network_of(side[0]), *(str(side[0][key] or "") for key in varying)): side for side in _sides(rows)}
+    if len(sides) > _ROWS or len(backends) > len(_SETTINGS):
+        return None
+    heads = [head for name in backends for head in ((f"{name} (ms)",) if name == backends[0] else (name, "x"))]
+    table = plain_table("network", *varying, *heads)
+    table.padding = (0, 1, 0, 0)
+    for lead, side in sides.items():
+        found = {str(row["backend"]): row for row in side}
+        table.add_row(*map(escape, (*lead, *_across(found, backends))))
+    return table
+
+
+def _backends(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(str(row["backend"]) for row in rows))
+
+
+def _sides(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that differ in their backend alone, together."""
+    sides: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        sides.setdefault((network_of(row), *(row[key] for key in _SETTINGS)), []).append(row)
+    return list(sides.values())
+
+
+def _across(found: _Side, backends: Sequence[str]) -> Iterator[str]:
+    for name in backends:
+        row = found.get(name)
+        yield _milliseconds(row) if row else ""
+        if name != backends[0]:
+            ratio = _ratio(found, name, backends[0])
+            yield "" if ratio is None else f"{ratio:.2f}"
+
+
+def _ratio(found: _Side, name: str, base: str) -> float | None:
+    row, other = found.get(name), found.get(base)
+    faster = speed_up(row, other) if row and other else None
+    return faster.value if faster else None
+
+
+def _milliseconds(row: Row) -> str:
+    found = latency_of(row)
+    if found is None:
+        return str(row["status"])
+    ends = "" if found.interval is None else f" [{found.interval[0]:.3g}, {found.interval[1]:.3g}]"
+    return f"{found.value:.3g}{'' if row['status'] == 'ok' else '?'}{ends}"
+
+
+def predictors_table(fits: Sequence[Fit]) -> Table | None:
+    """A row for each setting: how its latency goes with each complexity; None where nothing could be fitted."""
+    pooled = [one for one in fits if one.family is None and one.lines][:_ROWS]
+    if not pooled:
+        return None
+    table = plain_table("r of latency with", "activations", "flops", "parameters", "n", "error, left out")
+    table.padding = (0, 1, 0, 0)
+    for one in pooled:
+        lines = [one.line(proxy) for proxy in ("acts", "flops", "params")]
+        cells = ["" if x is None else f"{x.r:.2f} [{x.r_interval[0]:.2f}, {x.r_interval[1]:.2f}]" for x in lines]
+        error = one.two_term.loo_mape if one.two_term else None
+        name = _apart(one, pooled)
+        table.add_row(*map(escape, (name, *cells, str(one.n), "" if error is None else f"{error:.0%}")))
+    return table
+
+
+def _apart(one: Fit, among: Sequence[Fit]) -> str:
+    """The values of a group that not all have, as people say them; the backend always."""
+    from profiler.analysis.frame import group_label
+
+    same = [key for key in one.group if key != "backend" and len({each.group.get(key) for each in among}) == 1]
+    return group_label({key: value for key, value in one.group.items() if key not in same})
+
+
+def sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
+    """How fast each backend is beside the first, and what predicts its latency; then how many latencies are known."""
+    backends, sides = _backends(rows), [{str(row["backend"]): row for row in side} for side in _sides(rows)]
+    said = []
+    for name in backends:
+        parts = [_faster(name, backends[0], sides), _predicted([one for one in fits if one.group.get("backend") == name])]
+        if any(parts):
+            said.append(f"{name}: {'; '.join(filter(None, parts))}.")
+    return [*said[:_SENTENCES], *_known(rows)]
+
+
+def _faster(name: str, base: str, sides: Iterable[_Side]) -> str:
+    ratios = [ratio for side in sides if name != base and (ratio := _ratio(side, name, base)) is not None]
+    if not ratios:
+        return ""
+    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+    return f"{low if low == high else f'{low} to {high}'} times as fast as {base}"
+
+
+def _predicted(fits: Sequence[Fit]) -> str:
+    """The best proxy, where a backend has one group alone: several would be several answers."""
+    from profiler.analysis.frame import PROXIES
+
+    pooled = [one for one in fits if one.family is None and one.lines]
+    if len(pooled) != 1:
+        return ""
+    best = max(pooled[0].lines, key=lambda line: abs(line.r))
+    (low, high), name = best.r_interval, PROXIES[best.proxy].name
+    return f"{name} predict latency best, r = {best.r:.2f} [{low:.2f}, {high:.2f}] over {pooled[0].n} networks"
+
+
+def _known(rows: Sequence[Row]) -> list[str]:
+    found = [(row, one) for row in rows if (one := latency_of(row)) is not None]
+    known = [
+        one.interval is not None and row["status"] == "ok" and one.interval[1] <= (1 + _KNOWN) * one.value
+        for row, one in found
+    ]
+    if not found or all(known):
+        return []
+    return [f"{sum(known)} of {len(known)} latencies are known within {_KNOWN:.0%}; a longer --time narrows the rest."]
