@@ -32,6 +32,7 @@ SEED = 20210311
 #: The largest over the smallest count below which networks are alike in it, and no line on it means anything.
 _ALIKE = 1.1
 
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """The regressions of one group, pooled or for one family.

@@ -25,6 +25,7 @@ _COMMANDS = {
     "run": "Measure a plan: a fresh process per visit, every visit kept, a CSV, charts and a report at the end.",
     "export": "Write a run's table, one row per case, at any time.",
     "fit": "Fit latency against activations, flops and parameters; any CSV with those columns will do.",
+    "rank": "Say which network of a run is fastest, at one size or budget, and how surely.",
     "predict": "Predict what an unmeasured network costs, with a 90% interval, from a run.",
     "advise": "Search for the best way to scale a network to a target on the device of a run.",
     "compare": "Put devices, backends, precisions and runs side by side, network by network.",
@@ -36,9 +37,43 @@ _COMMANDS = {
     "baseline": "Keep a run as the baseline of later ones.",
 }
 
+#: What one wants, and the commands for it in the order of the help.
+_GROUPS = {
+    "Measure": ("latency", "run", "models", "complexity"),
+    "Ask a run": ("rank", "fit", "predict", "advise", "compare", "report", "export"),
+    "Guard": ("gate", "baseline", "history"),
+    "Check the machine": ("doctor", "calibrate"),
+}
+
+#: What to type, shown below each command's options.
+_EXAMPLES = {
+    "latency": "profiler latency resnet50 --backend eager,onnxruntime --batch 1,8",
+    "run": "profiler run quick --time 1min --out results/quick",
+    "models": "profiler models",
+    "complexity": "profiler complexity regnety_400mf --scale dWr --factor 2",
+    "rank": "profiler rank results/quick --flops 400MF",
+    "fit": "profiler fit results/quick",
+    "predict": "profiler predict results/quick regnety_400mf --scale dWr --flops 800MF",
+    "advise": "profiler advise efficientnet_b0 results/quick --flops 600MF --backend eager",
+    "compare": "profiler compare results/quick",
+    "report": "profiler report results/quick -o report.html",
+    "export": "profiler export results/quick --to cases.parquet",
+    "gate": 'profiler gate --baseline "git:main" --candidate "net.py:build @eager" --max-slowdown 5%',
+    "baseline": "profiler baseline update results/quick",
+    "history": "profiler history results",
+    "doctor": "profiler doctor --device cuda:0",
+    "calibrate": "profiler calibrate --threads 1",
+}
+
 
 class _Commands(TyperGroup):
     """A group that lists its commands by name and help alone, and imports the one that is called."""
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """List the commands by what one wants."""
+        for group, names in _GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, _COMMANDS[name]) for name in names])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return (name, command, arguments left); the command is made from its module here."""
@@ -53,6 +88,7 @@ def _made(name: str) -> Any:  # a command of click, which typer brings along or 
         found.command(name)(function)
     made = typer.main.get_command(found)
     made.help = _COMMANDS[name]
+    made.epilog = f"Example: {_EXAMPLES[name]}"
     return made
 
 

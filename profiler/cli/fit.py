@@ -76,7 +76,7 @@ def fit_command(
         print(NO_CHARTS, file=sys.stderr)
     elif chart is not None:
         with drawing(str(chart)):
-            from profiler.report.charts.panels import latency
+            from profiler.report.charts.panels import latency_panels
             from profiler.report.render import write_chart  # altair takes a second
 
-            write_chart(latency(frame, fits), chart)
+            write_chart(latency_panels(frame, fits), chart)

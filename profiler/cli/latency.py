@@ -16,7 +16,7 @@ from typer import Argument, Exit, Option
 from profiler.cli.options import InputFile, Json, Many, Shape
 from profiler.machine import host
 from profiler.plan.cases import expand
-from profiler.plan.read import from_flags
+from profiler.plan.read import for_answer
 from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import Run, read
@@ -24,9 +24,6 @@ from profiler.records.types import Case, Record
 from profiler.report.answer import answer_sentence, answer_table
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
-
-#: Timed part of a visit, and the longest it may warm up, where there are a few within seconds.
-_VISIT, _WARMUP = "0.3s", "1s"
 
 
 class _Answer:
@@ -68,7 +65,7 @@ def latency_command(
     """
     flags = {"models": model, "backends": backend, "batches": batch, "threads": threads, "devices": device}
     inputs = {"precisions": precision, "shapes": shape, "input_file": input_file}
-    plan = from_flags(**flags, **inputs, time=time, visit_s=_VISIT, warmup_s=_WARMUP, min_samples=3)
+    plan = for_answer(**flags, **inputs, time=time)
     with ExitStack() as stack:
         folder = save or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latency-profiler-")))
         lab = stack.enter_context(opened_lab(plan, calibrate=False))

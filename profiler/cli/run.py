@@ -186,6 +186,14 @@ _Workers = Annotated[
 ]
 _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
 
+_Time = Annotated[
+    str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
+]
+_MemoryLimit = Annotated[str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")]
+_Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
+_Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")]
+_Quiet = Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")]
+
 
 def run_command(
     plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
@@ -212,9 +220,7 @@ def run_command(
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
-    time: Annotated[
-        str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
-    ] = None,
+    time: _Time = None,
     rounds: Annotated[int | None, Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
     visit: Annotated[str | None, Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
     timeout: Annotated[str | None, Option("--timeout", metavar="300s", help="A visit is stopped after this.")] = None,
@@ -224,10 +230,10 @@ def run_command(
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be measured, and how long it takes.")] = False,
     isolation: _Isolation = None,
     pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
-    memory_limit: Annotated[
-        str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")
-    ] = None,
-    report: Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")] = False,
+    memory_limit: _MemoryLimit = None,
+    report: Annotated[
+        bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")
+    ] = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,
 ) -> None:
@@ -239,7 +245,14 @@ def run_command(
     inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
-    budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit, "timeout_s": timeout}
+    budget = {
+        "time": time,
+        "seed": seed,
+        "precision": interval,
+        "rounds": rounds,
+        "visit_s": visit,
+        "timeout_s": timeout,
+    }
     flags = {**networks, **where, **inputs, **what, **load, **budget}
     raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit, detail, report)))
 

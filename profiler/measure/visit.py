@@ -49,7 +49,8 @@ _DEVICE_CALLS = 20
 class Task:
     """One visit: a case, how long to measure, and the reference to interleave (None goes without).
 
-    ``energy`` adds the pass that counts energy, which takes seconds; ``single`` times every forward by itself.
+    ``energy`` adds the pass that counts energy, which takes seconds; ``single`` times every forward by itself;
+    without ``fresh`` the process is not the visit's own, and its allocator is left as it is.
     """
 
     case: Case
@@ -60,6 +61,7 @@ class Task:
     feed: Feed = field(default_factory=Feed)
     energy: bool = True
     single: bool = False
+    fresh: bool = True
 
     @property
     def alone_ns(self) -> float | None:
@@ -92,7 +94,9 @@ def _phase(phases: _Phases, name: str) -> Iterator[None]:
 def visit(task: Task) -> Outcome:
     """Take the measurement that ``task`` asks for, of one case."""
     case, phases = task.case, dict[str, float]()
-    policy = allocator.return_freed() if task.measures == "memory" else allocator.keep_freed()
+    policy = "system"
+    if task.fresh:
+        policy = allocator.return_freed() if task.measures == "memory" else allocator.keep_freed()
     # Before the backend: what a user's own backend imports is no part of the model.
     with _phase(phases, "build"):
         loaded = source.load_model(case.asked(task.cache))

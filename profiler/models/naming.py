@@ -10,10 +10,10 @@ from typing import Literal
 from profiler.errors import UserError
 from profiler.models import families
 
-Form = Literal["zoo", "factory", "file factory", "onnx", "torchscript", "exported", "timm", "torchvision"]
+Form = Literal["zoo", "factory", "file factory", "onnx", "torchscript", "exported", "timm", "torchvision", "live"]
 
 #: Packages of models: a name before the colon that is no module of the user's.
-_PACKAGES: Mapping[str, Form] = {"timm": "timm", "torchvision": "torchvision"}
+_PACKAGES: Mapping[str, Form] = {"timm": "timm", "torchvision": "torchvision", "live": "live"}
 #: Files of models, by their ending in any case.
 _ENDINGS: Mapping[str, Form] = {
     ".onnx": "onnx",

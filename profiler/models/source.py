@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from profiler.models import files, libraries, naming, onnx_file, own_family, zoo
+from profiler.models import files, libraries, live, naming, onnx_file, own_family, zoo
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.naming import Form
 
@@ -17,6 +17,7 @@ _SOURCES: Mapping[Form, Callable[[Asked], Loaded]] = {
     "exported": files.load_exported,
     "timm": libraries.load_timm,
     "torchvision": libraries.load_torchvision,
+    "live": live.load_live,
 }
 
 

@@ -98,6 +98,15 @@ def from_flags(**flags: object) -> Plan:
     return override(Plan.model_construct(name="flags"), **flags)
 
 
+def for_answer(**flags: object) -> Plan:
+    """Make a plan that answers within the ``time`` that is among ``flags``: short visits, a few of each case.
+
+    Raises:
+        UserError: As ``from_flags``.
+    """
+    return from_flags(**flags, visit_s="0.3s", warmup_s="1s", min_samples=3)
+
+
 def override(plan: Plan, **flags: object) -> Plan:
     """Replace keys of a plan, in all of its sweeps.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -121,8 +121,8 @@ def interval_columns(y: str) -> tuple[str, str]:
     return f"{stem}_ci_low_{unit}", f"{stem}_ci_high_{unit}"
 
 
-def write_csv(table: Iterable[Row], path: Path) -> None:
-    """Write rows with the columns of ``COLUMNS``; the file appears complete or not at all.
+def write_csv(table: Iterable[Row], path: Path, columns: Sequence[str] = COLUMNS) -> None:
+    """Write rows with ``columns``; the file appears complete or not at all.
 
     Milliseconds get six significant digits, other numbers all of theirs; None is empty. A text that a spreadsheet would
     take for a formula gets an apostrophe before it, which ``profiler.records.sheets.read_csv`` takes away.
@@ -132,8 +132,8 @@ def write_csv(table: Iterable[Row], path: Path) -> None:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(column, row.get(column)) for column in COLUMNS] for row in table)
+    writer.writerow(columns)
+    writer.writerows([_cell(column, row.get(column)) for column in columns] for row in table)
     write_file(path, text.getvalue())
 
 

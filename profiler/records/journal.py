@@ -193,7 +193,8 @@ def _refuse_unknown(earlier: Run) -> None:
 def _refuse_other_plan(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     if old.get("digest") == new.get("digest"):
         return
-    changes = "; ".join(_changes(_flat(old.get("plan")), _flat(new.get("plan")))) or "the plan's digest"
+    there, here = ({k: v for k, v in _flat(one.get("plan")).items() if k != "time"} for one in (old, new))
+    changes = "; ".join(_changes(there, here)) or "the plan's digest"
     raise UserError(
         f"{path.parent} holds a run of another plan ({changes}); "
         "resume it with its own plan, or choose another folder with --out."

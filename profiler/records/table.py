@@ -247,8 +247,7 @@ def _slowed(good: Sequence[Measurement]) -> str:
 
 
 def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
-    """Why the latency is not as certain as was asked for; empty when it is."""
-    width = estimate.relative_half_width
+    """Why the latency may be wrong, or is not as certain as was asked for; empty when it is."""
     if not near(estimate.level):
         return (
             f"the reference took {estimate.level:.2g} times its nominal time at its best: something else has cores, "
@@ -260,13 +259,16 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
             f"no block of {estimate.visits} visits was undisturbed, and the latency may be far off; run it again when "
             "the machine is quieter"
         )
-    if budget.precision is None:
-        return ""
-    asked, used = format_share(budget.precision), f"after {rounds} of {budget.rounds} rounds"
+    return "" if budget.precision is None else _imprecise(estimate, rounds, budget, budget.precision)
+
+
+def _imprecise(estimate: CaseEstimate, rounds: int, budget: Budget, precision: float) -> str:
+    width, asked = estimate.relative_half_width, format_share(precision)
+    used = f"after {rounds} of {budget.rounds} rounds"
     if width is None:
         one = "one visit" if estimate.visits == 1 else f"one undisturbed visit of {estimate.visits}"
         return f"{one} gives no interval, ±{asked} was asked for, {used}"
-    if width > budget.precision:
+    if width > precision:
         return f"the 95% interval is ±{format_share(width)}, ±{asked} was asked for, {used}"
     if estimate.visits < budget.min_rounds:
         return f"{estimate.visits} good visits, at least {budget.min_rounds} were asked for, {used}"

@@ -140,7 +140,7 @@ class Budget:
         warmup_s: The longest a visit may warm up, in seconds.
         rounds: The most visits a case gets.
         min_rounds: The fewest visits a case gets before its interval may end it.
-        precision: Half width of the 95% interval over visits, relative, at which a case is finished; None asks for none.
+        precision: Half width of the 95% interval over visits, relative, at which a case is finished; None for none.
         timeout_s: Wall time after which a visit is killed.
     """
 

@@ -13,26 +13,40 @@ from profiler.records.columns import Row
 from profiler.report.console import plain_table
 from profiler.units import format_bytes, format_count, format_duration
 
-#: The backend that the others are compared with.
+#: The backend that the others are compared with, where it is among them.
 _BASE = "eager"
+#: Characters of its name that fit the head of a column.
+_NAMED = 10
+#: The columns that say what was computed, and those that say where.
+_WORK, _PLACES = ("batch", "shape"), ("threads", "device", "precision", "memory_format", "mode")
 
 
 def answer_table(rows: Sequence[Row]) -> Table:
     """Return a table with a row for each setting, in no more than 80 columns."""
-    several = len({row["batch"] for row in rows}) > 1
-    shapes = len({row["shape"] for row in rows}) > 1
-    heads = [*(["shape"] if shapes else []), *(["batch"] if several else [])]
-    table = plain_table("backend", *heads, "latency [95%]", "p90", "per s", "memory", "load", f"x {_BASE}")
+    lead = _differing(rows) or ["backend"]
+    base = _BASE if any(row["backend"] == _BASE for row in rows) else str(rows[0]["backend"])
+    if "backend" not in lead and "model" in lead:
+        base = str(rows[0]["model"])
+    table = plain_table(
+        *lead, "latency [95%]", "p90", "per s", "memory", "load", f"x {base}" if len(base) <= _NAMED else "x first"
+    )
     table.padding = (0, 1, 0, 0)  # or eight columns would not fit a terminal's width
     for row in rows:
-        lead = [*([str(row["shape"] or "")] if shapes else []), *([str(row["batch"])] if several else [])]
-        table.add_row(*map(escape, (str(row["backend"]), *lead, *_cells(row, _base(row, rows)))))
+        beside = next((each for each in rows if _alike(each, row, base)), None)
+        table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *_cells(row, beside))))
     return table
 
 
-def _base(row: Row, rows: Sequence[Row]) -> Row | None:
-    same = ("batch", "shape", "device", "precision", "threads", "memory_format", "mode")
-    return next((r for r in rows if r["backend"] == _BASE and all(r[key] == row[key] for key in same)), None)
+def _differing(rows: Sequence[Row]) -> list[str]:
+    """The columns that tell rows apart, in the order in which they are shown."""
+    return [key for key in ("model", "backend", *_WORK, *_PLACES) if len({row[key] for row in rows}) > 1]
+
+
+def _alike(one: Row, other: Row, base: str) -> bool:
+    """Whether two rows differ in nothing but what ``base`` is a value of."""
+    by = next((key for key in ("backend", "model") if one[key] == base), "")
+    same = all(one[key] == other[key] for key in ("model", "backend", *_WORK, *_PLACES) if key != by)
+    return bool(by) and same
 
 
 def _cells(row: Row, base: Row | None) -> list[str]:
@@ -71,22 +85,28 @@ def answer_sentence(rows: Sequence[Row]) -> str:
     """Return which setting is fastest, and how surely; why there is none where all failed."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["batch"], row["shape"]), []).append(row)
-    said = [_said(group, several=len(groups) > 1) for group in groups.values()]
+        groups.setdefault(tuple(row[key] for key in _WORK), []).append(row)
+    told = [key for key in _differing(rows) if key not in _WORK] or ["backend"]
+    said = [_said(group, told, several=len(groups) > 1) for group in groups.values()]
     return " ".join(said)
 
 
-def _said(rows: Sequence[Row], *, several: bool) -> str:
+def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
     best = fastest(rows)
     where = f"At batch {rows[0]['batch']}{' ' + str(rows[0]['shape']) if rows[0]['shape'] else ''}: " if several else ""
+
+    def name_of(row: Row) -> str:
+        words = {"threads": "{} threads", "batch": "batch {}"}
+        return " · ".join(words.get(key, "{}").format(row[key]) for key in told)
+
     if best is None:
         return f"{where}Nothing could be measured: {rows[0]['reason']}."
     found = latency_of(best.row)
     assert found is not None  # it was ranked by it
-    name, said = best.row["backend"], milliseconds(found)
+    name, said = name_of(best.row), milliseconds(found)
     if best.second is None or best.lead is None:
         return f"{where}{name} takes {said}."
-    other = best.second["backend"]
+    other = name_of(best.second)
     if best.sure:
         return f"{where}Fastest is {name}, {said}: {_times(best.lead)} times as fast as {other}."
     if best.lead.interval is None:

@@ -109,12 +109,13 @@ def _apart(one: Fit, among: Sequence[Fit]) -> str:
     return group_label({key: value for key, value in one.group.items() if key not in same})
 
 
-def sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
+def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
     """How fast each backend is beside the first, and what predicts its latency; then how many latencies are known."""
     backends, sides = _backends(rows), [{str(row["backend"]): row for row in side} for side in _sides(rows)]
     said = []
     for name in backends:
-        parts = [_faster(name, backends[0], sides), _predicted([one for one in fits if one.group.get("backend") == name])]
+        own = [one for one in fits if one.group.get("backend") == name]
+        parts = [_faster(name, backends[0], sides), _predicted(own)]
         if any(parts):
             said.append(f"{name}: {'; '.join(filter(None, parts))}.")
     return [*said[:_SENTENCES], *_known(rows)]

@@ -16,9 +16,9 @@ from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.columns import Row, write_csv
 from profiler.records.disturbance import near, quiet_level
-from profiler.records.reading import Run, read
+from profiler.records.reading import read
 from profiler.records.types import Measurement, Record
-from profiler.report.closing import latencies_table, predictors_table, sentences
+from profiler.report.closing import closing_sentences, latencies_table, predictors_table
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.units import format_duration
 
@@ -69,9 +69,7 @@ def _recalibrate(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def finish(
-    folder: Path, seconds: float, console: Console, *, detail: Detail = "brief", report: bool = False
-) -> None:
+def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "brief", report: bool = False) -> None:
     """Write ``cases.csv`` into ``folder`` and print what came out.
 
     Args:
@@ -113,7 +111,7 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *,
     drawn = latencies_table(rows) or predictors_table(fits)
     if drawn is not None:
         console.print(drawn)
-    for sentence in sentences(rows, fits):
+    for sentence in closing_sentences(rows, fits):
         console.print(sentence, markup=False, highlight=False)
 
 
@@ -123,10 +121,11 @@ def _page(frame: pd.DataFrame, facts: Mapping[str, object], path: Path, console:
 
     if not can_draw():
         console.print(NO_CHARTS, markup=False, highlight=False)
+    written: list[Path] = []
     with _said(console), drawing(path.name, draws=False):
         write_page(frame, facts, path)
-        return [path]
-    return []
+        written.append(path)
+    return written
 
 
 @contextmanager
@@ -145,7 +144,8 @@ def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: floa
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
     total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
     console.print(
-        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}, {models + reference:.0%} of it in samples.",
+        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}, "
+        f"{models + reference:.0%} of their time in samples.",
         highlight=False,
     )
     for sentence in _recalibrate(records):

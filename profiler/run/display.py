@@ -71,8 +71,8 @@ class Display:
             elapsed = time.monotonic() - self._begin
             done, total = (made, made + missing) if self._budget_s is None else (elapsed, self._budget_s)
             said = f"{made} visits" if self._budget_s is not None else f"{made} of {total} visits"
-            fields = {"said": said, "left": left, "now": case.label}
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, refresh=True, **fields)
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, said=said, left=left, now=case.label, refresh=True)
         elif self._console and number > self._round:
             unfinished = sum(not progress.finished(case) for case in cases)
             said = f"round {number + 1}: {unfinished} of {len(cases)} cases to visit{left and ', '}{left}"

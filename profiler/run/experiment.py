@@ -34,10 +34,10 @@ from profiler.records.table import rows
 from profiler.records.types import Case, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits, LimitsFor
-from profiler.run.describing import described
+from profiler.run.describing import Described, described
 from profiler.run.display import Display, Watcher
 from profiler.run.lab import Lab, record
-from profiler.run.preparing import prepare
+from profiler.run.preparing import prepare_exports
 from profiler.run.processes import Isolation, LocalExecutor
 from profiler.run.rounds import Measuring, measure_all, measure_within
 from profiler.run.schedule import Progress
@@ -65,9 +65,7 @@ def opened_lab(
     executor = LocalExecutor(isolation)
     try:
         calibrations = Calibrations(executor, cache_folder(), limits, known=known, measure=calibrate)
-        yield Lab(
-            plan.budget, executor, limits, calibrations, plan.feed, another=partial(LocalExecutor, isolation)
-        )
+        yield Lab(plan.budget, executor, limits, calibrations, plan.feed, another=partial(LocalExecutor, isolation))
     finally:
         executor.close()
 
@@ -113,28 +111,34 @@ def measure_into(
         progress = Progress(cases, lab.budget)
         for earlier in journal.earlier.records:
             progress.add(earlier)
-        for case in cases:
-            if case.key in known.failed and not progress.visits[case.key]:
-                failed = record(case, known.failed[case.key], lab)
-                journal.append(failed)
-                progress.add(failed)
+        for failed in _undescribed(cases, known, progress, lab):
+            journal.append(failed)
+            progress.add(failed)
         for session in journal.earlier.sessions[:1]:
             seed = session.facts.get("seed", seed)
         with Display(None if watcher else console, plan.time) as shown:
-            if lab.another is not None:
-                told = (watcher or shown).preparing
-                prepare(cases, cache_folder(), lab.budget, lab.limits, lab.another, told)
-            measuring = Measuring(journal, progress, lab, watcher or shown, seed)
-            if plan.time is None:
-                complete = measure_all(measuring, passes)
-            else:
-                complete = measure_within(measuring, plan.time, passes)
+            complete = _measured(Measuring(journal, progress, lab, watcher or shown, seed), plan.time, passes)
     write_csv(rows(read(folder)), folder / "cases.csv")
     if not complete:
         raise StoppedError(
             f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
         )
     return progress
+
+
+def _measured(measuring: Measuring, seconds: float | None, passes: Sequence[Pass]) -> bool:
+    """Make exports, then visits; return False when the user stopped it."""
+    lab = measuring.lab
+    if lab.another is not None:
+        cases = [case for case in measuring.progress.cases if not measuring.progress.finished(case)]
+        prepare_exports(cases, cache_folder(), lab.budget, lab.limits, lab.another, measuring.shown.preparing)
+    return measure_all(measuring, passes) if seconds is None else measure_within(measuring, seconds, passes)
+
+
+def _undescribed(cases: Sequence[Case], known: Described, progress: Progress, lab: Lab) -> list[Record]:
+    """Return the records of cases whose model cannot be had, and of which nothing is known from before."""
+    new = [case for case in cases if case.key in known.failed and not progress.visits[case.key]]
+    return [record(case, known.failed[case.key], lab) for case in new]
 
 
 def _changed_models(earlier: Iterable[Record], cases: Sequence[Case]) -> list[str]:

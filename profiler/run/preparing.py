@@ -22,7 +22,7 @@ from profiler.run.processes import Executor
 _NOTES = "prepared"
 
 
-def prepare(
+def prepare_exports(
     cases: Sequence[Case],
     cache: Path,
     budget: Budget,
@@ -93,4 +93,3 @@ def _can_keep(folder: Path) -> bool:
 def _keep(note: Path) -> None:
     with suppress(OSError):
         note.touch()
-

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -64,7 +65,15 @@ class LocalExecutor:
         self.isolation: Isolation = isolation or ("spawn" if sys.platform == "win32" else "forkserver")
         if self.isolation == "forkserver":
             _FORKSERVER.set_forkserver_preload(_PRELOAD)
+            self._serve()
         self._child: BaseProcess | None = None
+
+    @staticmethod
+    def _serve() -> None:
+        """Start the server, which loads the runtimes while this process does something else."""
+        where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
+        with _STARTING, contextlib.suppress(OSError, EOFError), _of_its_own(where):  # the first call says what is wrong
+            multiprocessing.forkserver.ensure_running()
 
     def call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         """Run ``function(argument)`` in a fresh process; see ``Executor``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ class _Interrupt:
     @contextmanager
     def watch(self) -> Iterator[_Interrupt]:
         """Take over SIGINT for the duration of the context."""
+        if threading.current_thread() is not threading.main_thread():  # which alone may handle a signal
+            yield self
+            return
         before = signal.signal(signal.SIGINT, self._handle)
         try:
             yield self
@@ -83,8 +87,8 @@ def measure_within(
 ) -> bool:
     """Visit every case once and make the visits of ``passes``, then spend what time is left; False when stopped.
 
-    It is spent where it narrows intervals most, see ``Progress.worthwhile``, as long as another visit would end in time.
-    A case that has failed is not visited again.
+    It is spent where it narrows intervals most, see ``Progress.worthwhile``, as long as another visit would end in
+    time. A case that has failed is not visited again.
 
     Args:
         measuring: What it needs.

@@ -22,6 +22,13 @@ def _shuffled(cases: Sequence[Case], seed: str) -> list[Case]:
     return order
 
 
+def _made_s(record: Record) -> float:
+    """Return how long a visit took for a form that the next one finds in the cache, in seconds."""
+    found = record.outcome
+    made = isinstance(found, Measurement) and found.facts.get("cached") is False
+    return found.phases_s.get("load", 0.0) if made and isinstance(found, Measurement) else 0.0
+
+
 @dataclass
 class Progress:
     """What is known of each case so far: the state that decides what is visited next."""
@@ -92,8 +99,8 @@ class Progress:
         return _shuffled(ranked[: max(len(ranked) // 2, _TOGETHER)], f"{seed}:time:{made}")
 
     def cost(self, case: Case) -> float:
-        """Return how long another visit of ``case`` takes, in seconds: as the latest did."""
-        return statistics.median(record.wall_s for record in self.visits[case.key][-3:])
+        """Return how long another visit of ``case`` takes, in seconds: as the latest did, without exports they made."""
+        return statistics.median(record.wall_s - _made_s(record) for record in self.visits[case.key][-3:])
 
     def _gain(self, case: Case) -> tuple[float, int]:
         """Return by how much of what is asked of it a case's interval narrows per second; fewest visits first.

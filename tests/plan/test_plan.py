@@ -30,7 +30,22 @@ def test_defaults():
     assert (case.scaling, case.factor, case.batch, case.mode) == ("", 1.0, 1, "infer")
     assert (case.placement.device, case.placement.precision, case.placement.threads) == ("cpu", "fp32", 6)
     assert [case.backend, *(c.backend for c in others)] == ["eager", "torchscript", "onnxruntime"]
-    assert loads('models = "resnet50"').budget == Budget()
+    assert loads('models = "resnet50"').budget == Budget(rounds=5, precision=None)
+
+
+def test_a_precision_has_rounds_and_a_time_has_neither():
+    assert override(loads('models = "resnet50"'), precision="1%").budget == Budget()
+    timed = override(loads('models = "resnet50"'), time="3min")
+    assert (timed.time, timed.budget.precision, timed.budget.min_rounds) == (180, None, 3)
+    assert timed.budget.rounds > 1e6
+    assert override(timed, rounds=4).time is None
+    assert override(timed, rounds=4, time="1min").budget.rounds == 4
+
+
+def test_a_time_is_no_part_of_what_a_plan_measures():
+    plan = loads('models = "resnet50"')
+    assert digest(override(plan, time="3min")) == digest(override(plan, time="1min")) == digest(plan)
+    assert digest(override(plan, visit_s="3s")) != digest(plan)
 
 
 def test_scalars_stand_for_lists():

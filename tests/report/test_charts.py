@@ -16,7 +16,7 @@ from profiler.errors import UserError
 from profiler.report import render
 from profiler.report.charts.batch import against_batch
 from profiler.report.charts.behind import behind
-from profiler.report.charts.panels import costs, latency
+from profiler.report.charts.panels import costs, latency_panels
 from profiler.report.charts.parts import _RULE_COLOURS
 from profiler.report.charts.sides import side_by_side
 from profiler.report.charts.sizes import against_size, varying_size
@@ -57,7 +57,7 @@ def usual() -> dict[str, Any]:
 
 
 def specification(frame: pd.DataFrame, y: str = "latency_ms") -> dict[str, Any]:
-    return render.specification(latency(frame, fit(frame, y)))
+    return render.specification(latency_panels(frame, fit(frame, y)))
 
 
 def elements_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
@@ -264,16 +264,16 @@ def test_memory_is_drawn_where_it_was_measured() -> None:
 
 def test_nothing_measured_is_said_in_the_chart() -> None:
     frame = table(status="timeout", latency_ms=np.nan)
-    assert "Nothing to draw: none of the 15 cases has a measurement" in svg(latency(frame, fit(frame)))
+    assert "Nothing to draw: none of the 15 cases has a measurement" in svg(latency_panels(frame, fit(frame)))
 
 
 def test_no_fits_is_said_in_the_chart() -> None:
-    assert "Nothing to draw: the table has no measured case" in svg(latency(table(), []))
+    assert "Nothing to draw: the table has no measured case" in svg(latency_panels(table(), []))
 
 
 def test_files_need_nothing_else(tmp_path: Path) -> None:
     frame = table(("eager",))
-    chart = latency(frame, fit(frame))
+    chart = latency_panels(frame, fit(frame))
     for name in ("new/chart.html", "chart.svg", "chart.png"):
         write_chart(chart, tmp_path / name)
     page = (tmp_path / "new" / "chart.html").read_text(encoding="utf-8")
@@ -293,7 +293,7 @@ def test_files_need_nothing_else(tmp_path: Path) -> None:
 
 def test_a_name_cannot_leave_its_script(tmp_path: Path) -> None:
     frame = table(("eager",), model="</script><img src=x>")
-    write_chart(latency(frame, fit(frame)), tmp_path / "chart.html")
+    write_chart(latency_panels(frame, fit(frame)), tmp_path / "chart.html")
     assert "img" not in {tag for tag, _ in elements_of((tmp_path / "chart.html").read_text(encoding="utf-8"))}
 
 
@@ -348,10 +348,10 @@ def test_latency_against_size_has_a_line_per_backend_and_whiskers() -> None:
 
 
 def test_an_interval_of_any_width_does_not_flatten_the_points() -> None:
-    frame = sweep("n=1", "n=2").assign(latency_ci_high_ms=1e12)
+    frame = sweep("n=1", "n=2").assign(latency_ci_low_ms=1e11, latency_ci_high_ms=1e12 / 4)
     (panel,) = against(frame)["concat"]
     assert marks(panel, "line")[0]["encoding"]["y"]["scale"]["domain"] == [0, 30.0]
-    latencies = render.specification(latency(frame, fit(frame)))["vconcat"][0]["concat"][0]
+    latencies = render.specification(latency_panels(frame, fit(frame)))["vconcat"][0]["concat"][0]
     assert marks(latencies, "point")[0]["encoding"]["y"]["scale"]["domain"][1] == 30.0
 
 

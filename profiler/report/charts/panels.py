@@ -15,7 +15,7 @@ from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, sha
 from profiler.report.render import INK, PANEL, Chart, empty, styled
 
 
-def latency(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
+def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
     """Latency against activations, flops and parameters: three panels side by side, a row per group.
 
     Args:

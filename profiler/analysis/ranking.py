@@ -1,0 +1,118 @@
+"""Which networks of a run are fastest, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from profiler.analysis.frame import group_label, grouping, measured, network_names, plain
+from profiler.analysis.regression import Quantity
+from profiler.analysis.speed import ratio_interval
+from profiler.errors import UserError
+from profiler.records.columns import interval_columns
+
+#: Networks within this of a size, relative, are of that size.
+_NEAR = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A network in a ranking.
+
+    Attributes:
+        network: As people say it.
+        backend: Where it ran; empty where the table does not tell.
+        flops: Of one example; None where they are not known.
+        latency: In ms.
+        behind: Its latency over that of the first.
+    """
+
+    network: str
+    backend: str
+    flops: float | None
+    latency: Quantity
+    behind: Quantity
+
+    @property
+    def surely(self) -> bool:
+        """Whether it is another than the first: the interval of the ratio does not hold 1."""
+        ends = self.behind.interval
+        return ends is not None and not ends[0] <= 1 <= ends[1]
+
+    def facts(self) -> dict[str, Any]:
+        """As plain values."""
+        latency, behind = ((one.value, list(one.interval or ())) for one in (self.latency, self.behind))
+        said = {"network": self.network, "backend": self.backend, "flops": self.flops}
+        return said | {
+            "latency_ms": latency[0],
+            "interval_ms": latency[1],
+            "times_first": behind[0],
+            "times_first_interval": behind[1],
+        }
+
+
+def ranked(
+    frame: pd.DataFrame, *, flops: float | None = None, budget_ms: float | None = None, backends: Sequence[str] = ()
+) -> dict[str, list[Place]]:
+    """Return the networks of each setting, all backends together, the fastest first.
+
+    Args:
+        frame: One row per case.
+        flops: Only networks within 10% of it.
+        budget_ms: Only those whose interval ends within it; then the largest comes first.
+        backends: Only these; empty for all.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    table = frame[measured(frame)].reset_index(drop=True)
+    if "latency_ms" not in table:
+        raise UserError(f"missing column latency_ms: the table has {', '.join(map(str, frame.columns))}")
+    table = table.assign(network=network_names(table))
+    keep = np.ones(len(table), dtype=bool)
+    if backends:
+        keep &= table["backend"].isin(list(backends)).to_numpy()
+    counts = pd.to_numeric(table["flops"], errors="coerce") if "flops" in table else pd.Series(np.nan, table.index)
+    if flops is not None:
+        keep &= np.abs(counts.to_numpy(dtype=np.float64) / flops - 1) <= _NEAR
+    latencies = [_latency(row) for _, row in table.iterrows()]
+    if budget_ms is not None:
+        keep &= np.array([(q.interval[1] if q.interval else q.value) <= budget_ms for q in latencies], dtype=bool)
+    if not keep.any():
+        sizes = ", ".join(sorted({f"{value / 1e9:.3g}GF" for value in counts.dropna()}))
+        raise UserError(f"no measured network is left of {len(table)}; its sizes are {sizes or 'not known'}")
+    keys = [key for key in grouping(table) if key != "backend"]
+    groups: dict[str, list[int]] = {}
+    for i in np.flatnonzero(keep):
+        label = group_label({key: plain(table[key].iloc[i]) for key in keys})
+        groups.setdefault(label, []).append(int(i))
+
+    def order(i: int) -> tuple[float, float]:
+        return (0.0 if budget_ms is None else -float(counts.iloc[i]), latencies[i].value)
+
+    return {name: _places(table, counts, latencies, sorted(rows, key=order)) for name, rows in groups.items()}
+
+
+def _latency(row: pd.Series[Any]) -> Quantity:
+    low, high = (float(row[name]) if name in row else np.nan for name in interval_columns("latency_ms"))
+    return Quantity(float(row["latency_ms"]), (low, high) if np.isfinite(low + high) else None)
+
+
+def _places(
+    table: pd.DataFrame, counts: pd.Series[float], latencies: Sequence[Quantity], rows: Sequence[int]
+) -> list[Place]:
+    first = latencies[rows[0]]
+    return [
+        Place(
+            network=str(table["network"].iloc[i]),
+            backend=plain(table["backend"].iloc[i]) if "backend" in table else "",
+            flops=float(counts.iloc[i]) if np.isfinite(counts.iloc[i]) else None,
+            latency=latencies[i],
+            behind=Quantity(latencies[i].value / first.value, ratio_interval(latencies[i], first)),
+        )
+        for i in rows
+    ]

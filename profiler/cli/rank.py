@@ -1,0 +1,72 @@
+"""``profiler rank``: which network of a run is fastest, at one size or budget."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from typing import Annotated
+
+from rich.console import Console
+from rich.markup import escape
+from typer import Option
+
+from profiler.analysis.ranking import Place, ranked
+from profiler.analysis.source import read_table
+from profiler.cli.options import Json, Many, RunPath, warn
+from profiler.report.answer import milliseconds
+from profiler.report.console import plain_table
+from profiler.units import format_flops, parse_duration, parse_flops
+
+
+def rank_command(
+    source: RunPath,
+    flops: Annotated[
+        str | None, Option("--flops", metavar="T", help="Only networks within 10% of T, as 400MF.")
+    ] = None,
+    latency: Annotated[
+        str | None, Option("--latency", metavar="20ms", help="Only those within it, the largest first.")
+    ] = None,
+    backend: Annotated[Many, Option("--backend", metavar="B,B", help="Only these.")] = None,
+    top: Annotated[int, Option("--top", metavar="N", help="Rows of each setting.", min=1)] = 10,
+    json: Json = False,
+) -> None:
+    """Print the fastest networks of a run at each setting, and how surely each is slower than the first.
+
+    Raises:
+        UserError: There is no such run, or nothing in it is of that size or within that budget.
+    """
+    frame = read_table(source, warn)
+    found = ranked(
+        frame,
+        flops=parse_flops(flops) if flops else None,
+        budget_ms=parse_duration(latency) * 1e3 if latency else None,
+        backends=backend.split(",") if backend else (),
+    )
+    if json:
+        print(jsonlib.dumps({name: [place.facts() for place in places] for name, places in found.items()}, indent=2))
+        return
+    console = Console()
+    for name, places in found.items():
+        _print(name, places, top, console)
+
+
+def _print(name: str, places: Sequence[Place], top: int, console: Console) -> None:
+    console.print(escape(name), style="bold", highlight=False)
+    table = plain_table("network", "backend", "flops", "latency [95%]", "x first")
+    table.padding = (0, 1, 0, 0)
+    for place in places[:top]:
+        flops = "" if place.flops is None else format_flops(place.flops)
+        cells = (place.network, place.backend, flops, milliseconds(place.latency), _behind(place, places[0]))
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    if any(not place.surely for place in places[1:top]):
+        console.print("~: may be as fast as the first", style="dim", highlight=False)
+    if len(places) > top:
+        console.print(f"and {len(places) - top} more (--top {len(places)})", style="dim", highlight=False)
+
+
+def _behind(place: Place, first: Place) -> str:
+    ratio = place.behind
+    if place is first or ratio.interval is None:
+        return f"{'' if place is first else '~'}{ratio.value:.2f}"
+    return f"{'' if place.surely else '~'}{ratio.value:.2f} [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
