@@ -27,9 +27,8 @@ def answer_table(rows: Sequence[Row]) -> Table:
     base = _BASE if any(row["backend"] == _BASE for row in rows) else str(rows[0]["backend"])
     if "backend" not in lead and "model" in lead:
         base = str(rows[0]["model"])
-    table = plain_table(
-        *lead, "latency [95%]", "p90", "per s", "memory", "load", f"x {base}" if len(base) <= _NAMED else "x first"
-    )
+    head = f"x {base if len(base) <= _NAMED else 'first'}"
+    table = plain_table(*lead, "latency [95%]", "p90", "per s", "memory", "load", head)
     table.padding = (0, 1, 0, 0)  # or eight columns would not fit a terminal's width
     for row in rows:
         beside = next((each for each in rows if _alike(each, row, base)), None)

@@ -86,11 +86,14 @@ def _milliseconds(row: Row) -> str:
 
 
 def predictors_table(fits: Sequence[Fit]) -> Table | None:
-    """A row for each setting: how its latency goes with each complexity; None where nothing could be fitted."""
+    """A row for each setting: the correlation of its latency with each complexity; None where nothing could be fitted.
+
+    The error is that of the two-term model for a network left out.
+    """
     pooled = [one for one in fits if one.family is None and one.lines][:_ROWS]
     if not pooled:
         return None
-    table = plain_table("r of latency with", "activations", "flops", "parameters", "n", "error, left out")
+    table = plain_table("r with", "activations", "flops", "parameters", "n", "error")
     table.padding = (0, 1, 0, 0)
     for one in pooled:
         lines = [one.line(proxy) for proxy in ("acts", "flops", "params")]

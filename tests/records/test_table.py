@@ -21,6 +21,7 @@ from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.records.circumstances import Conditions
 from profiler.records.columns import COLUMNS, write_csv
+from profiler.records.exporting import MAIN
 from profiler.records.journal import Journal
 from profiler.records.reading import read
 from profiler.records.table import frame, rows
@@ -314,6 +315,9 @@ def test_export_works_while_the_run_goes_on(tmp_path, capsys):
         export_command(journal.path, tmp_path / "b.csv")
     assert "cut off after 12 bytes" in capsys.readouterr().err
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    assert len(pd.read_csv(tmp_path / "a.csv").columns) == len(MAIN) < len(COLUMNS)
+    export_command(journal.path, tmp_path / "c.csv", all_columns=True)
+    assert list(pd.read_csv(tmp_path / "c.csv").columns) == list(COLUMNS)
     assert list(read_table(tmp_path / "a.csv")["status"]) == ["unstable", "pending"]
 
 
@@ -362,5 +366,5 @@ def test_writing_a_csv_needs_neither_pandas_nor_torch(tmp_path):
         "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run"), str(tmp_path / "a.csv")]
-    loaded = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    loaded = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     assert not {"pandas", "torch", "onnxruntime", "altair", "statsmodels"} & set(loaded)

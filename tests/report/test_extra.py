@@ -39,7 +39,7 @@ def profiler(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder with a run of the fake backend, and what running it said."""
     folder = tmp_path_factory.mktemp("run")
-    brief = ["--visit", "20ms", "--rounds", "1", "--precision", "90%", "--backend", "fake:duration_ms=1"]
+    brief = ["--visit", "20ms", "--rounds", "1", "--precision", "90%", "--backend", "fake:duration_ms=1", "--report"]
     networks = "regnety_200mf,regnety_400mf,efficientnet_b0,resnet50"
     return folder, profiler(folder, "run", "--model", networks, *brief, "--out", "made")
 

@@ -15,7 +15,7 @@ from profiler.errors import UserError
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
 from profiler.records.types import Case, Measurement, Record, Warmup
-from profiler.report import figures, render, summary
+from profiler.report import render, summary
 from profiler.report.extra import NotDrawnError, drawing
 from profiler.report.summary import _recalibrate
 
@@ -60,40 +60,48 @@ def finished(tmp_path):
     with Journal.open(tmp_path / "run", {}) as journal:
         journal.append(visit(1.0))
 
-    def finish():
+    def finish(**options):
         console = Console(file=io.StringIO(), width=200)
-        summary.finish(tmp_path / "run", 1.0, console)
+        summary.finish(tmp_path / "run", 1.0, console, **options)
         return console.file.getvalue(), {file.name for file in (tmp_path / "run").iterdir()} - {".lock"}
 
     return finish
 
 
-def test_what_was_measured_is_named_before_anything_is_drawn(finished, tmp_path, monkeypatch):
+def test_a_run_ends_with_its_table_alone_unless_a_page_is_asked_for(finished):
+    said, files = finished()
+    assert files == {"journal.jsonl", "cases.csv"}
+    assert said.splitlines()[-1].strip().endswith("cases.csv")
+    assert "eager (ms)" in said
+
+
+def test_quiet_prints_the_files_alone(finished):
+    said, _ = finished(detail="quiet")
+    assert [line.strip().rpartition("/")[2] for line in said.splitlines()] == ["cases.csv"]
+
+
+def test_charts_that_cannot_be_drawn_cost_the_page_nothing_else(finished, tmp_path, monkeypatch):
     def panic(*_):
         raise Panic("the converter is poisoned\nstack backtrace:")
 
     monkeypatch.setattr(render, "svg", panic)
-    monkeypatch.setattr(render, "write_chart", panic)
-    said, files = finished()
+    said, files = finished(report=True)
     assert files == {"journal.jsonl", "cases.csv", "report.html"}
-    for name in ("html", "png", "svg"):
-        assert said.count(f"latency.{name} cannot be made here: Panic: the converter is poisoned\n") == 1
-    assert said.index("1 case: 1 unstable") < said.index("cases.csv") < said.index("cannot be made")
+    assert "1 case: 1 unstable" in said
     assert "backtrace" not in said
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "No charts: charts cannot be made here: Panic: the converter is poisoned." in page
 
 
-def test_a_file_that_grows_too_large_costs_itself(finished, monkeypatch):
-    monkeypatch.setattr(figures, "figures", lambda *_: {})
+def test_a_page_that_grows_too_large_costs_itself(finished):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))
     try:
-        said, files = finished()
+        said, files = finished(report=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert files == {"journal.jsonl", "cases.csv", "latency.png", "latency.svg", "report.html"}
-    assert said.count("latency.html cannot be written (File too large)") == 1
+    assert files == {"journal.jsonl", "cases.csv"}
+    assert said.count("report.html cannot be written (File too large)") == 1
 
 
 def test_pictures_leave_files_to_whoever_cleans_up(monkeypatch):

@@ -1,0 +1,64 @@
+"""Which network is fastest, from tables with known answers."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.analysis.ranking import ranked
+from profiler.errors import UserError
+
+
+def table(*rows: tuple[str, float, float, float, float]) -> pd.DataFrame:
+    """Rows of model, flops, latency and the ends of its interval."""
+    columns = ["model", "flops", "latency_ms", "latency_ci_low_ms", "latency_ci_high_ms"]
+    frame = pd.DataFrame(list(rows), columns=columns)
+    return frame.assign(backend="eager", batch=1, mode="infer", status="ok")
+
+
+NETWORKS = table(
+    ("c", 4e9, 30.0, 29.0, 31.0), ("a", 4.2e9, 10.0, 9.8, 10.2), ("b", 3.9e9, 10.1, 9.0, 11.3), ("d", 8e9, 12.0, 11, 13)
+)
+
+
+def names(found: dict[str, list]) -> list[str]:  # type: ignore[type-arg]
+    ((_, places),) = found.items()
+    return [place.network for place in places]
+
+
+def test_the_fastest_comes_first_and_who_may_be_as_fast_is_told() -> None:
+    (places,) = ranked(NETWORKS).values()
+    assert [place.network for place in places] == ["a", "b", "d", "c"]
+    assert [place.surely for place in places[1:]] == [False, True, True]
+    assert places[-1].behind.value == pytest.approx(3.0)
+
+
+def test_one_size_is_within_a_tenth_of_it() -> None:
+    assert names(ranked(NETWORKS, flops=4e9)) == ["a", "b", "c"]
+
+
+def test_within_a_budget_the_largest_comes_first_and_the_whole_interval_counts() -> None:
+    assert names(ranked(NETWORKS, budget_ms=13.0)) == ["d", "a", "b"]
+    assert names(ranked(NETWORKS, budget_ms=12.5)) == ["a", "b"]
+
+
+def test_settings_are_ranked_apart_and_backends_together() -> None:
+    two = pd.concat([NETWORKS, NETWORKS.assign(backend="onnxruntime", latency_ms=1.0), NETWORKS.assign(batch=8)])
+    found = ranked(two)
+    assert list(found) == ["batch 1 · infer", "batch 8 · infer"]
+    assert len(found["batch 1 · infer"]) == 8
+    assert names(ranked(two[two["batch"] == 1], backends=["onnxruntime"])) == ["c", "a", "b", "d"]
+
+
+def test_what_failed_is_not_ranked_and_nothing_left_is_said() -> None:
+    failed = NETWORKS.assign(status=["oom", "ok", "ok", "ok"])
+    assert "c" not in names(ranked(failed))
+    with pytest.raises(UserError, match=r"sizes are 3\.9GF, 4\.2GF, 4GF, 8GF"):
+        ranked(NETWORKS, flops=1e9)
+
+
+@given(st.permutations(range(4)))
+def test_the_order_of_rows_does_not_matter(order: list[int]) -> None:
+    assert names(ranked(NETWORKS.iloc[order])) == ["a", "b", "d", "c"]

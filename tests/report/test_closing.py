@@ -1,0 +1,83 @@
+"""What stands at the end of a run."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from profiler.analysis.fit import fit
+from profiler.records.columns import COLUMNS, Row
+from profiler.report.closing import closing_sentences, latencies_table, predictors_table
+
+
+def row(model: str, backend: str, latency: float | None, width: float = 0.05, **values: object) -> Row:
+    ends = (None, None) if latency is None else (latency / (1 + width), latency * (1 + width))
+    cells: dict[str, object] = {
+        "model": model, "scaling": "", "factor": 1.0, "backend": backend, "device": "cpu", "precision": "fp32",
+        "threads": 1, "batch": 1, "mode": "infer", "latency_ms": latency, "latency_ci_low_ms": ends[0],
+        "latency_ci_high_ms": ends[1], "status": "ok" if latency else "oom", "family": "f",
+    }  # fmt: skip
+    return dict.fromkeys(COLUMNS) | cells | values  # type: ignore[return-value]
+
+
+def printed(table: object, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
+
+
+def sweep(networks: int) -> list[Row]:
+    counts = [
+        {"flops": 1e9 * (n + 1), "acts": 1e6 * (n + 1) ** 1.1, "params": 1e6 * (7 - n) ** 2} for n in range(networks)
+    ]
+    return [
+        row(f"n{n}", backend, speed * (n + 1.0), **counts[n])
+        for n in range(networks)
+        for backend, speed in (("eager", 2.0), ("onnxruntime", 1.0))
+    ]
+
+
+def test_latencies_stand_by_network_with_how_many_times_as_fast() -> None:
+    rows = [
+        row("a", "eager", 20.0),
+        row("a", "onnxruntime", 5.0),
+        row("b", "eager", 30.0),
+        row("b", "onnxruntime", None),
+    ]
+    head, one, two = printed(latencies_table(rows))
+    assert head.split() == ["network", "eager", "(ms)", "onnxruntime", "x"]
+    assert one.split() == ["a", "20", "[19,", "21]", "5", "[4.76,", "5.25]", "4.00"]
+    assert two.split() == ["b", "30", "[28.6,", "31.5]", "oom"]
+
+
+def test_settings_that_vary_have_a_column_and_what_is_unsure_a_mark() -> None:
+    rows = [row("a", "eager", 20.0), row("a", "eager", 70.0, batch=8, status="unstable")]
+    assert printed(latencies_table(rows))[2].split()[:3] == ["a", "8", "70?"]
+
+
+def test_more_networks_than_fit_have_their_predictors_instead() -> None:
+    rows = sweep(13)
+    assert latencies_table(rows) is None
+    fits = fit(pd.DataFrame(rows))
+    assert len(printed(predictors_table(fits))) == 3
+    assert predictors_table([]) is None
+
+
+def test_a_sentence_for_each_backend_and_one_for_what_is_not_known() -> None:
+    rows = sweep(6)
+    eager, other = closing_sentences(rows, fit(pd.DataFrame(rows)))
+    assert eager.startswith("eager: flops predict latency best, r = 1.00")
+    assert other.startswith("onnxruntime: 2.00 times as fast as eager; flops predict")
+    rows[0] |= {"latency_ci_high_ms": 99.0}
+    assert closing_sentences(rows, [])[-1].startswith("11 of 12 latencies are known within 10%")
+
+
+@pytest.mark.parametrize("networks", [1, 6, 12, 40])
+def test_the_end_of_a_run_is_at_most_25_lines(networks: int) -> None:
+    rows = sweep(networks)
+    fits = fit(pd.DataFrame(rows))
+    said = [line for text in closing_sentences(rows, fits) for line in printed(text)]
+    assert len([*printed(latencies_table(rows) or predictors_table(fits)), *said]) <= 20
