@@ -21,6 +21,9 @@ from profiler.report.page import write_page, write_pictures
 def report_command(
     runs: RunPaths,
     output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
+    charts: Annotated[
+        Path | None, Option("--charts", metavar="DIR", help="Write each chart as .png and .svg too, into this folder.")
+    ] = None,
 ) -> None:
     """Write the report of one or several runs.
 
@@ -37,15 +40,15 @@ def report_command(
     frame = pd.concat(frames, ignore_index=True)
     with drawing(output.name, draws=False):
         write_page(frame, {"runs": sessions}, output)
+    print(output)
     if not can_draw():
         print(NO_CHARTS, file=sys.stderr)
-        return
-    charts = output.with_name(f"{output.stem}-charts")
-    try:
-        with drawing(charts.name):
-            write_pictures(frame, charts)
-    except NotDrawnError as error:
-        print(error, file=sys.stderr)
+    elif charts is not None:
+        try:
+            with drawing(charts.name):
+                print(*write_pictures(frame, charts), sep="\n")
+        except NotDrawnError as error:
+            print(error, file=sys.stderr)
 
 
 def _facts(source: Path) -> Mapping[str, Any]:

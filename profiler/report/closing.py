@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
 from profiler.analysis.speed import latency_of, speed_up
 from profiler.records.columns import Row
-from profiler.report.console import plain_table
+from profiler.report.grid import Table
 
 if TYPE_CHECKING:
     from profiler.analysis.fit import Fit
@@ -42,12 +39,10 @@ def latencies_table(rows: Sequence[Row]) -> Table | None:
     if len(sides) > _ROWS or len(backends) > len(_SETTINGS):
         return None
     heads = [head for name in backends for head in ((f"{name} (ms)",) if name == backends[0] else (name, "x"))]
-    table = plain_table("network", *varying, *heads)
-    table.padding = (0, 1, 0, 0)
-    for lead, side in sides.items():
-        found = {str(row["backend"]): row for row in side}
-        table.add_row(*map(escape, (*lead, *_across(found, backends))))
-    return table
+    by_backend = {lead: {str(row["backend"]): row for row in side} for lead, side in sides.items()}
+    return Table(
+        ("network",), (*varying, *heads), [(*lead, *_across(found, backends)) for lead, found in by_backend.items()]
+    )
 
 
 def _backends(rows: Iterable[Row]) -> list[str]:
@@ -93,15 +88,13 @@ def predictors_table(fits: Sequence[Fit]) -> Table | None:
     pooled = [one for one in fits if one.family is None and one.lines][:_ROWS]
     if not pooled:
         return None
-    table = plain_table("r with", "activations", "flops", "parameters", "n", "error")
-    table.padding = (0, 1, 0, 0)
+    rows = []
     for one in pooled:
         lines = [one.line(proxy) for proxy in ("acts", "flops", "params")]
         cells = ["" if x is None else f"{x.r:.2f} [{x.r_interval[0]:.2f}, {x.r_interval[1]:.2f}]" for x in lines]
         error = one.two_term.loo_mape if one.two_term else None
-        name = _apart(one, pooled)
-        table.add_row(*map(escape, (name, *cells, str(one.n), "" if error is None else f"{error:.0%}")))
-    return table
+        rows.append((_apart(one, pooled), *cells, str(one.n), "" if error is None else f"{error:.0%}"))
+    return Table(("r with",), ("activations", "flops", "parameters", "n", "error"), rows)
 
 
 def _apart(one: Fit, among: Sequence[Fit]) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
+from profiler.report.grid import Table as Grid
 from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
 
 
@@ -53,6 +54,15 @@ def plain_table(first: str, *numbers: str, title: str = "") -> Table:
     for name in numbers:
         table.add_column(name, justify="right", overflow="fold")
     return table
+
+
+def rich_table(table: Grid) -> Table:
+    """The table as a terminal shows it, close enough together for 80 columns."""
+    shown = plain_table(*table.texts, *table.numbers)
+    shown.padding = (0, 1, 0, 0)
+    for row in table.rows:
+        shown.add_row(*(escape(cell if isinstance(cell, str) else cell[0]) for cell in row))
+    return shown
 
 
 def _lines_table(one: Fit) -> Table:

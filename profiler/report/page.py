@@ -1,7 +1,7 @@
 """One self-contained page that says what predicts latency on a machine, and how well it was measured.
 
-The page loads nothing: styles, scripts, charts and data are inside. Charts are drawn as SVG first, so that it
-prints and reads without scripts; with scripts they gain tooltips and wrap on narrow screens.
+The page loads nothing: styles, charts and data are inside. Its first screen is the answer; the rest is folded. Charts
+are SVG whose marks say what they are, to who cannot see them and, with a little script, below the pointer.
 """
 
 from __future__ import annotations
@@ -16,19 +16,28 @@ import pandas as pd
 
 from profiler.analysis.cost_model import cost_models
 from profiler.analysis.fit import Fit, fit
-from profiler.analysis.frame import group_label, latency_column, plain
+from profiler.analysis.frame import group_label, latency_column, network_names, plain
 from profiler.errors import UserError
+from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.files import write_file
+from profiler.report.closing import closing_sentences, latencies_table, predictors_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.html import filled
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
+from profiler.report.svg import embedded
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
 from profiler.report.words import sentence
 
+#: Whole numbers below it are whole as floats too.
+_WHOLE = 2.0**53
 _SIMULATED = "Simulated: no number on this page was measured on hardware."
 
+#: Charts that show an answer at once, the best first.
+_FIRST = ("answer", "size", "side-by-side")
 #: Headings of what stands there for all groups, by the name of its chart; other charts are headed by their names.
 _HEADINGS = {
+    "answer": "Latency",
+    "side-by-side": "Side by side",
     "size": "Latency against the size of the inputs",
     "batch": "Throughput and latency against batch",
     "costs": "Memory and other costs",
@@ -76,42 +85,77 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     fits = fit(frame, latency_column(frame, None))
     pooled = [one for one in fits if one.family is None]
     sessions: Mapping[str, Mapping[str, Any]] = facts.get("runs") or {"": facts}
-    drawn, script, without = _drawn_or_why(frame, pooled)
+    drawn, without = _drawn_or_why(frame, pooled)
     margins = {group_label(model.group): model.margin for model in cost_models(frame, pooled[0].y)[0]}
+    first = next((name for name in (*_FIRST, *drawn) if name in drawn), None)
+    shown = None if first is None else {"title": _heading(first), "svg": drawn[first]}
+    if first in _FIRST:
+        del drawn[first]
     groups = [_group(frame, one, fits, margins, drawn, without, f"-{k}") for k, one in enumerate(pooled, start=1)]
     return filled(
         "page.html.j2",
         simulated=_SIMULATED if simulated else "",
         pairs=header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        title=_title(frame),
+        answer=_answer(frame, fits),
+        first=shown,
+        without=without,
         groups=groups,
         across=_across(frame, pooled, drawn, without),
         failures=failures_table(frame),
         conditions=conditions_table(frame, pooled),
         cases=cases_table(frame, pooled[0].y),
         runs=commands(sessions),
-        script=script,
     )
 
 
-def _drawn_or_why(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, dict[str, Any]], str, str]:
-    """As ``_drawn``, and why there is nothing where charts cannot be drawn."""
+def _title(frame: pd.DataFrame) -> str:
+    """The models where they are few, else how many networks; and on how many runtimes."""
+    models = list(dict.fromkeys(map(plain, frame["model"])))
+    networks = len(set(network_names(frame)))
+    backends = frame["backend"].nunique() if "backend" in frame else 0
+    what = " and ".join(models) if len(models) <= 2 and networks <= len(models) else f"{networks} networks"
+    return f"{what} on {backends} runtimes" if backends > 1 else what
+
+
+def _answer(frame: pd.DataFrame, fits: Sequence[Fit]) -> dict[str, Any]:
+    """What the first screen says: sentences and one table."""
+    if "latency_ms" not in frame:
+        return {"said": [sentence(one) for one in fits if one.family is None], "table": lines_table(fits)}
+    rows = _as_rows(frame)
+    return {"said": closing_sentences(rows, fits), "table": latencies_table(rows) or predictors_table(fits)}
+
+
+def _as_rows(frame: pd.DataFrame) -> list[Row]:
+    """Rows of a data frame with all columns; what a cell does not tell is None."""
+    known = [{str(k): _value(v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return [dict.fromkeys(COLUMNS) | {"status": "ok", "backend": ""} | row for row in known]
+
+
+def _value(value: Any) -> Value:
+    text = plain(value)
+    if text == "" or isinstance(value, str):
+        return text or None
+    number = float(value)
+    return int(number) if number.is_integer() and abs(number) < _WHOLE else number
+
+
+def _drawn_or_why(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, str], str]:
+    """Every chart as SVG by its name, or why there is none."""
     if not can_draw():
-        return {}, "", NO_CHARTS
+        return {}, NO_CHARTS
     try:
         with drawing("charts"):
-            return *_drawn(frame, pooled), ""
+            return _drawn(frame, pooled), ""
     except NotDrawnError as error:
-        return {}, "", f"No charts: {error}."
+        return {}, f"No charts: {error}."
 
 
-def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, dict[str, Any]], str]:
-    """Every chart as SVG and as specification, and the script that draws the latter; empty where there are none."""
+def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> dict[str, str]:
     from profiler.report import render
     from profiler.report.figures import figures
 
-    charts = figures(frame, pooled)
-    drawn = {name: {"svg": render.svg(one), "spec": render.specification(one)} for name, one in charts.items()}
-    return drawn, render.drawing_script() if drawn else ""
+    return {name: embedded(render.svg(one), name) for name, one in figures(frame, pooled).items()}
 
 
 def _group(
@@ -119,7 +163,7 @@ def _group(
     one: Fit,
     fits: Sequence[Fit],
     margins: Mapping[str, float],
-    drawn: Mapping[str, dict[str, Any]],
+    drawn: Mapping[str, str],
     without: str,
     end: str,
 ) -> dict[str, Any]:
@@ -139,22 +183,24 @@ def _group(
     }
 
 
-def _across(
-    frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, dict[str, Any]], without: str
-) -> list[dict[str, Any]]:
+def _across(frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, str], without: str) -> list[dict[str, Any]]:
     """Sections over all groups: the charts that belong to no group, and what can be said without them."""
     tables = {"batch": knees_table(frame, pooled)}
     names = [name for name in drawn if not name.rpartition("-")[2].isdecimal()]
     names += [name for name, table in tables.items() if table is not None and name not in names]
     return [
         {
-            "title": _HEADINGS.get(name, name.replace("-", " ").capitalize()),
+            "title": _heading(name),
             "figure": drawn.get(name),
             "nothing": without,
             "table": tables.get(name),
         }
         for name in names
     ]
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name.replace("-", " ").capitalize())
 
 
 def _all_simulated(frame: pd.DataFrame) -> bool:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, grouping, measured, network_names, plain, rows_of
-from profiler.report.tables import Cell, Table
+from profiler.records.columns import interval_columns
+from profiler.report.grid import Cell, Table
 
 _DISTURBED = 1.10
 
@@ -128,9 +129,20 @@ def cases_table(frame: pd.DataFrame, y: str) -> Table:
     # What all rows share stands above; here it would only push the numbers out of sight.
     differing = [key for key in grouping(frame) if frame[key].nunique() > 1] or ["backend"]
     places = _places(frame, [key for key in differing if key in frame])
-    cells = [[_number(value, factor, digits) for value in numbers[c]] for c, _, factor, digits in shown]
-    rows = [*zip(network_names(frame), places, status, *cells, strict=True)]
-    return Table(("network", "where", "status"), [head for _, head, *_ in shown], rows)
+    columns = [(head, [_number(v, factor, digits) for v in numbers[c]]) for c, head, factor, digits in shown]
+    at = next((i for i, (c, *_) in enumerate(shown) if c == y), -1) + 1
+    if (ends := _intervals(frame, y)) is not None and at:
+        columns.insert(at, ("95%", ends))
+    rows = [*zip(network_names(frame), places, status, *(cells for _, cells in columns), strict=True)]
+    return Table(("network", "where", "status"), [head for head, _ in columns], rows)
+
+
+def _intervals(frame: pd.DataFrame, y: str) -> list[Cell] | None:
+    """The 95% interval of each y; None where the table has none."""
+    if not set(interval_columns(y)) <= set(frame.columns):
+        return None
+    low, high = (pd.to_numeric(frame[name], errors="coerce") for name in interval_columns(y))
+    return [f"[{a:.4g}, {b:.4g}]" if np.isfinite(a + b) else "" for a, b in zip(low, high, strict=True)]
 
 
 def _number(value: float, factor: float, digits: int) -> Cell:

@@ -99,7 +99,7 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
 
 def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *, full: bool) -> None:
     from profiler.analysis.fit import fit
-    from profiler.report.console import print_fits
+    from profiler.report.console import print_fits, rich_table
 
     try:
         fits: list[Fit] = fit(frame)
@@ -110,7 +110,7 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *,
         print_fits([one for one in fits if one.lines], console, brief=True)
     drawn = latencies_table(rows) or predictors_table(fits)
     if drawn is not None:
-        console.print(drawn)
+        console.print(rich_table(drawn))
     for sentence in closing_sentences(rows, fits):
         console.print(sentence, markup=False, highlight=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -12,28 +11,8 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import SECONDS, prose
 from profiler.analysis.growth import CONTROL, growth, paces, steps
 from profiler.analysis.throughput import NEAR_BEST, curves
+from profiler.report.grid import Table
 from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, two_term_sentence
-
-#: A cell as text, or as text and the exact number to sort by.
-Cell: TypeAlias = str | tuple[str, str]
-
-
-class Table(NamedTuple):
-    """A table of a page: columns of text first, then columns of numbers, which are set to the right.
-
-    Attributes:
-        texts: Headings of the columns of text.
-        numbers: Headings of the columns of numbers.
-        rows: Cells from left to right.
-        note: What to know of it, below it; or empty.
-        best: Which rows stand out.
-    """
-
-    texts: Sequence[str]
-    numbers: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
-    best: frozenset[int] = frozenset()
 
 
 def lines_table(fits: Sequence[Fit]) -> Table:

@@ -11,6 +11,8 @@ from rich.console import Console
 from profiler.analysis.fit import fit
 from profiler.records.columns import COLUMNS, Row
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
+from profiler.report.console import rich_table
+from profiler.report.grid import Table
 
 
 def row(model: str, backend: str, latency: float | None, width: float = 0.05, **values: object) -> Row:
@@ -25,7 +27,7 @@ def row(model: str, backend: str, latency: float | None, width: float = 0.05, **
 
 def printed(table: object, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(table)
+    console.print(rich_table(table) if isinstance(table, Table) else table)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -103,14 +102,14 @@ def usual() -> Page:
 def page(frame: pd.DataFrame, facts: dict[str, object] | None = None) -> Page:
     """The page without its charts, which take most of its time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_drawn", lambda *_: ({}, ""))
+        patch.setattr(report, "_drawn", lambda *_: {})
         return checked(report.page(frame, FACTS if facts is None else facts))
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without charts, and no pictures beside them."""
-    monkeypatch.setattr(report, "_drawn", lambda *_: ({}, ""))
+    monkeypatch.setattr(report, "_drawn", lambda *_: {})
     monkeypatch.setattr("profiler.cli.report.write_pictures", lambda *_: [])
 
 
@@ -186,13 +185,21 @@ def test_without_facts_the_table_names_the_machine() -> None:
     assert "not recorded in the table" in text
 
 
-def test_charts_are_drawn_without_scripts_and_embedded_for_them() -> None:
+def test_charts_are_drawn_without_scripts_and_their_marks_say_what_they_are() -> None:
     text = usual_text()
-    assert [tag for tag, _ in usual().elements].count("svg") == 2  # the fits, and what stands behind them
-    start = text.index('<script type="application/json">') + len('<script type="application/json">')
-    spec = json.loads(text[start : text.index("</script>", start)])
-    assert len(spec["concat"]) == 3
-    assert "window.vegaEmbed=" in text
+    # The answer, the fits, and what stands behind them.
+    assert [tag for tag, _ in usual().elements].count("svg") == 3
+    labels = [attrs.get("aria-label") or "" for tag, attrs in usual().elements if tag == "path"]
+    assert any("network: net7 dWr x4" in label for label in labels)
+    ids = [attrs["id"] for _, attrs in usual().elements if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+    assert len(text) < 200_000
+
+
+def test_the_first_screen_is_the_answer() -> None:
+    made = page(table())
+    assert made.text.index("predict latency best") < made.text.index("All cases")
+    assert ["network", "eager (ms)"] in made.rows
 
 
 def scaled() -> pd.DataFrame:
@@ -237,11 +244,13 @@ def test_speeds_and_the_range_of_predictions_are_told() -> None:
 
 
 def test_every_chart_is_a_picture_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_drawn", lambda *_: ({}, ""))
+    monkeypatch.setattr(report, "_drawn", lambda *_: {})
     table().to_csv(tmp_path / "only.csv", index=False)
     report_command([tmp_path / "only.csv"], tmp_path / "page.html")
-    names = {file.name for file in (tmp_path / "page-charts").iterdir()}
-    assert names == {f"{name}-1.{kind}" for name in ("latency", "behind") for kind in ("png", "svg")}
+    assert {file.name for file in tmp_path.iterdir()} == {"only.csv", "page.html"}
+    report_command([tmp_path / "only.csv"], tmp_path / "page.html", tmp_path / "charts")
+    names = {file.name for file in (tmp_path / "charts").iterdir()}
+    assert names == {f"{name}.{kind}" for name in ("answer", "latency-1", "behind-1") for kind in ("png", "svg")}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart 
     if len(sides) < 2:
         return None
     varying = [key for key in sides[0].group if len({one.group.get(key) for one in sides}) > 1]
-    points = pd.concat([points_of(frame, one).assign(side=_side(one, varying)) for one in sides])
+    points = pd.concat([points_of(frame, one).assign(side=setting_of(one, varying)) for one in sides])
     order = points.groupby("network")["y"].min().sort_values().index
     shown = order[np.linspace(0, len(order) - 1, min(_MOST, len(order))).round().astype(int)]
     points = points[points["network"].isin(shown)]
@@ -41,5 +41,6 @@ def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart 
     return alt.concat(dots.properties(width=2 * PANEL, height=alt.Step(17), title=title))
 
 
-def _side(one: Fit, varying: Sequence[str]) -> str:
+def setting_of(one: Fit, varying: Sequence[str]) -> str:
+    """What tells a group from others, as people say it: the values of the keys in which they differ."""
     return group_label({key: one.group[key] for key in varying if key in one.group})

@@ -1,14 +1,3 @@
-for (const figure of document.querySelectorAll("figure.chart")) {
-  const spec = JSON.parse(figure.querySelector("script").textContent);
-  const wide = figure.clientWidth;
-  const alone = spec.concat.length === 1 && spec.concat[0].width > 400;
-  spec.columns = wide >= 1080 ? 3 : wide >= 700 ? 2 : 1;
-  spec.config.legend.columns = spec.columns > 1 ? 6 : 3;
-  const width = alone ? Math.min(680, Math.max(160, wide - 240))
-    : Math.min(300, Math.max(200, (wide - 40) / spec.columns - 76));
-  for (const panel of spec.concat) panel.width = width;
-  vegaEmbed(figure.querySelector(".drawing"), spec, { renderer: "svg", actions: false });
-}
 const table = document.querySelector("table.sortable");
 const body = table.tBodies[0];
 const value = (row, i) => row.cells[i].dataset.v ?? row.cells[i].textContent;
@@ -35,10 +24,43 @@ for (const th of table.tHead.rows[0].cells) {
     if (e.key === "Enter" || e.key === " ") { e.preventDefault(); sort(th); }
   });
 }
-addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("details")) folded.open = true;
-});
+const shown = document.getElementById("shown");
 document.getElementById("filter").addEventListener("input", (e) => {
   const words = e.target.value.toLowerCase().split(/\s+/);
   for (const row of body.rows) row.hidden = !words.every((w) => row.textContent.toLowerCase().includes(w));
+  shown.textContent = `${[...body.rows].filter((row) => !row.hidden).length} of ${body.rows.length}`;
+});
+document.getElementById("download").addEventListener("click", () => {
+  const quoted = (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? "'" : "") + text.replaceAll('"', '""')}"`;
+  const lines = [[...table.tHead.rows[0].cells].map((th) => th.textContent)];
+  for (const row of body.rows) if (!row.hidden) lines.push([...row.cells].map((_, i) => value(row, i)));
+  const text = lines.map((line) => line.map(quoted).join(",")).join("\r\n");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.download = "cases.csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+const tip = document.getElementById("tip");
+for (const figure of document.querySelectorAll("figure.chart")) {
+  figure.addEventListener("pointermove", (e) => {
+    const mark = e.target.closest("[aria-roledescription][aria-label]");
+    tip.hidden = !mark || !/mark|point|bar|circle/i.test(mark.getAttribute("aria-roledescription"));
+    if (tip.hidden) return;
+    tip.textContent = mark.getAttribute("aria-label").replaceAll("; ", "\n");
+    tip.style.left = `${Math.min(e.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
+    tip.style.top = `${Math.min(e.clientY + 14, innerHeight - tip.offsetHeight - 8)}px`;
+  });
+  figure.addEventListener("pointerleave", () => { tip.hidden = true; });
+}
+function unfold(id) {
+  const folded = id && document.getElementById(id)?.querySelector("details");
+  if (folded) folded.open = true;
+}
+for (const link of document.querySelectorAll("nav a")) {
+  link.addEventListener("click", () => unfold(link.hash.slice(1)));
+}
+unfold(location.hash.slice(1));
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
 });
