@@ -82,8 +82,8 @@ for arguments in json.loads(sys.argv[1]):
         main()
     except SystemExit as end:
         code = end.code or 0
-    if arguments[0] == "run":  # the pictures of the first run are enough
-        summary._pictures = lambda *_: []
+    if arguments[0] == "run":  # one page is enough
+        summary._page = lambda *_: []
     sys.stderr.flush()
     print(f"\\n<<{code} {time.perf_counter() - start:.1f}>>", flush=True)
 """

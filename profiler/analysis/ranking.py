@@ -79,7 +79,7 @@ def ranked(
     counts = pd.to_numeric(table["flops"], errors="coerce") if "flops" in table else pd.Series(np.nan, table.index)
     if flops is not None:
         keep &= np.abs(counts.to_numpy(dtype=np.float64) / flops - 1) <= _NEAR
-    latencies = [_latency(row) for _, row in table.iterrows()]
+    latencies = _latencies(table)
     if budget_ms is not None:
         keep &= np.array([(q.interval[1] if q.interval else q.value) <= budget_ms for q in latencies], dtype=bool)
     if not keep.any():
@@ -97,9 +97,14 @@ def ranked(
     return {name: _places(table, counts, latencies, sorted(rows, key=order)) for name, rows in groups.items()}
 
 
-def _latency(row: pd.Series[Any]) -> Quantity:
-    low, high = (float(row[name]) if name in row else np.nan for name in interval_columns("latency_ms"))
-    return Quantity(float(row["latency_ms"]), (low, high) if np.isfinite(low + high) else None)
+def _latencies(table: pd.DataFrame) -> list[Quantity]:
+    names = ("latency_ms", *interval_columns("latency_ms"))
+    known = [pd.to_numeric(table[name], errors="coerce") if name in table else None for name in names]
+    columns = [[np.nan] * len(table) if one is None else one.astype(float).tolist() for one in known]
+    return [
+        Quantity(value, (low, high) if np.isfinite(low + high) else None)
+        for value, low, high in zip(*columns, strict=True)
+    ]
 
 
 def _places(

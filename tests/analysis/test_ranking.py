@@ -52,6 +52,11 @@ def test_settings_are_ranked_apart_and_backends_together() -> None:
     assert names(ranked(two[two["batch"] == 1], backends=["onnxruntime"])) == ["c", "a", "b", "d"]
 
 
+def test_a_table_with_holes_or_without_intervals_is_ranked() -> None:
+    holes = NETWORKS.astype({"latency_ci_low_ms": object}).assign(latency_ci_low_ms=[None, 9.8, 9.0, 11.0])
+    assert names(ranked(holes)) == names(ranked(NETWORKS[["model", "flops", "latency_ms"]])) == ["a", "b", "d", "c"]
+
+
 def test_what_failed_is_not_ranked_and_nothing_left_is_said() -> None:
     failed = NETWORKS.assign(status=["oom", "ok", "ok", "ok"])
     assert "c" not in names(ranked(failed))

@@ -80,6 +80,7 @@ def test_closed_streams_are_not_the_next_files(tmp_path):
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 def test_a_run_is_saved_with_few_files_no_input_and_a_full_output(tmp_path):
     plan = ["run", "--model", "resnet50", "--backend", "fake:duration_ms=1", "--rounds", "1", "--visit", "20ms"]
+    plan.append("--report")
 
     def surroundings() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))

@@ -127,7 +127,7 @@ def test_exit_4_when_the_stored_run_is_of_another_machine(tmp_path: Path, monkey
         '[budget]\nvisit_s = "20ms"\nrounds = 3\nmin_rounds = 3\n',
         encoding="utf-8",
     )
-    monkeypatch.setattr("profiler.cli.run.finish", lambda *_: None)
+    monkeypatch.setattr("profiler.cli.run.finish", lambda *_, **__: None)
     _run(str(plan), "--out", str(stored), command="run")
     same = _run(str(plan), "--against", str(stored), "--max-slowdown", "50%", "--out", str(tmp_path / "now"))
     assert same.exit_code == 0, same.output

@@ -21,6 +21,7 @@ OTHERS = {
     "profiler/machine/gpu.py": "stamps of a GPU's readings, from another process",
     "profiler/run/examine.py": "the clock itself, and how many cores torch's threads keep busy",
     "profiler/run/lab.py": "the process of a visit",
+    "profiler/run/display.py": "how much is left of the time that a run was given",
     "profiler/run/rounds.py": "when the time that a run was given is up",
     "profiler/run/processes.py": "waiting for the process of a visit",
 }
