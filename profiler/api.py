@@ -26,7 +26,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.intervals import Interval
 from profiler.records.reading import read
-from profiler.report.answer import answer_sentence, answer_table
+from profiler.report.answer import answer_sentence, answer_table, doubts
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.experiment import again, measure_into, opened_lab
@@ -95,8 +95,7 @@ class Answer:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
         yield answer_table(self.rows)
-        reasons = dict.fromkeys(str(row["reason"]) for row in self.rows if row["latency_ms"] is None)
-        yield from map(Text, (*reasons, answer_sentence(self.rows)))
+        yield from map(Text, (*doubts(self.rows), answer_sentence(self.rows)))
 
     def _repr_html_(self) -> str:
         """The table as HTML, for notebooks."""

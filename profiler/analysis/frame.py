@@ -12,6 +12,7 @@ import pandas as pd
 from profiler.analysis.regression import Floats
 from profiler.errors import UserError
 from profiler.models.complexity import CHANNEL_BLOCK
+from profiler.plan.values import closest
 
 
 class Term(NamedTuple):
@@ -130,7 +131,8 @@ def latency_column(frame: pd.DataFrame, asked: str | None) -> str:
     have = ", ".join(map(str, frame.columns))
     if asked is not None:
         if asked not in frame:
-            raise UserError(f"no column {asked!r}: the table has {have}")
+            near = closest(asked, map(str, frame.columns))
+            raise UserError(f"no column {asked!r}{near or f'; the table has {have}'}")
         return asked
     if "latency_ms" in frame:
         return "latency_ms"

@@ -21,7 +21,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
-from profiler.report.answer import answer_sentence, answer_table
+from profiler.report.answer import answer_sentence, answer_table, doubts
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
 
@@ -86,7 +86,7 @@ def _printed(rows: Sequence[Row], *, json: bool) -> int:
             f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}", highlight=False, markup=False
         )
         console.print(answer_table(rows))
-        for reason in dict.fromkeys(str(row["reason"]) for row in rows if row["latency_ms"] is None):
+        for reason in doubts(rows):
             console.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
         console.print(answer_sentence(rows), highlight=False, markup=False, soft_wrap=True)
     return 0 if all(row["latency_ms"] is not None for row in rows) else 1

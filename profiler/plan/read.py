@@ -179,7 +179,7 @@ def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
             )
         elif not sweep.scalings and (sweep.flops or any(f != 1 for f in sweep.factors)):
             key = "flops" if sweep.flops else "factors"
-            yield f"{at}{key}", "scaling needs a rule: give scalings, such as 'dwr' or 'dWr'"
+            yield f"{at}{key}", "scaling needs a rule: give scalings (--scale), such as 'dwr' or 'dWr'"
         fixed = [model for model in sweep.models if is_brought(model) and not may_be_family(model)]
         if sweep.scalings and fixed and len(fixed) == len(sweep.models):
             yield (

@@ -54,7 +54,7 @@ def _cells(row: Row, base: Row | None) -> list[str]:
         return [str(row["status"]), "", "", "", "", ""]
     p90, rate, memory, load = (row.get(name) for name in ("p90_ms", "throughput_per_s", "peak_memory_bytes", "load_s"))
     return [
-        milliseconds(found),
+        milliseconds(found) + ("" if row["status"] == "ok" else "?"),
         format_duration(p90 / 1e3) if isinstance(p90, float) else "",
         format_count(rate) if isinstance(rate, float) else "",
         format_bytes(memory) if isinstance(memory, int) else "",
@@ -78,6 +78,11 @@ def _times(found: Quantity | None) -> str:
         return ""
     ends = "" if found.interval is None else f" [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
     return f"{found.value:.2f}{ends}"
+
+
+def doubts(rows: Sequence[Row]) -> list[str]:
+    """Return why rows have no latency, or one that may be wrong, each reason once."""
+    return list(dict.fromkeys(f"{row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"))
 
 
 def answer_sentence(rows: Sequence[Row]) -> str:

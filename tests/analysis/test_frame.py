@@ -21,7 +21,7 @@ def test_the_latency_column_is_found() -> None:
     [
         (["model", "acts"], None, "no latency column: name one with --y; the table has model, acts"),
         (["model", "cpu_ms", "gpu_ms"], None, r"several columns look like a latency \(cpu_ms, gpu_ms\)"),
-        (["model", "acts"], "speed", "no column 'speed': the table has model, acts"),
+        (["model", "acts"], "speed", "no column 'speed'; the table has model, acts"),
     ],
 )
 def test_a_latency_column_that_is_not_there(columns: list[str], asked: str | None, said: str) -> None:
