@@ -71,7 +71,7 @@ def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    estimate = case_estimate(good, run.budget.min_rounds) if good else None
+    estimate = case_estimate(good, run.budget.pilot) if good else None
     row: Row = dict.fromkeys(COLUMNS)
     row |= of_asked(case) | of_network(case, visits) | of_host(visits, run.sessions)
     row |= of_facts(good, case.backend) | of_versions(good, run.sessions) | _of_conditions(good)

@@ -152,6 +152,11 @@ class Budget:
     precision: Amount | None = 0.01
     timeout_s: Amount = 300.0
 
+    @property
+    def pilot(self) -> int:
+        """How many visits of a case are made before their spread may end it, see ``profiler.records.intervals``."""
+        return self.rounds if self.precision is None else self.min_rounds
+
 
 @dataclass(frozen=True, slots=True)
 class Warmup:

@@ -83,7 +83,7 @@ class Progress:
         # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
         if sum(not measured.conditions.gpu_slowdown for measured in good) < self.budget.min_rounds:
             return False
-        width = case_estimate(good, self.budget.min_rounds).relative_half_width
+        width = case_estimate(good, self.budget.pilot).relative_half_width
         return width is not None and width <= self.budget.precision
 
     def worthwhile(self, seconds: float, seed: int) -> list[Case]:
@@ -108,7 +108,7 @@ class Progress:
         An interval narrows with the root of the number of visits. Before the fewest visits it is as good as none.
         """
         good = self.good(case)
-        visits, width = len(good), case_estimate(good, self.budget.min_rounds).relative_half_width
+        visits, width = len(good), case_estimate(good, self.budget.pilot).relative_half_width
         if width is None or visits < self.budget.min_rounds:
             return math.inf, -visits
         narrowing = width * (1 - math.sqrt(visits / (visits + 1)))
