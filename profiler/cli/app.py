@@ -28,6 +28,7 @@ _COMMANDS = {
     "rank": "Say which network of a run is fastest, at one size or budget, and how surely.",
     "predict": "Predict what an unmeasured network costs, with a 90% interval, from a run.",
     "advise": "Search for the best way to scale a network to a target on the device of a run.",
+    "frontier": "Find the networks that are fast and accurate here: the front of accuracy against latency, and the best under a limit.",
     "compare": "Put devices, backends, precisions and runs side by side, network by network.",
     "report": "Write one self-contained page: charts, fits, failures, the table, and how to reproduce it.",
     "gate": "Fail when a candidate is slower than its baseline: 0 pass, 1 regression, 2 error, 3 inconclusive, 4 not comparable.",
