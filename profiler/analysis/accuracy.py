@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.accuracy_model import AccuracyModel, Trained, fit_accuracy, foretellable
-from profiler.analysis.frame import network_names, plain
+from profiler.analysis.frame import plain
 from profiler.errors import UserError
 from profiler.models import families
 from profiler.models.published import SOURCES, figures, figures_of, spelled
@@ -124,7 +124,9 @@ def _brought(file: Path) -> dict[_Key, list[Figure]]:
     for row, (key, recipe) in enumerate(zip(_keys(table), recipes, strict=True)):
         if not plain(table["top1"].iloc[row]):
             continue
-        figure = Figure(_percent(table["top1"].iloc[row], f"{file}: row {row + 1} ({key[0]})"), recipe, file.name, own=True)
+        figure = Figure(
+            _percent(table["top1"].iloc[row], f"{file}: row {row + 1} ({key[0]})"), recipe, file.name, own=True
+        )
         others = [one for one in found.setdefault(key, []) if one.recipe == recipe]
         if any(one.top1 != figure.top1 for one in others):
             raise UserError(
@@ -201,7 +203,9 @@ def _chosen(known: Sequence[Sequence[Figure]], asked: str | None, file: Path | N
 def _trained(frame: pd.DataFrame, taken: Sequence[Figure | None], recipe: str) -> list[Trained]:
     """The networks of a recipe: those of the user's that the table counts, then the published, each at one resolution."""
     own = [
-        Trained(_family(frame, row), _number(frame, row, "flops"), int(_number(frame, row, "resolution") or 0), one.top1)
+        Trained(
+            _family(frame, row), _number(frame, row, "flops"), int(_number(frame, row, "resolution") or 0), one.top1
+        )
         for row, one in enumerate(taken)
         if one and one.own and _number(frame, row, "flops") > 0
     ]

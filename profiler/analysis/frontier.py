@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.accuracy import Told
-from profiler.analysis.frame import group_label, grouping, measured, network_names, plain
+from profiler.analysis.frame import group_label, grouping, measured, network_names, plain, prose
 from profiler.analysis.regression import Floats, Quantity
 from profiler.analysis.rows import groups_of
 from profiler.analysis.speed import ratio_interval
@@ -68,7 +68,9 @@ class Point:
     @property
     def doubtful(self) -> bool:
         """Whether the intervals leave open on which side of the front it is."""
-        return self.probability is not None and 1 - SURE < self.probability < SURE
+        if self.probability is None:
+            return False
+        return self.probability < SURE if self.member else self.probability > 1 - SURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ class Front:
     def label(self) -> str:
         """The group as people say it."""
         return group_label(self.group)
+
+    @property
+    def what(self) -> str:
+        """The cost as people say it."""
+        return prose(self.y).removesuffix(" j")
 
     @property
     def members(self) -> tuple[Point, ...]:
@@ -229,7 +236,9 @@ def _drawn(points: Sequence[Point]) -> tuple[Floats, Floats] | None:
     for p in points:
         low, high = p.interval or (p.cost / typical, p.cost * typical)
         steps = _steps(made, p.freedom)
-        costs.append(p.cost * np.exp(np.where(steps < 0, steps * math.log(p.cost / low), steps * math.log(high / p.cost))))
+        costs.append(
+            p.cost * np.exp(np.where(steps < 0, steps * math.log(p.cost / low), steps * math.log(high / p.cost)))
+        )
         steps = made.standard_normal(_DRAWS) / 1.645
         ends = p.predicted or (p.top1, p.top1)
         accuracies.append(p.top1 + np.where(steps < 0, steps * (p.top1 - ends[0]), steps * (ends[1] - p.top1)))

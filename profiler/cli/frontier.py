@@ -34,8 +34,12 @@ def frontier_command(
     latency: Annotated[str | None, Option("--latency", metavar="L", help="The best within a latency, as 20ms.")] = None,
     memory: Annotated[str | None, Option("--memory", metavar="M", help="The best within a memory, as 500MiB.")] = None,
     energy: Annotated[str | None, Option("--energy", metavar="E", help="The best within an energy, as 2J.")] = None,
-    min_top1: Annotated[float | None, Option("--min-top1", metavar="P", help="The cheapest with so many percent.")] = None,
-    y: Annotated[str | None, Option("--y", metavar="COST", help="latency, memory, energy or a column [latency].")] = None,
+    min_top1: Annotated[
+        float | None, Option("--min-top1", metavar="P", help="The cheapest with so many percent.")
+    ] = None,
+    y: Annotated[
+        str | None, Option("--y", metavar="COST", help="latency, memory, energy or a column [latency].")
+    ] = None,
     backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,

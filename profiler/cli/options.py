@@ -16,7 +16,8 @@ RunPath = Annotated[Path, Argument(metavar="RUN", help="A run folder, its journa
 JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its journal.")]
 RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
 AccuracyFile: TypeAlias = Annotated[
-    Path | None, Option("--accuracy", metavar="FILE", help="A CSV of accuracies: model, top1[, scaling, factor, recipe].")
+    Path | None,
+    Option("--accuracy", metavar="FILE", help="A CSV of accuracies: model, top1[, scaling, factor, recipe]."),
 ]
 Recipe: TypeAlias = Annotated[
     str | None, Option("--recipe", metavar="R", help="Accuracies of this training recipe [that of most networks].")

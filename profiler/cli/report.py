@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import pandas as pd
 from typer import Option
 
+from profiler.analysis.accuracy import with_accuracy
 from profiler.analysis.source import read_table, source_names
-from profiler.cli.options import RunPaths, warn
+from profiler.cli.options import AccuracyFile, PredictAccuracy, Recipe, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.reading import read
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
@@ -24,6 +25,9 @@ def report_command(
     charts: Annotated[
         Path | None, Option("--charts", metavar="DIR", help="Write each chart as .png and .svg too, into this folder.")
     ] = None,
+    accuracy: AccuracyFile = None,
+    recipe: Recipe = None,
+    predict_accuracy: PredictAccuracy = False,
 ) -> None:
     """Write the report of one or several runs.
 
@@ -38,6 +42,8 @@ def report_command(
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
+    if accuracy or recipe or predict_accuracy:
+        frame = with_accuracy(frame, accuracy, recipe, predict=predict_accuracy).frame
     with drawing(output.name, draws=False):
         write_page(frame, {"runs": sessions}, output)
     print(output)

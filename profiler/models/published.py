@@ -70,8 +70,8 @@ def _by_model() -> Mapping[str, Sequence[Published]]:
 
 
 def spelled(model: str) -> str:
-    """Return a network's name as tables of accuracies spell it: that of the zoo, or the text itself."""
-    arch = families.lookup(model)
+    """Return a network's name as tables of accuracies spell it: that of the zoo, as of ``ResNet-50``, or the text itself."""
+    arch = families.lookup(model) or families.lookup(model.replace("-", ""))
     return arch.name if arch else model.strip()
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from profiler.analysis.accuracy import Told
 from profiler.analysis.accuracy_model import left_out
-from profiler.analysis.frame import SECONDS, prose, unit_of
+from profiler.analysis.frame import SECONDS, unit_of
 from profiler.analysis.frontier import SURE, Choice, Front, Point
 from profiler.records.intervals import Interval
 from profiler.report.console import plain_table
@@ -44,18 +44,18 @@ def print_front(front: Front, told: Told, console: Console) -> None:
 def _counted(front: Front, told: Told) -> str:
     number = len(front.points)
     if not number:
-        return f"No network has both an accuracy under {front.recipe} and a {prose(front.y)}."
+        return f"No network has both an accuracy under {front.recipe} and a {front.what}."
     known = sum(point.predicted is None for point in front.points)
     foretold = f", {number - known} of them predicted" if known < number else ""
     source = f" ({told.source})" if told.source else ""
     return (
-        f"{len(front.members)} of {number} networks are on the front of accuracy against {prose(front.y)}; accuracy under "
+        f"{len(front.members)} of {number} networks are on the front of accuracy against {front.what}; accuracy under "
         f"{front.recipe}{source}{foretold}."
     )
 
 
 def _table(front: Front) -> Table:
-    table = plain_table("network", f"{prose(front.y)} [95%]", "top-1", "on the front")
+    table = plain_table("network", f"{front.what} [95%]", "top-1", "on the front")
     doubtful = sorted((p for p in front.points if p.doubtful and not p.member), key=lambda p: -(p.probability or 0))
     shown = {*front.members, *doubtful[:_MOST_DOUBTFUL]}
     for point in front.points:
@@ -91,7 +91,7 @@ def _left(front: Front) -> list[str]:
     lines += [f"No accuracy, {why}: {_names(networks)}." for why, networks in reasons.items()]
     if front.costless:
         named = [f"{network} {top1:.2f} ({why})" for network, (top1, why) in front.costless.items()]
-        lines.append(f"An accuracy and no {prose(front.y)}: {_names(named)}.")
+        lines.append(f"An accuracy and no {front.what}: {_names(named)}.")
     return lines
 
 
@@ -117,9 +117,11 @@ def predicted_sentence(told: Told) -> str:
 
 def choice_sentence(choice: Choice | None, front: Front, limit: str, *, by_top1: bool) -> str:
     """The best network under a limit, how surely, and what the next cheaper one loses."""
-    what = prose(front.y)
+    what = front.what
     if choice is None:
-        return f"No network {'is' if by_top1 else 'costs'} that: {_nearest(front, by_top1=by_top1)} (asked for {limit})."
+        return (
+            f"No network {'is' if by_top1 else 'costs'} that: {_nearest(front, by_top1=by_top1)} (asked for {limit})."
+        )
     point = choice.point
     sure = "" if choice.probability is None else f", {choice.probability:.0%} sure"
     role = f"Cheapest with top-1 from {limit}" if by_top1 else f"Most accurate within {limit}"

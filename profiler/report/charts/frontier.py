@@ -23,25 +23,30 @@ _MOST_NAMED = 14
 
 def against_error(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
     """Error against the fitted cost in one group; None where fewer than two networks have an accuracy."""
+    rows = rows_of(frame, one.group)
     try:
-        told = Told(frame, "", "") if {*COLUMNS} <= {*frame.columns} else with_accuracy(frame)
+        told = Told(rows, "", "") if {*COLUMNS} <= {*frame.columns} else with_accuracy(rows)
     except UserError:
         return None
-    found = [front for front in fronts(Told(rows_of(told.frame, one.group), told.recipe, told.source), one.y)]
-    front = found[0] if found else None
-    return alt.concat(_panel(front)) if front and len(front.points) >= _LEAST else None
+    title = f"Error against {prose(one.y)}"
+    panels = [_panel(front, title) for front in fronts(told, one.y) if len(front.points) >= _LEAST]
+    return alt.concat(*panels) if panels else None
 
 
 def all_fronts(found: Sequence[Front]) -> alt.ConcatChart | alt.Chart:
     """A panel for each group; one that says so where no network has both an accuracy and a cost."""
-    panels = [_panel(front) for front in found if front.points]
-    return styled(alt.concat(*panels, columns=2, spacing=GAP)) if panels else empty("no network has an accuracy and a cost")
+    panels = [_panel(front, front.label) for front in found if front.points]
+    return (
+        styled(alt.concat(*panels, columns=2, spacing=GAP))
+        if panels
+        else empty("no network has an accuracy and a cost")
+    )
 
 
-def _panel(front: Front) -> alt.LayerChart:
+def _panel(front: Front, title: str) -> alt.LayerChart:
     points = _points(front)
     unit = unit_of(front.y)
-    x = alt.X("cost:Q", title=f"{prose(front.y)} ({unit})" if unit else front.y, scale=log_scale())
+    x = alt.X("cost:Q", title=f"{front.what} ({unit})" if unit else front.y, scale=log_scale())
     y = alt.Y("error:Q", title="top-1 error (%)", scale=alt.Scale(zero=False, nice=True, padding=8))
     colour, shape = colour_of(points), shape_of(points)
     tooltip = [
@@ -66,7 +71,7 @@ def _panel(front: Front) -> alt.LayerChart:
         marks = alt.Chart(some).mark_point(filled=not hollow, size=62, opacity=0.85 if hollow else 1, strokeWidth=1.4)
         layers.append(marks.encode(x, y, colour, shape, tooltip=tooltip))
     layers.append(names.encode(x, y, text="network:N"))
-    return alt.LayerChart(layer=layers, width=2 * PANEL, height=1.3 * PANEL, title=_title(front, points))
+    return alt.LayerChart(layer=layers, width=2 * PANEL, height=1.3 * PANEL, title=_title(front, points, title))
 
 
 def _points(front: Front) -> pd.DataFrame:
@@ -116,8 +121,8 @@ def _stairs(front: Front) -> pd.DataFrame:
     return pd.DataFrame([*ends, (most, ends[-1][1])], columns=["cost", "error"])
 
 
-def _title(front: Front, points: pd.DataFrame) -> alt.TitleParams:
+def _title(front: Front, points: pd.DataFrame, title: str) -> alt.TitleParams:
     hollow = "; hollow: predicted, with its 90% interval" if points["predicted"].any() else ""
     bars = "95% intervals of the cost" if (points["low"] < points["high"]).any() else "no intervals of the cost"
     recipe = front.recipe or ", ".join(sorted({text.partition(" (")[0] for text in points["source"]}))
-    return alt.TitleParams(front.label, subtitle=f"accuracy under {recipe}; line: the front; bars: {bars}{hollow}")
+    return alt.TitleParams(title, subtitle=f"accuracy under {recipe}; line: the front; bars: {bars}{hollow}")
