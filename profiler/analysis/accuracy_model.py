@@ -1,10 +1,11 @@
 """Accuracy of networks that nobody trained, from those that somebody did, by one recipe.
 
-log error = level of the family + slope · log flops (+ bend · log² flops, where networks left out are foretold better with
-it), slope and bend shared by all families. On the 36 networks of pycls the error on a network left out is 0.7 points in the
-mean and 3.5 at most without the bend, 0.4 and 2.3 with it (``left_out``). Dollar, Singh and Girshick, *Fast and Accurate
-Model Scaling* (https://arxiv.org/abs/2103.06877, figure 1), found networks scaled by ``dwr`` and ``dWr`` about as accurate at
-equal flops, and those scaled by ``w`` alone less: rules that leave out depth, width or resolution are not foretold.
+log error = level of the family + slope · log flops (+ bend · log² flops, where networks left out are foretold better
+with it), slope and bend shared by all families. On the 36 networks of pycls the error on one left out is 0.7 points in
+the mean and 3.5 at most without the bend, 0.4 and 2.3 with it (``left_out``). Dollar, Singh and Girshick, *Fast and
+Accurate Model Scaling* (https://arxiv.org/abs/2103.06877, figure 1), found networks scaled by ``dwr`` and ``dWr`` about
+as accurate at equal flops, and those scaled by ``w`` alone less: rules that leave out depth, width or resolution are
+not foretold.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LEVEL = 0.90
 
 
 class Trained(NamedTuple):
-    """A network whose accuracy is known: its family, multiply-adds, side of its images in pixels, and top-1 in percent."""
+    """A network whose accuracy is known: family, multiply-adds, side of its images in pixels, top-1 in percent."""
 
     family: str
     flops: float
@@ -51,7 +52,7 @@ class Foretold(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """What the model says of networks it was not fitted to: mean and largest error in points, and how often it covers."""
+    """What is said of networks left out: how many, mean and largest error in points, share that the interval holds."""
 
     networks: int
     mean: float
@@ -102,7 +103,7 @@ class AccuracyModel:
         x = math.log(flops / 1e9)
         if len(self.curve) > 1:
             x = min(x, -self.curve[0] / (2 * self.curve[1]))
-        return x ** np.arange(1, len(self.curve) + 1)
+        return np.array([x**power for power in range(1, len(self.curve) + 1)], dtype=np.float64)
 
     def _beyond(self, family: str, flops: float) -> str:
         known = family in self.families
@@ -125,8 +126,7 @@ def fit_accuracy(recipe: str, trained: Sequence[Trained]) -> AccuracyModel:
     needed = max(LEAST_NETWORKS, len({one.family for one in used}) + 4)
     if len(used) < needed:
         raise UserError(
-            f"{len(used)} networks have an accuracy under {recipe} that a prediction can rest on, and it needs {needed}: "
-            "name another --recipe"
+            f"{len(used)} networks have an accuracy under {recipe} that a prediction can rest on, and it needs {needed}"
         )
     straight, bent = (_fitted(recipe, used, powers) for powers in (1, 2))
     # The error falls with flops over all that was trained.

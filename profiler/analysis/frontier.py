@@ -1,9 +1,10 @@
 """The front of accuracy against a cost: networks of which no other is as accurate and as cheap.
 
-A network is dominated where another costs no more and is no less accurate, and is better in one of the two. Costs are known
-to an interval, so that membership is told as a probability: in how many of many draws from all intervals a network is on
-the front. Draws are of Student's t, with as many degrees of freedom as visits leave, scaled to end where the 95% interval
-does on either side; predicted accuracies are drawn too. Intervals are taken to be independent of each other.
+A network is dominated where another costs no more and is no less accurate, and is better in one of the two. Costs are
+known to an interval, so that membership is told as a probability: in how many of many draws from all intervals a
+network is on the front. Draws are of Student's t, with as many degrees of freedom as visits leave, scaled to end where
+the 95% interval does on either side; predicted accuracies are drawn too. Intervals are taken to be independent of each
+other.
 """
 
 from __future__ import annotations
@@ -150,40 +151,57 @@ def _front(rows: pd.DataFrame, group: dict[str, str], y: str, told: Told) -> Fro
     points: dict[Point, None] = {}
     costless: dict[str, tuple[float, str]] = {}
     without: dict[str, str] = {}
-    good = measured(rows)
-    costs = pd.to_numeric(rows[y], errors="coerce").to_numpy(dtype=np.float64)
-    for at, network in enumerate(network_names(rows)):
-        row = rows.iloc[at]
-        has = bool(good.iloc[at]) and costs[at] > 0
-        if pd.notna(row["top1"]) and has:
-            points[_point(row, network, float(costs[at]), y)] = None
-        elif pd.notna(row["top1"]):
-            why = plain(row.get("reason")) or plain(row.get("status")).replace("ok", "") or f"no number in {y}"
-            costless[network] = (float(row["top1"]), why)
+    names, good = network_names(rows), measured(rows).to_numpy(dtype=bool)
+    costs, accuracies = _numbers(rows, y), _numbers(rows, "top1")
+    texts = {column: _texts(rows, column) for column in ("reason", "status", "top1_why")}
+    made = _points(rows, y)
+    for at, network in enumerate(names):
+        has = good[at] and costs[at] > 0
+        if has and accuracies[at] > 0:
+            points[made[at]] = None
+        elif accuracies[at] > 0:
+            status = texts["status"][at].replace("ok", "")
+            costless[network] = float(accuracies[at]), texts["reason"][at] or status or f"no number in {y}"
         elif has:
-            without[network] = str(row["top1_why"])
+            without[network] = texts["top1_why"][at]
     ranked = sorted(points, key=lambda point: (point.cost, -point.top1, point.network))
-    costless = {network: told for network, told in costless.items() if network not in {p.network for p in ranked}}
+    placed = {point.network for point in ranked}
+    costless = {network: one for network, one in costless.items() if network not in placed}
     return Front(group, y, told.recipe, _placed(ranked), costless, without)
 
 
-def _point(row: pd.Series, network: str, cost: float, y: str) -> Point:  # type: ignore[type-arg]  # cells of any type
-    low, high = (pd.to_numeric(row.get(end), errors="coerce") for end in interval_columns(y))
-    ends = (float(low), float(high)) if pd.notna(low) and pd.notna(high) and 0 < low <= cost <= high else None
-    visits = pd.to_numeric(row.get("visits"), errors="coerce")
-    predicted = (float(row["top1_low"]), float(row["top1_high"])) if pd.notna(row["top1_low"]) else None
-    return Point(
-        network,
-        plain(row["model"]),
-        plain(row.get("family")),
-        plain(row.get("scaling")),
-        cost,
-        ends,
-        float(visits) - 1 if pd.notna(visits) and visits > 1 else math.inf,
-        float(row["top1"]),
-        predicted,
-        str(row["top1_source"]),
-    )
+def _points(rows: pd.DataFrame, y: str) -> list[Point]:
+    """A point for every row, also for those that lack one of the two."""
+    low, high = (_numbers(rows, end) for end in interval_columns(y))
+    costs, accuracies, visits = _numbers(rows, y), _numbers(rows, "top1"), _numbers(rows, "visits")
+    ends = [_numbers(rows, end) for end in ("top1_low", "top1_high")]
+    texts = [_texts(rows, column) for column in ("model", "family", "scaling", "top1_source")]
+    return [
+        Point(
+            network,
+            texts[0][at],
+            texts[1][at],
+            texts[2][at],
+            float(costs[at]),
+            (float(low[at]), float(high[at])) if 0 < low[at] <= costs[at] <= high[at] < math.inf else None,
+            float(visits[at]) - 1 if visits[at] > 1 else math.inf,
+            float(accuracies[at]),
+            (float(ends[0][at]), float(ends[1][at])) if ends[0][at] <= ends[1][at] else None,
+            texts[3][at],
+        )
+        for at, network in enumerate(network_names(rows))
+    ]
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> Floats:
+    """A column as numbers, shape (n,); NaN where it holds none."""
+    if column not in rows:
+        return np.full(len(rows), np.nan)
+    return pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _texts(rows: pd.DataFrame, column: str) -> list[str]:
+    return [plain(value) for value in rows[column]] if column in rows else [""] * len(rows)
 
 
 def _placed(ranked: Sequence[Point]) -> tuple[Point, ...]:

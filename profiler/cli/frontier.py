@@ -84,8 +84,8 @@ def _column(frame: pd.DataFrame, limited: str | None, asked: str | None) -> str:
         return latency_column(frame, None)
     if name not in ("memory", "energy"):
         return latency_column(frame, name)
-    fits = {"memory": lambda c: unit_of(c) in _BYTES, "energy": lambda c: c.endswith("_j")}[name]
-    named = [c for c in (*costs_of(frame), "energy_j") if fits(c) and c in frame]
+    costs = [c for c in (*costs_of(frame), "energy_j") if c in frame]
+    named = [c for c in costs if (unit_of(c) in _BYTES if name == "memory" else c.endswith("_j"))]
     held = [c for c in named if pd.to_numeric(frame[c], errors="coerce").notna().any()]
     if not held:
         how = "profiler run --memory" if name == "memory" else "a GPU that counts its energy does"

@@ -1,9 +1,10 @@
 """Published top-1 accuracies on ImageNet, as facts with their recipe and source.
 
-Accuracies of one network under unlike recipes lie 2 to 5 points apart, so that a figure means nothing without its recipe.
-``pycls`` is one plain recipe for all of its networks. What torchvision calls ``IMAGENET1K_V1`` is several: here the name
-alone stands for its plain recipes (crops and flips, 90 to 300 epochs), and ``IMAGENET1K_V1:convnext`` for the others, by
-family. Recipes of timm are called by the tags of its weights, those that come from the other two as they are there.
+Accuracies of one network under unlike recipes lie 2 to 5 points apart, so that a figure means nothing without its
+recipe. ``pycls`` is one plain recipe for all of its networks. What torchvision calls ``IMAGENET1K_V1`` is several: here
+the name alone stands for its plain recipes (crops and flips, 90 to 300 epochs), and ``IMAGENET1K_V1:convnext`` for the
+others, by family. Recipes of timm are called by the tags of its weights, those that come from the other two as they are
+there.
 """
 
 from __future__ import annotations
@@ -70,17 +71,17 @@ def _by_model() -> Mapping[str, Sequence[Published]]:
 
 
 def spelled(model: str) -> str:
-    """Return a network's name as tables of accuracies spell it: that of the zoo, as of ``ResNet-50``, or the text itself."""
+    """Return a network's name as the zoo spells it, also that of ``ResNet-50``; the text itself where it is another."""
     arch = families.lookup(model) or families.lookup(model.replace("-", ""))
     return arch.name if arch else model.strip()
 
 
 def figures_of(model: str, resolution: int | None = None) -> list[Published]:
-    """Return the published figures of an unscaled network, by recipe, the first the one that is told where none is named.
+    """Return the published figures of an unscaled network, the one to take where no recipe is named first.
 
     Args:
-        model: Its name; that of timm's may end in the tag of its weights, and then has the figures of that recipe alone.
-        resolution: Side of its images, in pixels; another one than the published has no figure. None asks for any.
+        model: Its name; that of timm's may end in the tag of its weights, and then has figures of that recipe alone.
+        resolution: Side of its images, in pixels; another than the published has no figure. None asks for any.
     """
     name, _, tag = spelled(model).partition(".") if model.startswith("timm:") else (spelled(model), "", "")
     recipe = _TAGS.get(tag, tag)

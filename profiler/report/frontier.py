@@ -37,8 +37,11 @@ def amount(value: float, y: str) -> str:
 def print_front(front: Front, told: Told, console: Console) -> None:
     """Print the table of a front, and what could not be put on it."""
     console.print(escape(front.label), style="bold", highlight=False, soft_wrap=True)
-    for line in (_counted(front, told), *([] if not front.points else [_table(front)]), *_left(front)):
-        console.print(line if isinstance(line, Table) else escape(line), highlight=False, soft_wrap=True)
+    console.print(escape(_counted(front, told)), highlight=False, soft_wrap=True)
+    if front.points:
+        console.print(_table(front))
+    for line in _left(front):
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _counted(front: Front, told: Told) -> str:
@@ -111,7 +114,7 @@ def predicted_sentence(told: Told) -> str:
     errors = left_out(told.model)
     return (
         f"Predicted from {len(told.model.trained)} networks under {told.recipe}: on one left out the error is "
-        f"{errors.mean:.1f} points in the mean, {errors.worst:.1f} at most, and the 90% interval holds {errors.covered:.0%}."
+        f"{errors.mean:.1f} points in the mean, {errors.worst:.1f} at most; the 90% interval holds {errors.covered:.0%}."
     )
 
 

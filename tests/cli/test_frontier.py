@@ -60,14 +60,14 @@ def test_what_nothing_keeps_is_said_and_exits_1(capsys: pytest.CaptureFixture[st
         said(capsys, QUICK, latency="1ms")
     assert end.value.exit_code == 1
     assert (
-        "No network costs that: the cheapest, regnety_200mf, takes 7.85 ms (asked for 1ms)." in capsys.readouterr().out
+        "No network costs so little: the cheapest, regnety_200mf, takes 7.85 ms (asked for 1ms)."
+        in capsys.readouterr().out
     )
 
 
 def test_memory_and_energy_in_place_of_latency(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {"model": ["regnety_200mf", "resnet50"], "flops": 1e9, "params": 1e7, "acts": 1e7, "latency_ms": [2.0, 1.0]}
-    )
+    counts = dict.fromkeys(("flops", "params", "acts"), 1e9)
+    frame = pd.DataFrame({"model": ["regnety_200mf", "resnet50"], "latency_ms": [2.0, 1.0]}).assign(**counts)
     frame.assign(peak_memory_bytes=[2**27, 2**29], energy_j=[0.4, 2.5]).to_csv(tmp_path / "t.csv", index=False)
     text = said(capsys, tmp_path / "t.csv", backend=None, memory="200MiB")
     assert "on the front of accuracy against peak memory" in text

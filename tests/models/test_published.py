@@ -44,17 +44,11 @@ def test_the_tag_of_timms_weights_is_the_recipe() -> None:
     assert figures_of("timm:resnet50.no_such") == []
 
 
-@pytest.mark.parametrize(
-    ("written", "name"), [("ResNet-50", "resnet50"), ("RegNetY-4.0GF", "regnety_4.0gf"), (" a:b ", "a:b")]
-)
-def test_names_as_papers_write_them(written: str, name: str) -> None:
-    assert spelled(written) == name
+def test_names_as_papers_write_them() -> None:
+    assert [spelled(name) for name in ("ResNet-50", "RegNetY-4.0GF", " a:b ")] == ["resnet50", "regnety_4.0gf", "a:b"]
 
 
 def test_unknown_networks_have_no_figure() -> None:
     assert figures_of("no_such") == []
-    assert all(
-        figures_of(name)
-        for name in families.names()
-        if not name.startswith(("regnetz", "efficientnet_b6", "efficientnet_b7"))
-    )
+    without = {name for name in families.names() if not figures_of(name)}
+    assert without == {name for name in families.names() if name.startswith("regnetz")}

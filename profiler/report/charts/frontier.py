@@ -108,7 +108,7 @@ def _lines(points: pd.DataFrame) -> pd.DataFrame:
     unscaled = points[points["scaling"] == UNSCALED]
     made = [unscaled.assign(line=unscaled["family"])]
     for (base, rule), rows in points[points["scaling"] != UNSCALED].groupby(["base", "scaling"], sort=False):
-        start = unscaled[unscaled["base"] == base].assign(scaling=rule)
+        start = unscaled[unscaled["base"] == base].assign(scaling=str(rule))
         made.append(pd.concat([start, rows]).assign(line=f"{base} {rule}"))
     return pd.concat(made, ignore_index=True)
 
