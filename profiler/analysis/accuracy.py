@@ -16,7 +16,7 @@ from profiler.analysis.accuracy_model import AccuracyModel, Trained, fit_accurac
 from profiler.analysis.frame import plain
 from profiler.errors import UserError
 from profiler.models import families
-from profiler.models.published import SOURCES, figures, figures_of, spelled
+from profiler.models.published import SOURCES, figures_of, published, spelled
 from profiler.models.scaling import parse_rule
 from profiler.records.sheets import read_csv
 
@@ -40,7 +40,7 @@ class Figure(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Accuracies:
     """A table with accuracies.
 
     Attributes:
@@ -60,7 +60,7 @@ class Told:
 
 def with_accuracy(
     frame: pd.DataFrame, file: Path | None = None, recipe: str | None = None, *, predict: bool = False
-) -> Told:
+) -> Accuracies:
     """Put accuracies beside the rows of a table: of a file, of the table's own column ``top1``, or published.
 
     Args:
@@ -89,7 +89,7 @@ def with_accuracy(
     unmeasured = {_said(key): one.top1 for key, each in brought.items() if key not in there for one in each}
     sources = Counter(one.source for one in taken if one)
     source = sources.most_common(1)[0][0] if sources else ""
-    return Told(made.join(pd.DataFrame(cells, columns=list(COLUMNS))), chosen, source, unmeasured, model)
+    return Accuracies(made.join(pd.DataFrame(cells, columns=list(COLUMNS))), chosen, source, unmeasured, model)
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ def _percent(cell: str, where: str) -> float:
 
 def _known(row: _Row) -> list[Figure]:
     """All figures of a row's network: the table's own unless this program wrote it there, then published ones."""
-    published = [] if row.key[1] else figures_of(row.key[0], row.side)
-    theirs = [Figure(one.top1, one.recipe, SOURCES[one.source], own=False) for one in published]
+    found = [] if row.key[1] else figures_of(row.key[0], row.side)
+    theirs = [Figure(one.top1, one.recipe, SOURCES[one.source], own=False) for one in found]
     recipe, _, source = row.top1_source.removesuffix(")").partition(" (")
-    if not row.top1 or any(one.recipe == recipe for one in published):
+    if not row.top1 or any(one.recipe == recipe for one in found):
         return theirs
     top1 = _percent(row.top1, row.model)
     return [Figure(top1, recipe or row.recipe or "the table's", source or "the table", own=True), *theirs]
@@ -211,7 +211,7 @@ def _checked(known: Sequence[Sequence[Figure]], asked: str, *, predict: bool) ->
         UserError: None of the rows has it, or several are asked for.
     """
     counts = Counter(one.recipe for each in known for one in each)
-    names = {recipe.lower(): recipe for recipe in (*(one.recipe for one in figures()), *counts)}
+    names = {recipe.lower(): recipe for recipe in (*(one.recipe for one in published()), *counts)}
     found = names.get(asked.lower())
     if found and (counts[found] or predict):
         return found
@@ -236,8 +236,8 @@ def _trained(rows: Sequence[_Row], taken: Sequence[Figure | None], recipe: str) 
 
 def published_of(recipe: str) -> list[Trained]:
     """The published networks of a recipe, each at the resolution that comes first."""
-    first = {one.model: one for one in reversed(figures()) if one.recipe == recipe}
-    kept = [one for one in figures() if first.get(one.model) is one]
+    first = {one.model: one for one in reversed(published()) if one.recipe == recipe}
+    kept = [one for one in published() if first.get(one.model) is one]
     return [Trained(one.family, one.flops, one.resolution, one.top1) for one in kept]
 
 

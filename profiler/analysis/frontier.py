@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.accuracy import Told
+from profiler.analysis.accuracy import Accuracies
 from profiler.analysis.frame import group_label, grouping, measured, network_names, plain, prose
 from profiler.analysis.regression import Floats, Quantity
 from profiler.analysis.rows import groups_of
@@ -35,7 +35,7 @@ SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Placed:
     """A network with a cost and an accuracy.
 
     Attributes:
@@ -90,7 +90,7 @@ class Front:
     group: dict[str, str]
     y: str
     recipe: str
-    points: tuple[Point, ...]
+    points: tuple[Placed, ...]
     costless: dict[str, tuple[float, str]]
     without: dict[str, str]
 
@@ -105,7 +105,7 @@ class Front:
         return prose(self.y).removesuffix(" j")
 
     @property
-    def members(self) -> tuple[Point, ...]:
+    def members(self) -> tuple[Placed, ...]:
         """Those on the front, from cheap to accurate."""
         return tuple(point for point in self.points if point.member)
 
@@ -122,10 +122,10 @@ class Choice:
         ratio: Cost of that over the cost of this.
     """
 
-    point: Point
+    point: Placed
     probability: float | None
     meets: float | None
-    faster: Point | None
+    faster: Placed | None
     ratio: Quantity | None
 
     @property
@@ -134,7 +134,7 @@ class Choice:
         return None if self.faster is None else self.point.top1 - self.faster.top1
 
 
-def fronts(told: Told, y: str) -> list[Front]:
+def fronts(told: Accuracies, y: str) -> list[Front]:
     """Return the front of every group of a table.
 
     Raises:
@@ -147,8 +147,8 @@ def fronts(told: Told, y: str) -> list[Front]:
     return [_front(rows, group, y, told) for group, rows in groups_of(table, grouping(frame))]
 
 
-def _front(rows: pd.DataFrame, group: dict[str, str], y: str, told: Told) -> Front:
-    points: dict[Point, None] = {}
+def _front(rows: pd.DataFrame, group: dict[str, str], y: str, told: Accuracies) -> Front:
+    points: dict[Placed, None] = {}
     costless: dict[str, tuple[float, str]] = {}
     without: dict[str, str] = {}
     names, good = network_names(rows), measured(rows).to_numpy(dtype=bool)
@@ -170,14 +170,14 @@ def _front(rows: pd.DataFrame, group: dict[str, str], y: str, told: Told) -> Fro
     return Front(group, y, told.recipe, _placed(ranked), costless, without)
 
 
-def _points(rows: pd.DataFrame, y: str) -> list[Point]:
+def _points(rows: pd.DataFrame, y: str) -> list[Placed]:
     """A point for every row, also for those that lack one of the two."""
     low, high = (_numbers(rows, end) for end in interval_columns(y))
     costs, accuracies, visits = _numbers(rows, y), _numbers(rows, "top1"), _numbers(rows, "visits")
     ends = [_numbers(rows, end) for end in ("top1_low", "top1_high")]
     texts = [_texts(rows, column) for column in ("model", "family", "scaling", "top1_source")]
     return [
-        Point(
+        Placed(
             network,
             texts[0][at],
             texts[1][at],
@@ -204,7 +204,7 @@ def _texts(rows: pd.DataFrame, column: str) -> list[str]:
     return [plain(value) for value in rows[column]] if column in rows else [""] * len(rows)
 
 
-def _placed(ranked: Sequence[Point]) -> tuple[Point, ...]:
+def _placed(ranked: Sequence[Placed]) -> tuple[Placed, ...]:
     """Say of each point whether it is on the front, and how surely."""
     if not ranked:
         return ()
@@ -240,7 +240,7 @@ def _on_front(costs: Floats, top1: Floats) -> Flags:
     return made
 
 
-def _drawn(points: Sequence[Point]) -> tuple[Floats, Floats] | None:
+def _drawn(points: Sequence[Placed]) -> tuple[Floats, Floats] | None:
     """Draws of costs and accuracies, each of shape (draws, n); None where no cost has an interval.
 
     A cost without one among costs with one has the median width of those.
@@ -292,7 +292,7 @@ def cheapest_from(front: Front, top1: float) -> Choice | None:
     return _choice(front, min(met, key=lambda p: (p.cost, -p.top1)), allowed, drawn and -drawn[0])
 
 
-def _choice(front: Front, point: Point, allowed: Flags | None, worth: Floats | None) -> Choice:
+def _choice(front: Front, point: Placed, allowed: Flags | None, worth: Floats | None) -> Choice:
     """Put what is chosen beside the next cheaper one, and say how surely it is the best.
 
     Args:

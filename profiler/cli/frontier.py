@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from typer import Exit, Option
 
-from profiler.analysis.accuracy import Told, with_accuracy
+from profiler.analysis.accuracy import Accuracies, with_accuracy
 from profiler.analysis.frame import SECONDS, latency_column, unit_of
 from profiler.analysis.frontier import Choice, Front, best_under, cheapest_from, fronts
 from profiler.analysis.predict import costs_of
@@ -119,7 +119,7 @@ def _choice(front: Front, limit: float | None, *, by_top1: bool) -> Choice | Non
     return cheapest_from(front, limit) if by_top1 else best_under(front, limit)
 
 
-def _print(told: Told, found: list[Front], choices: list[Choice | None], said: str, *, by_top1: bool) -> None:
+def _print(told: Accuracies, found: list[Front], choices: list[Choice | None], said: str, *, by_top1: bool) -> None:
     console = Console()
     for front, choice in zip(found, choices, strict=True):
         print_front(front, told, console)
@@ -133,7 +133,7 @@ def _print(told: Told, found: list[Front], choices: list[Choice | None], said: s
         console.print(unmeasured_sentence(told.unmeasured), highlight=False, markup=False, soft_wrap=True)
 
 
-def _facts(told: Told, found: list[Front], choices: list[Choice | None]) -> dict[str, object]:
+def _facts(told: Accuracies, found: list[Front], choices: list[Choice | None]) -> dict[str, object]:
     return {
         "recipe": told.recipe,
         "source": told.source,
@@ -170,7 +170,7 @@ def _chosen(choice: Choice | None) -> dict[str, object] | None:
     }
 
 
-def _draw(told: Told, column: str, path: Path) -> None:
+def _draw(told: Accuracies, column: str, path: Path) -> None:
     if not can_draw():
         print(NO_CHARTS, file=sys.stderr)
         return

@@ -53,7 +53,7 @@ def told_source(recipe: str, source: str) -> str:
 
 
 @cache
-def figures() -> tuple[Published, ...]:
+def published() -> tuple[Published, ...]:
     """All published figures; of one name and recipe those that come first are the ones to take."""
     text = files("profiler.models").joinpath("published.csv").read_text(encoding="utf-8")
     return tuple(
@@ -65,7 +65,7 @@ def figures() -> tuple[Published, ...]:
 @cache
 def _by_model() -> Mapping[str, Sequence[Published]]:
     found: dict[str, list[Published]] = {}
-    for one in figures():
+    for one in published():
         found.setdefault(one.model, []).append(one)
     return found
 

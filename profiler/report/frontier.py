@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from profiler.analysis.accuracy import Told
+from profiler.analysis.accuracy import Accuracies
 from profiler.analysis.accuracy_model import left_out
 from profiler.analysis.frame import SECONDS, unit_of
-from profiler.analysis.frontier import SURE, Choice, Front, Point
+from profiler.analysis.frontier import SURE, Choice, Front, Placed
 from profiler.records.intervals import Interval
 from profiler.report.console import plain_table
 from profiler.units import format_bytes, format_duration
@@ -34,7 +34,7 @@ def amount(value: float, y: str) -> str:
     return f"{value:.4g}{' J' if y.endswith('_j') else ''}"
 
 
-def print_front(front: Front, told: Told, console: Console) -> None:
+def print_front(front: Front, told: Accuracies, console: Console) -> None:
     """Print the table of a front, and what could not be put on it."""
     console.print(escape(front.label), style="bold", highlight=False, soft_wrap=True)
     console.print(escape(_counted(front, told)), highlight=False, soft_wrap=True)
@@ -44,7 +44,7 @@ def print_front(front: Front, told: Told, console: Console) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def _counted(front: Front, told: Told) -> str:
+def _counted(front: Front, told: Accuracies) -> str:
     number = len(front.points)
     if not number:
         return f"No network has both an accuracy under {front.recipe} and a {front.what}."
@@ -67,7 +67,7 @@ def _table(front: Front) -> Table:
     return table
 
 
-def _cells(point: Point, y: str) -> tuple[str, str, str, str]:
+def _cells(point: Placed, y: str) -> tuple[str, str, str, str]:
     cost = amount(point.cost, y) + (f" [{_ends(point.interval, y)}]" if point.interval else "")
     ends = f" [{point.predicted[0]:.1f}, {point.predicted[1]:.1f}]" if point.predicted else ""
     sure = "" if point.probability is None else f" {point.probability:.0%}{' ?' if point.doubtful else ''}"
@@ -108,13 +108,14 @@ def unmeasured_sentence(unmeasured: Mapping[str, float]) -> str:
     return f"An accuracy and no row in the run: {_names([f'{name} {top1:.2f}' for name, top1 in unmeasured.items()])}."
 
 
-def predicted_sentence(told: Told) -> str:
+def predicted_sentence(told: Accuracies) -> str:
     """What predicted accuracies rest on, and how wrong they are on networks left out."""
     assert told.model is not None, "accuracies were predicted"
     errors = left_out(told.model)
+    share = f"{errors.covered:.0%}"
     return (
         f"Predicted from {len(told.model.trained)} networks under {told.recipe}: on one left out the error is "
-        f"{errors.mean:.1f} points in the mean, {errors.worst:.1f} at most; the 90% interval holds {errors.covered:.0%}."
+        f"{errors.mean:.1f} points in the mean, {errors.worst:.1f} at most; the 90% interval holds {share}."
     )
 
 
@@ -122,9 +123,8 @@ def choice_sentence(choice: Choice | None, front: Front, limit: str, *, by_top1:
     """The best network under a limit, how surely, and what the next cheaper one loses."""
     what = front.what
     if choice is None:
-        return (
-            f"No network {'is' if by_top1 else 'costs'} that: {_nearest(front, by_top1=by_top1)} (asked for {limit})."
-        )
+        verb = "is that accurate" if by_top1 else "costs so little"
+        return f"No network {verb}: {_nearest(front, by_top1=by_top1)} (asked for {limit})."
     point = choice.point
     sure = "" if choice.probability is None else f", {choice.probability:.0%} sure"
     role = f"Cheapest with top-1 from {limit}" if by_top1 else f"Most accurate within {limit}"

@@ -6,12 +6,12 @@ import pytest
 
 from profiler.analysis.accuracy_model import AccuracyModel, Trained, fit_accuracy, foretellable, left_out
 from profiler.errors import UserError
-from profiler.models.published import figures
+from profiler.models.published import published
 
 
 def model_of(recipe: str) -> AccuracyModel:
-    first = {one.model: one for one in reversed(figures()) if one.recipe == recipe}
-    own = [one for one in figures() if first.get(one.model) is one]
+    first = {one.model: one for one in reversed(published()) if one.recipe == recipe}
+    own = [one for one in published() if first.get(one.model) is one]
     return fit_accuracy(recipe, [Trained(one.family, one.flops, one.resolution, one.top1) for one in own])
 
 

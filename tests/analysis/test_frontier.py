@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.analysis.accuracy import Told, with_accuracy
+from profiler.analysis.accuracy import Accuracies, with_accuracy
 from profiler.analysis.frontier import Front, best_under, cheapest_from, fronts
 from tests import DATA
 
@@ -184,7 +184,7 @@ def test_how_sure_the_best_is() -> None:
 def test_predicted_accuracies_are_drawn_too() -> None:
     frame = table([("a", 10.0, 70.0, 0.001), ("b", 20.0, 70.5, 0.001)])
     made = with_accuracy(frame).frame.assign(top1_low=[70.0, 69.0], top1_high=[70.0, 72.0])
-    b = fronts(Told(made, "mine", ""), "latency_ms")[0].points[1]
+    b = fronts(Accuracies(made, "mine", ""), "latency_ms")[0].points[1]
     assert b.probability
     assert 0.6 < b.probability < 0.8
 

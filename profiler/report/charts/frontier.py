@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from profiler.analysis.accuracy import COLUMNS, Told, with_accuracy
+from profiler.analysis.accuracy import COLUMNS, Accuracies, with_accuracy
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import prose, rows_of, unit_of
 from profiler.analysis.frontier import Front, fronts
@@ -25,7 +25,7 @@ def against_error(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
     """Error against the fitted cost in one group; None where fewer than two networks have an accuracy."""
     rows = rows_of(frame, one.group)
     try:
-        told = Told(rows, "", "") if {*COLUMNS} <= {*frame.columns} else with_accuracy(rows)
+        told = Accuracies(rows, "", "") if {*COLUMNS} <= {*frame.columns} else with_accuracy(rows)
     except UserError:
         return None
     title = f"Error against {prose(one.y)}"
