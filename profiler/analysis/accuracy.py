@@ -12,10 +12,13 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.accuracy_model import AccuracyModel, Trained, fit_accuracy, foretellable
+from profiler.analysis.accuracy_model import AccuracyModel, Foretold, Trained, fit_accuracy, foretellable
 from profiler.analysis.frame import plain
 from profiler.errors import UserError
 from profiler.models import families
+from profiler.models.arch import Arch
+from profiler.models.brought import Network
+from profiler.models.complexity import complexity
 from profiler.models.published import SOURCES, figures_of, published, spelled
 from profiler.models.scaling import parse_rule
 from profiler.records.sheets import read_csv
@@ -273,3 +276,21 @@ def _unpredictable(row: _Row) -> str:
     if row.shape or (not row.key[1] and row.side not in (None, arch.resolution)):
         return "at another resolution than its own"
     return foretellable(row.scaling if row.key[1] else "")
+
+
+def published_model(recipe: str) -> AccuracyModel:
+    """Return what published accuracies of a recipe foretell.
+
+    Raises:
+        UserError: There are too few, or none.
+    """
+    names = {one.recipe.lower(): one.recipe for one in published()}
+    found = names.get(recipe.lower(), recipe)
+    return fit_accuracy(found, published_of(found))
+
+
+def foretold_of(network: Network, model: AccuracyModel) -> Foretold | None:
+    """Return the predicted accuracy of a network of the zoo; None where it is not foretold, as of any other."""
+    if not isinstance(network, Arch) or foretellable(network.scaling):
+        return None
+    return model.foretell(network.family, complexity(network).flops)

@@ -29,8 +29,8 @@ LEAST_NETWORKS = 8
 _LEAST_FAMILIES = 3
 #: Flops nearer than this, of one family and resolution, are of one network under two names.
 _ONE_NETWORK = 0.02
-#: The largest share of the width in a rule whose accuracy was published: that of dWr.
-_MOST_WIDTH = 0.8
+#: The least share of a dimension in a rule whose accuracy was published: that of depth and resolution in dWr.
+_LEAST_SHARE = 0.1
 _LEVEL = 0.90
 
 
@@ -177,11 +177,8 @@ def foretellable(rule: str) -> str:
     if not rule:
         return ""
     by = parse_rule(rule)
-    total = by.d + by.w + by.r
-    if min(by.d, by.w, by.r) <= 0:
-        return "scaled by a rule that leaves out depth, width or resolution, whose accuracy is not foretold"
-    if by.w > _MOST_WIDTH * total * (1 + 1e-9):
-        return "scaled by a rule with more width than dWr, whose accuracy is not foretold"
+    if min(by.d, by.w, by.r) < _LEAST_SHARE * (1 - 1e-9) * (by.d + by.w + by.r):
+        return "scaled by a rule that all but leaves out depth, width or resolution, whose accuracy is not foretold"
     return ""
 
 

@@ -96,7 +96,7 @@ def test_predictions_have_intervals_and_say_what_they_rest_on() -> None:
     assert 77 < top1 < 79
     assert (source, why) == ("pycls (predicted from 36 networks)", "")
     assert told.frame["top1"].isna().tolist() == [False, False, True, True]
-    assert "leaves out depth, width or resolution" in told.frame["top1_why"][2]
+    assert "all but leaves out depth, width or resolution" in told.frame["top1_why"][2]
     assert "networks of the zoo" in told.frame["top1_why"][3]
 
 

@@ -97,6 +97,6 @@ def test_rules_that_are_foretold(rule: str) -> None:
     assert foretellable(rule) == ""
 
 
-@pytest.mark.parametrize("rule", ["w", "d", "r", "dw", "w1_g1", "alpha=0.9"])
+@pytest.mark.parametrize("rule", ["w", "d", "r", "dw", "w1_g1", "alpha=0.9", "d1_w4_g4_r7"])
 def test_rules_that_are_not(rule: str) -> None:
     assert "not foretold" in foretellable(rule)
