@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from profiler.analysis.claims import Claim, claims
+from profiler.analysis.claims import claims
 from profiler.analysis.frame import group_label, grouping, plain
 from profiler.errors import UserError
 from profiler.report.console import plain_table
 from profiler.report.tables import Table
 
 _NOTE = (
-    "Dollár, Singh and Girshick, Fast and Accurate Model Scaling (CVPR 2021, arXiv 2103.06877), measured on a GPU. A claim "
-    "holds where the 95% interval lies on its side, does not where it lies on the other, and is undecided between. Times are "
-    "at equal flops; their intervals are over base networks. That dWr is about as accurate as dwr, and w less, is not measured."
+    "Dollár, Singh and Girshick, Fast and Accurate Model Scaling (CVPR 2021, arXiv 2103.06877), measured on a GPU. A "
+    "claim holds where the 95% interval lies on its side, does not where it lies on the other, and is else undecided. "
+    "Times of rules are at equal flops, with intervals over base networks. That dWr is about as accurate as dwr, and w "
+    "less, is not measured."
 )
 
 
 def claims_table(frame: pd.DataFrame, y: str) -> Table | None:
     """A row for each claim and group; None where no network of the run says anything of one."""
-    found = _found(frame, y)
+    found = claims(frame, y)
     rows = [(claim.said, where, one.verdict, one.figures) for claim in found for where, one in claim.found.items()]
     return Table(("the paper", "where", "here", "figures"), (), rows, _NOTE) if rows else None
 
@@ -50,9 +49,11 @@ def claims_markdown(frame: pd.DataFrame, y: str) -> str:
     Raises:
         UserError: No network of the run says anything of a claim.
     """
-    found = _found(frame, y)
+    found = claims(frame, y)
     if not found:
-        raise UserError("no claim can be looked at: the run has no networks scaled by several rules; run fast-and-accurate")
+        raise UserError(
+            "no claim can be judged: the run has no networks scaled by several rules, as fast-and-accurate has"
+        )
     short = _short(frame)
     places = list(dict.fromkeys(where for claim in found for where in claim.found))
     lines = [("the paper, on a GPU", *(short[where] for where in places)), ("---",) * (len(places) + 1)]
@@ -61,12 +62,6 @@ def claims_markdown(frame: pd.DataFrame, y: str) -> str:
         lines.append((claim.said, *(f"{one.verdict}: {one.figures}" if one else "" for one in cells)))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{table}\n\n{_NOTE}\n"
-
-
-def _found(frame: pd.DataFrame, y: str) -> Sequence[Claim]:
-    # Counts of activations alone are exact, and no claim about a machine.
-    found = claims(frame, y)
-    return found if any(claim.paced for claim in found) else []
 
 
 def _short(frame: pd.DataFrame) -> dict[str, str]:

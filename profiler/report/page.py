@@ -21,6 +21,7 @@ from profiler.errors import UserError
 from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.files import write_file
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
+from profiler.report.claims import claims_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.html import filled
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
@@ -102,6 +103,7 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
         without=without,
         groups=groups,
         across=_across(frame, pooled, drawn, without),
+        claims=claims_table(frame, pooled[0].y),
         failures=failures_table(frame),
         conditions=conditions_table(frame, pooled),
         cases=cases_table(frame, pooled[0].y),
