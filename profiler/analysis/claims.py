@@ -24,7 +24,7 @@ from profiler.records.intervals import Interval
 from profiler.units import format_bytes
 
 #: Asks a group of a table for a claim; None where it says nothing of it.
-_Ask: TypeAlias = "Callable[[pd.DataFrame, Fit], Finding | None]"
+_Ask: TypeAlias = "Callable[[pd.DataFrame, Fit], Evidence | None]"
 Judgement = Literal["holds", "does not hold", "undecided"]
 
 #: "Nearly as fast" is within a tenth.
@@ -36,7 +36,7 @@ _SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Evidence:
     """What one group of a run says of a claim: the verdict, and the figures it rests on."""
 
     verdict: Judgement
@@ -48,7 +48,7 @@ class Claim:
     """A claim of the paper, and what each group of a run says of it, under the group's label."""
 
     said: str
-    found: dict[str, Finding]
+    found: dict[str, Evidence]
 
 
 def claims(frame: pd.DataFrame, y: str = "latency_ms") -> list[Claim]:
@@ -89,7 +89,7 @@ def _times(ratio: Quantity) -> str:
     return f"{ratio.value:.2f}{ends}"
 
 
-def _predicts(_frame: pd.DataFrame, one: Fit) -> Finding | None:
+def _predicts(_frame: pd.DataFrame, one: Fit) -> Evidence | None:
     """Activations predict the cost better than flops do."""
     lines = {line.proxy: line for line in one.lines}
     if not {"acts", "flops"} <= lines.keys() or one.winner is None:
@@ -98,16 +98,16 @@ def _predicts(_frame: pd.DataFrame, one: Fit) -> Finding | None:
     verdict: Judgement = "undecided" if not sure else "holds" if one.winner == "acts" else "does not hold"
     told = ", ".join(f"{name} {lines[name].r:.2f}" for name in ("acts", "flops"))
     odds = "" if one.winner_probability is None else f"; {one.winner} best in {one.winner_probability:.0%} of resamples"
-    return Finding(verdict, f"r of {told}{odds}")
+    return Evidence(verdict, f"r of {told}{odds}")
 
 
-def _grows(frame: pd.DataFrame, one: Fit) -> Finding | None:
+def _grows(frame: pd.DataFrame, one: Fit) -> Evidence | None:
     """Activations of dWr grow about as the root of flops, those of dwr faster."""
     powers = {each.rule: each.acts for each in growth(steps(frame, one))}
     if not {"dWr", CONTROL} <= powers.keys():
         return None
     fast, compound = powers["dWr"], powers[CONTROL]
-    return Finding(
+    return Evidence(
         _below(fast.interval, compound.interval), f"s to the {_times(fast)} by dWr, {_times(compound)} by {CONTROL}"
     )
 
@@ -115,12 +115,12 @@ def _grows(frame: pd.DataFrame, one: Fit) -> Finding | None:
 def _paced(rule: str, control: str, limit: float = 1.0, *, slower: bool = False) -> _Ask:
     """Ask whether a rule is faster than another at equal flops, within a limit; or slower."""
 
-    def ask(frame: pd.DataFrame, one: Fit) -> Finding | None:
+    def ask(frame: pd.DataFrame, one: Fit) -> Evidence | None:
         cost = next((each.cost for each in paces(steps(frame, one), control) if each.rule == rule), None)
         if cost is None:
             return None
         told = f"{rule} takes {_times(cost)} of the time of {control}"
-        return Finding(_turned(_judged(cost, limit)) if slower else _judged(cost, limit), told)
+        return Evidence(_turned(_judged(cost, limit)) if slower else _judged(cost, limit), told)
 
     return ask
 
@@ -130,7 +130,7 @@ def _turned(verdict: Judgement) -> Judgement:
     return turned.get(verdict, verdict)
 
 
-def _trains(frame: pd.DataFrame, one: Fit) -> Finding | None:
+def _trains(frame: pd.DataFrame, one: Fit) -> Evidence | None:
     """RegNetY-4GF scaled to 16 GF by dWr trains in a quarter of the time of EfficientNet-B4."""
     pair = _example(frame, one)
     if pair is None:
@@ -138,12 +138,12 @@ def _trains(frame: pd.DataFrame, one: Fit) -> Finding | None:
     ours, theirs = (_cost(rows, one.y) for rows in pair)
     ratio = Quantity(ours.value / theirs.value, ratio_interval(ours, theirs))
     flops = [float(rows["flops"].iloc[0]) for rows in pair]
-    return Finding(
+    return Evidence(
         _judged(ratio), f"its step takes {_times(ratio)} of that of B4, for {flops[0] / flops[1]:.1f} times the flops"
     )
 
 
-def _holds_less(frame: pd.DataFrame, one: Fit) -> Finding | None:
+def _holds_less(frame: pd.DataFrame, one: Fit) -> Evidence | None:
     """The same with less memory."""
     pair = _example(frame, one)
     if pair is None or "peak_memory_bytes" not in frame:
@@ -151,7 +151,7 @@ def _holds_less(frame: pd.DataFrame, one: Fit) -> Finding | None:
     ours, theirs = (pd.to_numeric(rows["peak_memory_bytes"], errors="coerce").iloc[0] for rows in pair)
     if not (ours > 0 and theirs > 0):
         return None
-    return Finding(
+    return Evidence(
         "holds" if ours < theirs else "does not hold", f"{format_bytes(ours)} against {format_bytes(theirs)}"
     )
 
