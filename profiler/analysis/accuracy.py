@@ -238,9 +238,10 @@ def _trained(rows: Sequence[_Row], taken: Sequence[Figure | None], recipe: str) 
 
 
 def published_of(recipe: str) -> list[Trained]:
-    """The published networks of a recipe, each at the resolution that comes first."""
-    first = {one.model: one for one in reversed(published()) if one.recipe == recipe}
-    kept = [one for one in published() if first.get(one.model) is one]
+    """The networks of a recipe as one source publishes them, each at the resolution that comes first."""
+    found = [one for one in published() if one.recipe == recipe]
+    first = {one.model: one for one in reversed(found) if one.source == found[0].source}
+    kept = [one for one in found if first.get(one.model) is one]
     return [Trained(one.family, one.flops, one.resolution, one.top1) for one in kept]
 
 

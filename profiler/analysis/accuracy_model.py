@@ -95,7 +95,8 @@ class AccuracyModel:
         variance += 0.0 if known else float(np.var(self.levels, ddof=1)) * (1 + 1 / places)
         centre = float(row @ np.append(self.levels, self.curve))
         margin = _quantile(len(self.trained) - len(row) if known else places - 1) * math.sqrt(variance)
-        top1, low, high = (100 - min(100.0, math.exp(each)) for each in (centre, centre + margin, centre - margin))
+        most = math.log(100)
+        top1, low, high = (100 - math.exp(min(most, each)) for each in (centre, centre + margin, centre - margin))
         return Foretold(top1, (low, high), self._beyond(family, flops))
 
     def _terms(self, flops: float) -> Floats:

@@ -4,7 +4,7 @@ Accuracies of one network under unlike recipes lie 2 to 5 points apart, so that 
 recipe. ``pycls`` is one plain recipe for all of its networks. What torchvision calls ``IMAGENET1K_V1`` is several: here
 the name alone stands for its plain recipes (crops and flips, 90 to 300 epochs), and ``IMAGENET1K_V1:convnext`` for the
 others, by family. Recipes of timm are called by the tags of its weights, those that come from the other two as they are
-there.
+there; ``in1k`` is as many recipes as papers, and also goes by family.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def figures_of(model: str, resolution: int | None = None) -> list[Published]:
     return [
         one
         for one in _by_model().get(name, ())
-        if resolution in (None, one.resolution) and (not recipe or one.recipe == recipe)
+        if resolution in (None, one.resolution) and (not recipe or one.recipe.partition(":")[0] == recipe)
     ]
 
 

@@ -1,26 +1,22 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import pytest
 
-from profiler.analysis.accuracy_model import AccuracyModel, Trained, fit_accuracy, foretellable, left_out
+from profiler.analysis.accuracy import published_model
+from profiler.analysis.accuracy_model import Trained, fit_accuracy, foretellable, left_out
 from profiler.errors import UserError
 from profiler.models.published import published
 
 
-def model_of(recipe: str) -> AccuracyModel:
-    first = {one.model: one for one in reversed(published()) if one.recipe == recipe}
-    own = [one for one in published() if first.get(one.model) is one]
-    return fit_accuracy(recipe, [Trained(one.family, one.flops, one.resolution, one.top1) for one in own])
-
-
 @pytest.mark.parametrize(
     ("recipe", "networks", "mean", "worst"),
-    [("pycls", 36, 0.45, 2.3), ("IMAGENET1K_V1", 37, 1.05, 4.4), ("IMAGENET1K_V2", 26, 0.5, 1.2)],
+    [("pycls", 36, 0.45, 2.3), ("IMAGENET1K_V1", 37, 1.05, 4.4), ("IMAGENET1K_V2", 21, 0.7, 2.3)],
 )
 def test_errors_on_networks_left_out(recipe: str, networks: int, mean: float, worst: float) -> None:
-    found = left_out(model_of(recipe))
+    found = left_out(published_model(recipe))
     assert found.networks == networks
     assert found.mean < mean
     assert found.worst < worst
@@ -28,7 +24,7 @@ def test_errors_on_networks_left_out(recipe: str, networks: int, mean: float, wo
 
 
 def test_families_left_out_are_covered() -> None:
-    model = model_of("pycls")
+    model = published_model("pycls")
     told = []
     for family in model.families:
         rest = fit_accuracy("pycls", [one for one in model.trained if one.family != family])
@@ -54,16 +50,26 @@ def test_what_the_law_says_is_foretold() -> None:
 
 
 def test_more_flops_never_foretell_less() -> None:
-    for recipe in ("pycls", "IMAGENET1K_V2"):
-        model = model_of(recipe)
-        assert len(model.curve) == 2
-        told = [model.foretell("regnety", 1e8 * 1.5**step) for step in range(20)]
-        values = [one.top1 for one in told if one]
-        assert values == sorted(values)
+    model = published_model("pycls")
+    assert len(model.curve) == 2
+    told = [model.foretell("regnety", 1e8 * 1.5**step) for step in range(20)]
+    values = [one.top1 for one in told if one]
+    assert len(values) == 20
+    assert values == sorted(values)
+
+
+def test_nine_in_ten_intervals_hold_over_all_recipes() -> None:
+    found = []
+    for recipe in {one.recipe for one in published()}:
+        with suppress(UserError):
+            found.append(left_out(published_model(recipe)))
+    held, networks = sum(one.covered * one.networks for one in found), sum(one.networks for one in found)
+    assert networks > 600
+    assert 0.88 < held / networks < 0.92
 
 
 def test_extrapolation_is_said() -> None:
-    model = model_of("pycls")
+    model = published_model("pycls")
     beyond = [said.beyond for flops in (1e8, 2e10, 1e9) if (said := model.foretell("efficientnet", flops))]
     assert "below the least flops published of efficientnet, 386 MF" in beyond[0]
     assert "beyond the most flops published of efficientnet, 10.3 GF" in beyond[1]
@@ -71,7 +77,7 @@ def test_extrapolation_is_said() -> None:
 
 
 def test_another_family_is_foretold_more_loosely_and_only_beside_several() -> None:
-    model = model_of("pycls")
+    model = published_model("pycls")
     known, other = model.foretell("regnety", 4e9), model.foretell("regnetz", 4e9)
     assert known
     assert other
@@ -82,7 +88,7 @@ def test_another_family_is_foretold_more_loosely_and_only_beside_several() -> No
 
 
 def test_a_network_under_two_names_counts_once() -> None:
-    model = model_of("pycls")
+    model = published_model("pycls")
     twice = fit_accuracy("pycls", [*model.trained, *(one._replace(flops=one.flops * 1.004) for one in model.trained)])
     assert twice.trained == model.trained
 

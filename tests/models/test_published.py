@@ -39,7 +39,9 @@ def test_a_network_is_published_at_its_resolution_alone() -> None:
 
 def test_the_tag_of_timms_weights_is_the_recipe() -> None:
     assert {one.recipe for one in figures_of("timm:resnet50")} >= {"a1_in1k", "a3_in1k"}
-    assert [(one.resolution, one.recipe) for one in figures_of("timm:resnet50.a3_in1k")] == [(160, "a3_in1k")]
+    assert figures_of("timm:resnet50", 224)[0].recipe == "a1_in1k"  # what timm loads where no tag is named
+    assert [(one.resolution, one.recipe) for one in figures_of("timm:resnet50.a3_in1k", 160)] == [(160, "a3_in1k")]
+    assert [one.recipe for one in figures_of("timm:tf_efficientnetv2_b0.in1k", 192)] == ["in1k:tf_efficientnetv2"]
     assert [one.recipe for one in figures_of("timm:regnetx_002.pycls_in1k")] == ["pycls"]
     assert figures_of("timm:resnet50.no_such") == []
 
