@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.fit import Fit, fit
+from profiler.analysis.fit import Fit
 from profiler.analysis.frame import measured, plain, rows_of
 from profiler.analysis.growth import CONTROL, growth, paces, steps
 from profiler.analysis.regression import Quantity
@@ -51,17 +51,14 @@ class Claim:
     found: dict[str, Evidence]
 
 
-def claims(frame: pd.DataFrame, y: str = "latency_ms") -> list[Claim]:
+def claims(frame: pd.DataFrame, fits: Sequence[Fit]) -> list[Claim]:
     """Return the claims that at least one group of a table says something of; none where no rules can be compared.
 
     Args:
         frame: One row per case.
-        y: The cost.
-
-    Raises:
-        UserError: The table cannot be used.
+        fits: Of the table; those of single families are left out.
     """
-    pooled = [one for one in fit(frame, y) if one.family is None and one.n]
+    pooled = [one for one in fits if one.family is None and one.n]
     made = [
         (Claim(said, {one.label: found for one in pooled if (found := ask(frame, one))}), compares)
         for said, ask, compares in _CLAIMS

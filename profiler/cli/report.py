@@ -11,6 +11,7 @@ import pandas as pd
 from typer import Option
 
 from profiler.analysis.accuracy import with_accuracy
+from profiler.analysis.fit import fit
 from profiler.analysis.frame import latency_column
 from profiler.analysis.source import read_table, source_names
 from profiler.cli.options import AccuracyFile, PredictAccuracy, Recipe, RunPaths, warn
@@ -51,7 +52,7 @@ def report_command(
     if accuracy or recipe or predict_accuracy:
         frame = with_accuracy(frame, accuracy, recipe, predict=predict_accuracy).frame
     if claims:
-        write_file(claims, claims_markdown(frame, latency_column(frame, None)))
+        write_file(claims, claims_markdown(frame, fit(frame, latency_column(frame, None))))
     with drawing(output.name, draws=False):
         write_page(frame, {"runs": sessions}, output)
     print(output)

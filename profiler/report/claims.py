@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
 from profiler.analysis.claims import claims
+from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, grouping, plain
 from profiler.errors import UserError
 from profiler.report.console import plain_table
@@ -20,16 +23,16 @@ _NOTE = (
 )
 
 
-def claims_table(frame: pd.DataFrame, y: str) -> Table | None:
+def claims_table(frame: pd.DataFrame, fits: Sequence[Fit]) -> Table | None:
     """A row for each claim and group; None where no network of the run says anything of one."""
-    found = claims(frame, y)
+    found = claims(frame, fits)
     rows = [(claim.said, where, one.verdict, one.figures) for claim in found for where, one in claim.found.items()]
     return Table(("the paper", "where", "here", "figures"), (), rows, _NOTE) if rows else None
 
 
-def print_claims(frame: pd.DataFrame, y: str, console: Console) -> None:
+def print_claims(frame: pd.DataFrame, fits: Sequence[Fit], console: Console) -> None:
     """Print a row for each claim and group; nothing where there is none."""
-    table = claims_table(frame, y)
+    table = claims_table(frame, fits)
     if table is None:
         return
     shown = plain_table("the paper claims", "where", "here")
@@ -43,13 +46,13 @@ def print_claims(frame: pd.DataFrame, y: str, console: Console) -> None:
     console.print(shown)
 
 
-def claims_markdown(frame: pd.DataFrame, y: str) -> str:
+def claims_markdown(frame: pd.DataFrame, fits: Sequence[Fit]) -> str:
     """The table of a document: a row for each claim, a column for each group.
 
     Raises:
         UserError: No network of the run says anything of a claim.
     """
-    found = claims(frame, y)
+    found = claims(frame, fits)
     if not found:
         raise UserError(
             "no claim can be judged: the run has no networks scaled by several rules, as fast-and-accurate has"

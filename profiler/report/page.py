@@ -103,7 +103,7 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
         without=without,
         groups=groups,
         across=_across(frame, pooled, drawn, without),
-        claims=claims_table(frame, pooled[0].y),
+        claims=claims_table(frame, pooled),
         failures=failures_table(frame),
         conditions=conditions_table(frame, pooled),
         cases=cases_table(frame, pooled[0].y),

@@ -122,13 +122,15 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *,
 
 def _claims(frame: pd.DataFrame, path: Path, console: Console) -> list[Path]:
     """Print what the paper claims beside what holds here, and write it; return the files to name."""
+    from profiler.analysis.fit import fit
     from profiler.report.claims import claims_markdown, print_claims
 
     try:
-        text = claims_markdown(frame, "latency_ms")
+        fits = fit(frame)
+        text = claims_markdown(frame, fits)
     except UserError:  # no two rules were measured yet
         return []
-    print_claims(frame, "latency_ms", console)
+    print_claims(frame, fits, console)
     write_file(path, text)
     return [path]
 

@@ -7,6 +7,7 @@ import pytest
 
 from profiler import models
 from profiler.analysis.claims import claims
+from profiler.analysis.fit import fit
 from profiler.models.complexity import Complexity
 
 BASES = ("efficientnet_b0", "regnety_400mf", "regnetz_500mf")
@@ -21,7 +22,6 @@ def rows(cost: Callable[[Complexity], float], *networks: tuple[str, str, float],
         made.append(
             {
                 "model": model,
-                "family": arch.family,
                 "scaling": arch.scaling,
                 "factor": factor,
                 "flops": counts.flops,
@@ -45,7 +45,7 @@ def scaled(cost: Callable[[Complexity], float], **columns: object) -> pd.DataFra
 
 
 def verdicts(frame: pd.DataFrame) -> dict[str, str]:
-    return {claim.said: one.verdict for claim in claims(frame) for one in claim.found.values()}
+    return {claim.said: one.verdict for claim in claims(frame, fit(frame)) for one in claim.found.values()}
 
 
 def test_where_activations_are_the_time_all_holds() -> None:
@@ -67,7 +67,8 @@ def test_where_activations_save_time_the_claim_is_turned_down() -> None:
 
 
 def test_figures_are_those_of_the_run() -> None:
-    [claim] = [claim for claim in claims(scaled(lambda counts: counts.acts / 1e6)) if claim.said == FASTER]
+    frame = scaled(lambda counts: counts.acts / 1e6)
+    [claim] = [claim for claim in claims(frame, fit(frame)) if claim.said == FASTER]
     [one] = claim.found.values()
     assert one.figures.startswith("dWr takes 0.79 [0.")
     assert one.figures.endswith("of the time of dwr")
@@ -78,7 +79,7 @@ def test_the_papers_example_of_training(ms: float, verdict: str) -> None:
     pair = [("efficientnet_b4", "", 1.0), ("regnety_4.0gf", "dWr", 4.0)]
     frame = rows(lambda _: 4000.0, *pair, mode="train", batch=8, peak_memory_bytes=[5e9, 2.6e9])
     frame.loc[1, ["latency_ms", "latency_ci_low_ms", "latency_ci_high_ms"]] = [ms, ms * 0.99, ms * 1.01]
-    found = {claim.said: one for claim in claims(frame) for one in claim.found.values()}
+    found = {claim.said: one for claim in claims(frame, fit(frame)) for one in claim.found.values()}
     trains = found[
         "RegNetY-4GF scaled to 16 GF by dWr trains faster than EfficientNet-B4 (about four times on its GPU)"
     ]
@@ -88,16 +89,14 @@ def test_the_papers_example_of_training(ms: float, verdict: str) -> None:
 
 
 def test_a_run_without_rules_to_compare_says_nothing() -> None:
-    networks = [(base, "", 1.0) for base in models.names()[:8]]
-    assert claims(rows(lambda counts: counts.acts / 1e6, *networks)) == []
+    frame = rows(lambda counts: counts.acts / 1e6, *((base, "", 1.0) for base in models.names()[:8]))
+    assert claims(frame, fit(frame)) == []
 
 
 def test_each_group_is_judged_alone() -> None:
-    fast, slow = (
-        scaled(cost, backend=name)
-        for name, cost in (("x", lambda c: c.acts / 1e6), ("y", lambda c: c.flops**2 / c.acts / 1e10))
-    )
-    [claim] = [claim for claim in claims(pd.concat([fast, slow])) if claim.said == FASTER]
+    costs = {"x": lambda c: c.acts / 1e6, "y": lambda c: c.flops**2 / c.acts / 1e10}
+    frame = pd.concat([scaled(cost, backend=name) for name, cost in costs.items()])
+    [claim] = [claim for claim in claims(frame, fit(frame)) if claim.said == FASTER]
     assert {where: one.verdict for where, one in claim.found.items()} == {
         "x · infer": "holds",
         "y · infer": "does not hold",

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from profiler.analysis.fit import fit
 from profiler.backends.base import Placement
 from profiler.cli.report import report_command
 from profiler.errors import UserError
@@ -27,7 +28,7 @@ def both() -> pd.DataFrame:
 
 
 def test_the_document_has_a_row_for_each_claim_and_a_column_for_each_group(both: pd.DataFrame) -> None:
-    head, rule, *rows, empty, note = claims_markdown(both, "latency_ms").splitlines()
+    head, rule, *rows, empty, note = claims_markdown(both, fit(both)).splitlines()
     assert head == "| the paper, on a GPU | x | y |"
     assert rule == "| --- | --- | --- |"
     assert len(rows) == 6
@@ -39,7 +40,7 @@ def test_the_document_has_a_row_for_each_claim_and_a_column_for_each_group(both:
 
 def test_it_is_printed_with_each_claim_named_once(both: pd.DataFrame) -> None:
     console = Console(file=io.StringIO(), width=200)
-    print_claims(both, "latency_ms", console)
+    print_claims(both, fit(both), console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert said.count(FASTER) == 1
     assert "holds: dWr takes 0.79 [0.73, 0.85] of the time of dwr" in said
@@ -52,7 +53,7 @@ def test_the_page_has_it(both: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) ->
     assert text.count(f"<td>{FASTER}</td>") == 2
     one = both[both["scaling"] == ""]
     assert "What the paper claims, and what holds here" not in page.page(one, {})
-    assert claims_table(one, "latency_ms") is None
+    assert claims_table(one, fit(one)) is None
 
 
 def test_the_command_writes_it(both: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +62,7 @@ def test_the_command_writes_it(both: pd.DataFrame, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("profiler.cli.report.write_page", lambda *_: None)
     both.to_csv(tmp_path / "t.csv", index=False)
     report_command([tmp_path / "t.csv"], tmp_path / "page.html", claims=tmp_path / "claims.md")
-    assert (tmp_path / "claims.md").read_text(encoding="utf-8") == claims_markdown(both, "latency_ms")
+    assert (tmp_path / "claims.md").read_text(encoding="utf-8") == claims_markdown(both, fit(both))
 
 
 @pytest.mark.parametrize("plan", ["fast-and-accurate", "fast-and-accurate-gpu", "mine"])
@@ -81,5 +82,6 @@ def test_a_run_of_the_plan_ends_with_it(plan: str, tmp_path: Path) -> None:
 
 
 def test_a_run_without_rules_says_so(both: pd.DataFrame) -> None:
+    one = both[both["scaling"] == ""]
     with pytest.raises(UserError, match="no claim can be judged"):
-        claims_markdown(both[both["scaling"] == ""], "latency_ms")
+        claims_markdown(one, fit(one))
