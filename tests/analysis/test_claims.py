@@ -72,6 +72,8 @@ def test_figures_are_those_of_the_run() -> None:
     [one] = claim.found.values()
     assert one.figures.startswith("dWr takes 0.79 [0.")
     assert one.figures.endswith("of the time of dwr")
+    beside = {claim.said: one for claim in claims(frame, fit(frame)) for one in claim.found.values()}
+    assert beside["dWr is nearly as fast as w"].figures == "dWr takes 1.00 [0.93, 1.07] of the time of w"
 
 
 @pytest.mark.parametrize(("ms", "verdict"), [(1000.0, "holds"), (9000.0, "does not hold"), (4010.0, "undecided")])
