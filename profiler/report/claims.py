@@ -13,7 +13,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, grouping, plain
 from profiler.errors import UserError
 from profiler.report.console import plain_table
-from profiler.report.tables import Table
+from profiler.report.grid import Table
 
 _NOTE = (
     "Dollár, Singh and Girshick, Fast and Accurate Model Scaling (CVPR 2021, arXiv 2103.06877), measured on a GPU. A "
