@@ -158,7 +158,10 @@ def _brought(file: Path) -> dict[_Key, list[Figure]]:
     for number, row in enumerate(_rows(table), start=1):
         if not row.top1:
             continue
-        top1 = _percent(row.top1, f"{file}: row {number} ({row.model})")
+        where = f"{file}: row {number} ({row.model})"
+        if bool(row.scaling) != bool(row.factor) and row.factor != "1":
+            raise UserError(f"{where}: scaling {row.scaling!r} and factor {row.factor!r}: give both, or neither")
+        top1 = _percent(row.top1, where)
         figure = Figure(top1, row.recipe or file.stem, file.name, own=True)
         others = [one for one in found.setdefault(row.key, []) if one.recipe == figure.recipe]
         if any(one.top1 != top1 for one in others):
@@ -197,8 +200,7 @@ def _common(known: Sequence[Sequence[Figure]], *, predict: bool) -> str:
     Raises:
         UserError: There is none.
     """
-    own = [[one.recipe for one in each if one.own] for each in known]
-    counts = Counter(recipe for each in own for recipe in each) or Counter(one.recipe for each in known for one in each)
+    counts = _counted([one for one in each if one.own] for each in known) or _counted(known)
     if not counts and not predict:
         raise UserError(
             "no network here has a known accuracy: bring them with --accuracy FILE (columns model and top1), or ask "
@@ -207,13 +209,18 @@ def _common(known: Sequence[Sequence[Figure]], *, predict: bool) -> str:
     return counts.most_common(1)[0][0] if counts else PLAIN_RECIPE
 
 
+def _counted(known: Iterable[Sequence[Figure]]) -> Counter[str]:
+    """Of how many rows each recipe is; a network may have figures of several sizes by one."""
+    return Counter(recipe for each in known for recipe in dict.fromkeys(one.recipe for one in each))
+
+
 def _checked(known: Sequence[Sequence[Figure]], asked: str, *, predict: bool) -> str:
     """The recipe that is asked for, as it is spelled.
 
     Raises:
         UserError: None of the rows has it, or several are asked for.
     """
-    counts = Counter(one.recipe for each in known for one in each)
+    counts = _counted(known)
     names = {recipe.lower(): recipe for recipe in (*(one.recipe for one in published()), *counts)}
     found = names.get(asked.lower())
     if found and (counts[found] or predict):

@@ -54,7 +54,7 @@ def frontier_command(
     given = {name: text for name, text in limits.items() if text is not None}
     if len(given) + (min_top1 is not None) > 1:
         raise UserError("one limit is possible: --latency 20ms, --memory 500MiB, --energy 2J or --min-top1 78")
-    frame = chosen_rows(read_table(source, warn), backend, where)
+    frame = chosen_rows(read_table(source, warn, ("model",)), backend, where)
     column = _column(frame, next(iter(given), None), y)
     limit = _limit(given, column) if given else min_top1
     told = with_accuracy(frame, accuracy, recipe, predict=predict_accuracy)

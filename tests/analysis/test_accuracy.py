@@ -54,6 +54,11 @@ def test_packages_find_theirs_by_themselves() -> None:
     assert newer.frame["top1"].tolist() == [80.858, 75.594]
 
 
+def test_figures_of_several_sizes_count_once() -> None:
+    told = with_accuracy(run_of("timm:resnet50", "torchvision:resnet18", "torchvision:resnet34"))
+    assert told.recipe == "IMAGENET1K_V1"
+
+
 def test_another_resolution_than_the_published_has_none() -> None:
     frame = run_of("regnety_400mf", "resnet50").assign(resolution=[160, 224])
     told = with_accuracy(frame, predict=True)
@@ -121,6 +126,8 @@ def test_the_users_own_figures_are_predicted_from(tmp_path: Path) -> None:
         ("model,top1\nresnet50,76\nResNet-50,77\n", "has top1 76 and 77 under mine: give one figure"),
         ("model,scaling,factor,top1\nresnet50,zzz,2,76\n", "not a scaling rule"),
         ("model,scaling,factor,top1\nresnet50,w,two,76\n", "column 'factor' holds"),
+        ("model,scaling,factor,top1\nresnet50,dWr,,76\n", "scaling 'dWr' and factor '': give both, or neither"),
+        ("model,scaling,factor,top1\nresnet50,,2,76\n", "scaling '' and factor '2': give both, or neither"),
         ("model,top1\nother,76\n", "no network of .* was measured"),
         ("", "not a CSV table|lacks"),
     ],

@@ -55,6 +55,11 @@ def test_a_table_without_intervals_says_so(capsys: pytest.CaptureFixture[str]) -
     assert "The table has no intervals, so that how surely each is on the front is not known." in text
 
 
+def test_a_table_of_names_and_latencies_will_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("model,latency_ms\ntorchvision:resnet50,5\nResNet-101,9\n")
+    assert "2 of 2 networks are on the front" in said(capsys, tmp_path / "t.csv", backend=None)
+
+
 def test_what_nothing_keeps_is_said_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as end:
         said(capsys, QUICK, latency="1ms")
