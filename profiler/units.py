@@ -30,6 +30,7 @@ _SECONDS = {
     "min": "60",
     "h": "3600",
 }
+_JOULES = {"mj": "1e-3", "j": "1", "kj": "1e3"}
 _SHARE = {"": "1", "%": "0.01"}
 
 
@@ -70,6 +71,15 @@ def parse_bytes(text: str) -> int:
         UserError: The text is not a size of 0 or more.
     """
     return round(_parse(text, _BYTES, "a size", "512MiB, 4GB or 4096"))
+
+
+def parse_energy(text: str) -> float:
+    """Read an energy, in joules: ``2J``, ``350mJ``. The unit is needed.
+
+    Raises:
+        UserError: The text is not an energy of 0 or more.
+    """
+    return float(_parse(text, _JOULES, "an energy", "2J or 350mJ"))
 
 
 def _parse(text: str, units: Mapping[str, int | str], what: str, examples: str) -> Decimal:

@@ -26,7 +26,17 @@ import yaml
 #: What typer raises for a wrong command line; recent ones bring a click of their own.
 UsageError = typer.BadParameter.__mro__[1]
 ROOT = Path(__file__).parents[1]
-HOW_TO = ("own-model", "own-family", "gate", "answers", "baselines-history", "memory-training", "gpu", "extend")
+HOW_TO = (
+    "own-model",
+    "own-family",
+    "gate",
+    "answers",
+    "accuracy",
+    "baselines-history",
+    "memory-training",
+    "gpu",
+    "extend",
+)
 #: In the order in which they are read: later pages use what commands of earlier ones made.
 PAGES = (
     ROOT / "README.md",
@@ -46,6 +56,7 @@ PARSED = {
     "run quick --device cuda:0": "wants a GPU",
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
+    "run fast-and-accurate": "takes half an hour; tests/report/test_claims.py has its end",
     "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",
 }
@@ -160,6 +171,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for text in examples("python"):
         if named := re.match(r"# (\w+\.py)\n", text):
             (folder / named[1]).write_text(text, encoding="utf-8")
+    [mine] = [text for text in examples("text", "accuracy") if text.startswith("model,")]
+    (folder / "mine.csv").write_text(mine, encoding="utf-8")
     # What installing the example of a package with a backend would leave.
     [points] = [text for text in examples("toml", "extend") if "entry-points" in text]
     [(group, names)] = tomllib.loads(points)["project"]["entry-points"].items()

@@ -118,26 +118,27 @@ def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
     return Growth(rule, acts, cost, len(bases), len(scaled))
 
 
-def paces(relative: pd.DataFrame) -> list[Growth]:
-    """Every rule beside compound scaling of the same bases by the same factors, at equal flops; cheapest first.
+def paces(relative: pd.DataFrame, control: str = CONTROL) -> list[Growth]:
+    """Every rule beside one, compound scaling, of the same bases by the same factors, at equal flops; cheapest first.
 
     Ratios are geometric means over bases of costs per multiply-add, with Student's interval over them; below 1 the
-    rule is the cheaper. Empty where compound scaling was not measured.
+    rule is the cheaper. Empty where the control was not measured.
 
     Rounded widths and depths leave the flops of a pair some percent apart, so that costs are compared per multiply-add.
     Only networks scaled up count: a rule that adds few activations on the way up takes few away on the way down.
 
     Args:
         relative: From ``steps``.
+        control: Rule that the others are held against.
     """
     scaled = relative[(relative["scaling"] != "") & (relative["factor"] > 1)]
     scaled = scaled.drop_duplicates(["model", "scaling", "factor"])
-    control = scaled[scaled["scaling"] == CONTROL].set_index(["model", "factor"])
+    held = scaled[scaled["scaling"] == control].set_index(["model", "factor"])
     found = []
     for rule in dict.fromkeys(scaled["scaling"]):
         own = scaled[scaled["scaling"] == rule].set_index(["model", "factor"])
-        own, other = own.align(control, join="inner", axis=0)
-        if rule == CONTROL or own.empty:
+        own, other = own.align(held, join="inner", axis=0)
+        if rule == control or own.empty:
             continue
         logs = {c: np.log((own[c] / own["s"]) / (other[c] / other["s"])) for c in ("acts", "cost")}
         by_base = {c: np.exp(each.groupby("model").mean().to_numpy(dtype=float)) for c, each in logs.items()}

@@ -19,12 +19,15 @@ from profiler.records.sheets import read_csv
 _NEEDED = ("model", "flops", "params", "acts")
 
 
-def read_table(path: Path, say: Callable[[str], None] = lambda _: None) -> pd.DataFrame:
+def read_table(
+    path: Path, say: Callable[[str], None] = lambda _: None, needed: Sequence[str] = _NEEDED
+) -> pd.DataFrame:
     """A table for fitting: a run folder, a journal, or any CSV with model, flops, params, acts and a latency.
 
     Args:
         path: The source.
         say: Is told what could not be read of a journal, a sentence at a time.
+        needed: Columns that a CSV must have.
 
     Raises:
         UserError: The file does not exist, is no table, or lacks a column.
@@ -35,10 +38,10 @@ def read_table(path: Path, say: Callable[[str], None] = lambda _: None) -> pd.Da
             say(notice)
         return table.frame(run)
     found = read_csv(path)
-    missing = [name for name in _NEEDED if name not in found.columns]
+    missing = [name for name in needed if name not in found.columns]
     if missing:
         raise UserError(
-            f"{path} lacks {', '.join(missing)}; a table to fit has the columns {', '.join(_NEEDED)} and a latency."
+            f"{path} lacks {', '.join(missing)}; a table to fit has the columns {', '.join(needed)} and a latency."
         )
     return found
 

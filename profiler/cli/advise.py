@@ -13,6 +13,8 @@ from rich.markup import escape
 from typer import Argument, Exit, Option
 
 from profiler import models
+from profiler.analysis.accuracy import PLAIN_RECIPE, foretold_of, published_model
+from profiler.analysis.accuracy_model import AccuracyModel, left_out
 from profiler.analysis.advise import Advice, advise, advise_own, at_equal_flops
 from profiler.analysis.frame import group_label, unit_of
 from profiler.analysis.goal import Candidate, Goal, Kind, prepare
@@ -60,6 +62,9 @@ def advise_command(
     memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
     backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
+    recipe: Annotated[
+        str, Option("--recipe", metavar="R", help="Foretell top-1 as trained by this recipe.")
+    ] = PLAIN_RECIPE,
     verify: Annotated[
         int, Option("--verify", metavar="K", min=0, help="Measure the best K, and dwr at equal flops.")
     ] = 0,
@@ -75,13 +80,14 @@ def advise_command(
     kind, value, said = _parse_goal(flops, latency, memory)
     frame = chosen_rows(read_table(source, warn), backend, where)
     goal = prepare(frame, arch.family if arch else base, kind, value, said)
+    trained = published_model(recipe)
     advice = advise(arch, goal) if arch else _advised_own(base, goal)
     if not json:
-        _print(advice, Console())
+        _print(advice, trained, Console())
     checks = _verified(advice, verify, out) if verify else []
     unit = unit_of(goal.latency.y)
     if json:
-        print(jsonlib.dumps(_facts(advice, checks), indent=2, allow_nan=False))
+        print(jsonlib.dumps(_facts(advice, trained, checks), indent=2, allow_nan=False))
     else:
         for check in checks:
             print(check.sentence(unit))
@@ -108,30 +114,32 @@ def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
     return checks
 
 
-def _print(advice: Advice, console: Console) -> None:
+def _print(advice: Advice, trained: AccuracyModel, console: Console) -> None:
     model = advice.goal.latency
     title = f"{advice.base.name} for --{advice.goal.kind} {advice.goal.said}: {group_label(model.group)}"
     console.print(escape(title), style="bold", highlight=False, soft_wrap=True)
     looked = f"{advice.tried:,} networks tried, {advice.distinct:,} of them distinct"
     console.print(f"{looked}; predicted from {escape(model.basis)}.", highlight=False)
     unit = unit_of(model.y)
-    table = plain_table("rule", "s", "flops", f"{unit} [90%]", *_shape(advice.best[0].arch))
+    told = [] if isinstance(advice.base, Brought) else ["top-1 [90%]"]
+    table = plain_table("rule", "s", "flops", f"{unit} [90%]", *told, *_shape(advice.best[0].arch))
     for column in table.columns:
         column.no_wrap = column.header not in ("depths", "widths")
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
     for one in (advice.best[0], *others[: _SHOWN - 1]):
-        table.add_row(*_row(one))
+        table.add_row(*_row(one, trained))
     table.add_section()
     for one in advice.marked:
-        table.add_row(*_row(one), style="bold")
+        table.add_row(*_row(one, trained), style="bold")
     console.print(table)
     console.print(_advice_sentence(advice), highlight=False)
+    console.print(escape(_accuracy_sentence(advice, trained)), highlight=False)
     beyond = model.beyond(advice.best[0].counts)
     if beyond:
         console.print(escape(f"The first one extrapolates: {beyond}."), highlight=False)
 
 
-def _row(one: Candidate) -> list[str]:
+def _row(one: Candidate, trained: AccuracyModel) -> list[str]:
     low, high = one.interval
     name = f"{one.mark} ({one.rule})" if one.mark and one.mark != one.rule else one.rule
     return [
@@ -139,8 +147,14 @@ def _row(one: Candidate) -> list[str]:
         f"{one.arch.factor:.4g}",
         format_flops(one.counts.flops).replace(" ", ""),
         escape(f"{one.latency:.3g} [{low:.3g}, {high:.3g}]") + ("" if one.meets else " *"),
+        *([] if isinstance(one.arch, Brought) else [_top1(one, trained)]),
         *_shape(one.arch).values(),
     ]
+
+
+def _top1(one: Candidate, trained: AccuracyModel) -> str:
+    said = foretold_of(one.arch, trained)
+    return escape(f"{said.top1:.1f} [{said.interval[0]:.1f}, {said.interval[1]:.1f}]") if said else ""
 
 
 def _shape(arch: Network) -> dict[str, str]:
@@ -160,11 +174,24 @@ def _advice_sentence(advice: Advice) -> str:
     elif control:
         text += f", {first.counts.flops / control.counts.flops - 1:+.0%} flops of the largest {CONTROL} that meets it"
     missed = " * misses the target by more than 2%." if not all(one.meets for one in advice.marked) else ""
-    whose = ", for convolutional networks" if isinstance(advice.base, Brought) else ""
-    return f"{text}. Accuracy is not predicted: dWr is the rule whose accuracy was published{whose}.{missed}"
+    return f"{text}.{missed}"
 
 
-def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
+def _accuracy_sentence(advice: Advice, trained: AccuracyModel) -> str:
+    """What predicted accuracies rest on, and whether they extrapolate."""
+    if isinstance(advice.base, Brought):
+        return "Accuracy is not predicted: dWr is the rule whose accuracy was published, for convolutional networks."
+    errors = left_out(trained)
+    text = (
+        f"Top-1 is foretold from {len(trained.trained)} networks under {trained.recipe} (error on one left out "
+        f"{errors.mean:.1f} points, {errors.worst:.1f} at most), of rules that scale all of depth, width and resolution."
+    )
+    said = (foretold_of(one.arch, trained) for one in advice.marked)
+    beyond = next((one.beyond for one in said if one and one.beyond), "")
+    return f"{text} It extrapolates: {beyond}, which the interval does not cover." if beyond else text
+
+
+def _facts(advice: Advice, trained: AccuracyModel, checks: Sequence[Check]) -> dict[str, object]:
     return {
         "base": advice.base.name,
         "goal": {"kind": advice.goal.kind, "limit": advice.goal.limit},
@@ -172,12 +199,12 @@ def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
         "basis": advice.goal.latency.basis,
         "tried": advice.tried,
         "distinct": advice.distinct,
-        "front": [_described(one) for one in advice.front],
-        "marked": [_described(one) for one in advice.marked],
-        "best": _described(advice.best[0]),
+        "front": [_described(one, trained) for one in advice.front],
+        "marked": [_described(one, trained) for one in advice.marked],
+        "best": _described(advice.best[0], trained),
         "checks": [
             {
-                "advised": _described(check.advised),
+                "advised": _described(check.advised, trained),
                 "control": {"scaling": CONTROL, "factor": check.control.factor},
                 "flops_ratio": check.flops_ratio,
                 "ratio": check.ratio,
@@ -191,8 +218,8 @@ def _facts(advice: Advice, checks: Sequence[Check]) -> dict[str, object]:
     }
 
 
-def _described(one: Candidate) -> dict[str, object]:
-    arch = one.arch
+def _described(one: Candidate, trained: AccuracyModel) -> dict[str, object]:
+    arch, said = one.arch, foretold_of(one.arch, trained)
     return {
         "rule": one.rule,
         "mark": one.mark,
@@ -205,5 +232,8 @@ def _described(one: Candidate) -> dict[str, object]:
         "latency": one.latency,
         "interval": one.interval,
         "memory": one.memory,
+        "top1": said.top1 if said else None,
+        "top1_interval": said.interval if said else None,
+        "top1_extrapolates": (said.beyond or None) if said else None,
         "meets": one.meets,
     }

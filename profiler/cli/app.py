@@ -28,6 +28,7 @@ _COMMANDS = {
     "rank": "Say which network of a run is fastest, at one size or budget, and how surely.",
     "predict": "Predict what an unmeasured network costs, with a 90% interval, from a run.",
     "advise": "Search for the best way to scale a network to a target on the device of a run.",
+    "frontier": "Find the networks that are fast and accurate here, and the best under a limit, with how sure.",
     "compare": "Put devices, backends, precisions and runs side by side, network by network.",
     "report": "Write one self-contained page: charts, fits, failures, the table, and how to reproduce it.",
     "gate": "Fail when a candidate is slower than its baseline: 0 pass, 1 regression, 2 error, 3 inconclusive, 4 not comparable.",
@@ -40,7 +41,7 @@ _COMMANDS = {
 #: What one wants, and the commands for it in the order of the help.
 _GROUPS = {
     "Measure": ("latency", "run", "models", "complexity"),
-    "Ask a run": ("rank", "fit", "predict", "advise", "compare", "report", "export"),
+    "Ask a run": ("rank", "frontier", "fit", "predict", "advise", "compare", "report", "export"),
     "Guard": ("gate", "baseline", "history"),
     "Check the machine": ("doctor", "calibrate"),
 }
@@ -55,6 +56,7 @@ _EXAMPLES = {
     "fit": "profiler fit results/quick",
     "predict": "profiler predict results/quick regnety_400mf --scale dWr --flops 800MF",
     "advise": "profiler advise efficientnet_b0 results/quick --flops 600MF --backend eager",
+    "frontier": "profiler frontier results/quick --latency 20ms --predict-accuracy",
     "compare": "profiler compare results/quick",
     "report": "profiler report results/quick -o report.html",
     "export": "profiler export results/quick --to cases.parquet",

@@ -15,6 +15,16 @@ Json = Annotated[bool, Option("--json", help="Print JSON.")]
 RunPath = Annotated[Path, Argument(metavar="RUN", help="A run folder, its journal, or a CSV.")]
 JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its journal.")]
 RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
+AccuracyFile: TypeAlias = Annotated[
+    Path | None,
+    Option("--accuracy", metavar="FILE", help="A CSV of accuracies: model, top1[, scaling, factor, recipe]."),
+]
+Recipe: TypeAlias = Annotated[
+    str | None, Option("--recipe", metavar="R", help="Accuracies of this training recipe [that of most networks].")
+]
+PredictAccuracy: TypeAlias = Annotated[
+    bool, Option("--predict-accuracy", help="Predict the accuracy of networks that nobody trained.")
+]
 #: One or several values between commas.
 Many: TypeAlias = str | None
 #: Shapes of inputs, each a case of its own.

@@ -10,10 +10,15 @@ from typing import Annotated, Any
 import pandas as pd
 from typer import Option
 
+from profiler.analysis.accuracy import with_accuracy
+from profiler.analysis.fit import fit
+from profiler.analysis.frame import latency_column
 from profiler.analysis.source import read_table, source_names
-from profiler.cli.options import RunPaths, warn
+from profiler.cli.options import AccuracyFile, PredictAccuracy, Recipe, RunPaths, warn
 from profiler.errors import UserError
+from profiler.records.files import write_file
 from profiler.records.reading import read
+from profiler.report.claims import claims_markdown
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.page import write_page, write_pictures
 
@@ -23,6 +28,12 @@ def report_command(
     output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The page.")] = Path("report.html"),
     charts: Annotated[
         Path | None, Option("--charts", metavar="DIR", help="Write each chart as .png and .svg too, into this folder.")
+    ] = None,
+    accuracy: AccuracyFile = None,
+    recipe: Recipe = None,
+    predict_accuracy: PredictAccuracy = False,
+    claims: Annotated[
+        Path | None, Option("--claims", metavar="FILE.md", help="Write what the paper claims, and what holds here.")
     ] = None,
 ) -> None:
     """Write the report of one or several runs.
@@ -38,6 +49,10 @@ def report_command(
         frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
     sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
+    if accuracy or recipe or predict_accuracy:
+        frame = with_accuracy(frame, accuracy, recipe, predict=predict_accuracy).frame
+    if claims:
+        write_file(claims, claims_markdown(frame, fit(frame, latency_column(frame, None))))
     with drawing(output.name, draws=False):
         write_page(frame, {"runs": sessions}, output)
     print(output)

@@ -196,7 +196,7 @@ _Quiet = Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")]
 
 
 def run_command(
-    plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, paper, or a TOML file.")] = None,
+    plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, fast-and-accurate, or a TOML file.")] = None,
     model: Annotated[
         Many,
         Option("--model", metavar="A,B", help="Networks, package.module:function, path/file.py:function, or files."),

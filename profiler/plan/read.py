@@ -22,7 +22,7 @@ from profiler.records.outside import file_bytes, text_of, toml_table
 from profiler.records.types import Budget
 
 _FOLDER = Path(__file__).parent / "built_in"
-BUILT_IN = ("quick", "paper")
+BUILT_IN = ("quick", "paper", "fast-and-accurate", "fast-and-accurate-gpu")
 
 # Each key of a plan, and the flag that says the same.
 _FLAGS: Mapping[str, str] = {

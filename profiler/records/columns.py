@@ -95,6 +95,8 @@ COLUMNS = (
     "layers",
     "padding_flops",
     "uncounted",
+    "top1",
+    "top1_source",
     "inputs",
     "shape",
     "content",

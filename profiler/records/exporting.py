@@ -35,6 +35,8 @@ MAIN = (
     "p99_ms",
     "throughput_per_s",
     "peak_memory_bytes",
+    "top1",
+    "top1_source",
     "status",
     "reason",
 )

@@ -9,6 +9,7 @@ from profiler import models
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.naming import is_brought, may_be_family
+from profiler.models.published import figures_of, told_source
 from profiler.models.zoo import arch_of
 from profiler.records.columns import Row, Value
 from profiler.records.reading import RunSession
@@ -57,7 +58,13 @@ def of_network(case: Case, visits: Sequence[Record]) -> Row:
     counts["padding_flops"] = next((n for n in (each.padding_flops for each in newest) if n is not None), None)
     scaled = case.model if case.scaling and may_be_family(case.model) else None
     own = next((r.family for r in visits if r.family), scaled)
-    return counts | {"family": arch.family if arch else own, "resolution": resolution}
+    return counts | {"family": arch.family if arch else own, "resolution": resolution} | _of_accuracy(case, resolution)
+
+
+def _of_accuracy(case: Case, resolution: int | None) -> Row:
+    """Return the published accuracy of a network that is not scaled; nothing where there is none."""
+    found = figures_of(case.model, resolution) if case.factor == 1 and not case.step else []
+    return {"top1": found[0].top1, "top1_source": told_source(found[0].recipe, found[0].source)} if found else {}
 
 
 def _arch(case: Case) -> Arch | None:

@@ -24,7 +24,7 @@ _TEXTS = frozenset(
         *("model", "family", "scaling", "step", "backend", "device", "precision", "mode", "status", "reason"),
         *("gpu_slowdown", "simulated", "memory_source", "optimizer", "batch_asked", "memory_format", "uncounted"),
         *("inputs", "shape", "content", "case", "backend_version", "torch_version", "onnxruntime_version", "provider"),
-        *("host", "cpu", "os", "python", "started", "run"),
+        *("recipe", "top1_source", "host", "cpu", "os", "python", "started", "run"),
     )
 )
 #: Columns whose numbers begin at 1.

@@ -9,6 +9,7 @@ import pandas as pd
 from profiler.analysis.fit import Fit
 from profiler.report.charts.batch import against_batch
 from profiler.report.charts.behind import behind
+from profiler.report.charts.frontier import against_error
 from profiler.report.charts.panels import costs, three_panels
 from profiler.report.charts.ranked import ranked_bars
 from profiler.report.charts.sides import side_by_side
@@ -16,7 +17,7 @@ from profiler.report.charts.sizes import against_size
 from profiler.report.render import Chart, styled
 
 #: Charts of one group, from the table and the group's pooled fit; None where there is nothing to see.
-_OF_A_GROUP = {"latency": three_panels, "behind": behind}
+_OF_A_GROUP = {"latency": three_panels, "behind": behind, "frontier": against_error}
 #: Charts over all groups, from the table and all pooled fits.
 _OVER_GROUPS = {
     "answer": ranked_bars,

@@ -20,6 +20,7 @@ from profiler.analysis.frame import group_label, latency_column, network_names, 
 from profiler.errors import UserError
 from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.files import write_file
+from profiler.report.claims import claims_table
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.html import filled
@@ -102,6 +103,7 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
         without=without,
         groups=groups,
         across=_across(frame, pooled, drawn, without),
+        claims=claims_table(frame, pooled),
         failures=failures_table(frame),
         conditions=conditions_table(frame, pooled),
         cases=cases_table(frame, pooled[0].y),

@@ -19,6 +19,7 @@ _DISTURBED = 1.10
 # Column, heading, factor, digits: what the full table shows, where the column is there and holds something.
 _COLUMNS = (
     ("latency_ms", "latency (ms)", 1.0, 4),
+    ("top1", "top-1 (%)", 1.0, 4),
     ("latency_raw_ms", "raw (ms)", 1.0, 4),
     ("p99_ms", "p99 (ms)", 1.0, 4),
     ("throughput_per_s", "images/s", 1.0, 4),

@@ -16,6 +16,7 @@ from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.columns import Row, write_csv
 from profiler.records.disturbance import near, quiet_level
+from profiler.records.files import write_file
 from profiler.records.reading import read
 from profiler.records.types import Measurement, Record
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 #: How much is printed.
 Detail = Literal["quiet", "brief", "full"]
 
+#: What stands in the plan of a run that asks what the paper claims.
+_ABOUT_CLAIMS = 'name = "fast-and-accurate'
 #: Statuses of rows that have a latency.
 _MEASURED = ("ok", "unstable")
 #: Reasons for failures that are printed.
@@ -91,6 +94,8 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
         frame = table.frame(run)
         if detail != "quiet":
             _print_answer(rows, frame, console, full=detail == "full")
+        if _ABOUT_CLAIMS in str(run.sessions[-1].facts.get("plan", "")):
+            files += _claims(frame, folder / "claims.md", console)
         if report:
             files += _page(frame, dict(run.sessions[-1].facts), folder / "report.html", console)
     for path in files:
@@ -113,6 +118,21 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *,
         console.print(rich_table(drawn))
     for sentence in closing_sentences(rows, fits):
         console.print(sentence, markup=False, highlight=False)
+
+
+def _claims(frame: pd.DataFrame, path: Path, console: Console) -> list[Path]:
+    """Print what the paper claims beside what holds here, and write it; return the files to name."""
+    from profiler.analysis.fit import fit
+    from profiler.report.claims import claims_markdown, print_claims
+
+    try:
+        fits = fit(frame)
+        text = claims_markdown(frame, fits)
+    except UserError:  # no two rules were measured yet
+        return []
+    print_claims(frame, fits, console)
+    write_file(path, text)
+    return [path]
 
 
 def _page(frame: pd.DataFrame, facts: Mapping[str, object], path: Path, console: Console) -> list[Path]:

@@ -296,6 +296,8 @@ def test_the_command_prints_the_front_and_the_papers_rules(tmp_path: Path, capsy
     assert "dWr (d1_w8_g8_r1)" in said
     assert "Best: --scale " in said
     assert "faster than dwr at equal flops" in " ".join(said.split())
+    assert "top-1 [90%]" in said
+    assert "Top-1 is foretold from 36 networks under pycls" in said
     assert "…" not in said
 
 
@@ -304,7 +306,20 @@ def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     advise_command(BASE, tmp_path / "run.csv", latency="60ms", json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["best"]["latency"] <= 60
-    assert {row["mark"] for row in told["marked"]} == {"dWr", "dwr", "w"}
+    marked = {row["mark"]: row for row in told["marked"]}
+    assert marked.keys() == {"dWr", "dwr", "w"}
+    assert marked["w"]["top1"] is None
+    assert marked["dWr"]["top1_interval"][0] < marked["dWr"]["top1"] < marked["dWr"]["top1_interval"][1]
+
+
+def test_accuracy_beyond_the_flops_that_were_published_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table(2.0, 0.1).to_csv(tmp_path / "run.csv", index=False)
+    advise_command("efficientnet_b0", tmp_path / "run.csv", flops="16GF")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "It extrapolates: " in said
+    assert "beyond the most flops published of efficientnet, 10.3 GF, which the interval does not cover." in said
 
 
 def test_a_limit_of_memory_uses_the_memory_that_was_measured() -> None:
