@@ -108,6 +108,7 @@ COLUMNS = (
     "os",
     "python",
     "started",
+    "fleet_label",
 )
 
 

@@ -41,6 +41,7 @@ class _Facts(pydantic.BaseModel):
     budget: Budget = Budget()
     calibrations: Annotated[dict[str, Calibration], pydantic.PlainValidator(_usable)] = {}
     host: dict[str, Any] = {}
+    hosts: dict[str, dict[str, Any]] = {}
     versions: dict[str, str] = {}
     argv: list[str] = []
     seed: Count = 0
@@ -70,6 +71,12 @@ class RunSession:
         """Facts of the machine; empty when they were not recorded."""
         host: Mapping[str, Any] = self.facts.get("host", {})
         return host
+
+    @property
+    def hosts(self) -> Mapping[str, Mapping[str, Any]]:
+        """Facts of every machine of a fleet by its key; of this machine alone where there is no fleet."""
+        hosts: Mapping[str, Mapping[str, Any]] = self.facts.get("hosts", {})
+        return hosts or {str(self.host.get("key")): self.host}
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -156,7 +163,7 @@ def dump(record: Record) -> str:
     return json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
 
 
-def _parse(text: str | bytes) -> Record:
+def parse_record(text: str | bytes) -> Record:
     """The record that ``dump`` wrote, equal to the last bit.
 
     Raises:
@@ -315,7 +322,7 @@ def _entry(line: bytes) -> RunSession | Record:
             "upgrade latency-profiler to read it."
         )
     if raw.get("kind") == "visit":
-        return _parse(json.dumps(body))
+        return parse_record(json.dumps(body))
     if raw.get("kind") == "session" and isinstance(raw.get("facts"), dict) and isinstance(raw.get("pid"), int):
         known = _Facts.model_validate_json(json.dumps(raw["facts"]), strict=True)
         used = {name: getattr(known, name) for name in known.model_fields_set}

@@ -72,6 +72,7 @@ class Case:
         shape: Shapes of inputs, or values of dimensions, that were asked for; empty for the model's own.
         input_file: ``.npz`` file with the values of inputs; empty for the model's own.
         content: Digest of what was measured: code, weights, values of the inputs. Empty before the model was looked at.
+        fleet_label: Label of the machines of a fleet that measure it; empty for this machine.
     """
 
     model: Name
@@ -87,6 +88,7 @@ class Case:
     shape: str = ""
     input_file: str = ""
     content: str = ""
+    fleet_label: str = ""
 
     def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
         """Return what this case asks of the source of its model; ``batch`` replaces its own."""
@@ -97,7 +99,7 @@ class Case:
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
         # Fields that are younger than the first journals: without them their cases keep their keys.
-        younger = ("batch_asked", "step", "shape", "input_file", "content")
+        younger = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
         fields = {name: value for name, value in asdict(self).items() if value or name not in younger}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -127,7 +129,8 @@ class Case:
         mode = "" if self.mode == "infer" else f" {self.mode}"
         asked = f" ({self.batch_asked})" if self.batch_asked else ""
         where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
-        return f"{self.network} · {self.backend}{mode} · {where}"
+        on = f"{self.fleet_label}: " if self.fleet_label else ""
+        return f"{self.network} · {self.backend}{mode} · {on}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +313,7 @@ class Record:
         inputs: Names, types and shapes of the inputs; empty in records made before they were kept.
         uncounted: Why the model could not be counted; empty where it could.
         family: The user's family that it is scaled in; empty for others.
+        worker: Name of the worker of a fleet that made it; empty for this machine.
     """
 
     case: Case
@@ -325,3 +329,4 @@ class Record:
     inputs: str = ""
     uncounted: str = ""
     family: str = ""
+    worker: str = ""
