@@ -51,7 +51,18 @@ TERMS = {
 }
 PROXIES = {column: TERMS[column] for column in ("acts", "flops", "params")}
 
-GROUP_KEYS = ("run", "host", "fleet_label", "backend", "device", "precision", "memory_format", "threads", "batch", "mode")
+GROUP_KEYS = (
+    "run",
+    "host",
+    "fleet_label",
+    "backend",
+    "device",
+    "precision",
+    "memory_format",
+    "threads",
+    "batch",
+    "mode",
+)
 _SHOWN_WHEN_SEVERAL = ("run", "host", "fleet_label", "memory_format")
 _MEASURED = ("ok", "unstable")
 _UNITS = {"ms": "ms", "us": "µs", "s": "s", "mib": "MiB", "mb": "MB", "bytes": "bytes", "hr": "h", "h": "h"}

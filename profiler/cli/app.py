@@ -35,6 +35,10 @@ _COMMANDS = {
     "calibrate": "Measure the nominal time of the reference workload again, on a quiet machine, and keep it.",
     "doctor": "Check whether this machine can be measured and its numbers believed; exits 1 when a check fails.",
     "baseline": "Keep a run as the baseline of later ones.",
+    "scheduler": "Run the meeting point of a fleet of machines.",
+    "worker": "Lend a device of this machine to a fleet.",
+    "workers": "List the workers of a fleet.",
+    "fleet": "Make the certificates of a fleet that encrypts.",
 }
 
 #: What one wants, and the commands for it in the order of the help.

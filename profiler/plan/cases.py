@@ -20,6 +20,7 @@ from profiler.models.naming import is_brought, may_be_family
 from profiler.plan.plan import Plan, Sweep
 from profiler.records.types import Case
 
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where the cases of a label of a fleet are measured.

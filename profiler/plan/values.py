@@ -82,8 +82,12 @@ def check_label(name: str) -> str:
 
 
 def _device(name: str, info: ValidationInfo) -> str:
-    if isinstance(info.context, Mapping) and info.context.get("labels"):
-        return check_label(name)
+    labels = isinstance(info.context, Mapping) and info.context.get("labels")
+    return check_label(name) if labels else check_device_name(name)
+
+
+def check_device_name(name: str) -> str:
+    """Return the name of a device; raises ValueError for what is none."""
     if _DEVICE.fullmatch(name):
         return name
     raise ValueError(f"unknown device {name!r}; expected cpu, cuda, cuda:N, xpu, xpu:N or mps")
