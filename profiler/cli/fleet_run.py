@@ -34,7 +34,7 @@ def run_on_fleet(
         UserError: The scheduler does not answer, or a label has no worker.
     """
     assert how.meeting is not None
-    plan = override(load(source, labels=True), labels=True, **flags) if source else from_flags(labels=True, **flags)
+    plan = override(load(source, "fleet"), "fleet", **flags) if source else from_flags("fleet", **flags)
     if any(not batch for sweep in plan.sweeps for batch in sweep.batches):
         raise UserError("--batch max is searched for on one machine: with --scheduler give numbers, as --batch 1,8")
     patience_s = _patience(how.patience)
@@ -52,7 +52,7 @@ def _patience(text: str) -> float:
 def _on(fleet: Fleet, plan: Plan, how: How, isolation: Isolation | None, console: Console, patience_s: float) -> int:
     sites, members = found_sites(fleet, plan, patience_s)
     if not any("devices" in sweep.model_fields_set for sweep in plan.sweeps):
-        plan = override(plan, labels=True, devices=list(sites))
+        plan = override(plan, "fleet", devices=list(sites))
     own = families(wanted(plan))
     cases = expand(plan, 1, own, sites)
     crowded = [note for label, site in sites.items() for note in crowds(_of(cases, label), site.cores)]

@@ -82,7 +82,7 @@ def check_label(name: str) -> str:
 
 
 def _device(name: str, info: ValidationInfo) -> str:
-    labels = isinstance(info.context, Mapping) and info.context.get("labels")
+    labels = isinstance(info.context, Mapping) and info.context.get("place") == "fleet"
     return check_label(name) if labels else check_device_name(name)
 
 

@@ -49,18 +49,17 @@ def _made() -> tuple[bytes, bytes, bytes]:
         ) from error
     begin = datetime.now(UTC) - timedelta(hours=1)
 
-    def signed(
-        name: str, key: ec.EllipticCurvePrivateKey, by: str, by_key: ec.EllipticCurvePrivateKey, ca: bool
-    ) -> bytes:
-        subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, by))
+    def signed(name: str, key: ec.EllipticCurvePrivateKey, by_key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        names = (name, "latency-profiler fleet")
+        subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in names)
         builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=_DAYS))
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
-        return builder.sign(by_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return bytes(builder.sign(by_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     ours, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = signed("latency-profiler fleet", ours, "latency-profiler fleet", ours, ca=True)
-    certificate = signed("latency-profiler member", own, "latency-profiler fleet", ours, ca=False)
+    authority = signed("latency-profiler fleet", ours, ours, ca=True)
+    certificate = signed("latency-profiler member", own, ours, ca=False)
     plain = serialization.NoEncryption()
-    key = own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    key = bytes(own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
     return authority, certificate, key

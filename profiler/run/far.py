@@ -47,7 +47,7 @@ def found_sites(fleet: Fleet, plan: Plan, patience_s: float) -> tuple[dict[str, 
         time.sleep(min(1.0, patience_s))
     refused = [f"{m.said} is not asked: {m.refused}" for m in members if m.refused]
     try:
-        return asked_sites(sites, named or list(sites) or ["NAME"]), members
+        return asked_sites(sites, named or list(sites) or ["NAME"], {m.known.label for m in members}), members
     except UserError as error:
         raise UserError("\n".join([str(error), *refused])) from error
 

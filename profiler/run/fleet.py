@@ -20,7 +20,7 @@ from profiler.machine import host
 from profiler.plan.cases import Site
 from profiler.run import agent
 from profiler.run.errand import SUBJECT, Answer, Errand, Introduction, Lost, answer_of, introduction_of, to_text
-from profiler.run.serving import Meeting, engine, security_of
+from profiler.run.serving import Meeting, engine, security_of, words_of
 
 #: How long one question to the scheduler may take, in seconds.
 _ASK_S = 10.0
@@ -124,7 +124,7 @@ class Fleet:
             )
         except (OSError, TimeoutError, RuntimeError) as error:
             raise UserError(
-                f"no scheduler answers at {address} ({_short(error)}); expected one there, as `profiler scheduler` starts it"
+                f"no scheduler answers at {address} ({words_of(error)}); expected one there: profiler scheduler"
             ) from error
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Fleet:
                 raise OSError("the connection is closed")
             found = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=_ASK_S)
         except Exception as error:
-            raise SchedulerLostError(_short(error)) from error
+            raise SchedulerLostError(words_of(error)) from error
         return list(_members(found["workers"]))
 
     def send(self, member: Member, errand: Errand) -> int:
@@ -170,7 +170,7 @@ class Fleet:
                 retries=0,
             )
         except Exception as error:
-            raise SchedulerLostError(_short(error)) from error
+            raise SchedulerLostError(words_of(error)) from error
         self._flights[number] = _Flight(member.address, future)
         future.add_done_callback(lambda _: self._landed.put(number))
         return number
@@ -200,17 +200,11 @@ def _answer(future: Any) -> Answer | None:
     try:
         text = future.result(timeout=_ASK_S)
         return None if text == "" else answer_of(text)
-    except Exception as error:
-        return Lost(_short(error))
+    except Exception as error:  # noqa: BLE001 - whatever the engine raises, no record came
+        return Lost(words_of(error))
     finally:
         with suppress(Exception):
             future.release()
-
-
-def _short(error: BaseException) -> str:
-    inner = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    said = (inner.strerror if isinstance(inner, OSError) else None) or str(inner) or type(inner).__name__
-    return " ".join(said.split())[:200]
 
 
 def _members(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Member]:

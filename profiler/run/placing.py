@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -260,7 +260,9 @@ class Placing:
             self.told.event(f"{why}; its visit of {turn.case.label} is made again")
             self._turns[turn.case.fleet_label].lost(turn)
             return
-        said = f"{_BLAMED} workers were lost, one after the other, while this case ran: it may take more than a machine has"
+        said = (
+            f"{_BLAMED} workers were lost, one after the other, while this case ran: try a smaller batch"
+        )
         failed = record(turn.case, Failure("crashed", said, why), self._measuring.lab, turn.number, turn.measures)
         self._keep(replace(failed, host=sent.member.known.key, worker=sent.member.known.hostname), turn)
 
@@ -300,10 +302,10 @@ class Placing:
         return "stopped"
 
 
-def asked_sites(sites: Mapping[str, Site], labels: Sequence[str]) -> dict[str, Site]:
-    """Return the sites of ``labels``; raises UserError for one that has no worker."""
+def asked_sites(sites: Mapping[str, Site], labels: Sequence[str], known: Collection[str]) -> dict[str, Site]:
+    """Return the sites of ``labels``; raises UserError for one without a worker, with the ``known`` ones."""
     if missing := [label for label in labels if label not in sites]:
-        there = f"there are {', '.join(sites)}" if sites else "there is none at all"
+        there = f"there is {', '.join(sorted(known))}" if known else "there is no worker at all"
         raise UserError(
             f"no worker is labelled {', '.join(missing)} ({there}): start one there with "
             f"`profiler worker --label {missing[0]}`, or name others with --device"

@@ -37,8 +37,12 @@ _QUIET = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
     "distributed.admin.large-graph-warning-threshold": "1TB",  # files of models travel as arguments
 }
+#: The engine's web server, which cannot be turned off: it has no pages, and only this machine reaches it.
+_NO_PAGES = "127.0.0.1:0"
 #: How long a worker whose scheduler cannot be reached waits before it tries again, in seconds.
 _AGAIN_S = 3.0
 #: What `profiler fleet --make-certs` leaves in a folder.
@@ -55,6 +59,7 @@ def engine() -> Any:
             f"a fleet runs on Dask, which is not installed ({error.name}); "
             "install it with: pip install 'latency-profiler[fleet]'"
         ) from error
+    os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"  # of processes that it starts
     dask.config.set(_QUIET)
     for name in ("distributed", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in {"distributed", "tornado"}:
@@ -163,7 +168,12 @@ def serve_scheduler(host: str, port: int, file: Path | None, tls: Path | None, s
 
     async def served() -> None:
         async with distributed.Scheduler(
-            host=f"{scheme}://{host}", port=port, dashboard=False, security=security, scheduler_file=_text(file)
+            host=f"{scheme}://{host}",
+            port=port,
+            dashboard=False,
+            dashboard_address=_NO_PAGES,
+            security=security,
+            scheduler_file=_text(file),
         ) as scheduler:
             say(f"scheduler at {scheduler.address}; Ctrl-C ends it")
             if not is_loopback(host) and security is None:
@@ -172,9 +182,9 @@ def serve_scheduler(host: str, port: int, file: Path | None, tls: Path | None, s
 
     try:
         _until_stopped(served)
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"no scheduler can listen at {host}:{port} ({_reason(error)}); choose another --host or --port"
+            f"no scheduler can listen at {host}:{port} ({words_of(error)}); choose another --host or --port"
         ) from error
 
 
@@ -188,9 +198,12 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _reason(error: Exception) -> str:
-    inner = error.__cause__ or error
-    return (inner.strerror if isinstance(inner, OSError) else None) or str(inner) or type(inner).__name__
+def words_of(error: BaseException) -> str:
+    """Return what an error of the engine says: what the system said, where that is its cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(said.split())[:200]
 
 
 def serve_worker(meeting: Meeting, label: str, device: str, together: bool, say: Callable[[str], None]) -> None:
@@ -214,7 +227,7 @@ def serve_worker(meeting: Meeting, label: str, device: str, together: bool, say:
                     await nanny.finished()
             except (OSError, RuntimeError, TimeoutError, UserError) as error:
                 if not waiting:
-                    say(f"no scheduler at {meeting.said} ({_reason(error)}); waiting for it")
+                    say(f"no scheduler at {meeting.said} ({words_of(error)}); waiting for it")
             else:
                 say(f"the scheduler at {meeting.said} is gone; waiting for it")
             waiting = True
@@ -234,6 +247,7 @@ def _nanny(distributed: Any, meeting: Meeting, label: str, device: str, security
         protocol=address.partition("://")[0],
         security=security,
         dashboard=False,
+        dashboard_address=_NO_PAGES,
         silence_logs=logging.CRITICAL + 10,
         resources={label: 1},
         name=f"{label}-{device}-{os.getpid()}@{agent.introduction().hostname}",
