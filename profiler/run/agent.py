@@ -24,6 +24,7 @@ from profiler import __version__
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
+from profiler.records.nominal import Calibration
 from profiler.records.types import Case, Failure, Record
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
@@ -152,6 +153,9 @@ def _visited(errand: Errand) -> Record | Missing | Lost:
     finally:
         _STATE.now = ""
         _STATE.visits += 1
+    if errand.case.backend.partition(":")[0] != "fake" and errand.measures == "latency":
+        known = lab.calibrations.get(here.placement)
+        _STATE.calibrated = known.created if isinstance(known, Calibration) else ""
     if isinstance(made.outcome, Failure) and (full := _full(made.outcome)):
         return Lost(full)
     return _as_asked(made, errand.case, here)
