@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import pydantic
@@ -106,16 +107,26 @@ def to_text(value: Errand | Introduction) -> str:
     return json.dumps(asdict(value), ensure_ascii=False, separators=(",", ":"))
 
 
+@cache
+def _errands() -> pydantic.TypeAdapter[Errand]:
+    return pydantic.TypeAdapter(Errand)
+
+
+@cache
+def _introductions() -> pydantic.TypeAdapter[Introduction]:
+    return pydantic.TypeAdapter(Introduction)
+
+
 def errand_of(text: str) -> Errand:
     """Return what a driver asks for; raises ValueError for what is no errand."""
-    return pydantic.TypeAdapter(Errand).validate_json(text, strict=True)
+    return _errands().validate_json(text, strict=True)
 
 
 def introduction_of(said: object) -> Introduction:
     """Return what a worker says of itself; raises ValueError where it is something else."""
     if not isinstance(said, Mapping) or not isinstance(said.get(SUBJECT), str):
         raise ValueError("no worker that `profiler worker` of this version started")  # noqa: TRY004 - data of others
-    return pydantic.TypeAdapter(Introduction).validate_json(said[SUBJECT], strict=True)
+    return _introductions().validate_json(said[SUBJECT], strict=True)
 
 
 def answered_text(answer: Answer) -> str:

@@ -28,8 +28,8 @@ from profiler.units import format_duration
 _LOOK_S = 1.0
 #: Workers that may be lost while one case runs before it is blamed; by chance a case is not met so often.
 _BLAMED = 5
-#: How long a worker is left alone that cannot make visits, in seconds.
-_REST_S = 60.0
+#: How long a worker is left alone that could not make a visit, in seconds.
+_REST_S = 15.0
 
 
 class FleetWatcher(Protocol):
@@ -138,9 +138,7 @@ class Placing:
         if member.refused:
             self.told.event(f"{member.said} is not asked: {member.refused}")
         elif member.known.key != site.host:
-            self.told.event(
-                f"{member.said} is not asked: it is another machine than the {member.known.label} of this run"
-            )
+            self.told.event(f"{member.said} is not asked: it is a machine unlike the {member.known.label} of this run")
 
     def _free(self) -> dict[str, list[Member]]:
         """Return the workers of each label that may be asked now."""
@@ -152,10 +150,10 @@ class Placing:
             known, site = member.known, self.way.sites.get(member.known.label)
             if site is None or member.refused or known.key != site.host:
                 continue
-            until, _ = self._resting.get(member.address, (0.0, ""))
-            if until > now:
+            if member.address not in self._resting:
+                self._seen[known.label] = now
+            elif self._resting[member.address][0] > now:
                 continue
-            self._seen[known.label] = now
             if member.address not in busy and (known.together or known.node not in hosts):
                 free[known.label].append(member)
         return free
@@ -227,6 +225,7 @@ class Placing:
             self._lose(number, f"{sent.member.said} answered for another case", of_case=False)
         else:
             del self._sent[number]
+            self._resting.pop(sent.member.address, None)
             self._keep(answer, sent.turn)
 
     def _forward(self, number: int, sent: _Sent, digests: Sequence[str]) -> None:
@@ -260,9 +259,7 @@ class Placing:
             self.told.event(f"{why}; its visit of {turn.case.label} is made again")
             self._turns[turn.case.fleet_label].lost(turn)
             return
-        said = (
-            f"{_BLAMED} workers were lost, one after the other, while this case ran: try a smaller batch"
-        )
+        said = f"{_BLAMED} workers were lost, one after the other, while this case ran: try a smaller batch"
         failed = record(turn.case, Failure("crashed", said, why), self._measuring.lab, turn.number, turn.measures)
         self._keep(replace(failed, host=sent.member.known.key, worker=sent.member.known.hostname), turn)
 

@@ -44,9 +44,7 @@ def whole(out: Path, cases: int, rounds: int) -> bool:
 
 def test_devices_are_labels_and_models_travel_by_content(fleet: LocalFleet, tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("import torch\ntorch.manual_seed(0)\nLAYER = torch.nn.Linear(4, 4)\n")
-    (tmp_path / "net.py").write_text(
-        "import torch, beside\ndef net():\n    return beside.LAYER, torch.ones(1, 4)\n"
-    )
+    (tmp_path / "net.py").write_text("import torch, beside\ndef net():\n    return beside.LAYER, torch.ones(1, 4)\n")
     out = tmp_path / "out"
     given = ("--model", "net.py:net", "--backend", "fake", "--time", "100ms", "--visit", "5ms", "--memory")
     run = fleet.run(out, *given, cwd=tmp_path)
