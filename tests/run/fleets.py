@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -113,6 +114,12 @@ def local_fleet(folder: Path) -> Iterator[LocalFleet]:
 
 def journal(out: Path) -> Run | None:
     return read(out) if (out / NAME).is_file() else None
+
+
+def whole(out: Path, cases: int, rounds: int) -> bool:
+    """Whether each visit of each case stands in the journal once."""
+    found = Counter((r.case.key, r.case.fleet_label, r.round) for r in read(out).records)
+    return len(found) == cases * rounds and set(found.values()) == {1}
 
 
 def visits(out: Path) -> int:

@@ -1,30 +1,41 @@
-"""A fleet of real processes that are killed: every case accounted for, nothing measured twice, nothing left behind."""
+"""A fleet of real processes that are killed: every case accounted for, nothing measured twice, nothing left behind.
+
+``tests/studies/study_fleet.py`` hurts one at random, and kills what is not killed here.
+"""
 
 from __future__ import annotations
 
 import csv
-import json
 import signal
-import subprocess
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 
-import psutil
 import pytest
+from rich.console import Console
 
+from profiler.cli.fleet_run import run_on_fleet
+from profiler.cli.run import How
+from profiler.cli.workers import workers_command
 from profiler.records.reading import read
 from profiler.records.types import Failure, Measurement
-from tests.run.fleets import PROFILER, LocalFleet, environment, journal, local_fleet, orphans, visits, wait_for
+from profiler.run.serving import Meeting
+from tests.run.fleets import LocalFleet, local_fleet, orphans, visits, wait_for, whole
 
 pytest.importorskip("distributed")
 
-MODELS = "regnety_200mf,regnetz_500mf,efficientnet_b0,resnet50"
+NET = "import torch, beside\ndef net():\n    return beside.LAYER, torch.ones(1, 4)\n"
+BESIDE = "import torch\ntorch.manual_seed(0)\nLAYER = torch.nn.Linear(4, 4)\n"
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
     folder = tmp_path_factory.mktemp("fleet")
+    (folder / "home").mkdir()
+    (folder / "home/beside.py").write_text(BESIDE)
+    (folder / "home/net.py").write_text(NET)
     with local_fleet(folder) as made:
         made.add("big")
         made.add("small")
@@ -32,102 +43,72 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
     wait_for(lambda: not orphans(folder), 10)
 
 
-def counts(out: Path) -> Counter[tuple[str, str, int]]:
-    return Counter((r.case.key, r.case.fleet_label, r.round) for r in read(out).records)
+def drive(fleet: LocalFleet, out: Path, *, resume: bool = False, **flags: object) -> tuple[int, str]:
+    """Run a plan as its user does; return the exit code and what was said."""
+    console, how = (
+        StringIO(),
+        How(out=out, resume=resume, detail="quiet", meeting=Meeting(fleet.address), patience="60s"),
+    )
+    given = {"models": f"{fleet.folder}/home/net.py:net", "backends": "fake", "threads": "1", "devices": "big,small"}
+    code = run_on_fleet(None, given | flags, how, None, Console(file=console, width=500))
+    return code, console.getvalue()
 
 
-def whole(out: Path, cases: int, rounds: int) -> bool:
-    """Whether each visit of each case stands in the journal once."""
-    found = counts(out)
-    return len(found) == cases * rounds and set(found.values()) == {1}
+def beside(act: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
 
 
-def test_devices_are_labels_and_models_travel_by_content(fleet: LocalFleet, tmp_path: Path) -> None:
-    (tmp_path / "beside.py").write_text("import torch\ntorch.manual_seed(0)\nLAYER = torch.nn.Linear(4, 4)\n")
-    (tmp_path / "net.py").write_text("import torch, beside\ndef net():\n    return beside.LAYER, torch.ones(1, 4)\n")
-    out = tmp_path / "out"
-    given = ("--model", "net.py:net", "--backend", "fake", "--time", "100ms", "--visit", "5ms", "--memory")
-    run = fleet.run(out, *given, cwd=tmp_path)
-    assert run.wait(60) == 0, fleet.said()
-    records = read(out).records
-    assert {r.case.fleet_label for r in records} == {"big", "small"}
-    assert all(r.case.model == "net.py:net" and not isinstance(r.outcome, Failure) for r in records)
-    assert Counter(r.measures for r in records if r.case.fleet_label == "big").keys() == {"latency", "memory"}
-    assert all(r.worker for r in records)
-    with (out / "cases.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert sorted(row["fleet_label"] for row in rows) == ["big", "small"]
-    assert all(row["cpu"] and row["status"] in ("ok", "unstable") for row in rows)
-    listed = subprocess.run(
-        [*PROFILER, "workers", "--scheduler", fleet.address, "--json"],
-        env=environment(fleet.folder), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert all(each["visits"] and not each["refused"] for each in json.loads(listed.stdout))
+def test_models_travel_by_content_and_records_come_back_with_their_machine(
+    fleet: LocalFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = drive(fleet, tmp_path, batches="1,2", memory=True, rounds=2, visit_s="5ms")
+    assert code == 0, said
+    records = read(tmp_path).records
+    assert Counter((r.case.fleet_label, r.measures) for r in records) == {
+        ("big", "latency"): 4, ("small", "latency"): 4, ("big", "memory"): 2, ("small", "memory"): 2,
+    }  # fmt: skip
+    assert not [r for r in records if isinstance(r.outcome, Failure)]
+    assert all(r.worker and r.inputs for r in records)
+    with (tmp_path / "cases.csv").open() as file:
+        assert all(row["cpu"] and row["fleet_label"] in ("big", "small") for row in csv.DictReader(file))
+    capsys.readouterr()
+    workers_command(scheduler=fleet.address, json=True)
+    assert '"label": "big"' in capsys.readouterr().out
 
 
 def test_what_is_killed_in_a_visit_costs_that_visit_alone(fleet: LocalFleet, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run = fleet.run(out, "--model", MODELS, "--backend", "fake:duration_ms=30", "--rounds", "3", "--visit", "300ms")
-    wait_for(lambda: fleet.child("big"))
-    fleet.engine("big").kill()
-    wait_for(lambda: fleet.child("small"))
-    child = fleet.child("small")
-    assert child is not None
-    child.kill()
-    wait_for(lambda: visits(out) >= 10)
-    wait_for(lambda: fleet.child("small"))
-    held = [fleet.engine("small"), *fleet.engine("small").children(recursive=True)]
-    fleet.nanny("small").kill()
-    psutil.wait_procs(held, timeout=5)
-    assert not [process for process in held if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    fleet.add("small")
-    assert run.wait(60) in (0, 1), fleet.said()
-    failed = [r.outcome for r in read(out).records if isinstance(r.outcome, Failure)]
-    assert [f.status for f in failed] == ["crashed"]
-    assert "signal 9" in failed[0].reason
-    blamed = next(r.case.key for r in read(out).records if isinstance(r.outcome, Failure))
-    found = counts(out)
-    assert set(found.values()) == {1}
-    assert {key for key, _, _ in found} == {case.key for case in read(out).planned}
-    assert all(isinstance(r.outcome, Measurement) for r in read(out).records if r.case.key != blamed)
-    assert fleet.said().count("is made again") == 2
+    def kill() -> None:
+        wait_for(lambda: fleet.child("big"))
+        fleet.engine("big").kill()
+        wait_for(lambda: fleet.child("small"))
+        child = fleet.child("small")
+        assert child is not None
+        child.kill()
+
+    killer = beside(kill)
+    code, said = drive(fleet, tmp_path, backends="fake:duration_ms=30", batches="1,2,3", rounds=2, visit_s="300ms")
+    killer.join()
+    records = read(tmp_path).records
+    failed = [r for r in records if isinstance(r.outcome, Failure)]
+    assert [(r.case.fleet_label, r.outcome.status) for r in failed] == [("small", "crashed")]  # type: ignore[union-attr]
+    assert code == (1 if len({r.case.key for r in records if isinstance(r.outcome, Measurement)}) < 6 else 0)
+    assert said.count("its visit of") == 1
+    assert set(Counter((r.case.key, r.round) for r in records).values()) == {1}
+    assert {r.case.key for r in records} == {case.key for case in read(tmp_path).planned}
+    assert sum(r.case.fleet_label == "big" for r in records) == 6
 
 
-def test_a_scheduler_that_is_killed_comes_back_and_a_driver_that_is_killed_resumes(
-    fleet: LocalFleet, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    given = ("--model", MODELS, "--backend", "fake:duration_ms=20", "--rounds", "2", "--visit", "200ms", "--seed", "3")
-    run = fleet.run(out, *given)
-    wait_for(lambda: visits(out) >= 2)
-    assert fleet.scheduler is not None
-    fleet.scheduler.kill()
-    fleet.scheduler.wait()
-    fleet.start_scheduler()
-    before = visits(out)
-    wait_for(lambda: visits(out) >= before + 3)
+def test_a_driver_that_is_killed_leaves_no_visit_behind_and_resumes(fleet: LocalFleet, tmp_path: Path) -> None:
+    flags = ("--model", f"{fleet.folder}/home/net.py:net", "--backend", "fake:duration_ms=20", "--batch", "1,2")
+    run = fleet.run(tmp_path, *flags, "--rounds", "3", "--visit", "200ms", "--device", "big,small")
+    wait_for(lambda: visits(tmp_path) >= 3)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert not whole(out, 8, 2)
-    assert fleet.run(out, *given, "--resume").wait(60) == 0, fleet.said()
-    assert whole(out, 8, 2)
-
-
-def test_two_drivers_share_a_fleet(fleet: LocalFleet, tmp_path: Path) -> None:
-    given = ("--model", MODELS, "--backend", "fake:duration_ms=5", "--rounds", "1", "--visit", "50ms")
-    runs = [fleet.run(tmp_path / name, *given) for name in ("one", "two")]
-    assert [run.wait(60) for run in runs] == [0, 0], fleet.said()
-    assert whole(tmp_path / "one", 8, 1)
-    assert whole(tmp_path / "two", 8, 1)
-
-
-def test_stopping_finishes_what_runs_and_says_how_to_go_on(fleet: LocalFleet, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run = fleet.run(out, "--model", MODELS, "--backend", "fake:duration_ms=20", "--rounds", "5", "--visit", "200ms")
-    wait_for(lambda: visits(out) >= 2)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(30) == 130
-    assert "--resume" in fleet.said().splitlines()[-1]
-    found = journal(out)
-    assert found is not None
-    assert not [r for r in found.records if isinstance(r.outcome, Failure)]
+    wait_for(lambda: not fleet.child("big") and not fleet.child("small"))
+    assert not whole(tmp_path, 4, 3)
+    flagged = {"backends": "fake:duration_ms=20", "batches": "1,2", "rounds": 3, "visit_s": "200ms"}
+    code, said = drive(fleet, tmp_path, resume=True, **flagged)
+    assert code == 0, said
+    assert whole(tmp_path, 4, 3)
