@@ -164,7 +164,7 @@ def show_plan(plan: Plan, cases: Sequence[Case], console: Console, *, elsewhere:
     """Print the cases, how long they take, and what would fail; return 1 where something would."""
     for case in cases:
         print(case.label)
-    known, problems = rehearse(cases, elsewhere=elsewhere)
+    known, problems = rehearse(cases, elsewhere=True) if elsewhere else rehearse(cases)
     brought = [case for case in known.cases if case.key in known.found and is_brought(case.model)]
     for said in dict.fromkeys(_inputs(case, known) for case in brought):
         console.print(said, highlight=False, markup=False, soft_wrap=True)

@@ -54,7 +54,7 @@ class Member:
         return f"{self.known.label} on {self.known.device} of {self.known.hostname}"
 
 
-def unlike(known: Introduction) -> str:
+def unlike_versions(known: Introduction) -> str:
     """Return what of a worker's software is another version than here, by name; empty where nothing is."""
     ours = {"latency-profiler": __version__, **host.versions()}
     pairs = [("latency-profiler", ours["latency-profiler"], known.versions.get("latency-profiler"))]
@@ -216,7 +216,7 @@ def _members(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Member]:
         doing = said.get("metrics", {}).get(SUBJECT) or {}
         now, visits, made = doing.get("now"), doing.get("visits"), doing.get("calibrated")
         visits = visits if isinstance(visits, int) else 0
-        yield Member(str(address), known, str(now or ""), visits, str(made or ""), unlike(known))
+        yield Member(str(address), known, str(now or ""), visits, str(made or ""), unlike_versions(known))
 
 
 @contextmanager

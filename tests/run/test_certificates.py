@@ -1,4 +1,4 @@
-"""Certificates of a fleet: members know each other by them, and nobody else gets in; what the pages show of Kubernetes."""
+"""Certificates of a fleet: members know each other by them, and nobody else gets in."""
 
 from __future__ import annotations
 
