@@ -47,6 +47,7 @@ _GROUPS = {
     "Ask a run": ("rank", "fit", "predict", "advise", "compare", "report", "export"),
     "Guard": ("gate", "baseline", "history"),
     "Check the machine": ("doctor", "calibrate"),
+    "Many machines": ("worker", "scheduler", "workers", "fleet"),
 }
 
 #: What to type, shown below each command's options.
@@ -67,6 +68,10 @@ _EXAMPLES = {
     "history": "profiler history results",
     "doctor": "profiler doctor --device cuda:0",
     "calibrate": "profiler calibrate --threads 1",
+    "scheduler": "profiler scheduler --port 8786 --scheduler-file scheduler.json",
+    "worker": "profiler worker --scheduler tcp://127.0.0.1:8786 --label h100 --device cuda:0",
+    "workers": "profiler workers --scheduler tcp://127.0.0.1:8786",
+    "fleet": "profiler fleet --make-certs certs",
 }
 
 

@@ -205,6 +205,11 @@ _ImagesFrom = Annotated[
 _Workers = Annotated[
     int | None, Option("--workers", metavar="N", help="Processes that load [cores that training leaves].")
 ]
+_Images = Annotated[int | None, Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")]
+_Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
+_Patience = Annotated[
+    str, Option("--patience", metavar="60s", help="How long a label of a fleet may be without a worker.")
+]
 _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
 
 _Time = Annotated[
@@ -233,9 +238,7 @@ def run_command(
     mode: Annotated[Many, Option("--mode", metavar="M,M", help="infer, train.")] = None,
     memory: Annotated[bool, Option("--memory", help="Peak memory too, in a visit of its own.")] = False,
     epoch: _Epoch = False,
-    images: Annotated[
-        int | None, Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")
-    ] = None,
+    images: _Images = None,
     images_from: _ImagesFrom = None,
     workers: _Workers = None,
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
@@ -252,17 +255,13 @@ def run_command(
     isolation: _Isolation = None,
     pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
     memory_limit: _MemoryLimit = None,
-    report: Annotated[
-        bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")
-    ] = False,
+    report: _Report = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,
     tls: Tls = None,
-    patience: Annotated[
-        str, Option("--patience", metavar="60s", help="How long a label of a fleet may be without a worker.")
-    ] = "60s",
+    patience: _Patience = "60s",
 ) -> None:
     """Measure a plan, as its file or these options say it."""
     numbers, interval = _precisions(precision)
