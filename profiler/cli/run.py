@@ -271,15 +271,9 @@ def run_command(
     inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
-    budget = {
-        "time": time,
-        "seed": seed,
-        "precision": interval,
-        "rounds": rounds,
-        "visit_s": visit,
-        "timeout_s": timeout,
-    }
-    flags = {**networks, **where, **inputs, **what, **load, **budget}
+    budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds}
+    each = {"visit_s": visit, "timeout_s": timeout}
+    flags = {**networks, **where, **inputs, **what, **load, **budget, **each}
     meeting = meeting_of(scheduler, scheduler_file, tls) if scheduler or scheduler_file or tls else None
     how = How(out, resume, dry_run, isolation, pin, memory_limit, detail, report, meeting, patience)
     raise Exit(_run(plan, flags, how))
