@@ -23,7 +23,7 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
-from profiler.records.reading import read
+from profiler.records.reading import dump, read
 from profiler.records.types import Budget, Case, Failure, Feed, Measurement, Record, Warmup
 from profiler.run import agent
 from profiler.run.calibrations import Calibrations
@@ -139,7 +139,8 @@ def test_a_thousand_workers_and_a_hundred_thousand_cases(tmp_path: Path) -> None
         env["PYTHONPATH"] = f"{env['PYTHONPATH']}"
         for first in range(0, number, _TOGETHER):
             many = min(_TOGETHER, number - first)
-            code = f"import asyncio; from tests.studies.study_fleet import _serve_many as s; asyncio.run(s({fleet.address!r}, {many}))"
+            call = f"asyncio.run(_serve_many({fleet.address!r}, {many}))"
+            code = f"import asyncio; from tests.studies.study_fleet import _serve_many; {call}"
             fleet.started.append(subprocess.Popen([sys.executable, "-c", code], env=env))
         with Fleet(Meeting(fleet.address)) as driver:
             wait_for(lambda: len(driver.members()) == number, 600)
@@ -188,7 +189,7 @@ def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: P
 _RESUME = """
 import json, resource, sys, time
 from pathlib import Path
-from profiler.records.reading import read
+from profiler.records.reading import dump, read
 from profiler.records.types import Budget
 from profiler.run.schedule import Progress
 begin = time.monotonic()
@@ -203,11 +204,8 @@ print(json.dumps({"records": len(run.records), "resume_s": time.monotonic() - be
 
 def test_a_journal_of_a_million_records_is_resumed(tmp_path: Path) -> None:
     number = scaled(1_000_000, 1000)
-    line = Record(
-        Case("resnet50", "", 1.0, "fake", Placement(), fleet_label="a"), None, None, "cafe", 0, "now", 0.1, GOOD
-    )
-    from profiler.records.reading import dump
-
+    first = Case("resnet50", "", 1.0, "fake", Placement(), fleet_label="a")
+    line = Record(first, None, None, "cafe", 0, "now", 0.1, GOOD)
     with Journal.open(tmp_path, {"cases": [], "budget": Budget()}) as journal:
         path = journal.path
     with path.open("a", encoding="utf-8") as file:
