@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -40,7 +41,7 @@ def found_sites(fleet: Fleet, plan: Plan, patience_s: float) -> tuple[dict[str, 
     )
     end = time.monotonic() + patience_s
     while True:
-        members = _members(fleet)
+        members = _members(fleet, end)
         sites = sites_of([member for member in members if not named or member.known.label in named])
         if (sites and not set(named) - set(sites)) or time.monotonic() >= end:
             break
@@ -52,11 +53,18 @@ def found_sites(fleet: Fleet, plan: Plan, patience_s: float) -> tuple[dict[str, 
         raise UserError("\n".join([str(error), *refused])) from error
 
 
-def _members(fleet: Fleet) -> list[Member]:
-    try:
-        return fleet.members()
-    except SchedulerLostError as lost:
-        raise UserError(f"the scheduler at {fleet.meeting.said} does not answer ({lost}); start it again") from lost
+def _members(fleet: Fleet, end: float) -> list[Member]:
+    """Return who is there; a scheduler that is gone may come back until ``end``."""
+    while True:
+        try:
+            return fleet.members()
+        except SchedulerLostError as lost:
+            if time.monotonic() >= end:
+                said = f"the scheduler at {fleet.meeting.said} does not answer ({lost}); start it again"
+                raise UserError(said) from lost
+        time.sleep(0.2)
+        with suppress(UserError):
+            fleet.connect(1.0)
 
 
 def site_facts(sites: Mapping[str, Site], members: Sequence[Member]) -> dict[str, Any]:

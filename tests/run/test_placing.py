@@ -38,7 +38,7 @@ from profiler.run.errand import (
     to_text,
 )
 from profiler.run.experiment import measure_into
-from profiler.run.far import site_facts
+from profiler.run.far import found_sites, site_facts
 from profiler.run.fleet import Member, SchedulerLostError, sites_of, unlike_versions
 from profiler.run.lab import Lab
 from profiler.run.placing import Placing, Way, asked_sites
@@ -257,6 +257,20 @@ def test_a_scheduler_that_comes_back_costs_what_was_under_way(tmp_path: Path) ->
     assert set(visits(tmp_path).values()) == {1}
     assert len(visits(tmp_path)) == 6
     assert "the scheduler is back" in told.events
+
+
+def test_a_fleet_is_waited_for_before_a_run_as_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scheduler may be gone for a moment, and its workers come one by one."""
+    script = Script([member("a", "a1")], lost=2)
+    monkeypatch.setattr("time.sleep", lambda _s: script.connects == 2 and script.there.append(member("b", "b1")))
+    plan = from_flags("fleet", models="resnet50", devices="a,b")
+    assert set(found_sites(script, plan, 60.0)[0]) == {"a", "b"}  # type: ignore[arg-type]
+    assert script.connects == 2
+    with pytest.raises(UserError, match=r"no worker is labelled c \(there is a, b\)"):
+        found_sites(script, from_flags("fleet", models="resnet50", devices="c"), 0.0)  # type: ignore[arg-type]
+    script.lost = 1
+    with pytest.raises(UserError, match="does not answer"):
+        found_sites(script, plan, 0.0)  # type: ignore[arg-type]
 
 
 def test_a_late_comer_that_is_another_machine_is_not_asked(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
-from profiler.records.reading import dump, read
+from profiler.records.reading import NAME, dump, read
 from profiler.records.types import Budget, Case, Failure, Feed, Measurement, Record, Warmup
 from profiler.run import agent
 from profiler.run.calibrations import Calibrations
@@ -90,6 +90,7 @@ def test_two_hundred_cases_are_accounted_for_whatever_is_killed(tmp_path: Path, 
         shape = ("--batch", ",".join(str(n + 1) for n in range(batches)), "--rounds", "1", "--visit", "200ms")
         given = ("--model", str(tmp_path / "net.py:net"), "--backend", "fake:duration_ms=20", *shape)
         run = fleet.run(tmp_path / "out", *given, "--device", ",".join(LABELS), "--patience", "120s", "--quiet")
+        wait_for(lambda: (tmp_path / "out" / NAME).is_file() or run.poll() is not None, 120)
         while run.poll() is None:
             time.sleep(2)
             killed[hurt(fleet, chance)] += 1
@@ -189,7 +190,7 @@ def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: P
 _RESUME = """
 import json, resource, sys, time
 from pathlib import Path
-from profiler.records.reading import dump, read
+from profiler.records.reading import NAME, dump, read
 from profiler.records.types import Budget
 from profiler.run.schedule import Progress
 begin = time.monotonic()
