@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,11 +99,7 @@ class Case:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
-        # Fields that are younger than the first journals: without them their cases keep their keys.
-        younger = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
-        fields = {name: value for name, value in asdict(self).items() if value or name not in younger}
-        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _key(self, repr(self.factor))
 
     @property
     def network(self) -> str:
@@ -131,6 +128,17 @@ class Case:
         where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
         on = f"{self.fleet_label}: " if self.fleet_label else ""
         return f"{self.network} · {self.backend}{mode} · {on}{where}"
+
+
+#: A run asks for the keys of its cases over and over.
+@lru_cache(maxsize=1 << 17)
+def _key(case: Case, _factor: str) -> str:
+    """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
+    # Fields that are younger than the first journals: without them their cases keep their keys.
+    younger = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
+    fields = {name: value for name, value in asdict(case).items() if value or name not in younger}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
