@@ -206,7 +206,6 @@ _Workers = Annotated[
     int | None, Option("--workers", metavar="N", help="Processes that load [cores that training leaves].")
 ]
 _Images = Annotated[int | None, Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")]
-_Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
 _Patience = Annotated[
     str, Option("--patience", metavar="60s", help="How long a label of a fleet may be without a worker.")
 ]
