@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+def free_port() -> str:
+    """A port that no client is given: while nobody listens there, one that connects to its own would take it."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return str(port)
+    raise AssertionError("no port is free")
+
+
 class LocalFleet:
     """A scheduler and workers; ``folder`` has their caches and what they print."""
 
@@ -50,7 +61,7 @@ class LocalFleet:
         self.start_scheduler()
 
     def start_scheduler(self) -> None:
-        port = self.address.rpartition(":")[2] or "0"
+        port = self.address.rpartition(":")[2] or free_port()
         self.file.unlink(missing_ok=True)
         self.scheduler = self.process("scheduler", "--port", port, "--scheduler-file", str(self.file))
         wait_for(self.file.is_file)
