@@ -62,7 +62,7 @@ def keep(**figures: object) -> None:
 def hurt(fleet: LocalFleet, chance: random.Random) -> str:
     """Kill something; what nobody else would start again is started again."""
     label = chance.choice(LABELS)
-    # A worker or a scheduler that starts again takes seconds of a core: kills of them alone would leave no time to measure.
+    # What starts again takes seconds of a core: kills of that alone would leave no time to measure.
     what = chance.choices(["child", "engine", "nanny", "scheduler"], weights=[12, 2, 1, 0.3])[0]
     try:
         if what == "scheduler":
