@@ -35,6 +35,7 @@ HOW_TO = (
     "baselines-history",
     "memory-training",
     "gpu",
+    "fleet",
     "extend",
 )
 #: In the order in which they are read: later pages use what commands of earlier ones made.
@@ -58,6 +59,20 @@ PARSED = {
     "calibrate --threads 1": "as calibrate",
     "run fast-and-accurate": "takes half an hour; tests/report/test_claims.py has its end",
     "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
+    **dict.fromkeys(
+        [
+            "scheduler --port 8786 --scheduler-file scheduler.json",
+            "worker --scheduler tcp://127.0.0.1:8786 --label xeon",
+            "worker --scheduler tcp://127.0.0.1:8786 --label h100 --device cuda:0",
+            "workers --scheduler tcp://127.0.0.1:8786",
+            "run --scheduler tcp://127.0.0.1:8786 --model regnety_200mf --device xeon,h100 --out results/fleet",
+            "scheduler --host 10.0.0.1 --tls certs",
+            "worker --scheduler tls://10.0.0.1:8786 --label h100 --tls certs",
+            "run quick --scheduler tls://10.0.0.1:8786 --tls certs",
+        ],
+        "wants other machines; tests/run/test_fleet.py has a fleet",
+    ),
+    "fleet --make-certs certs": "wants the extra fleet; tests/run/test_certificates.py runs it",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",
 }
 #: What makes a measuring command fast, by what it begins with: fewer networks, and one short visit of each.

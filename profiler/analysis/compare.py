@@ -137,7 +137,9 @@ def comparisons(found: Sequence[Setting]) -> list[Comparison]:
 def _things(a: Setting, b: Setting, found: Sequence[Setting]) -> int:
     """In how many things two settings differ."""
     keys = [key for key in a.keys if a.keys[key] != b.keys[key]]
-    machine = {"run", "host"}
+    machine = {"run", "host", "fleet_label"}
+    if "fleet_label" in keys:
+        machine.add("device")
     if "run" in keys:
         machine |= {key for key in keys if not _values(found, a, key) & _values(found, b, key)}
     return len(set(keys) - machine) + bool(machine & set(keys))

@@ -51,8 +51,19 @@ TERMS = {
 }
 PROXIES = {column: TERMS[column] for column in ("acts", "flops", "params")}
 
-GROUP_KEYS = ("run", "host", "backend", "device", "precision", "memory_format", "threads", "batch", "mode")
-_SHOWN_WHEN_SEVERAL = ("run", "host", "memory_format")
+GROUP_KEYS = (
+    "run",
+    "host",
+    "fleet_label",
+    "backend",
+    "device",
+    "precision",
+    "memory_format",
+    "threads",
+    "batch",
+    "mode",
+)
+_SHOWN_WHEN_SEVERAL = ("run", "host", "fleet_label", "memory_format")
 _MEASURED = ("ok", "unstable")
 _UNITS = {"ms": "ms", "us": "µs", "s": "s", "mib": "MiB", "mb": "MB", "bytes": "bytes", "hr": "h", "h": "h"}
 SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "h": 3600.0}

@@ -36,6 +36,10 @@ _COMMANDS = {
     "calibrate": "Measure the nominal time of the reference workload again, on a quiet machine, and keep it.",
     "doctor": "Check whether this machine can be measured and its numbers believed; exits 1 when a check fails.",
     "baseline": "Keep a run as the baseline of later ones.",
+    "scheduler": "Run the meeting point of a fleet of machines.",
+    "worker": "Lend a device of this machine to a fleet.",
+    "workers": "List the workers of a fleet.",
+    "fleet": "Make the certificates of a fleet that encrypts.",
 }
 
 #: What one wants, and the commands for it in the order of the help.
@@ -44,6 +48,7 @@ _GROUPS = {
     "Ask a run": ("rank", "frontier", "fit", "predict", "advise", "compare", "report", "export"),
     "Guard": ("gate", "baseline", "history"),
     "Check the machine": ("doctor", "calibrate"),
+    "Many machines": ("worker", "scheduler", "workers", "fleet"),
 }
 
 #: What to type, shown below each command's options.
@@ -65,6 +70,10 @@ _EXAMPLES = {
     "history": "profiler history results",
     "doctor": "profiler doctor --device cuda:0",
     "calibrate": "profiler calibrate --threads 1",
+    "scheduler": "profiler scheduler --port 8786 --scheduler-file scheduler.json",
+    "worker": "profiler worker --scheduler tcp://127.0.0.1:8786 --label h100 --device cuda:0",
+    "workers": "profiler workers --scheduler tcp://127.0.0.1:8786",
+    "fleet": "profiler fleet --make-certs certs",
 }
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from typer import Argument, Option
+
+from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    from profiler.run.serving import Meeting
 
 Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of your own.")]
 Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flops by about S.")]
@@ -35,8 +40,27 @@ Shape: TypeAlias = Annotated[
 InputFile: TypeAlias = Annotated[
     str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
 ]
+Scheduler: TypeAlias = Annotated[
+    str | None, Option("--scheduler", metavar="TCP", help="Scheduler of a fleet, as tcp://10.0.0.1:8786.")
+]
+SchedulerFile: TypeAlias = Annotated[
+    Path | None,
+    Option("--scheduler-file", metavar="FILE", help="File in which `profiler scheduler` wrote where it is."),
+]
+Tls: TypeAlias = Annotated[
+    Path | None, Option("--tls", metavar="DIR", help="Certificates of a fleet that encrypts, by `profiler fleet`.")
+]
+
+
+def meeting_of(scheduler: str | None, file: Path | None, tls: Path | None) -> Meeting:
+    """Return where a fleet meets; raises UserError unless exactly one of an address and a file is given."""
+    from profiler.run.serving import Meeting
+
+    if (scheduler is None) == (file is None):
+        raise UserError("expected one of --scheduler (as tcp://10.0.0.1:8786) and --scheduler-file")
+    return Meeting(scheduler or "", file, tls)
 
 
 def warn(sentence: str) -> None:
     """Say something beside the answer of a command."""
-    print(sentence, file=sys.stderr)
+    print(sentence, file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import InputFile, Many, Shape
+from profiler.cli.options import InputFile, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.models.naming import is_brought
@@ -32,6 +32,8 @@ from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
 from profiler.run.processes import Isolation
 from profiler.run.rehearsal import rehearse
+from profiler.run.schedule import Progress
+from profiler.run.serving import Meeting
 from profiler.units import format_duration, parse_bytes
 
 #: Bytes that a limit of the system cannot count.
@@ -39,7 +41,7 @@ _MEMORY_END = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
+class How:
     """How to run a plan; what to run is the plan's.
 
     Attributes:
@@ -51,6 +53,8 @@ class _How:
         memory_limit: Private memory a visit may take, as ``4GiB``; None for no limit.
         detail: How much is printed at the end.
         report: Write the page at the end.
+        meeting: Of the fleet that measures; None for this machine.
+        patience: How long a label of it may be without a worker, in words.
     """
 
     out: Path | None = None
@@ -61,6 +65,8 @@ class _How:
     memory_limit: str | None = None
     detail: Detail = "brief"
     report: bool = False
+    meeting: Meeting | None = None
+    patience: str = "60s"
 
     def limits(self) -> LimitsFor:
         """Return the limits of a visit's process by its placement; raises UserError for what is no size of memory."""
@@ -79,7 +85,7 @@ def _memory(text: str) -> int:
     return size
 
 
-def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
+def _run(source: str | None, flags: Mapping[str, object], how: How) -> int:
     """Measure the plan ``source``, changed by ``flags``, and return the exit code.
 
     0 when every case has a latency, 1 when at least one has none, 130 when the user stopped the run.
@@ -90,33 +96,48 @@ def _run(source: str | None, flags: Mapping[str, object], how: _How) -> int:
             "`profiler models` lists them"
         )
     isolation, limits = _isolation(how.isolation), how.limits()
+    console = Console(stderr=True)
+    if how.meeting is not None:
+        from profiler.cli.fleet_run import run_on_fleet
+
+        return run_on_fleet(source, flags, how, isolation, console)
     plan = override(load(source), **flags) if source else from_flags(**flags)
     own = families(wanted(plan))
     cases = expand(plan, host.usable_cores(), own)
-    console = Console(stderr=True)
     for note in (*notes(plan, own), *crowds(cases, host.usable_cores())):
         console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
     if how.dry_run:
-        return _show_plan(plan, cases, console)
+        return show_plan(plan, cases, console)
     return _measured(plan, cases, how, isolation, limits, console)
 
 
 def _measured(
-    plan: Plan, cases: Sequence[Case], how: _How, isolation: Isolation | None, limits: LimitsFor, console: Console
+    plan: Plan, cases: Sequence[Case], how: How, isolation: Isolation | None, limits: LimitsFor, console: Console
 ) -> int:
-    folder, begin = _folder(plan, how), time.monotonic()
-    with opened_lab(plan, isolation=isolation, limits=limits) as lab:
-        cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
-        try:
-            progress = measure_into(
-                folder, plan, cases, lab, resume=how.resume, go_on=again(folder), passes=plan.passes, console=console
+    folder = folder_of(plan, how)
+
+    def measure() -> Progress:
+        with opened_lab(plan, isolation=isolation, limits=limits) as lab:
+            found = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
+            go_on = again(folder)
+            return measure_into(
+                folder, plan, found, lab, resume=how.resume, go_on=go_on, passes=plan.passes, console=console
             )
-        except StoppedError as stopped:
-            try:
-                finish(folder, time.monotonic() - begin, Console(), detail=how.detail)
-            finally:
-                # Whatever becomes of the pictures, the user must read how to go on.
-                raise stopped
+
+    return finished(measure, folder, how)
+
+
+def finished(measure: Callable[[], Progress], folder: Path, how: How) -> int:
+    """Measure into ``folder``, say what came of it, also where it was stopped, and return the exit code."""
+    begin = time.monotonic()
+    try:
+        progress = measure()
+    except StoppedError as stopped:
+        try:
+            finish(folder, time.monotonic() - begin, Console(), detail=how.detail)
+        finally:
+            # Whatever becomes of the pictures, the user must read how to go on.
+            raise stopped
     finish(folder, time.monotonic() - begin, Console(), detail=how.detail, report=how.report)
     return 0 if all(progress.good(case) for case in progress.cases) else 1
 
@@ -127,7 +148,7 @@ def _isolation(name: str | None) -> Isolation | None:
     raise UserError(f"--isolation {name!r}: expected forkserver or spawn")
 
 
-def _folder(plan: Plan, how: _How) -> Path:
+def folder_of(plan: Plan, how: How) -> Path:
     """Return the folder to write: the one asked for, the newest of this plan to resume, or a new one."""
     if how.out is not None:
         return how.out
@@ -139,11 +160,11 @@ def _folder(plan: Plan, how: _How) -> Path:
     return Path("results") / f"{plan.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _show_plan(plan: Plan, cases: Sequence[Case], console: Console) -> int:
+def show_plan(plan: Plan, cases: Sequence[Case], console: Console, *, elsewhere: bool = False) -> int:
     """Print the cases, how long they take, and what would fail; return 1 where something would."""
     for case in cases:
         print(case.label)
-    known, problems = rehearse(cases)
+    known, problems = rehearse(cases, elsewhere=True) if elsewhere else rehearse(cases)
     brought = [case for case in known.cases if case.key in known.found and is_brought(case.model)]
     for said in dict.fromkeys(_inputs(case, known) for case in brought):
         console.print(said, highlight=False, markup=False, soft_wrap=True)
@@ -184,6 +205,10 @@ _ImagesFrom = Annotated[
 _Workers = Annotated[
     int | None, Option("--workers", metavar="N", help="Processes that load [cores that training leaves].")
 ]
+_Images = Annotated[int | None, Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")]
+_Patience = Annotated[
+    str, Option("--patience", metavar="60s", help="How long a label of a fleet may be without a worker.")
+]
 _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
 
 _Time = Annotated[
@@ -212,9 +237,7 @@ def run_command(
     mode: Annotated[Many, Option("--mode", metavar="M,M", help="infer, train.")] = None,
     memory: Annotated[bool, Option("--memory", help="Peak memory too, in a visit of its own.")] = False,
     epoch: _Epoch = False,
-    images: Annotated[
-        int | None, Option("--images", metavar="N", help="Images of an epoch [1281167, ImageNet's].")
-    ] = None,
+    images: _Images = None,
     images_from: _ImagesFrom = None,
     workers: _Workers = None,
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
@@ -231,11 +254,13 @@ def run_command(
     isolation: _Isolation = None,
     pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
     memory_limit: _MemoryLimit = None,
-    report: Annotated[
-        bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")
-    ] = False,
+    report: _Report = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    tls: Tls = None,
+    patience: _Patience = "60s",
 ) -> None:
     """Measure a plan, as its file or these options say it."""
     numbers, interval = _precisions(precision)
@@ -245,16 +270,12 @@ def run_command(
     inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
-    budget = {
-        "time": time,
-        "seed": seed,
-        "precision": interval,
-        "rounds": rounds,
-        "visit_s": visit,
-        "timeout_s": timeout,
-    }
-    flags = {**networks, **where, **inputs, **what, **load, **budget}
-    raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit, detail, report)))
+    budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds}
+    each = {"visit_s": visit, "timeout_s": timeout}
+    flags = {**networks, **where, **inputs, **what, **load, **budget, **each}
+    meeting = meeting_of(scheduler, scheduler_file, tls) if scheduler or scheduler_file or tls else None
+    how = How(out, resume, dry_run, isolation, pin, memory_limit, detail, report, meeting, patience)
+    raise Exit(_run(plan, flags, how))
 
 
 def _precisions(text: str | None) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ from profiler.backends.base import Backend
 from profiler.backends.inputs import shape_text
 from profiler.errors import UserError
 from profiler.measure import training
-from profiler.models import naming, zoo
+from profiler.models import content, naming, zoo
 from profiler.models.complexity import Complexity, complexity
 from profiler.models.source import load_model
 from profiler.records.types import Case
@@ -29,6 +29,7 @@ class Description:
         inputs: Names, types and shapes of the inputs, by batch.
         refused: Why a batch cannot be had, by batch.
         family: The user's family that it is scaled in; empty for others.
+        files: Paths of what it is read from beside the file in its name: modules of the user's and external data.
     """
 
     content: str
@@ -38,6 +39,7 @@ class Description:
     inputs: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[int, str] = field(default_factory=dict)
     family: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def describe(task: DescribeTask) -> Description:
         counted, why = one.count(), ""
     except UserError as error:  # a model that cannot be counted can be measured all the same
         counted, why = None, str(error)
-    return Description(one.content, counted, why, one.resolution, inputs, refused, one.family)
+    files = tuple(str(path.absolute()) for path in (*one.files, *content.own_files()))
+    return Description(one.content, counted, why, one.resolution, inputs, refused, one.family, files)
 
 
 def unserved(cases: Iterable[Case]) -> list[str]:

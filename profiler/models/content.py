@@ -178,8 +178,13 @@ def _bytes(tensor: Tensor) -> Any:
 
 def of_code() -> str:
     """Return the digest of the user's own modules that are imported now: those outside of installed packages."""
+    return of_files(own_files())
+
+
+def own_files() -> list[Path]:
+    """Return the files of the user's own modules that are imported now."""
     files = {Path(str(module.__file__)).resolve() for module in list(sys.modules.values()) if is_own(module)}
-    return of_files(path for path in sorted(files) if path.is_file())
+    return [path for path in sorted(files) if path.is_file()]
 
 
 def is_own(module: ModuleType) -> bool:

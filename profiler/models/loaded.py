@@ -49,6 +49,7 @@ class Loaded:
         resolution: Height of the input in pixels; None where the input is no image.
         drawn: From which range the values of an input were drawn, by its name, where they are no normal numbers.
         family: What it is scaled in; empty for a model that no rule scales.
+        files: That it is read from, beside the one in its name and modules that it imports.
     """
 
     model: Model
@@ -58,6 +59,7 @@ class Loaded:
     resolution: int | None = None
     drawn: Mapping[str, str] = field(default_factory=dict)
     family: str = ""
+    files: tuple[Path, ...] = ()
 
     @property
     def said(self) -> str:

@@ -51,7 +51,8 @@ def load_onnx(asked: Asked) -> Loaded:
     """Return a file as it is, with inputs of the types that it declares; raises UserError in one sentence."""
     path = Path(asked.model)
     proto = _read(path, asked.model)
-    digest = content.of_files([path, *_external(proto, path)])
+    external = tuple(_external(proto, path))
+    digest = content.of_files([path, *external])
     declared = list(_declared(proto, asked.model))
     values = read_values(asked.input_file) if asked.input_file else {}
     shapes = parse_shapes(asked.shape) if asked.shape else {}
@@ -68,7 +69,9 @@ def load_onnx(asked: Asked) -> Loaded:
     whole = content.of_parts(digest, content.of_inputs(inputs) if values else "")
     model = Model(whole, None, onnx=path, cache=asked.cache)
     ranges = {name: text for name, text in ranges.items() if text}
-    return Loaded(model, inputs, whole, lambda: _counted(path, inputs, asked), _resolution(inputs), ranges)
+    return Loaded(
+        model, inputs, whole, lambda: _counted(path, inputs, asked), _resolution(inputs), ranges, files=external
+    )
 
 
 def _read(path: Path, name: str) -> Any:

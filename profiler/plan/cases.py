@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeAlias
 
@@ -19,6 +19,22 @@ from profiler.models.complexity import Complexity
 from profiler.models.naming import is_brought, may_be_family
 from profiler.plan.plan import Plan, Sweep
 from profiler.records.types import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the cases of a label of a fleet are measured.
+
+    Attributes:
+        device: Kind of device, as ``cuda``: each of its workers knows which of them is its own.
+        cores: That a process may use there.
+        host: Key of the machine.
+    """
+
+    device: str
+    cores: int
+    host: str
+
 
 #: Networks of the user's families, or why a model is none; see ``wanted``.
 Families: TypeAlias = Mapping[Wanted, Brought | str]
@@ -55,7 +71,9 @@ def _number(sweep: Sweep) -> int:
     return scaled * math.prod(map(len, (*sizes, *more)))
 
 
-def expand(plan: Plan, usable_threads: int, families: Families | None = None) -> tuple[Case, ...]:
+def expand(
+    plan: Plan, usable_threads: int, families: Families | None = None, sites: Mapping[str, Site] | None = None
+) -> tuple[Case, ...]:
     """All cases of a plan in a stable order, each once.
 
     Networks that come out the same (every rule at factor 1, a rule that changes nothing, two targets with one
@@ -65,6 +83,7 @@ def expand(plan: Plan, usable_threads: int, families: Families | None = None) ->
         plan: A valid plan.
         usable_threads: Cores that this process may use, put where the plan says 0.
         families: What was found of those that are ``wanted``; models that are not in it stay as they are.
+        sites: Of a fleet, by the labels that are the devices of the plan; None for this machine.
 
     Raises:
         UserError: No network of the zoo has the flops that are asked for, or no model of a sweep can be scaled.
@@ -75,17 +94,18 @@ def expand(plan: Plan, usable_threads: int, families: Families | None = None) ->
     for sweep in plan.sweeps:
         _check_scalable(sweep, known)
         networks = [network for network, _ in _networks(sweep, known) if network is not None]
-        for network, backend, placement, shape, batch, mode in itertools.product(
+        for network, backend, (label, placement), shape, batch, mode in itertools.product(
             networks,
             sweep.backends,
-            _placements(sweep, usable_threads),
+            _placements(sweep, usable_threads, sites),
             sweep.shapes or ("",),
             sweep.batches,
             sweep.modes,
         ):
             if "backends" not in sweep.model_fields_set and not _loads(backend, network.model):
                 continue
-            same = (network.model, _structure(network, known), backend, placement, shape, sweep.input_file, batch, mode)
+            where = (label, backend, placement)
+            same = (network.model, _structure(network, known), where, shape, sweep.input_file, batch, mode)
             case = replace(
                 network,
                 backend=backend,
@@ -95,6 +115,7 @@ def expand(plan: Plan, usable_threads: int, families: Families | None = None) ->
                 mode=mode,
                 shape=shape,
                 input_file=sweep.input_file,
+                fleet_label=label,
             )
             cases.setdefault(same, case)
     return tuple(cases.values())
@@ -105,10 +126,10 @@ def _loads(backend: str, model: str) -> bool:
     return naming.form(model) != "onnx" or bool(getattr(backends.get(backend), "reads_onnx", True))
 
 
-def notes(plan: Plan, families: Families | None = None) -> list[str]:
+def notes(plan: Plan, families: Families | None = None, *, fleet: bool = False) -> list[str]:
     """What a reader of the results should know about networks and devices, one sentence each."""
     networks = [note for sweep in plan.sweeps for _, note in _networks(sweep, families or {}) if note]
-    return list(dict.fromkeys(networks + _device_notes(plan)))
+    return list(dict.fromkeys(networks + ([] if fleet else _device_notes(plan))))
 
 
 def _device_notes(plan: Plan) -> list[str]:
@@ -124,10 +145,16 @@ def complexities(cases: Iterable[Case]) -> dict[str, Complexity | None]:
     return {case.key: _complexity(case.model, case.scaling, case.factor, case.step) for case in cases}
 
 
-def _placements(sweep: Sweep, usable_threads: int) -> list[Placement]:
-    threads = dict.fromkeys(t or usable_threads for t in sweep.threads)
-    grid = itertools.product(sweep.devices, sweep.precisions, threads, sweep.memory_formats)
-    return [Placement(device, precision, t, layout) for device, precision, t, layout in grid]
+def _placements(sweep: Sweep, usable_threads: int, sites: Mapping[str, Site] | None) -> list[tuple[str, Placement]]:
+    """Return each placement with its label, which is empty on this machine."""
+    return [
+        (name if sites else "", Placement(site.device, precision, threads, layout))
+        for name in sweep.devices
+        for site in [sites[name] if sites else Site(name, usable_threads, "")]
+        for precision, threads, layout in itertools.product(
+            sweep.precisions, dict.fromkeys(t or site.cores for t in sweep.threads), sweep.memory_formats
+        )
+    ]
 
 
 def _network(model: str, scaling: str = "", factor: float = 1.0) -> Case:

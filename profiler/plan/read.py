@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 
@@ -20,6 +21,9 @@ from profiler.plan.plan import BudgetKeys, Plan, Sweep, merged
 from profiler.plan.values import closest
 from profiler.records.outside import file_bytes, text_of, toml_table
 from profiler.records.types import Budget
+
+#: Where a plan is measured: on this machine, or on those of a fleet.
+Place: TypeAlias = Literal["here", "fleet"]
 
 _FOLDER = Path(__file__).parent / "built_in"
 BUILT_IN = ("quick", "paper", "fast-and-accurate", "fast-and-accurate-gpu")
@@ -57,8 +61,10 @@ _FLAGS: Mapping[str, str] = {
 _COMMA = re.compile(r",(?!\s*\w+=)")
 
 
-def load(source: str | Path) -> Plan:
+def load(source: str | Path, place: Place = "here") -> Plan:
     """Read a built-in plan by its name, or a TOML file by its path.
+
+    On a ``fleet`` its devices are labels of machines.
 
     Raises:
         UserError: There is no such plan, it is no TOML, or some of its keys are wrong: one line for each.
@@ -72,12 +78,12 @@ def load(source: str | Path) -> Plan:
             f"no plan {str(source)!r} ({reason}); expected one of {', '.join(BUILT_IN)}, "
             f"or the path of a TOML file{closest(str(source), BUILT_IN, 1)}."
         ) from error
-    plan = loads(text, str(source) if path.parent != _FOLDER else path.name)
+    plan = loads(text, str(source) if path.parent != _FOLDER else path.name, place)
     return plan if plan.name else plan.model_copy(update={"name": path.stem})
 
 
-def loads(text: str, source: str = "plan") -> Plan:
-    """Read a plan from TOML text; ``source`` names it in errors.
+def loads(text: str, source: str = "plan", place: Place = "here") -> Plan:
+    """Read a plan from TOML text; ``source`` names it in errors, ``place`` as for ``load``.
 
     Raises:
         UserError: As ``load``.
@@ -86,16 +92,16 @@ def loads(text: str, source: str = "plan") -> Plan:
         keys = toml_table(text)
     except ValueError as error:
         raise UserError(f"{source}: {error}.") from error
-    return _validated(keys, lambda key: f"{source}: {key}")
+    return _validated(keys, lambda key: f"{source}: {key}", place)
 
 
-def from_flags(**flags: object) -> Plan:
+def from_flags(place: Place = "here", /, **flags: object) -> Plan:
     """Make a plan from flags alone, see ``override``.
 
     Raises:
         UserError: A value is wrong, or no model was named.
     """
-    return override(Plan.model_construct(name="flags"), **flags)
+    return override(Plan.model_construct(name="flags"), place, **flags)
 
 
 def for_answer(**flags: object) -> Plan:
@@ -107,11 +113,12 @@ def for_answer(**flags: object) -> Plan:
     return from_flags(**flags, visit_s="0.3s", warmup_s="1s", min_samples=3)
 
 
-def override(plan: Plan, **flags: object) -> Plan:
+def override(plan: Plan, place: Place = "here", /, **flags: object) -> Plan:
     """Replace keys of a plan, in all of its sweeps.
 
     Args:
         plan: The plan to start from; it stays as it is.
+        place: As for ``load``.
         **flags: Keys of a plan. A list may be text with commas (``"1,2,4"``) or hold such texts; ``None`` and
             empty lists mean "not given". Fields of the budget are named as they are: ``rounds=5``.
 
@@ -127,7 +134,12 @@ def override(plan: Plan, **flags: object) -> Plan:
     withdrawn = {"factors", "flops"} if given.keys() & {"factors", "flops"} else set()
     keys["sweep"] = [{k: v for k, v in s.items() if k not in given.keys() | withdrawn} for s in keys.get("sweep", ())]
     said = given | {f"budget.{key}": value for key, value in budget.items()}
-    return _validated(merged(keys, given), lambda key: _flag(key, said) or f"{plan.name or 'plan'}: {key}")
+    where = partial(_where, said=said, name=plan.name or "plan")
+    return _validated(merged(keys, given), where, place)
+
+
+def _where(key: str, said: Iterable[str], name: str) -> str:
+    return _flag(key, said) or f"{name}: {key}"
 
 
 def _split(key: str, value: object) -> Any:
@@ -149,15 +161,15 @@ def _flag(key: str, given: Iterable[str]) -> str:
     return _FLAGS.get(name, key) if name in given else ""
 
 
-def _validated(keys: Mapping[str, Any], place: Callable[[str], str]) -> Plan:
-    """Check every key, then what they mean together. ``place`` says where a key stands."""
+def _validated(keys: Mapping[str, Any], where: Callable[[str], str], place: Place) -> Plan:
+    """Check every key, then what they mean together. ``where`` says where a key stands."""
     try:
-        plan = Plan.model_validate(keys)
+        plan = Plan.model_validate(keys, context={"place": place})
     except ValidationError as error:
-        raise UserError("\n".join(sentences(error, place, _known_keys))) from error
+        raise UserError("\n".join(sentences(error, where, _known_keys))) from error
     contradictions = list(_contradictions(plan))
     if contradictions:
-        raise UserError("\n".join(f"{place(key)}: {sentence}" for key, sentence in contradictions))
+        raise UserError("\n".join(f"{where(key)}: {sentence}" for key, sentence in contradictions))
     return plan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -24,6 +25,8 @@ from profiler.models import naming, shapes
 #: More of anything than can be had; in s, 30 years.
 _MOST = 10**9
 _DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
+#: Machines of a fleet, as their workers are labelled.
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def _listed(value: object) -> object:
@@ -69,7 +72,22 @@ def _backend(spec: str) -> str:
     return spec
 
 
-def _device(name: str) -> str:
+def check_label(name: str) -> str:
+    """Return the label of machines of a fleet; raises ValueError for what is none."""
+    if _LABEL.fullmatch(name) and not _DEVICE.fullmatch(name):
+        return name
+    raise ValueError(
+        f"{name[:64]!r} is no label of machines; expected letters, digits and _ . - that name no device, such as h100"
+    )
+
+
+def _device(name: str, info: ValidationInfo) -> str:
+    labels = isinstance(info.context, Mapping) and info.context.get("place") == "fleet"
+    return check_label(name) if labels else check_device_name(name)
+
+
+def check_device_name(name: str) -> str:
+    """Return the name of a device; raises ValueError for what is none."""
     if _DEVICE.fullmatch(name):
         return name
     raise ValueError(f"unknown device {name!r}; expected cpu, cuda, cuda:N, xpu, xpu:N or mps")

@@ -110,6 +110,7 @@ COLUMNS = (
     "os",
     "python",
     "started",
+    "fleet_label",
 )
 
 

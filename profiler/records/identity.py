@@ -36,6 +36,7 @@ def of_asked(case: Case) -> Row:
         "shape": case.shape or None,
         "content": case.content or None,
         "case": case.key,
+        "fleet_label": case.fleet_label or None,
     }
 
 
@@ -81,7 +82,7 @@ def of_host(visits: Sequence[Record], sessions: Sequence[RunSession]) -> Row:
     if not visits:
         return {}
     key = visits[0].host
-    facts = next((s.host for s in reversed(sessions) if s.host.get("key") == key), {})
+    facts = next((s.hosts[key] for s in reversed(sessions) if key in s.hosts), {})
     row: Row = {name: scalar(facts.get(name)) for name in ("cpu", "os", "python")}
     return row | {"host": key, "started": min(record.started for record in visits)}
 

@@ -79,9 +79,15 @@ def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
     row |= _of_memory(visits, case.placement.device) | _of_loading(good)
     row["status"], reason = _verdict(estimate, failures, run.budget)
-    crowd = outnumbered(case.placement, run.sessions[-1].host) if run.sessions and good else ""
+    crowd = outnumbered(case.placement, _host(run, visits)) if run.sessions and good else ""
     row["reason"] = "; ".join(filter(None, (reason, _slowed(good), crowd, *_noted(good), *_failed_passes(visits))))
     return row
+
+
+def _host(run: Run, visits: Sequence[Record]) -> Mapping[str, object]:
+    """Return facts of the machine of the visits."""
+    session = run.sessions[-1]
+    return session.hosts.get(visits[0].host, session.host)
 
 
 def _of_conditions(good: Sequence[Measurement]) -> Row:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,6 +73,7 @@ class Case:
         shape: Shapes of inputs, or values of dimensions, that were asked for; empty for the model's own.
         input_file: ``.npz`` file with the values of inputs; empty for the model's own.
         content: Digest of what was measured: code, weights, values of the inputs. Empty before the model was looked at.
+        fleet_label: Label of the machines of a fleet that measure it; empty for this machine.
     """
 
     model: Name
@@ -87,6 +89,7 @@ class Case:
     shape: str = ""
     input_file: str = ""
     content: str = ""
+    fleet_label: str = ""
 
     def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
         """Return what this case asks of the source of its model; ``batch`` replaces its own."""
@@ -96,11 +99,7 @@ class Case:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
-        # Fields that are younger than the first journals: without them their cases keep their keys.
-        younger = ("batch_asked", "step", "shape", "input_file", "content")
-        fields = {name: value for name, value in asdict(self).items() if value or name not in younger}
-        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _key(self, repr(self.factor))
 
     @property
     def network(self) -> str:
@@ -127,7 +126,19 @@ class Case:
         mode = "" if self.mode == "infer" else f" {self.mode}"
         asked = f" ({self.batch_asked})" if self.batch_asked else ""
         where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
-        return f"{self.network} · {self.backend}{mode} · {where}"
+        on = f"{self.fleet_label}: " if self.fleet_label else ""
+        return f"{self.network} · {self.backend}{mode} · {on}{where}"
+
+
+#: A run asks for the keys of its cases over and over.
+@lru_cache(maxsize=1 << 17)
+def _key(case: Case, _factor: str) -> str:
+    """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
+    # Fields that are younger than the first journals: without them their cases keep their keys.
+    younger = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
+    fields = {name: value for name, value in asdict(case).items() if value or name not in younger}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +326,7 @@ class Record:
         inputs: Names, types and shapes of the inputs; empty in records made before they were kept.
         uncounted: Why the model could not be counted; empty where it could.
         family: The user's family that it is scaled in; empty for others.
+        worker: Name of the worker of a fleet that made it; empty for this machine.
     """
 
     case: Case
@@ -330,3 +342,4 @@ class Record:
     inputs: str = ""
     uncounted: str = ""
     family: str = ""
+    worker: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -41,6 +41,16 @@ from profiler.run.preparing import prepare_exports
 from profiler.run.processes import Isolation, LocalExecutor
 from profiler.run.rounds import Measuring, measure_all, measure_within
 from profiler.run.schedule import Progress
+
+
+def here(measuring: Measuring, passes: Sequence[Pass], seconds: float | None) -> str:
+    """Make exports, then visits, on this machine; return why that stopped, "" where all are made."""
+    lab = measuring.lab
+    if lab.another is not None:
+        cases = [case for case in measuring.progress.cases if not measuring.progress.finished(case)]
+        prepare_exports(cases, cache_folder(), lab.budget, lab.limits, lab.another, measuring.shown.preparing)
+    made = measure_all(measuring, passes) if seconds is None else measure_within(measuring, seconds, passes)
+    return "" if made else "stopped"
 
 
 @contextmanager
@@ -82,6 +92,7 @@ def measure_into(
     facts: Mapping[str, Any] | None = None,
     console: Console | None = None,
     watcher: Watcher | None = None,
+    measure: Callable[[Measuring, Sequence[Pass], float | None], str] = here,
 ) -> Progress:
     """Visit ``cases`` until each is finished, and write the table; what earlier sessions left counts.
 
@@ -96,10 +107,11 @@ def measure_into(
         facts: Further facts for the session's line.
         console: Where to show what happens; None for nowhere.
         watcher: Is told of visits in place of what is shown on the console.
+        measure: Makes the visits; returns why it stopped, "" where all are made.
 
     Raises:
         UserError: The folder cannot be written, holds a run already, or one of another plan or machine.
-        StoppedError: The user stopped it.
+        StoppedError: The user stopped it, or a fleet was lost.
     """
     seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
     known = described(cases, lab.executor)
@@ -117,22 +129,13 @@ def measure_into(
         for session in journal.earlier.sessions[:1]:
             seed = session.facts.get("seed", seed)
         with Display(None if watcher else console, plan.time) as shown:
-            complete = _measured(Measuring(journal, progress, lab, watcher or shown, seed), plan.time, passes)
+            stopped = measure(Measuring(journal, progress, lab, watcher or shown, seed), passes, plan.time)
     write_csv(rows(read(folder)), folder / "cases.csv")
-    if not complete:
+    if stopped:
         raise StoppedError(
-            f"stopped; continue with: {go_on}" if go_on else f"stopped; what was measured is in {folder}"
+            f"{stopped}; continue with: {go_on}" if go_on else f"{stopped}; what was measured is in {folder}"
         )
     return progress
-
-
-def _measured(measuring: Measuring, seconds: float | None, passes: Sequence[Pass]) -> bool:
-    """Make exports, then visits; return False when the user stopped it."""
-    lab = measuring.lab
-    if lab.another is not None:
-        cases = [case for case in measuring.progress.cases if not measuring.progress.finished(case)]
-        prepare_exports(cases, cache_folder(), lab.budget, lab.limits, lab.another, measuring.shown.preparing)
-    return measure_all(measuring, passes) if seconds is None else measure_within(measuring, seconds, passes)
 
 
 def _undescribed(cases: Sequence[Case], known: Described, progress: Progress, lab: Lab) -> list[Record]:

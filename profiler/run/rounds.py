@@ -22,7 +22,7 @@ from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
 
 
-class _Interrupt:
+class Interrupt:
     """Ctrl-C once finishes the visit that runs and saves; twice stops at once."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class _Interrupt:
         )
 
     @contextmanager
-    def watch(self) -> Iterator[_Interrupt]:
+    def watch(self) -> Iterator[Interrupt]:
         """Take over SIGINT for the duration of the context."""
         if threading.current_thread() is not threading.main_thread():  # which alone may handle a signal
             yield self
@@ -73,7 +73,7 @@ class Measuring:
 def measure_all(measuring: Measuring, passes: Sequence[Pass] = ()) -> bool:
     """Visit until every case is finished, then make the visits of ``passes``; return False when the user stopped it."""
     progress = measuring.progress
-    with _Interrupt().watch() as interrupt:
+    with Interrupt().watch() as interrupt:
         for number in range(progress.budget.rounds):
             for case in progress.round_order(number, measuring.seed):
                 if interrupt.asked:
@@ -97,7 +97,7 @@ def measure_within(
         clock: In seconds.
     """
     progress, begin = measuring.progress, clock()
-    with _Interrupt().watch() as interrupt:
+    with Interrupt().watch() as interrupt:
         for case in progress.round_order(0, measuring.seed):
             if interrupt.asked:
                 return False
@@ -113,7 +113,7 @@ def measure_within(
     return True
 
 
-def _make_passes(measuring: Measuring, passes: Sequence[Pass], interrupt: _Interrupt) -> bool:
+def _make_passes(measuring: Measuring, passes: Sequence[Pass], interrupt: Interrupt) -> bool:
     for case, measures in measuring.progress.missing(passes):
         if interrupt.asked:
             return False

@@ -39,6 +39,10 @@ class Progress:
     passes: set[tuple[str, Pass]] = field(default_factory=set)
     _finished: set[str] = field(default_factory=set)
 
+    def part(self, cases: Sequence[Case]) -> Progress:
+        """Return the progress of some of the cases; what is added to it is added to this one too."""
+        return Progress(cases, self.budget, self.visits, self.passes, self._finished)
+
     def add(self, record: Record) -> None:
         """Count one visit; only those for latency count as rounds."""
         if record.measures == "latency":

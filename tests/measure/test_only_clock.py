@@ -20,8 +20,12 @@ OTHERS = {
     "profiler/machine/device_checks.py": "work of known size, to check the device's own clock",
     "profiler/machine/gpu.py": "stamps of a GPU's readings, from another process",
     "profiler/run/examine.py": "the clock itself, and how many cores torch's threads keep busy",
+    "profiler/run/far.py": "waiting for machines of a fleet, and when what is shown changes",
+    "profiler/run/fleet.py": "waiting for an answer from another machine",
     "profiler/run/lab.py": "the process of a visit",
     "profiler/run/display.py": "how much is left of the time that a run was given",
+    "profiler/run/placing.py": "how long it is waited for a machine that is gone",
+    "profiler/run/turns.py": "when the time that a run was given is up",
     "profiler/run/rounds.py": "when the time that a run was given is up",
     "profiler/run/processes.py": "waiting for the process of a visit",
 }

@@ -14,7 +14,7 @@ from profiler.records.circumstances import Conditions
 from profiler.records.columns import Row
 from profiler.records.epoch import _predict_ns, epoch_time, steps_per_epoch
 from profiler.records.journal import Journal
-from profiler.records.reading import _parse, dump, read
+from profiler.records.reading import dump, parse_record, read
 from profiler.records.types import Case, Epoch, Failure, Measurement, Record, Warmup
 
 PLACE = Placement()
@@ -106,7 +106,7 @@ def test_an_epoch_stands_in_its_row_beside_its_measurement(tmp_path):
 
 def test_an_epoch_record_survives_the_journal():
     original = Record(CASE, None, 224, "h", 0, "t", 1.0, EPOCH, measures="epoch")
-    assert _parse(dump(original)) == original
+    assert parse_record(dump(original)) == original
 
 
 def test_a_training_case_that_crashes_is_not_hidden_by_other_passes(tmp_path):

@@ -20,7 +20,7 @@ from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
-from profiler.records.reading import NAME, _parse, dump, read
+from profiler.records.reading import NAME, dump, parse_record, read
 from profiler.records.types import SCHEMA, Budget, Case, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "dWr", 2.0, "eager", Placement(threads=1))
@@ -109,7 +109,7 @@ records = st.builds(
 
 @given(records)
 def test_a_record_survives_its_line(record):
-    again = _parse(dump(record))
+    again = parse_record(dump(record))
     assert again == record
     # Equality holds for 1 == 1.0 == True; the representation does not.
     assert repr(again) == repr(record)
@@ -119,7 +119,7 @@ def test_a_record_survives_its_line(record):
 def test_a_parity_that_is_no_number_survives():
     for parity in (math.inf, math.nan):
         record = replace(RECORD, outcome=replace(MEASUREMENT, parity=parity))
-        assert repr(_parse(dump(record))) == repr(record)
+        assert repr(parse_record(dump(record))) == repr(record)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_parity_that_is_no_number_survives():
 )
 def test_a_record_of_another_shape_is_refused(change):
     with pytest.raises(ValueError, match="validation error"):
-        _parse(json.dumps(json.loads(dump(RECORD)) | change))
+        parse_record(json.dumps(json.loads(dump(RECORD)) | change))
 
 
 def test_a_run_reads_back(tmp_path):

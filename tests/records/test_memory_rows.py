@@ -11,7 +11,7 @@ from profiler.records import table
 from profiler.records.circumstances import Conditions
 from profiler.records.columns import Row
 from profiler.records.journal import Journal
-from profiler.records.reading import _parse, dump, read
+from profiler.records.reading import dump, parse_record, read
 from profiler.records.table import headline
 from profiler.records.types import Case, Failure, Measurement, Memory, Record, Warmup
 
@@ -75,7 +75,7 @@ def test_a_memory_visit_that_fails_leaves_the_latency_and_gives_its_reason(tmp_p
 
 def test_a_memory_record_survives_the_journal():
     original = record(Memory({"process": 1}, {"process": 2, "nvml": 3}, 4, {"cached": True}), measures="memory")
-    assert _parse(dump(original)) == original
+    assert parse_record(dump(original)) == original
 
 
 def test_old_journals_are_read(tmp_path):
@@ -88,4 +88,4 @@ def test_old_journals_are_read(tmp_path):
         del line["outcome"][name]
     for name in ("batch_asked", "step"):
         del line["case"][name]
-    assert _parse(json.dumps(line)) == record(TIMED)
+    assert parse_record(json.dumps(line)) == record(TIMED)

@@ -1,0 +1,279 @@
+"""The scheduler and the workers of a fleet, as processes that serve until they are stopped.
+
+Dask places visits and carries records; nothing of it runs in the process of a visit. A worker is quiet beside what is
+measured: it wakes once a second, and watches nothing but its own life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiler.errors import UserError
+from profiler.run import agent
+
+if TYPE_CHECKING:
+    from distributed.security import Security
+
+#: What the engine does on its own beside its work, or would.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.daemon": False,  # else its process may start none for a visit
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.system-monitor.host-cpu": False,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.worker-ttl": "60s",
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.large-graph-warning-threshold": "1TB",  # files of models travel as arguments
+}
+#: The engine's web server, which cannot be turned off: it has no pages, and only this machine reaches it.
+_NO_PAGES = "127.0.0.1:0"
+#: How long a worker whose scheduler cannot be reached waits before it tries again, in seconds.
+_AGAIN_S = 3.0
+#: What `profiler fleet --make-certs` leaves in a folder.
+CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "key.pem"
+
+
+def engine() -> Any:
+    """Return Dask's module, quiet and tuned; raises UserError where it is not installed."""
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise UserError(
+            f"a fleet runs on Dask, which is not installed ({error.name}); "
+            "install it with: pip install 'latency-profiler[fleet]'"
+        ) from error
+    os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"  # of processes that it starts
+    dask.config.set(_QUIET)
+    for name in ("distributed", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in {"distributed", "tornado"}:
+            # What goes wrong is said here in a sentence; the engine's own words are tracebacks.
+            logging.getLogger(name).setLevel(logging.CRITICAL + 10)
+    return distributed
+
+
+def security_of(folder: Path | None) -> Security | None:
+    """Return how to encrypt and whom to trust, from a folder with certificates; None for neither.
+
+    Raises:
+        UserError: A file is missing.
+    """
+    if folder is None:
+        return None
+    engine()
+    from distributed.security import Security
+
+    missing = [name for name in (CA, CERTIFICATE, KEY) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"--tls {folder}: {', '.join(missing)} is missing there; make it with: profiler fleet --make-certs {folder}"
+        )
+    ca, certificate, key = (str(folder / name) for name in (CA, CERTIFICATE, KEY))
+    who = {
+        f"tls_{role}_{what}": path
+        for role in ("client", "worker", "scheduler")
+        for what, path in (("cert", certificate), ("key", key))
+    }
+    return Security(tls_ca_file=ca, require_encryption=True, **who)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(address: str) -> str:
+    """Return the host of an address such as ``tcp://[::1]:8786``."""
+    return address.partition("://")[2].rpartition(":")[0].strip("[]") or address
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where the scheduler is, and how to speak with it.
+
+    Attributes:
+        address: As ``tcp://host:port``; empty where the file tells.
+        file: That the scheduler wrote; None for none.
+        tls: Folder with certificates; None for plain TCP.
+    """
+
+    address: str = ""
+    file: Path | None = None
+    tls: Path | None = None
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        return self.address or str(self.file)
+
+    def found(self) -> str:
+        """Return the address.
+
+        Raises:
+            UserError: The file does not tell, or address and certificates do not fit.
+        """
+        address = self.address or self._in_file()
+        scheme = address.partition("://")[0] if "://" in address else ""
+        if scheme not in {"tcp", "tls"} or not address.rpartition(":")[2].isdigit():
+            raise UserError(f"--scheduler {address!r}: expected an address such as tcp://10.0.0.1:8786 or tls://...")
+        if scheme == "tls" and self.tls is None:
+            raise UserError(f"--scheduler {address}: it speaks TLS; name the folder of certificates with --tls")
+        if scheme == "tcp" and self.tls is not None:
+            raise UserError(f"--tls {self.tls}: {address} does not speak TLS; expected an address tls://...")
+        return address
+
+    def _in_file(self) -> str:
+        import json
+
+        assert self.file is not None
+        try:
+            return str(json.loads(self.file.read_text(encoding="utf-8"))["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it does not say an address"
+            raise UserError(
+                f"--scheduler-file {self.file}: {reason}; expected the file that "
+                f"`profiler scheduler --scheduler-file {self.file}` writes"
+            ) from error
+
+
+def serve_scheduler(host: str, port: int, file: Path | None, tls: Path | None, say: Callable[[str], None]) -> None:
+    """Run a scheduler until it is stopped.
+
+    Raises:
+        UserError: It cannot listen there.
+    """
+    distributed, security = engine(), security_of(tls)
+    scheme = "tls" if security else "tcp"
+
+    async def served() -> None:
+        async with distributed.Scheduler(
+            host=f"{scheme}://{host}",
+            port=port,
+            dashboard=False,
+            dashboard_address=_NO_PAGES,
+            security=security,
+            scheduler_file=_text(file),
+        ) as scheduler:
+            say(f"scheduler at {scheduler.address}; Ctrl-C ends it")
+            if not is_loopback(host) and security is None:
+                say(_OPEN.format(scheduler.address))
+            await scheduler.finished()
+
+    try:
+        _until_stopped(served)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no scheduler can listen at {host}:{port} ({words_of(error)}); choose another --host or --port"
+        ) from error
+
+
+_OPEN = (
+    "anyone who reaches {} can run programs here and on its workers: keep it in a private network, or use --tls "
+    "(profiler fleet --make-certs)"
+)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error of the engine says: what the system said, where that is its cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(said.split())[:200]
+
+
+def serve_worker(meeting: Meeting, label: str, device: str, together: bool, say: Callable[[str], None]) -> None:
+    """Run a worker until it is stopped; where its scheduler is gone, wait for it.
+
+    Raises:
+        UserError: The address is none, or a certificate is missing.
+    """
+    distributed, security = engine(), security_of(meeting.tls)
+    meeting.found() if meeting.address else None
+    os.environ |= {agent.LABEL: label, agent.DEVICE: device, agent.TOGETHER: "1" if together else "0"}
+    waiting = False
+
+    async def served() -> None:
+        nonlocal waiting
+        while True:
+            try:
+                async with _nanny(distributed, meeting, label, device, security) as nanny:
+                    say(f"worker {label} on {device} serves {meeting.found()}; Ctrl-C ends it")
+                    waiting = False
+                    await nanny.finished()
+            except (OSError, RuntimeError, TimeoutError, UserError) as error:
+                if not waiting:
+                    say(f"no scheduler at {meeting.said} ({words_of(error)}); waiting for it")
+            else:
+                say(f"the scheduler at {meeting.said} is gone; waiting for it")
+            waiting = True
+            await asyncio.sleep(_AGAIN_S)
+
+    _until_stopped(served)
+
+
+def _nanny(distributed: Any, meeting: Meeting, label: str, device: str, security: Any) -> Any:
+    address = meeting.found()
+    host = "127.0.0.1" if is_loopback(host_of(address)) else None
+    return distributed.Nanny(
+        address,
+        nthreads=1,
+        memory_limit=0,
+        host=host,
+        protocol=address.partition("://")[0],
+        security=security,
+        dashboard=False,
+        dashboard_address=_NO_PAGES,
+        silence_logs=logging.CRITICAL + 10,
+        resources={label: 1},
+        name=f"{label}-{device}-{os.getpid()}@{agent.introduction().hostname}",
+        startup_information=agent.STARTUP,
+        metrics=agent.HEARTBEAT,
+        env={name: os.environ[name] for name in (agent.LABEL, agent.DEVICE, agent.TOGETHER)},
+    )
+
+
+def _until_stopped(served: Callable[[], Awaitable[None]]) -> None:
+    """Run until the process is told to end; what it started has ended when this returns."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(served())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        with _cancelled():
+            await task
+
+    asyncio.run(main())
+
+
+@contextmanager
+def _cancelled() -> Iterator[None]:
+    try:
+        yield
+    except asyncio.CancelledError:
+        print("stopped", file=sys.stderr)

@@ -1,0 +1,150 @@
+"""A fleet of real processes on this machine, for tests that hurt it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from profiler.records.reading import NAME, Run, read
+from tests import ROOT
+
+PROFILER = (sys.executable, "-m", "profiler")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    engine = find_spec("distributed")
+    assert engine is not None
+    assert engine.origin is not None
+    path = os.pathsep.join([str(ROOT), str(Path(engine.origin).parents[1])])
+    return os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / "cache")} | more
+
+
+def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def free_port() -> str:
+    """A port that no client is given: while nobody listens there, one that connects to its own would take it."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return str(port)
+    raise AssertionError("no port is free")
+
+
+class LocalFleet:
+    """A scheduler and workers; ``folder`` has their caches and what they print."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "scheduler.json"
+        self.address = ""
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.start_scheduler()
+
+    def start_scheduler(self) -> None:
+        port = self.address.rpartition(":")[2] or free_port()
+        self.file.unlink(missing_ok=True)
+        self.scheduler = self.process("scheduler", "--port", port, "--scheduler-file", str(self.file))
+        wait_for(self.file.is_file)
+        self.address = json.loads(self.file.read_text())["address"]
+
+    def add(self, label: str, name: str = "", **more: str) -> None:
+        name = name or label
+        arguments = ("worker", "--scheduler", self.address, "--label", label, "--together")
+        self.workers[name] = self.process(*arguments, cwd=self.folder, **more)
+
+    def process(self, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            given = environment(self.folder, **more)
+            made = subprocess.Popen([*PROFILER, *arguments], stdout=log, stderr=log, cwd=cwd, env=given)
+        self.started.append(made)
+        return made
+
+    def run(self, out: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+        where = ("--scheduler", self.address, "--out", str(out))
+        return self.process("run", *arguments, *where, "--threads", "1", cwd=cwd)
+
+    def said(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def nanny(self, name: str) -> psutil.Process:
+        return psutil.Process(self.workers[name].pid)
+
+    def engine(self, name: str) -> psutil.Process:
+        """The process that makes visits, child of the one that keeps it alive."""
+        return next(c for c in self.nanny(name).children() if "spawn_main" in " ".join(c.cmdline()))
+
+    def child(self, name: str) -> psutil.Process | None:
+        """The process of a visit that runs now."""
+        try:
+            server = next(c for c in self.engine(name).children() if "forkserver" in " ".join(c.cmdline()))
+            return next(iter(server.children()), None)
+        except (StopIteration, psutil.Error):
+            return None
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.started:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def local_fleet(folder: Path) -> Iterator[LocalFleet]:
+    folder.mkdir(parents=True, exist_ok=True)
+    fleet = LocalFleet(folder)
+    try:
+        yield fleet
+    finally:
+        fleet.close()
+
+
+def journal(out: Path) -> Run | None:
+    return read(out) if (out / NAME).is_file() else None
+
+
+def whole(out: Path, cases: int, rounds: int) -> bool:
+    """Whether each visit of each case stands in the journal once."""
+    found = Counter((r.case.key, r.case.fleet_label, r.round) for r in read(out).records)
+    return len(found) == cases * rounds and set(found.values()) == {1}
+
+
+def visits(out: Path) -> int:
+    found = journal(out)
+    return len(found.records) if found else 0
+
+
+def orphans(folder: Path) -> list[str]:
+    """Processes of a fleet in ``folder``, by its cache in their environment."""
+    mark, found = str(folder / "cache"), []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("XDG_CACHE_HOME") == mark:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found

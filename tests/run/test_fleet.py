@@ -1,0 +1,114 @@
+"""A fleet of real processes that are killed: every case accounted for, nothing measured twice, nothing left behind.
+
+``tests/studies/study_fleet.py`` hurts one at random, and kills what is not killed here.
+"""
+
+from __future__ import annotations
+
+import csv
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from profiler.cli.fleet_run import run_on_fleet
+from profiler.cli.run import How
+from profiler.cli.workers import workers_command
+from profiler.records.reading import read
+from profiler.records.types import Failure, Measurement
+from profiler.run.serving import Meeting
+from tests.run.fleets import LocalFleet, local_fleet, orphans, visits, wait_for, whole
+
+pytest.importorskip("distributed")
+
+NET = "import torch, beside\ndef net():\n    return beside.LAYER, torch.ones(1, 4)\n"
+BESIDE = "import torch\ntorch.manual_seed(0)\nLAYER = torch.nn.Linear(4, 4)\n"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    (folder / "home").mkdir()
+    (folder / "home/beside.py").write_text(BESIDE)
+    (folder / "home/net.py").write_text(NET)
+    with local_fleet(folder) as made:
+        made.add("big")
+        made.add("small")
+        yield made
+    wait_for(lambda: not orphans(folder), 10)
+
+
+def drive(fleet: LocalFleet, out: Path, *, resume: bool = False, **flags: object) -> tuple[int, str]:
+    """Run a plan as its user does; return the exit code and what was said."""
+    console, how = (
+        StringIO(),
+        How(out=out, resume=resume, detail="quiet", meeting=Meeting(fleet.address), patience="60s"),
+    )
+    given = {"models": f"{fleet.folder}/home/net.py:net", "backends": "fake", "threads": "1", "devices": "big,small"}
+    code = run_on_fleet(None, given | flags, how, None, Console(file=console, width=500))
+    return code, console.getvalue()
+
+
+def beside(act: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_models_travel_by_content_and_records_come_back_with_their_machine(
+    fleet: LocalFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = drive(fleet, tmp_path, batches="1,2", memory=True, rounds=2, visit_s="5ms")
+    assert code == 0, said
+    records = read(tmp_path).records
+    assert Counter((r.case.fleet_label, r.measures) for r in records) == {
+        ("big", "latency"): 4, ("small", "latency"): 4, ("big", "memory"): 2, ("small", "memory"): 2,
+    }  # fmt: skip
+    assert not [r for r in records if isinstance(r.outcome, Failure)]
+    assert all(r.worker and r.inputs for r in records)
+    with (tmp_path / "cases.csv").open() as file:
+        assert all(row["cpu"] and row["fleet_label"] in ("big", "small") for row in csv.DictReader(file))
+    capsys.readouterr()
+    workers_command(scheduler=fleet.address, json=True)
+    assert '"label": "big"' in capsys.readouterr().out
+
+
+def test_what_is_killed_in_a_visit_costs_that_visit_alone(fleet: LocalFleet, tmp_path: Path) -> None:
+    def kill() -> None:
+        wait_for(lambda: fleet.child("big"))
+        fleet.engine("big").kill()
+        wait_for(lambda: fleet.child("small"))
+        child = fleet.child("small")
+        assert child is not None
+        child.kill()
+
+    killer = beside(kill)
+    code, said = drive(fleet, tmp_path, backends="fake:duration_ms=30", batches="1,2,3", rounds=2, visit_s="300ms")
+    killer.join()
+    records = read(tmp_path).records
+    failed = [r for r in records if isinstance(r.outcome, Failure)]
+    assert [(r.case.fleet_label, r.outcome.status) for r in failed] == [("small", "crashed")]  # type: ignore[union-attr]
+    assert code == (1 if len({r.case.key for r in records if isinstance(r.outcome, Measurement)}) < 6 else 0)
+    assert said.count("its visit of") == 1
+    assert set(Counter((r.case.key, r.round) for r in records).values()) == {1}
+    assert {r.case.key for r in records} == {case.key for case in read(tmp_path).planned}
+    assert sum(r.case.fleet_label == "big" for r in records) == 6
+
+
+def test_a_driver_that_is_killed_leaves_no_visit_behind_and_resumes(fleet: LocalFleet, tmp_path: Path) -> None:
+    flags = ("--model", f"{fleet.folder}/home/net.py:net", "--backend", "fake:duration_ms=20", "--batch", "1,2")
+    run = fleet.run(tmp_path, *flags, "--rounds", "3", "--visit", "200ms", "--device", "big,small")
+    wait_for(lambda: visits(tmp_path) >= 3)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not fleet.child("big") and not fleet.child("small"))
+    assert not whole(tmp_path, 4, 3)
+    flagged = {"backends": "fake:duration_ms=20", "batches": "1,2", "rounds": 3, "visit_s": "200ms"}
+    code, said = drive(fleet, tmp_path, resume=True, **flagged)
+    assert code == 0, said
+    assert whole(tmp_path, 4, 3)
