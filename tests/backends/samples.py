@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ SPECS = {
     "torchscript": "torchscript",
     "onnxruntime": "onnxruntime",
     "fake": "fake:duration_ms=0.1",
-}
+} | ({"openvino": "openvino"} if find_spec("openvino") else {})
 
 
 REAL = [name for name in SPECS if name != "fake"]
@@ -27,7 +28,7 @@ REAL = [name for name in SPECS if name != "fake"]
 TORCH = ["eager", "torchscript"]
 
 
-CACHING = ["torchscript", "onnxruntime"]
+CACHING = [name for name in SPECS if getattr(backends.get(name), "exports", False)]
 
 
 PLACE = Placement()
