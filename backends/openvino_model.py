@@ -77,6 +77,7 @@ class _RefusedError(Exception):
 
 
 def _by_front_end(module: nn.Module, inputs: Inputs, facts: dict[str, Fact]) -> Any:
+    import openvino
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -93,11 +94,22 @@ def _by_front_end(module: nn.Module, inputs: Inputs, facts: dict[str, Fact]) -> 
         for port, (name, array) in zip(graph.inputs, inputs.arrays.items(), strict=True):
             port.get_tensor().set_names({name})
             port.get_node().set_partial_shape(_shape(array))
+            port.get_node().set_element_type(openvino.Type(array.dtype))
         graph.validate_nodes_and_infer_types()
+        _check_supported(graph)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise _RefusedError(own_words(error)) from error
     facts |= {"exporter": "OpenVINO", "trace_note": fixed.note or None}
     return graph
+
+
+def _check_supported(graph: Any) -> None:
+    """Raise _RefusedError where the CPU cannot run what the front end made."""
+    import openvino
+
+    names = openvino.Core().query_model(graph, "CPU")
+    if unable := [op for op in graph.get_ops() if op.get_friendly_name() not in names]:
+        raise _RefusedError(f"the CPU cannot run its {unable[0].get_type_name()}")
 
 
 def _traced(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> Any:
