@@ -10,7 +10,6 @@ optimising takes up to 2 s, it runs as fast, and no limit of 2 GB applies.
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +144,7 @@ class OnnxRuntime:
             options=asdict(self),
             exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (),
             runtime=metadata.version(_distribution()),
-            processor=_processor(),
+            processor=cache.processor(),
         )
 
     def _optimise(self, source: Path, folder: Path, placement: Placement) -> None:
@@ -289,13 +288,3 @@ def _most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
     told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
     return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)
-
-
-def _processor() -> str:
-    """Return model and instruction sets of the processor: an optimised graph is laid out for them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "CPU part", "Features")
-    return "\n".join(line for line in lines if line.startswith(wanted)) or platform.machine()

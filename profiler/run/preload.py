@@ -21,6 +21,7 @@ _MODULES = (
     "profiler.models.modules",
     "profiler.backends.eager",
     "profiler.backends.torchscript",
+    "profiler.backends.compile",
     "profiler.backends.onnxruntime",
     "profiler.backends.openvino",
     "profiler.backends.fake",
