@@ -41,6 +41,11 @@ class Entry:
     cached: bool
     note: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the form itself; what is noted about it, in JSON, is left out."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.suffix != ".json")
+
 
 def content_name(**parts: object) -> str:
     """Return 32 hexadecimal digits that name ``parts`` by content; values are compared as text."""

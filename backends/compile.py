@@ -61,6 +61,7 @@ class Compile(pytorch.Flags):
                 inductor.unpacked(entry.folder / inductor.ARCHIVE),
             ):
                 facts: dict[str, Fact] = {"cached": entry.cached, "cache_note": entry.note, "mode": self.mode}
+                facts["model_bytes"] = entry.size
                 facts |= json.loads((entry.folder / inductor.FACTS).read_text(encoding="utf-8"))
                 call = self._call(module)
                 inductor.first_call(call, placed)

@@ -10,7 +10,6 @@ optimising takes up to 2 s, it runs as fast, and no limit of 2 GB applies.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -25,6 +24,7 @@ from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
+from profiler.backends.stages import stage
 
 if TYPE_CHECKING:
     import torch
@@ -124,13 +124,13 @@ class OnnxRuntime:
             elif on_cpu:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
                     self._optimise(exported.folder / GRAPH, folder, placement)
-                    shutil.copyfile(exported.folder / FACTS, folder / FACTS)
+                    _note(folder, json.loads((exported.folder / FACTS).read_text(encoding="utf-8")))
             else:
                 export(model, inputs, placement, folder)
 
         with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
             level = "none" if on_cpu else self.graph
-            told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8")) if model.onnx is None else {}
+            told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8")) | {"model_bytes": entry.size}
             yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note, told)
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
@@ -142,7 +142,7 @@ class OnnxRuntime:
             inputs=inputs.signature if model.onnx is None else None,
             placement=asdict(placement),
             options=asdict(self),
-            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (),
+            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),
             runtime=metadata.version(_distribution()),
             processor=cache.processor(),
         )
@@ -152,8 +152,10 @@ class OnnxRuntime:
         options.optimized_model_filepath = str(folder / GRAPH)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        with one_sentence(f"onnxruntime cannot load {source.name}"):
+        took: dict[str, Fact] = {}
+        with stage("compile", took), one_sentence(f"onnxruntime cannot load {source.name}"):
             open_session(source, options, _PROVIDERS["cpu"], {})
+        _note(folder, took)
 
     def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
         options = self._options(placement, level)
@@ -222,6 +224,13 @@ class _Prepared:
     cached: bool
     note: str | None
     exported: dict[str, Fact] = field(default_factory=dict)
+
+
+def _note(folder: Path, facts: Mapping[str, Fact]) -> None:
+    """Add ``facts`` to those that are kept with a form."""
+    file = folder / FACTS
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps(earlier | dict(facts)), encoding="utf-8")
 
 
 def _not_installed(placement: Placement) -> str | None:

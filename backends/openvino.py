@@ -127,8 +127,9 @@ class OpenVino:
     def _converted(self, model: Model, inputs: Inputs) -> tuple[Any, dict[str, Fact]]:
         with cache.entry(model.cache, _key(model, inputs), lambda folder: convert(model, inputs, folder)) as entry:
             graph = read(entry.folder / GRAPH, inputs)
+            size = entry.size
             told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8"))
-        return graph, {"cached": entry.cached, "cache_note": entry.note} | told
+        return graph, {"cached": entry.cached, "cache_note": entry.note, "model_bytes": size} | told
 
     def _properties(self, placement: Placement) -> dict[str, Any]:
         import openvino

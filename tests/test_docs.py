@@ -26,7 +26,9 @@ import yaml
 #: What typer raises for a wrong command line; recent ones bring a click of their own.
 UsageError = typer.BadParameter.__mro__[1]
 ROOT = Path(__file__).parents[1]
-HOW_TO = ("own-model", "own-family", "gate", "answers", "baselines-history", "memory-training", "gpu", "extend")
+HOW_TO = (
+    "own-model", "own-family", "runtimes", "gate", "answers", "baselines-history", "memory-training", "gpu", "extend"
+)  # fmt: skip
 #: In the order in which they are read: later pages use what commands of earlier ones made.
 PAGES = (
     ROOT / "README.md",
