@@ -47,7 +47,7 @@ def one_sentence(what: str, advice: str = "check the file with onnx.checker") ->
     except kinds as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
         if "fallback to CPU EP has been explicitly disabled" in said:
-            raise FallbackError(f"{what} on the device alone ({said}): use --device cpu") from error
+            raise FallbackError(f"{what} on the device alone ({said}): use --device cpu, with no provider") from error
         raise BackendError(f"{what} ({said}): {advice}") from error
 
 

@@ -19,10 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from profiler.backends import accelerator, cache, devices
+from profiler.backends import accelerator, cache, devices, onnx_providers
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
+from profiler.backends.onnx_providers import ProviderName
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
 from profiler.backends.stages import stage
 
@@ -47,6 +48,10 @@ class OnnxRuntime:
 
     Attributes:
         graph: Graph optimisations: none, basic, extended (fusions) or all (layout too).
+        provider: The execution provider; ``default`` is that of the device. No node may run on another.
+        execution: Nodes one after another, or those that do not depend on each other at once, on as many threads again.
+        mem_pattern: Plan the memory of a forward ahead, as shapes never change.
+        arena: Keep freed memory of the CPU for the next forward.
         spin: Let idle threads spin. Off, because a second pool runs between the samples in the same process,
             and two spinning pools double the latency of both.
         tf32: On CUDA, let fp32 convolutions and matrix products use TF32. Off: fp32 means fp32.
@@ -54,7 +59,11 @@ class OnnxRuntime:
     """
 
     graph: Literal["all", "extended", "basic", "none"] = "all"
+    provider: ProviderName = "default"
+    execution: Literal["sequential", "parallel"] = "sequential"
     spin: bool = False
+    mem_pattern: bool = True
+    arena: bool = True
     tf32: bool = False
     cudnn_benchmark: bool = False
 
@@ -63,7 +72,10 @@ class OnnxRuntime:
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        return _not_installed(placement) or devices.malformed(placement) or _unsupported(placement)
+        reason = _not_installed(placement) or devices.malformed(placement)
+        if reason is None and self.provider != "default":
+            reason = onnx_providers.provider_missing(self.provider, placement)
+        return reason or _unsupported(placement)
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[OrtSession]:
@@ -79,7 +91,7 @@ class OnnxRuntime:
             ):
                 session = self._open(prepared.path, prepared.level, placement, stream)
             facts = self._facts(session, placement)
-            facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
+            facts |= nodes_by_provider(session, self._provider(placement))
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
             facts |= {"opset": OPSET if model.onnx is None else None} | prepared.exported
             with one_sentence(
@@ -102,8 +114,7 @@ class OnnxRuntime:
         ):
             options = self._options(placement, prepared.level)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-            provider = _PROVIDERS[placement.device_type]
-            session = open_session(prepared.path, options, provider, self._provider_options(placement))
+            session = open_session(prepared.path, options, self._provider(placement), self._provider_options(placement))
             with closing(OrtSession(session, inputs, placement, {})) as opened:
                 opened.run()
                 opened.sync()
@@ -112,7 +123,7 @@ class OnnxRuntime:
     @contextmanager
     def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
         """Give the file to open and how far it still has to be optimised."""
-        on_cpu = placement.device_type == "cpu"
+        on_cpu = placement.device_type == "cpu" and self.provider == "default"
         if model.onnx is not None and not on_cpu:
             yield _Prepared(model.onnx, self.graph, cached=False, note=None)
             return
@@ -159,25 +170,34 @@ class OnnxRuntime:
 
     def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
         options = self._options(placement, level)
-        return open_session(path, options, _PROVIDERS[placement.device_type], self._provider_options(placement, stream))
+        return open_session(path, options, self._provider(placement), self._provider_options(placement, stream))
+
+    def _provider(self, placement: Placement) -> str:
+        return _PROVIDERS[placement.device_type] if self.provider == "default" else onnx_providers.called(self.provider)
+
+    def _inter_op(self, placement: Placement) -> int:
+        return placement.threads if self.execution == "parallel" else 1
 
     def _options(self, placement: Placement, level: str) -> Any:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = placement.threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.inter_op_num_threads = self._inter_op(placement)
+        options.execution_mode = getattr(ort.ExecutionMode, f"ORT_{self.execution.upper()}")
+        options.enable_mem_pattern, options.enable_cpu_mem_arena = self.mem_pattern, self.arena
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[level])
         options.log_severity_level = _SILENT
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if placement.device_type != "cpu":
+        if placement.device_type != "cpu" or self.provider != "default":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return options
 
     def _provider_options(self, placement: Placement, stream: torch.Stream | None = None) -> dict[str, str]:
         """Return the provider's options by its own names; ``stream`` is where it shall work and copy."""
+        if self.provider != "default":
+            return onnx_providers.options_of(self.provider, placement)
         if placement.device_type == "cpu":
             return {}
         address = getattr(stream, "cuda_stream", 0)
@@ -193,11 +213,11 @@ class OnnxRuntime:
         """Read back what the session really uses; BackendError where that is not what was asked."""
         import onnxruntime as ort
 
-        options = session.get_session_options()
-        if options.intra_op_num_threads != placement.threads or options.inter_op_num_threads != 1:
+        options, inter_op = session.get_session_options(), self._inter_op(placement)
+        if options.intra_op_num_threads != placement.threads or options.inter_op_num_threads != inter_op:
             raise BackendError(
                 f"onnxruntime runs {options.intra_op_num_threads} intra-op and"
-                f" {options.inter_op_num_threads} inter-op threads where {placement.threads} and 1 were"
+                f" {options.inter_op_num_threads} inter-op threads where {placement.threads} and {inter_op} were"
                 " asked: install another onnxruntime"
             )
         provider = session.get_providers()[0]
@@ -213,6 +233,9 @@ class OnnxRuntime:
             "inter_op_threads": options.inter_op_num_threads,
             "spin": options.get_session_config_entry("session.intra_op.allow_spinning") == "1",
             "graph": self.graph,
+            "execution": "parallel" if options.execution_mode == ort.ExecutionMode.ORT_PARALLEL else "sequential",
+            "mem_pattern": options.enable_mem_pattern,
+            "arena": options.enable_cpu_mem_arena,
             "input_type": session.get_inputs()[0].type,
         } | effective
 
