@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from profiler.backends import accelerator, cache, devices, onnx_providers
-from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_providers import ProviderName
-from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
+from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
+from profiler.backends.onnx_session import OrtSession, most_in_use, one_sentence, open_session, without_kernels
 from profiler.backends.stages import stage
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 
+#: int8 has 1 part in 256 of each tensor's range, and errors of layers add up.
+_INT8 = 0.3
+
 _SILENT = 4  # every error is also an exception
 
 
@@ -50,6 +54,9 @@ class OnnxRuntime:
         graph: Graph optimisations: none, basic, extended (fusions) or all (layout too).
         provider: The execution provider; ``default`` is that of the device. No node may run on another.
         execution: Nodes one after another, or those that do not depend on each other at once, on as many threads again.
+        quantize: int8: ``dynamic``, or ``static`` with ranges found on the given inputs.
+        tolerance: How far outputs may be from eager's, relative to the largest; 0 is the precision's own, and for int8
+            0.3.
         mem_pattern: Plan the memory of a forward ahead, as shapes never change.
         arena: Keep freed memory of the CPU for the next forward.
         spin: Let idle threads spin. Off, because a second pool runs between the samples in the same process,
@@ -62,6 +69,8 @@ class OnnxRuntime:
     provider: ProviderName = "default"
     execution: Literal["sequential", "parallel"] = "sequential"
     spin: bool = False
+    quantize: Quantized = "none"
+    tolerance: Annotated[float, Bounds(0)] = 0.0
     mem_pattern: bool = True
     arena: bool = True
     tf32: bool = False
@@ -75,7 +84,18 @@ class OnnxRuntime:
         reason = _not_installed(placement) or devices.malformed(placement)
         if reason is None and self.provider != "default":
             reason = onnx_providers.provider_missing(self.provider, placement)
+        if reason is None and self.quantize != "none" and not self._optimised(placement):
+            reason = f"quantize={self.quantize} is for the CPU's own provider: use --device cpu, with no provider"
         return reason or _unsupported(placement)
+
+    @property
+    def allowed(self) -> float | None:
+        """How far outputs may be from eager's; None for what the precision allows."""
+        return self.tolerance or (_INT8 if self.quantize != "none" else None)
+
+    def _optimised(self, placement: Placement) -> bool:
+        """Whether the optimised graph is what is kept."""
+        return placement.device_type == "cpu" and self.provider == "default"
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[OrtSession]:
@@ -118,12 +138,12 @@ class OnnxRuntime:
             with closing(OrtSession(session, inputs, placement, {})) as opened:
                 opened.run()
                 opened.sync()
-                return _most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+                return most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
     @contextmanager
     def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
         """Give the file to open and how far it still has to be optimised."""
-        on_cpu = placement.device_type == "cpu" and self.provider == "default"
+        on_cpu = self._optimised(placement)
         if model.onnx is not None and not on_cpu:
             yield _Prepared(model.onnx, self.graph, cached=False, note=None)
             return
@@ -131,10 +151,12 @@ class OnnxRuntime:
         def build(folder: Path) -> None:
             if model.onnx is not None:
                 with tempfile.TemporaryDirectory(prefix="latency-profiler-") as scratch:
-                    self._optimise(without_listed_weights(model.onnx, Path(scratch)), folder, placement)
+                    whole = without_listed_weights(model.onnx, Path(scratch))
+                    self._optimise(self._quantised(whole, Path(scratch), inputs), folder, placement)
             elif on_cpu:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
-                    self._optimise(exported.folder / GRAPH, folder, placement)
+                    graph = self._quantised(exported.folder / GRAPH, exported.folder, inputs)
+                    self._optimise(graph, folder, placement)
                     _note(folder, json.loads((exported.folder / FACTS).read_text(encoding="utf-8")))
             else:
                 export(model, inputs, placement, folder)
@@ -150,13 +172,20 @@ class OnnxRuntime:
         return cache.content_name(
             form="onnx",
             model=model.key,
-            inputs=inputs.signature if model.onnx is None else None,
+            inputs=inputs.signature if model.onnx is None or self.quantize == "static" else None,
             placement=asdict(placement),
             options=asdict(self),
             exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),
             runtime=metadata.version(_distribution()),
             processor=cache.processor(),
         )
+
+    def _quantised(self, source: Path, scratch: Path, inputs: Inputs) -> Path:
+        if self.quantize == "none":
+            return source
+        target = scratch / "int8.onnx"
+        quantize(source, target, self.quantize, inputs.arrays)
+        return target
 
     def _optimise(self, source: Path, folder: Path, placement: Placement) -> None:
         options = self._options(placement, self.graph)
@@ -166,7 +195,7 @@ class OnnxRuntime:
         took: dict[str, Fact] = {}
         with stage("compile", took), one_sentence(f"onnxruntime cannot load {source.name}"):
             open_session(source, options, _PROVIDERS["cpu"], {})
-        _note(folder, took)
+        _note(folder, took | int8_nodes(folder / GRAPH))
 
     def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
         options = self._options(placement, level)
@@ -314,9 +343,3 @@ def _stream(placement: Placement) -> AbstractContextManager[torch.Stream | None]
     import torch
 
     return accelerator.own_stream(torch.device(placement.device_type, placement.device_index))
-
-
-def _most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
-    told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
-    return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)

@@ -145,7 +145,7 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
         if checked.failure is not None:
             return checked.failure
         timed = _timed(session, task, checked.parity, phases)
-        noted = replace(timed, facts=timed.facts | {"parity_note": checked.note or None})
+        noted = replace(timed, facts=timed.facts | {"parity_note": checked.note or None} | dict(checked.agreement))
         return noted if checked.note else parity.changed(session, first, case) or noted
 
 
