@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch import nn
 
 from profiler import backends
-from profiler.backends.base import Model, Placement
+from profiler.backends.base import BackendError, Model, Placement
 from profiler.measure.agreement import agreement
 from tests.backends.samples import PLACE, answer, difference, fed, images, model, only
 
@@ -84,3 +85,21 @@ def test_agreement_is_what_its_words_say():
     assert (told["top1_agreement"], told["top1_inputs"]) == (0.5, 2)
     assert agreement([np.array([1, 2])], [np.array([1, 2])]) == {}
     assert "top1_agreement" not in agreement([found.ravel()], [expected.ravel()])
+
+
+def test_torch_quantises_linear_layers_and_says_what_it_leaves():
+    with backends.get("eager:quantize=dynamic").load(model(), fed(images()), PLACE) as session:
+        session.run()
+        assert 1e-5 < difference(only(session), answer("eager", images())) < 0.3
+        facts = session.facts()
+    assert (facts["nodes_int8"], facts["nodes_float"]) == (1, 6)
+    assert "1 compute in int8 (1 Linear) and 6 in floats (4 Conv2d, 2 BatchNorm2d)" in facts["precision_note"]
+
+
+def test_torch_has_nothing_to_quantise_in_convolutions():
+    with (
+        pytest.raises(BackendError, match="the model has none: leave quantize out"),
+        backends.get("eager:quantize=dynamic").load(Model(None, lambda: nn.Conv2d(3, 4, 3)), fed(images()), PLACE),
+    ):
+        pass
+    assert "use --device cpu" in backends.get("eager:quantize=dynamic").unavailable(Placement(device="cuda"))
