@@ -22,7 +22,9 @@ GROUP = "profiler.backends"
 _BUILT_IN = {
     "eager": "profiler.backends.eager:Eager",
     "torchscript": "profiler.backends.torchscript:TorchScript",
+    "compile": "profiler.backends.compile:Compile",
     "onnxruntime": "profiler.backends.onnxruntime:OnnxRuntime",
+    "openvino": "profiler.backends.openvino:OpenVino",
     "fake": "profiler.backends.fake:Fake",
 }
 

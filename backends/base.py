@@ -132,7 +132,8 @@ class Backend(Protocol):
     """One runtime.
 
     One that can load no model that was brought as an ONNX file says so with ``reads_onnx = False``; one that keeps in
-    ``Model.cache`` what takes long to make, and may be asked for it before anything is timed, with ``exports = True``.
+    ``Model.cache`` what takes long to make, and may be asked for it before anything is timed, with ``exports = True``,
+    and how many seconds more than a visit it may then take, with ``ahead_s``.
     """
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,11 +41,26 @@ class Entry:
     cached: bool
     note: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the form itself; what is noted about it, in JSON, is left out."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.suffix != ".json")
+
 
 def content_name(**parts: object) -> str:
     """Return 32 hexadecimal digits that name ``parts`` by content; values are compared as text."""
     text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def processor() -> str:
+    """Return model and instruction sets of the processor: an optimised graph is laid out for them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    wanted = ("model name", "flags", "CPU part", "Features")
+    return "\n".join(line for line in lines if line.startswith(wanted)) or platform.machine()
 
 
 @contextmanager

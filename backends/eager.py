@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from profiler.backends import accelerator, pytorch, training
-from profiler.backends.base import BackendError, Model, Placement
+from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
+from profiler.backends.torch_int8 import in_int8
 from profiler.backends.training import TorchTraining
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+#: As in ``profiler.backends.onnxruntime``.
+_INT8 = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +31,15 @@ class Eager(pytorch.Flags):
         optimizer: What a training step ends with: SGD with momentum, or AdamW. Inference has none.
         cuda_graph: Capture the forward once and replay it: what a network costs without launches. Another thing
             than eager, so it stands in the backend's name and is never mixed with it.
+        quantize: int8 for linear and recurrent layers, see ``profiler.backends.torch_int8``; on the CPU.
+        tolerance: How far outputs may be from those of plain eager, relative to the largest; 0 is the precision's own,
+            and for int8 0.3.
     """
 
     optimizer: training.OptimizerName = "sgd"
     cuda_graph: bool = False
+    quantize: Literal["none", "dynamic"] = "none"
+    tolerance: Annotated[float, Bounds(0)] = 0.0
 
     name: ClassVar[str] = "eager"
     reads_onnx: ClassVar[bool] = False
@@ -38,23 +48,34 @@ class Eager(pytorch.Flags):
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
         if self.cuda_graph and placement.device_type != "cuda":
             return f"cuda_graph=1 needs a CUDA device and the device is {placement.device!r}: leave the option out"
+        if self.quantize != "none" and (placement.device_type, placement.precision) != ("cpu", "fp32"):
+            return f"quantize={self.quantize} begins with fp32 on the CPU: use --device cpu --precision fp32"
         return self.refusal(placement) or pytorch.unservable(placement)
+
+    @property
+    def allowed(self) -> float | None:
+        """How far outputs may be from plain eager's; None for what the precision allows."""
+        return self.tolerance or (_INT8 if self.quantize != "none" else None)
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:
         """Load ``model`` with ``inputs``; their floats take the precision of ``placement``."""
         with pytorch.settings(placement, self):
             module, placed = pytorch.place(model, placement, self.name), Placed(inputs, placement)
+            facts: dict[str, Fact] = {"cached": False, "cuda_graph": self.cuda_graph}
+            if self.quantize != "none":
+                module, told = in_int8(module)
+                facts |= told
             call = _replayed(module, placed) if self.cuda_graph else module
-            opened = TorchSession(call, placed, {"cached": False, "cuda_graph": self.cuda_graph}, cold=self.cold)
+            opened = TorchSession(call, placed, facts, cold=self.cold)
             del module, call, placed  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
 
     def untrainable(self, placement: Placement) -> str | None:
         """Return why an available ``placement`` cannot be trained on, with the remedy, or None when it can."""
-        if self.cuda_graph or self.cold:
-            return "cuda_graph and cold are for inference: leave them out to train"
+        if self.cuda_graph or self.cold or self.quantize != "none":
+            return "cuda_graph, cold and quantize are for inference: leave them out to train"
         return training.untrainable(placement)
 
     @contextmanager

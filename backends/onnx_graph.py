@@ -15,6 +15,7 @@ from profiler.backends import pytorch
 from profiler.backends.base import BackendError, Fact, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed
+from profiler.backends.stages import stage
 from profiler.backends.torch_trace import scripted_within, traced, watching
 from profiler.backends.torch_tree import evaluated, flat
 
@@ -73,12 +74,13 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
     module = flat(evaluated(model.module()).to(dtype=pytorch.dtype(placement)), inputs)
     placed = Placed(inputs, replace(placement, device="cpu", memory_format="contiguous"))
     given = tuple(placed.by_name.values()), list(placed.by_name)
-    with torch.no_grad(), _unfused():
+    took: dict[str, Fact] = {}
+    with torch.no_grad(), _unfused(), stage("export", took):
         try:
             facts = _by_tracing(module, *given, folder)
         except _RefusalError as refused:
             facts = _by_torch_export(module, *given, folder, refused)
-    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    (folder / FACTS).write_text(json.dumps(facts | took), encoding="utf-8")
 
 
 def _by_tracing(

@@ -47,7 +47,7 @@ def one_sentence(what: str, advice: str = "check the file with onnx.checker") ->
     except kinds as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
         if "fallback to CPU EP has been explicitly disabled" in said:
-            raise FallbackError(f"{what} on the device alone ({said}): use --device cpu") from error
+            raise FallbackError(f"{what} on the device alone ({said}): use --device cpu, with no provider") from error
         raise BackendError(f"{what} ({said}): {advice}") from error
 
 
@@ -204,3 +204,9 @@ def _remedy(needed: str | None, placement: Placement) -> str:
 def _numpy_type(kind: str) -> str:
     element = _element(kind)
     return _NUMPY_TYPES.get(element, element)
+
+
+def most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
+    told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
+    return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)

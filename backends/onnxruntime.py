@@ -10,22 +10,23 @@ optimising takes up to 2 s, it runs as fast, and no limit of 2 GB applies.
 from __future__ import annotations
 
 import json
-import platform
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from profiler.backends import accelerator, cache, devices
-from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends import accelerator, cache, devices, onnx_providers
+from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
-from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
+from profiler.backends.onnx_providers import ProviderName
+from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
+from profiler.backends.onnx_session import OrtSession, most_in_use, one_sentence, open_session, without_kernels
+from profiler.backends.stages import stage
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,9 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 
+#: int8 has 1 part in 256 of each tensor's range, and errors of layers add up.
+_INT8 = 0.3
+
 _SILENT = 4  # every error is also an exception
 
 
@@ -48,6 +52,13 @@ class OnnxRuntime:
 
     Attributes:
         graph: Graph optimisations: none, basic, extended (fusions) or all (layout too).
+        provider: The execution provider; ``default`` is that of the device. No node may run on another.
+        execution: Nodes one after another, or those that do not depend on each other at once, on as many threads again.
+        quantize: int8: ``dynamic``, or ``static`` with ranges found on the given inputs.
+        tolerance: How far outputs may be from eager's, relative to the largest; 0 is the precision's own, and for int8
+            0.3.
+        mem_pattern: Plan the memory of a forward ahead, as shapes never change.
+        arena: Keep freed memory of the CPU for the next forward.
         spin: Let idle threads spin. Off, because a second pool runs between the samples in the same process,
             and two spinning pools double the latency of both.
         tf32: On CUDA, let fp32 convolutions and matrix products use TF32. Off: fp32 means fp32.
@@ -55,7 +66,13 @@ class OnnxRuntime:
     """
 
     graph: Literal["all", "extended", "basic", "none"] = "all"
+    provider: ProviderName = "default"
+    execution: Literal["sequential", "parallel"] = "sequential"
     spin: bool = False
+    quantize: Quantized = "none"
+    tolerance: Annotated[float, Bounds(0)] = 0.0
+    mem_pattern: bool = True
+    arena: bool = True
     tf32: bool = False
     cudnn_benchmark: bool = False
 
@@ -64,7 +81,21 @@ class OnnxRuntime:
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        return _not_installed(placement) or devices.malformed(placement) or _unsupported(placement)
+        reason = _not_installed(placement) or devices.malformed(placement)
+        if reason is None and self.provider != "default":
+            reason = onnx_providers.provider_missing(self.provider, placement)
+        if reason is None and self.quantize != "none" and not self._optimised(placement):
+            reason = f"quantize={self.quantize} is for the CPU's own provider: use --device cpu, with no provider"
+        return reason or _unsupported(placement)
+
+    @property
+    def allowed(self) -> float | None:
+        """How far outputs may be from eager's; None for what the precision allows."""
+        return self.tolerance or (_INT8 if self.quantize != "none" else None)
+
+    def _optimised(self, placement: Placement) -> bool:
+        """Whether the optimised graph is what is kept."""
+        return placement.device_type == "cpu" and self.provider == "default"
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[OrtSession]:
@@ -80,7 +111,7 @@ class OnnxRuntime:
             ):
                 session = self._open(prepared.path, prepared.level, placement, stream)
             facts = self._facts(session, placement)
-            facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
+            facts |= nodes_by_provider(session, self._provider(placement))
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
             facts |= {"opset": OPSET if model.onnx is None else None} | prepared.exported
             with one_sentence(
@@ -103,17 +134,16 @@ class OnnxRuntime:
         ):
             options = self._options(placement, prepared.level)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-            provider = _PROVIDERS[placement.device_type]
-            session = open_session(prepared.path, options, provider, self._provider_options(placement))
+            session = open_session(prepared.path, options, self._provider(placement), self._provider_options(placement))
             with closing(OrtSession(session, inputs, placement, {})) as opened:
                 opened.run()
                 opened.sync()
-                return _most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+                return most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
 
     @contextmanager
     def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
         """Give the file to open and how far it still has to be optimised."""
-        on_cpu = placement.device_type == "cpu"
+        on_cpu = self._optimised(placement)
         if model.onnx is not None and not on_cpu:
             yield _Prepared(model.onnx, self.graph, cached=False, note=None)
             return
@@ -121,17 +151,19 @@ class OnnxRuntime:
         def build(folder: Path) -> None:
             if model.onnx is not None:
                 with tempfile.TemporaryDirectory(prefix="latency-profiler-") as scratch:
-                    self._optimise(without_listed_weights(model.onnx, Path(scratch)), folder, placement)
+                    whole = without_listed_weights(model.onnx, Path(scratch))
+                    self._optimise(self._quantised(whole, Path(scratch), inputs), folder, placement)
             elif on_cpu:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
-                    self._optimise(exported.folder / GRAPH, folder, placement)
-                    shutil.copyfile(exported.folder / FACTS, folder / FACTS)
+                    graph = self._quantised(exported.folder / GRAPH, exported.folder, inputs)
+                    self._optimise(graph, folder, placement)
+                    _note(folder, json.loads((exported.folder / FACTS).read_text(encoding="utf-8")))
             else:
                 export(model, inputs, placement, folder)
 
         with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
             level = "none" if on_cpu else self.graph
-            told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8")) if model.onnx is None else {}
+            told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8")) | {"model_bytes": entry.size}
             yield _Prepared(entry.folder / GRAPH, level, entry.cached, entry.note, told)
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
@@ -140,43 +172,61 @@ class OnnxRuntime:
         return cache.content_name(
             form="onnx",
             model=model.key,
-            inputs=inputs.signature if model.onnx is None else None,
+            inputs=inputs.signature if model.onnx is None or self.quantize == "static" else None,
             placement=asdict(placement),
             options=asdict(self),
-            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (),
+            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),
             runtime=metadata.version(_distribution()),
-            processor=_processor(),
+            processor=cache.processor(),
         )
+
+    def _quantised(self, source: Path, scratch: Path, inputs: Inputs) -> Path:
+        if self.quantize == "none":
+            return source
+        target = scratch / "int8.onnx"
+        quantize(source, target, self.quantize, inputs.arrays)
+        return target
 
     def _optimise(self, source: Path, folder: Path, placement: Placement) -> None:
         options = self._options(placement, self.graph)
         options.optimized_model_filepath = str(folder / GRAPH)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        with one_sentence(f"onnxruntime cannot load {source.name}"):
+        took: dict[str, Fact] = {}
+        with stage("compile", took), one_sentence(f"onnxruntime cannot load {source.name}"):
             open_session(source, options, _PROVIDERS["cpu"], {})
+        _note(folder, took | int8_nodes(folder / GRAPH))
 
     def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
         options = self._options(placement, level)
-        return open_session(path, options, _PROVIDERS[placement.device_type], self._provider_options(placement, stream))
+        return open_session(path, options, self._provider(placement), self._provider_options(placement, stream))
+
+    def _provider(self, placement: Placement) -> str:
+        return _PROVIDERS[placement.device_type] if self.provider == "default" else onnx_providers.called(self.provider)
+
+    def _inter_op(self, placement: Placement) -> int:
+        return placement.threads if self.execution == "parallel" else 1
 
     def _options(self, placement: Placement, level: str) -> Any:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = placement.threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.inter_op_num_threads = self._inter_op(placement)
+        options.execution_mode = getattr(ort.ExecutionMode, f"ORT_{self.execution.upper()}")
+        options.enable_mem_pattern, options.enable_cpu_mem_arena = self.mem_pattern, self.arena
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[level])
         options.log_severity_level = _SILENT
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if placement.device_type != "cpu":
+        if placement.device_type != "cpu" or self.provider != "default":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return options
 
     def _provider_options(self, placement: Placement, stream: torch.Stream | None = None) -> dict[str, str]:
         """Return the provider's options by its own names; ``stream`` is where it shall work and copy."""
+        if self.provider != "default":
+            return onnx_providers.options_of(self.provider, placement)
         if placement.device_type == "cpu":
             return {}
         address = getattr(stream, "cuda_stream", 0)
@@ -192,11 +242,11 @@ class OnnxRuntime:
         """Read back what the session really uses; BackendError where that is not what was asked."""
         import onnxruntime as ort
 
-        options = session.get_session_options()
-        if options.intra_op_num_threads != placement.threads or options.inter_op_num_threads != 1:
+        options, inter_op = session.get_session_options(), self._inter_op(placement)
+        if options.intra_op_num_threads != placement.threads or options.inter_op_num_threads != inter_op:
             raise BackendError(
                 f"onnxruntime runs {options.intra_op_num_threads} intra-op and"
-                f" {options.inter_op_num_threads} inter-op threads where {placement.threads} and 1 were"
+                f" {options.inter_op_num_threads} inter-op threads where {placement.threads} and {inter_op} were"
                 " asked: install another onnxruntime"
             )
         provider = session.get_providers()[0]
@@ -212,6 +262,9 @@ class OnnxRuntime:
             "inter_op_threads": options.inter_op_num_threads,
             "spin": options.get_session_config_entry("session.intra_op.allow_spinning") == "1",
             "graph": self.graph,
+            "execution": "parallel" if options.execution_mode == ort.ExecutionMode.ORT_PARALLEL else "sequential",
+            "mem_pattern": options.enable_mem_pattern,
+            "arena": options.enable_cpu_mem_arena,
             "input_type": session.get_inputs()[0].type,
         } | effective
 
@@ -223,6 +276,13 @@ class _Prepared:
     cached: bool
     note: str | None
     exported: dict[str, Fact] = field(default_factory=dict)
+
+
+def _note(folder: Path, facts: Mapping[str, Fact]) -> None:
+    """Add ``facts`` to those that are kept with a form."""
+    file = folder / FACTS
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps(earlier | dict(facts)), encoding="utf-8")
 
 
 def _not_installed(placement: Placement) -> str | None:
@@ -283,19 +343,3 @@ def _stream(placement: Placement) -> AbstractContextManager[torch.Stream | None]
     import torch
 
     return accelerator.own_stream(torch.device(placement.device_type, placement.device_index))
-
-
-def _most_in_use(events: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the largest ``mem_in_use_peak`` of a profile's events, in bytes; None where none has it."""
-    told = [event["args"] for event in events if "mem_in_use_peak" in event.get("args", ())]
-    return max((int(arguments["mem_in_use_peak"]) for arguments in told), default=None)
-
-
-def _processor() -> str:
-    """Return model and instruction sets of the processor: an optimised graph is laid out for them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "CPU part", "Features")
-    return "\n".join(line for line in lines if line.startswith(wanted)) or platform.machine()

@@ -19,6 +19,7 @@ from profiler.backends import cache, pytorch
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
+from profiler.backends.stages import stage
 from profiler.backends.torch_trace import deprecation_silenced, traced, watching
 from profiler.backends.torch_tree import flat
 
@@ -58,13 +59,15 @@ class TorchScript(pytorch.Flags):
 
         def build(folder: Path) -> None:
             module = pytorch.place(model, placement, self.name)
-            facts = _scripted(module, folder) if _is_script(module) else _traced(module, inputs, placement, folder)
-            (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            took: dict[str, Fact] = {}
+            with stage("export", took):
+                facts = _scripted(module, folder) if _is_script(module) else _traced(module, inputs, placement, folder)
+            (folder / _FACTS).write_text(json.dumps(facts | took), encoding="utf-8")
 
         with pytorch.settings(placement, self):
             with cache.entry(model.cache, self._key(model, inputs, placement), build) as entry:
                 read = _read(entry.folder / _FILE, placement.device, optimize=self.optimize)
-                facts = json.loads((entry.folder / _FACTS).read_text(encoding="utf-8"))
+                facts = json.loads((entry.folder / _FACTS).read_text(encoding="utf-8")) | {"model_bytes": entry.size}
             facts |= {"cached": entry.cached, "cache_note": entry.note, "optimize": self.optimize}
             # Traced between flat tuples: every array is an argument by position.
             flattened = Inputs(tuple(inputs.arrays.values()), names=tuple(inputs.arrays))

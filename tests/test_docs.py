@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 HOW_TO = (
     "own-model",
     "own-family",
+    "runtimes",
     "gate",
     "answers",
     "accuracy",
@@ -78,6 +79,7 @@ PARSED = {
 #: What makes a measuring command fast, by what it begins with: fewer networks, and one short visit of each.
 BRIEF = {
     "latency resnet50": ["--time", "10ms", "--threads", "1"],
+    "load": ["--time", "200ms", "--threads", "1"],
     "run quick": [
         "--visit", "20ms", "--rounds", "1", "--threads", "1", "--backend", "eager",
         "--model", "regnety_200mf", "--factor", "1,2", "--scale", "d,w,dWr",

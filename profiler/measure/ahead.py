@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from profiler import backends
-from profiler.measure import parity
+from profiler.backends import stages
+from profiler.measure import parity, timing
 from profiler.measure.visit import Task
 from profiler.models import source
 
@@ -18,7 +21,9 @@ def make_ahead(task: Task) -> bool:
     backend = backends.get(case.backend)
     if backend.unavailable(case.placement) is not None:
         return False
-    with backend.load(loaded.model, loaded.inputs, case.placement) as session:
+    with ExitStack() as stack:
+        with stages.timed_by(timing.stage_timer):
+            session = stack.enter_context(backend.load(loaded.model, loaded.inputs, case.placement))
         session.run()
         session.sync()
         parity.check(backend, loaded, case, session, task.cache)

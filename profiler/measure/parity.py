@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler import backends
-from profiler.backends.base import Backend, InputHolder, Session
+from profiler.backends.base import Backend, Fact, InputHolder, Session
 from profiler.backends.inputs import Inputs, shape_text
+from profiler.measure.agreement import agreement
 from profiler.models.content import of_inputs, of_parts
 from profiler.models.loaded import Loaded
 from profiler.models.torch_source import seed_all
@@ -50,11 +51,13 @@ class Checked:
         parity: Largest difference from eager, see ``gap``; None where there is nothing to compare with.
         failure: Why the latency would mislead, or None.
         note: What a reader of the row should know; empty for nothing.
+        agreement: See ``profiler.measure.agreement``.
     """
 
     parity: float | None = None
     failure: Failure | None = None
     note: str = ""
+    agreement: Mapping[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class _Seen:
 
 def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache: Path | None) -> Checked:
     """Run the loaded ``session`` twice; compare its outputs with each other and with eager's."""
-    allowed = PARITY[case.placement.precision]
+    allowed = getattr(backend, "allowed", None) or PARITY[case.placement.precision]
     own = _watched(session, allowed)
     simulated: Callable[[Inputs], Outputs] | None = getattr(backend, "expected", None)
     expected = _Seen(simulated(loaded.inputs)) if simulated else _expected(loaded, case, cache)
@@ -91,13 +94,18 @@ def changed(session: Session, before: Outputs, case: Case) -> Failure | None:
 def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float) -> Checked:
     parity = gap(found, expected)
     if parity <= allowed:
-        return Checked(parity)
+        return Checked(parity, agreement=agreement(found, expected))
     place = case.placement
     what = _unlike(found, expected) or (
         f"outputs differ by {parity:.2g} of the largest output, {allowed:g} is allowed for {place.precision}"
     )
     if place.precision != "fp32" and any(map(_has_nan, found)):
         said = f"the model computes NaN in {place.precision} and numbers in fp32: use another precision"
+    elif allowed != PARITY[place.precision]:
+        said = (
+            f"{case.backend} is further from eager than allowed: {_unlike(found, expected) or f'{parity:.2g}'} of the "
+            f"largest output, {allowed:g} is allowed; raise the option tolerance, or quantise another way"
+        )
     elif case.backend.partition(":")[0] == "eager":
         said = (
             f"in {place.precision} and {place.memory_format} eager computes something else than in fp32: {what}; "

@@ -114,6 +114,13 @@ def shape(forward_ns: float, threads: int = 1, *, single: bool = False) -> Shape
     return Shape(calls, math.ceil(_SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
 
 
+@contextmanager
+def stage_timer() -> Iterator[Callable[[], float]]:
+    """Give a function of the seconds since the context began, for ``profiler.backends.stages.timed_by``."""
+    start = host_clock()
+    yield lambda: _elapsed(start, host_clock()) / 1e9
+
+
 def warm_up(
     session: Workload,
     budget: Budget,

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from profiler import backends
-from profiler.backends import accelerator, devices
+from profiler.backends import accelerator, devices, stages
 from profiler.backends.base import (
     Arena,
     Backend,
@@ -134,7 +134,7 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
     """Load, check parity, warm up and time forwards."""
     case = task.case
     with contextlib.ExitStack() as stack:
-        with _phase(phases, "load"):
+        with _phase(phases, "load"), stages.timed_by(timing.stage_timer):
             session = stack.enter_context(backend.load(loaded.model, loaded.inputs, case.placement))
         with _phase(phases, "first"):
             session.run()
@@ -145,7 +145,7 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
         if checked.failure is not None:
             return checked.failure
         timed = _timed(session, task, checked.parity, phases)
-        noted = replace(timed, facts=timed.facts | {"parity_note": checked.note or None})
+        noted = replace(timed, facts=timed.facts | {"parity_note": checked.note or None} | dict(checked.agreement))
         return noted if checked.note else parity.changed(session, first, case) or noted
 
 

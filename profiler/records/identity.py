@@ -97,6 +97,7 @@ def of_facts(good: Sequence[Measurement], backend: str) -> Row:
     return {
         "parity": max(parities) if parities else None,
         "provider": facts.get("provider"),
+        **{name: scalar(facts.get(name)) for name in ("relative_error", "cosine", "top1_agreement", "top1_inputs")},
         # A backend inside torch has torch's version.
         "backend_version": facts.get(name) or facts.get("torch"),
     }

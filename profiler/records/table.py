@@ -42,6 +42,13 @@ def peaks_by_source(found: Memory) -> dict[str, int]:
     return {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
 
 
+_NOTES = ("trace_note", "export_note", "compile_note", "precision_note", "parity_note")
+
+#: How much more than its visit's median a forward may take that counts as steady.
+_STEADY = 1.05
+#: Forwards between the first and those of the warm-up: their outputs are compared, see ``profiler.measure.parity``.
+_UNTIMED = 2
+
 _SUMS = ("involuntary_switches", "steal_s", "stall_s", "throttled_s")
 
 
@@ -148,7 +155,25 @@ def _of_loading(good: Sequence[Measurement]) -> Row:
     told = [visit for visit in good if visit.facts.get("cached")] or good
     found = {name: [visit.phases_s[name] for visit in told if name in visit.phases_s] for name in ("load", "first")}
     load, first = (statistics.median(values) if values else None for values in found.values())
-    return {"load_s": load, "first_ms": None if first is None else first * 1e3}
+    row: Row = {"load_s": load, "first_ms": None if first is None else first * 1e3}
+    facts = good[-1].facts if good else {}
+    row |= {name: scalar(facts.get(name)) for name in ("export_s", "compile_s", "model_bytes")}
+    after = [count for count in map(_steady_after, good) if count is not None]
+    return row | {"steady_after": statistics.median_low(after) if after else None}
+
+
+def _steady_after(visit: Measurement) -> int | None:
+    """The forward that first takes at most 5% more than the visit's median; None where none did before the timed ones.
+
+    The first one is timed; then two are compared with eager's and not timed; then each is, until the visit is warm.
+    """
+    if "first" not in visit.phases_s:
+        return None
+    limit = _STEADY * visit_estimate(visit).raw_ns
+    if visit.phases_s["first"] * 1e9 <= limit:
+        return 1
+    warm = (number for number, ns in enumerate(visit.warmup.samples_ns, start=_UNTIMED + 2) if ns <= limit)
+    return next(warm, None)
 
 
 def _of_training(good: Sequence[Measurement], e: CaseEstimate, visits: Sequence[Record]) -> Row:
@@ -242,7 +267,7 @@ def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget:
 def _noted(good: Sequence[Measurement]) -> list[str]:
     """What an export fixed of the model, which one it was, and what was not compared, as the latest visit says."""
     facts = good[-1].facts if good else {}
-    return [str(facts[name]) for name in ("trace_note", "export_note", "parity_note") if facts.get(name)]
+    return [str(facts[name]) for name in _NOTES if facts.get(name)]
 
 
 def _slowed(good: Sequence[Measurement]) -> str:

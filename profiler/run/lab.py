@@ -13,6 +13,7 @@ from profiler.measure.visit import Task, visit
 from profiler.records.types import Budget, Case, Failure, Feed, Outcome, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import LimitsFor
+from profiler.run.preparing import ahead_s
 from profiler.run.processes import Executor
 
 
@@ -43,7 +44,7 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
     task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, energy=number == 0)
-    outcome = lab.executor.call(visit, task, lab.budget.timeout_s, lab.limits(case.placement))
+    outcome = lab.executor.call(visit, task, lab.budget.timeout_s + ahead_s(case), lab.limits(case.placement))
     return record(case, outcome, lab, number, measures, started, time.monotonic() - begin)
 
 

@@ -35,7 +35,7 @@ def prepare_exports(
     Args:
         cases: With their contents.
         cache: Where the forms are kept; what has been prepared is noted there.
-        budget: Its time limit holds for each case.
+        budget: Its time limit holds for each case, on top of what its backend needs.
         limits: Of a process, by its placement.
         another: Returns an executor that runs beside those that it has returned before.
         told: Hears how many are done, and of how many.
@@ -60,7 +60,7 @@ def prepare_exports(
             try:
                 task = Task(case, budget, None, cache)
                 memory = Limits(memory_bytes=limits(case.placement).memory_bytes)
-                made = executor.call(make_ahead, task, budget.timeout_s, memory)
+                made = executor.call(make_ahead, task, budget.timeout_s + ahead_s(case), memory)
             finally:
                 free.put(executor)
             if made is True:
@@ -71,6 +71,11 @@ def prepare_exports(
         for done, future in enumerate(as_completed(pending), start=1):
             future.result()
             told(done, len(pending))
+
+
+def ahead_s(case: Case) -> float:
+    """Return how much longer than a visit the backend of ``case`` may take where it finds nothing kept, in seconds."""
+    return float(getattr(backends.get(case.backend), "ahead_s", 0.0))
 
 
 def _exports(case: Case) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +20,18 @@ SPECS = {
     "torchscript": "torchscript",
     "onnxruntime": "onnxruntime",
     "fake": "fake:duration_ms=0.1",
-}
+} | ({"openvino": "openvino"} if find_spec("openvino") else {})
+# Compiling takes minutes in all: tox's environment of models asks for it; test_compile.py holds the rest of the time.
+SPECS |= {"compile": "compile"} if os.environ.get("PROFILER_COMPILE") else {}
 
 
 REAL = [name for name in SPECS if name != "fake"]
 
 
-TORCH = ["eager", "torchscript"]
+TORCH = [name for name in SPECS if name in ("eager", "torchscript", "compile")]
 
 
-CACHING = ["torchscript", "onnxruntime"]
+CACHING = [name for name in SPECS if getattr(backends.get(name), "exports", False)]
 
 
 PLACE = Placement()

@@ -7,7 +7,9 @@ import pytest
 from torch import nn
 
 from profiler import backends
+from profiler.backends import stages
 from profiler.backends.base import Model
+from profiler.measure import timing
 from tests.backends.samples import CACHING, PLACE, answer, fed, images, loaded, only, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,3 +62,14 @@ def test_a_cache_that_cannot_be_written_is_a_fact_and_not_an_error(name, tmp_pat
         session.run()
         assert session.facts()["cached"] is False
         assert "nothing kept" in session.facts()["cache_note"]
+
+
+@pytest.mark.parametrize("name", CACHING)
+def test_what_is_kept_tells_its_size_and_how_long_it_took_whoever_reads_it(name, tmp_path):
+    facts = []
+    for _ in range(2):
+        with stages.timed_by(timing.stage_timer), loaded(name, images(), cache=tmp_path) as session:
+            facts.append(session.facts())
+    assert facts[0]["model_bytes"] == facts[1]["model_bytes"] > 500
+    stage = "compile_s" if name == "compile" else "export_s"
+    assert facts[0][stage] == facts[1][stage] > 0

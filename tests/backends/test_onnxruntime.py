@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from profiler import backends
-from profiler.backends import onnx_graph, onnxruntime
+from profiler.backends import cache, onnx_graph, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import OPSET, export
@@ -282,9 +282,9 @@ def test_weights_are_beside_the_graph_so_there_is_no_limit_of_2_gb(tmp_path):
 
 
 def test_the_processor_is_named(monkeypatch):
-    assert onnxruntime._processor()
+    assert cache.processor()
     monkeypatch.setattr(Path, "read_text", lambda _: (_ for _ in ()).throw(OSError()))
-    assert onnxruntime._processor()
+    assert cache.processor()
 
 
 def test_the_wheel_here_has_the_provider_that_the_fallback_tests_need():

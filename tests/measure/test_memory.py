@@ -21,7 +21,7 @@ from torch import nn
 from profiler import backends
 from profiler.backends.base import Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.onnxruntime import _most_in_use
+from profiler.backends.onnx_session import most_in_use
 from profiler.machine import allocator, nvml
 from profiler.measure import memory
 from profiler.measure.visit import Task, visit
@@ -210,8 +210,8 @@ def test_the_drivers_figure_is_of_this_process_on_this_gpu(listed, told, scripte
 
 def test_the_arena_is_the_largest_peak_of_a_profile():
     events = [{"cat": "Session"}, {"args": {"mem_in_use_peak": "7"}}, {"args": {"mem_in_use_peak": 12}}, {"args": {}}]
-    assert _most_in_use(events) == 12
-    assert _most_in_use(events[:1]) is None
+    assert most_in_use(events) == 12
+    assert most_in_use(events[:1]) is None
 
 
 def test_the_arena_grows_with_the_batch():

@@ -1,0 +1,101 @@
+"""int8 in ONNX graphs: quantising one, and what its nodes compute in once it is optimised."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from profiler.backends.base import BackendError, Fact
+
+if TYPE_CHECKING:
+    from profiler.backends.inputs import Array
+
+#: ``dynamic`` measures the range of activations in each forward, ``static`` once, on the inputs that are given.
+Quantized = Literal["none", "dynamic", "static"]
+
+#: Nodes that only bring numbers from one type to another.
+_CONVERTING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
+
+
+def quantize(source: Path, target: Path, how: Quantized, arrays: Mapping[str, Array]) -> None:
+    """Write the graph ``source`` with int8 weights to ``target``; its activations as ``how`` says.
+
+    Args:
+        source: An ONNX file in fp32.
+        target: Where to.
+        how: ``dynamic`` or ``static``.
+        arrays: What static quantisation finds the ranges of activations on, by the inputs' names.
+
+    Raises:
+        BackendError: ONNX Runtime's quantiser refuses the graph.
+    """
+    import onnx
+    from onnxruntime import quantization
+
+    names = [value.name for value in onnx.load(source, load_external_data=False).graph.input]
+
+    class Once(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """Gives the inputs once."""
+
+        def __init__(self) -> None:
+            self._left = iter([{name: arrays[name] for name in names if name in arrays}])
+
+        def get_next(self) -> dict[str, Array] | None:
+            return next(self._left, None)
+
+    with _silence():
+        try:
+            if how == "static":
+                quantization.quantize_static(str(source), str(target), Once())
+            else:
+                quantization.quantize_dynamic(str(source), str(target))
+        except MemoryError:
+            raise
+        except Exception as error:
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+            raise BackendError(f"onnxruntime cannot quantise the model ({said}): leave quantize={how} out") from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the quantiser's advice, which it gives through the root logger, from the user."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def int8_nodes(path: Path) -> dict[str, Fact]:
+    """Return how many nodes of an optimised graph compute in int8, in floats, or only convert, and that in words.
+
+    Empty for a graph in which nothing is quantised.
+    """
+    import onnx
+
+    kinds = Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+    quantised = {kind: n for kind, n in kinds.items() if _in_int8(kind)}
+    converting = {kind: kinds[kind] for kind in _CONVERTING if kinds[kind]}
+    if not quantised and not converting.keys() & {*_CONVERTING[:3]}:
+        return {}
+    floats = {kind: n for kind, n in kinds.items() if kind not in {*quantised, *converting}}
+    counts = [sum(group.values()) for group in (quantised, floats, converting)]
+    note = (
+        f"of {sum(counts)} nodes {counts[0]} compute in int8 ({_listed(quantised)}), {counts[1]} in floats "
+        f"({_listed(floats)}), and {counts[2]} only convert between them ({_listed(converting)}), which takes time too"
+    )
+    return {"nodes_int8": counts[0], "nodes_float": counts[1], "nodes_converting": counts[2], "precision_note": note}
+
+
+def _in_int8(kind: str) -> bool:
+    named = kind.startswith(("QLinear", "QGemm", "QAttention", "Dynamic")) or "Integer" in kind
+    return named and kind not in _CONVERTING
+
+
+def _listed(kinds: Mapping[str, int]) -> str:
+    most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n} {kind}" for kind, n in most[:4]) + (", ..." if len(most) > 4 else "") or "none"

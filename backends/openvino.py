@@ -1,0 +1,201 @@
+"""OpenVINO on the CPU: one request, its inputs bound once.
+
+Its own default for fp32 is what the processor is fastest in, which may be bf16: here the precision is always said, and
+the nodes of the compiled model are asked what they compute in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from profiler.backends import cache, devices
+from profiler.backends.base import BackendError, Bounds, Fact, FallbackError, Model, Placement
+from profiler.backends.inputs import Inputs
+from profiler.backends.openvino_model import FACTS, GRAPH, convert, nodes_by_precision, read, refusal
+from profiler.backends.stages import stage
+
+if TYPE_CHECKING:
+    from profiler.backends.inputs import Array
+
+#: What OpenVINO calls a precision among a device's capabilities, and as a type.
+_PRECISIONS = {"fp32": ("FP32", "f32"), "fp16": ("FP16", "f16"), "bf16": ("BF16", "bf16")}
+
+
+class RequestSession:
+    """A compiled model with one request, whose inputs are bound once."""
+
+    def __init__(self, compiled: Any, inputs: Inputs, facts: Mapping[str, Fact]) -> None:
+        import numpy as np
+        import openvino
+
+        self._facts = facts
+        self._request: Any = compiled.create_infer_request()
+        self._count = len(compiled.outputs)
+        self._inputs: dict[str, Array] = {}
+        for port in compiled.inputs:
+            name = port.get_any_name()
+            kind = port.get_element_type().to_dtype()
+            self._inputs[name] = np.ascontiguousarray(inputs.arrays[name], dtype=kind)
+            self._request.set_tensor(port, openvino.Tensor(self._inputs[name], shared_memory=True))
+        self._ran = False
+
+    def run(self) -> None:
+        """Run one forward; returns when it is done."""
+        if self._request is None:
+            raise BackendError("the session is closed: load the model again")
+        with refusal("openvino cannot run the model with these inputs", "give others, see --shape and --input"):
+            self._request.infer()
+        self._ran = True
+
+    def sync(self) -> None:
+        """Nothing is left to wait for."""
+
+    def outputs(self) -> tuple[Array, ...]:
+        """Return copies of the outputs of the last run, floats as fp32."""
+        import numpy as np
+
+        if self._request is None or not self._ran:
+            raise BackendError("there is no output: call run() in an open session first")
+        found = [self._request.get_output_tensor(i).data for i in range(self._count)]
+        return tuple(np.array(one, dtype=np.float32 if one.dtype.kind == "f" else one.dtype) for one in found)
+
+    def inputs(self) -> Mapping[str, Array]:
+        """Return the inputs as they are now, floats as fp32."""
+        return {name: array.copy() for name, array in self._inputs.items()}
+
+    def facts(self) -> Mapping[str, Fact]:
+        """Return version, threads, streams and nodes by precision as read back."""
+        return self._facts
+
+    def close(self) -> None:
+        """Let go of the model and its inputs."""
+        self._request, self._inputs = None, {}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVino:
+    """OpenVINO; the fields are options.
+
+    Attributes:
+        hint: What it is tuned for: ``latency`` of one request, or ``throughput`` of several at once.
+        streams: Requests that it serves at once, among which its threads are divided; 0 leaves it to the hint. A
+            forward is one request all the same.
+        pin: Pin its threads to cores. Off, because the reference runs on the same cores between the samples.
+    """
+
+    hint: Literal["latency", "throughput"] = "latency"
+    streams: Annotated[int, Bounds(0, 1024)] = 0
+    pin: bool = False
+
+    name: ClassVar[str] = "openvino"
+    exports: ClassVar[bool] = True
+
+    def unavailable(self, placement: Placement) -> str | None:
+        """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
+        if find_spec("openvino") is None:
+            return "openvino is not installed: pip install 'latency-profiler[openvino]'"
+        reason = devices.malformed(placement)
+        if reason is None and placement.device_type != "cpu":
+            return f"openvino runs on the CPU here, not on {placement.device!r}: use --device cpu"
+        return reason or devices.unavailable(placement.device) or _unsupported(placement)
+
+    @contextmanager
+    def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[RequestSession]:
+        """Load ``model`` with ``inputs``, to compute in the precision of ``placement``.
+
+        An ONNX file is read as it is. A torch module is converted once and kept.
+        """
+        facts: dict[str, Fact]
+        if model.onnx is not None:
+            graph, facts = read(model.onnx, inputs), {"cached": False, "cache_note": None}
+        else:
+            graph, facts = self._converted(model, inputs)
+        with stage("compile", facts), refusal("openvino cannot compile the model", "use onnxruntime or eager"):
+            compiled = _core().compile_model(graph, "CPU", self._properties(placement))
+        facts |= self._facts(compiled, placement)
+        opened = RequestSession(compiled, inputs, facts)
+        del compiled, graph  # or closing the session would free nothing
+        with closing(opened):
+            yield opened
+
+    def _converted(self, model: Model, inputs: Inputs) -> tuple[Any, dict[str, Fact]]:
+        with cache.entry(model.cache, _key(model, inputs), lambda folder: convert(model, inputs, folder)) as entry:
+            graph = read(entry.folder / GRAPH, inputs)
+            size = entry.size
+            told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8"))
+        return graph, {"cached": entry.cached, "cache_note": entry.note, "model_bytes": size} | told
+
+    def _properties(self, placement: Placement) -> dict[str, Any]:
+        import openvino
+
+        chosen = {
+            "PERFORMANCE_HINT": self.hint.upper(),
+            "INFERENCE_PRECISION_HINT": getattr(openvino.Type, _PRECISIONS[placement.precision][1]),
+            "INFERENCE_NUM_THREADS": placement.threads,
+            "ENABLE_CPU_PINNING": self.pin,
+        }
+        return chosen | ({"NUM_STREAMS": self.streams} if self.streams else {})
+
+    def _facts(self, compiled: Any, placement: Placement) -> dict[str, Fact]:
+        """Read back what the compiled model really uses; BackendError where that is not what was asked."""
+        import openvino
+
+        threads, streams = (int(compiled.get_property(name)) for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS"))
+        if threads != placement.threads or self.streams not in (0, streams):
+            raise BackendError(
+                f"openvino runs {threads} threads in {streams} streams where {placement.threads} in "
+                f"{self.streams or 'as many as it likes'} were asked: use fewer streams than threads, and no more "
+                "threads than cores"
+            )
+        nodes = nodes_by_precision(compiled)
+        other = {name for name in nodes if name in ("nodes_bf16", "nodes_f16")}
+        if placement.precision == "fp32" and other:
+            spread = " and ".join(sorted(other))
+            raise FallbackError(f"openvino computes {spread} where fp32 was asked: install another openvino")
+        return {
+            "openvino": openvino.__version__.partition("-")[0],
+            "device": placement.device,
+            "device_name": str(_core().get_property("CPU", "FULL_DEVICE_NAME")),
+            "provider": " ".join(compiled.get_property("EXECUTION_DEVICES")),
+            "threads": threads,
+            "streams": streams,
+            "hint": str(compiled.get_property("PERFORMANCE_HINT")).rpartition(".")[2].lower(),
+            "pinned": bool(compiled.get_property("ENABLE_CPU_PINNING")),
+            "requests": int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
+        } | nodes
+
+
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _unsupported(placement: Placement) -> str | None:
+    if placement.memory_format != "contiguous":
+        return "openvino chooses its own layout: use memory_format contiguous"
+    able = [str(one) for one in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
+    if _PRECISIONS[placement.precision][0] not in able:
+        return (
+            f"openvino has no {placement.precision} kernels for this processor and would compute in fp32 (it has "
+            f"{', '.join(able)}): use precision fp32"
+        )
+    return None
+
+
+def _key(model: Model, inputs: Inputs) -> str | None:
+    if model.key is None:
+        return None
+    return cache.content_name(
+        form=("openvino", FACTS),
+        model=model.key,
+        inputs=inputs.signature,
+        torch=metadata.version("torch"),
+        runtime=metadata.version("openvino"),
+    )

@@ -1,0 +1,44 @@
+"""What a row says of a start from nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.records.test_memory_rows import TIMED, record, row
+
+MS = 1_000_000
+
+
+def visit(first_ms: float, *warm_ms: float, **facts):
+    from dataclasses import replace
+
+    from profiler.records.types import Warmup
+
+    warmup = Warmup(tuple(round(ms * MS) for ms in warm_ms), steady=True)
+    return replace(TIMED, warmup=warmup, phases_s={"load": 0.5, "first": first_ms / 1e3}, facts=facts)
+
+
+def test_what_was_spent_on_the_form_that_is_kept_stands_beside_the_load(tmp_path):
+    made = row(tmp_path, record(visit(30, 10, cached=True, export_s=2.5, compile_s=60.25, model_bytes=1 << 20)))
+    names = ("export_s", "compile_s", "load_s", "first_ms", "model_bytes")
+    assert [made[name] for name in names] == [2.5, 60.25, 0.5, 30, 1 << 20]
+
+
+def test_what_was_not_told_is_empty_and_not_0(tmp_path):
+    made = row(tmp_path, record(TIMED))
+    assert [made[name] for name in ("export_s", "compile_s", "model_bytes", "steady_after")] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("visits", "expected"),
+    [
+        ([visit(10.4, 20, 20)], 1),  # the first forward is within 5% of 10 ms
+        ([visit(10.6, 10.5, 10)], 4),  # two forwards are compared between the first and the warm-up
+        ([visit(90, 30, 20, 10.6, 10.4)], 7),
+        ([visit(90, 30, 20)], None),
+        ([visit(90, 10), visit(90, 30, 10), visit(90, 30, 30, 30, 10)], 5),
+        ([visit(90, 10), visit(90, 30)], 4),
+    ],
+)
+def test_steady_is_the_first_forward_near_the_median(tmp_path, visits, expected):
+    assert row(tmp_path, *(record(one, number) for number, one in enumerate(visits)))["steady_after"] == expected
