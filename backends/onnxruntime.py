@@ -25,7 +25,7 @@ from profiler.backends import accelerator, cache, devices
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
-from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
+from profiler.backends.onnx_session import OrtSession, half_note, one_sentence, open_session, without_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +81,7 @@ class OnnxRuntime:
             facts = self._facts(session, placement)
             facts |= nodes_by_provider(session, _PROVIDERS[placement.device_type])
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
+            facts |= {"kernel_note": half_note(session.get_inputs(), placement)}
             facts |= {"opset": OPSET if model.onnx is None else None} | prepared.exported
             with one_sentence(
                 "onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"

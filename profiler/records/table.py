@@ -236,7 +236,7 @@ def _verdict(estimate: CaseEstimate | None, failures: Sequence[Failure], budget:
 def _noted(good: Sequence[Measurement]) -> list[str]:
     """What an export fixed of the model, which one it was, and what was not compared, as the latest visit says."""
     facts = good[-1].facts if good else {}
-    return [str(facts[name]) for name in ("trace_note", "export_note", "parity_note") if facts.get(name)]
+    return [str(facts[name]) for name in ("trace_note", "export_note", "kernel_note", "parity_note") if facts.get(name)]
 
 
 def _slowed(good: Sequence[Measurement]) -> str:

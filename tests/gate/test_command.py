@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from profiler.cli.app import app
 from profiler.errors import UserError
-from profiler.gate.suite import pair_of_flags
+from profiler.gate.suite import pairs_of_flags
 from profiler.gate.verdict import Verdict
 from profiler.machine import host
 from profiler.report import verdicts
@@ -250,4 +250,4 @@ def test_markdown_tells_the_reason_of_what_did_not_pass() -> None:
 
 def test_a_limit_that_is_none_is_one_sentence_that_names_its_flag() -> None:
     with pytest.raises(UserError, match=r"^--max-slowdown: '-5%' is not a share: write it like 5% or 0\.05\.$"):
-        pair_of_flags(baseline="resnet50", candidate="resnet50", max_slowdown="-5%")
+        pairs_of_flags(baseline="resnet50", candidate="resnet50", max_slowdown="-5%")
