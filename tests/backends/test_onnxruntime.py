@@ -109,7 +109,7 @@ def test_a_file_in_fp16_runs_and_says_in_what_it_is_computed(machine, has, tmp_p
     asked_fp16 = backends.get("onnxruntime").unavailable(Placement(precision="fp16"))
     assert (asked_fp16 is None) == has
     if has:
-        with pytest.raises(BackendError, match="use precision fp16$"), load(model, images(1, 3, 8, 8)):
+        with pytest.raises(BackendError, match=r"use precision fp16$"), load(model, images(1, 3, 8, 8)):
             pass
         return
     with load(model, images(1, 3, 8, 8)) as session:
