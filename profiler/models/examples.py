@@ -7,6 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.inputs import Inputs, shape_text
@@ -128,7 +129,8 @@ def read_values(path: str) -> dict[str, Array]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as opened:  # numpy leaves a broken one open
+            file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise UserError(f"--input {path}: a single array; expected an .npz file with one array for each input")
             return {name: file[name] for name in file.files}
