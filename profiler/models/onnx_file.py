@@ -83,7 +83,7 @@ def _read(path: Path, name: str) -> Any:
     import onnx
 
     try:
-        return onnx.load(path, load_external_data=False)
+        proto = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise UserError(f"model {name!r}: no such file; expected a path to an ONNX model") from error
     except Exception as error:
@@ -91,6 +91,9 @@ def _read(path: Path, name: str) -> Any:
         raise UserError(
             f"model {name!r} is not a readable ONNX model: {said}; expected a file that onnx wrote"
         ) from error
+    if not proto.graph.output:
+        raise UserError(f"model {name!r} is not a readable ONNX model: it has no output; expected what onnx wrote")
+    return proto
 
 
 def _external(proto: Any, path: Path) -> list[Path]:

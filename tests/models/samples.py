@@ -181,3 +181,49 @@ def broken() -> nn.Module:
 def numbers() -> tuple[nn.Module, int]:
     """An example without a tensor."""
     return nn.Linear(1, 1), 3
+
+
+class Writing(nn.Module):
+    """Changes its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(1.0)
+
+
+class Counting(nn.Module):
+    """Keeps state between forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("turns", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.turns += 1
+        return x + self.turns
+
+
+class Dropping(nn.Module):
+    """Draws at every forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+def writing() -> tuple[nn.Module, Tensor]:
+    """See ``Writing``."""
+    return Writing(), torch.ones(1, 4)
+
+
+def counting() -> tuple[nn.Module, Tensor]:
+    """See ``Counting``."""
+    return Counting(), torch.ones(1, 4)
+
+
+def dropping() -> tuple[nn.Module, Tensor]:
+    """See ``Dropping``."""
+    return Dropping(), torch.ones(1, 64)
+
+
+def undefined() -> tuple[nn.Module, Tensor]:
+    """A logarithm of what has none."""
+    return Logarithm(), torch.tensor([[-1.0, 1.0]])
