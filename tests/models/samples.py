@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -227,3 +229,22 @@ def dropping() -> tuple[nn.Module, Tensor]:
 def undefined() -> tuple[nn.Module, Tensor]:
     """A logarithm of what has none."""
     return Logarithm(), torch.tensor([[-1.0, 1.0]])
+
+
+class Uncountable(nn.Module):
+    """Refuses whatever is not on a device that holds numbers, and every counter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if type(x) is not Tensor or torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+            raise TypeError("this model is watched")
+        return x * 2
+
+
+def uncountable() -> tuple[nn.Module, Tensor]:
+    """See ``Uncountable``."""
+    return Uncountable(), torch.ones(1, 4)
+
+
+def fatal() -> nn.Module:
+    """Takes its process with it."""
+    os._exit(7)

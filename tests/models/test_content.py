@@ -83,6 +83,8 @@ def test_weights_that_are_shared_are_not_weights_that_are_equal() -> None:
     shared[1] = shared[0]
     equal[1].load_state_dict(equal[0].state_dict())
     assert of_module(shared) != of_module(equal)
+    first, last = (nn.ModuleList([*equal, equal[one]]) for one in (0, 1))
+    assert of_module(first) != of_module(last)
 
 
 def test_a_scripted_module_is_what_it_would_be_saved_as() -> None:
