@@ -46,9 +46,9 @@ PARSED = {
     "run quick --device cuda:0": "wants a GPU",
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
-    "run --model bert.py:bert --shape sequence=32/64/128/256/512 --threads 1 --out results/bert": "wants transformers; the breadth tests run it",
+    "run --model bert.py:bert --shape sequence=32/64/128/256/512 --threads 1 --out results/bert": "wants transformers",
     "run --model torchvision:resnet18 --shape height=128/192/256/320,width=128/192/256/320 --threads 1"
-    " --out results/resnet18": "wants torchvision; the breadth tests run it",
+    " --out results/resnet18": "wants torchvision",
     "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
     "run quick --out results/quick --resume": "draws the report again; tests/run/test_rounds.py resumes",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",

@@ -126,6 +126,10 @@ def test_what_is_no_model_is_one_sentence(name: str, said: str) -> None:
         ("def make():\n    return nn.Linear(2, 2), torch.ones(1, 2).to_sparse()\n", "expected dense tensors"),
         ("def make():\n    with torch.device('meta'):\n        return nn.Linear(2, 2), 1\n", "on the meta device"),
         ("def make():\n    return nn.Linear(2, 2), {[1]: 2}\n", "unhashable type: 'list'"),
+        (
+            "class Net(nn.Module):\n    __hash__ = None\ndef make():\n    return Net()\n",
+            "torch cannot walk through .TypeError: unhashable",
+        ),
     ],
 )
 def test_code_that_breaks_is_one_sentence(folder: Path, text: str, said: str) -> None:
