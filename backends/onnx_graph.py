@@ -114,9 +114,10 @@ def _by_torch_export(
                 module, tensors, str(folder / GRAPH), dynamo=True, opset_version=OPSET, input_names=names, verbose=False
             )
     except _RefusalError as also:
+        install = "pip install onnxscript, or " if "onnxscript" in str(also) else ""
         raise BackendError(
             f"torch cannot export the model to ONNX opset {OPSET} (by TorchScript: {refused}; by torch.export: {also}):"
-            " use torchscript or eager"
+            f" {install}use torchscript or eager"
         ) from also
     note = f"exported by torch.export, since torch's exporter by TorchScript refuses the model ({refused})"
     return {"exporter": "torch.export", "export_note": note}

@@ -165,19 +165,35 @@ def _check(value: Any, array: Array, placement: Placement) -> None:
     element = _element(value.type)
     if array.dtype.kind == "c":
         raise BackendError(f"the input {value.name!r} is complex, and ONNX Runtime has no such numbers: use eager")
-    if array.dtype.kind == "f" and element != "double" and _PRECISIONS.get(element) != placement.precision:
-        needed = _PRECISIONS.get(element)
+    needed = _PRECISIONS.get(element)
+    fits = element == "double" or needed == placement.precision or _in_fp32(element, placement)
+    if array.dtype.kind == "f" and not fits:
         raise BackendError(
             f"the input {value.name!r} is {value.type} and precision {placement.precision} was asked:"
-            f" {_remedy(needed, placement)}"
+            f" use {f'precision {needed}' if needed else 'a model with float input'}"
         )
-    if len(value.shape) != array.ndim or any(
-        isinstance(size, int) and size != given for size, given in zip(value.shape, array.shape, strict=True)
-    ):
+    # It says the same of a scalar and of a rank that is not known.
+    if value.shape and (len(value.shape) != array.ndim or any(map(_unlike, value.shape, array.shape))):
         raise BackendError(
             f"the input {value.name!r} has shape {shape_text(tuple(value.shape))} and {shape_text(array.shape)} was "
             "given: choose batch and shape to fit"
         )
+
+
+def _unlike(size: object, given: int) -> bool:
+    return isinstance(size, int) and size != given
+
+
+def _in_fp32(element: str, placement: Placement) -> bool:
+    """Whether a file in half precision is computed in fp32, as was asked."""
+    return element == "float16" and placement.precision == "fp32" and without_kernels("fp16", placement)
+
+
+def half_note(wanted: Sequence[Any], placement: Placement) -> str | None:
+    """Say that a file in half precision is not computed so; None where it is."""
+    half = any(_in_fp32(_element(value.type), placement) for value in wanted)
+    said = "the file is in fp16, and onnxruntime computes it in fp32 between casts: it has no fp16 kernels for x86"
+    return said if half else None
 
 
 def _element(kind: str) -> str:
@@ -188,17 +204,6 @@ def _element(kind: str) -> str:
 def without_kernels(precision: str | None, placement: Placement) -> bool:
     """Whether onnxruntime would compute in fp32 what is in ``precision``, silently."""
     return placement.device_type == "cpu" and precision == "fp16" and platform.machine() in ("x86_64", "AMD64")
-
-
-def _remedy(needed: str | None, placement: Placement) -> str:
-    """What to do with a file whose input is in the precision ``needed``; None for no precision of ours."""
-    if needed is None:
-        return "use a model with float input"
-    if without_kernels(needed, placement):
-        return (
-            f"use precision {needed} on a GPU (--device cuda), or a file in fp32: there are no {needed} kernels for x86"
-        )
-    return f"use precision {needed}"
 
 
 def _numpy_type(kind: str) -> str:

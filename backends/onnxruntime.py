@@ -25,7 +25,14 @@ from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_providers import ProviderName
 from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
-from profiler.backends.onnx_session import OrtSession, most_in_use, one_sentence, open_session, without_kernels
+from profiler.backends.onnx_session import (
+    OrtSession,
+    half_note,
+    most_in_use,
+    one_sentence,
+    open_session,
+    without_kernels,
+)
 from profiler.backends.stages import stage
 
 if TYPE_CHECKING:
@@ -113,6 +120,7 @@ class OnnxRuntime:
             facts = self._facts(session, placement)
             facts |= nodes_by_provider(session, self._provider(placement))
             facts |= {"cached": prepared.cached, "cache_note": prepared.note}
+            facts |= {"kernel_note": half_note(session.get_inputs(), placement)}
             facts |= {"opset": OPSET if model.onnx is None else None} | prepared.exported
             with one_sentence(
                 "onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -79,7 +80,13 @@ def duplicated(module: nn.Module) -> nn.Module:
 
     held = (value for part in module.modules() for value in vars(part).values())
     computed = {id(one): one.detach().clone() for one in held if isinstance(one, torch.Tensor) and not one.is_leaf}
-    return copy.deepcopy(module, computed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # an exported program is copied in a way that torch outgrew
+        made = copy.deepcopy(module, computed)
+    for own, new in zip(module.parameters(), made.parameters(), strict=True):
+        if own.is_leaf and not new.is_leaf:  # as of what was scripted
+            new.detach_().requires_grad_(own.requires_grad)
+    return made
 
 
 def flat(module: nn.Module, inputs: Inputs) -> nn.Module:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from rich import box
@@ -11,17 +13,17 @@ from rich.table import Table
 from typer import Argument, Option
 
 from profiler import models
-from profiler.cli.models import facts_of, select, size_words
+from profiler.cli.models import cases_of, check_scale, facts_of, select, size_words
 from profiler.cli.options import Factor, Flops, InputFile, Json, Shape
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.brought import Network, counts_of
 from profiler.models.naming import is_brought
-from profiler.models.shapes import each
 from profiler.units import format_count, format_flops, format_share, parse_flops
 
 if TYPE_CHECKING:
     from profiler.measure.describe import Description
+    from profiler.records.types import Case
 
 #: What a model of the user's is counted for.
 _COUNTS = ("flops", "params", "acts", "layers")
@@ -41,12 +43,11 @@ def complexity_command(
     Raises:
         UserError: The model, rule, factor, target or shape is not valid, or they do not go together.
     """
-    if is_brought(model) and not (scale or factor is not None or flops):
-        _print_brought(model, shape or [], input_file or "", as_json=json)
-        return
-    if shape or input_file:
-        raise UserError(f"{model} takes inputs of its own size: leave out --shape and --input, or scale by r")
     target = parse_flops(flops) if flops else None
+    check_scale(scale, factor, target)
+    if shape or input_file or (is_brought(model) and not scale):
+        _print_counts(cases_of(model, scale, factor, target, shape or (), input_file or ""), as_json=json)
+        return
     arch = select(model, scale, factor, target)
     facts = facts_of(arch)
     if target:
@@ -89,12 +90,13 @@ def _print_facts(arch: Network) -> None:
     Console().print(table)
 
 
-def _print_brought(model: str, shapes: list[str], input_file: str, *, as_json: bool) -> None:
-    rows = [_facts(model, one) for one in _described(model, shapes, input_file)]
+def _print_counts(cases: Sequence[Case], *, as_json: bool) -> None:
+    rows = [_facts(case, found) for case, found in _described(cases)]
     if as_json:
         print(jsonlib.dumps(rows if len(rows) > 1 else rows[0], indent=2))
         return
-    table = Table("inputs", title=model, title_justify="left", box=box.SIMPLE)
+    case = replace(cases[0], shape="", input_file="")
+    table = Table("inputs", title=case.network, title_justify="left", box=box.SIMPLE)
     for name in _COUNTS:
         table.add_column(name, justify="right")
     for row in rows:
@@ -105,12 +107,13 @@ def _print_brought(model: str, shapes: list[str], input_file: str, *, as_json: b
         console.print(why, highlight=False, markup=False, soft_wrap=True)
 
 
-def _facts(model: str, found: Description) -> dict[str, str | int | None]:
+def _facts(case: Case, found: Description) -> dict[str, str | float | None]:
     """Counts that are lower bounds are none; the number of parameters is known all the same."""
     counted = found.complexity
     whole = counted if counted and not counted.uncounted else None
     return {
-        "model": model,
+        "model": case.model,
+        **({"scaling": case.scaling, "factor": case.factor} if case.scaling else {}),
         "inputs": ", ".join(found.inputs.values()),
         "flops": whole.flops if whole else None,
         "params": counted.params if counted else None,
@@ -120,20 +123,15 @@ def _facts(model: str, found: Description) -> dict[str, str | int | None]:
     }
 
 
-def _described(model: str, shapes: list[str], input_file: str) -> list[Description]:
-    from profiler.backends.base import Placement
-    from profiler.records.types import Case
+def _described(cases: Sequence[Case]) -> list[tuple[Case, Description]]:
     from profiler.run.describing import described
     from profiler.run.processes import LocalExecutor
 
-    asked = [
-        Case(model, "", 1.0, "eager", Placement(), shape=one, input_file=input_file) for one in each(shapes) or [""]
-    ]
     executor = LocalExecutor()
     try:
-        known = described(asked, executor)
+        known = described(cases, executor)
     finally:
         executor.close()
     if known.failed:
         raise UserError("; ".join(dict.fromkeys(failure.reason for failure in known.failed.values())))
-    return [known.found[case.key] for case in known.cases]
+    return [(case, known.found[case.key]) for case in known.cases]

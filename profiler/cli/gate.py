@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import Json, Many
+from profiler.cli.options import InputFile, Json, Many, Shape
 from profiler.errors import UserError
 from profiler.gate.contest import SECONDS
 from profiler.gate.judge import judge_pairs
-from profiler.gate.suite import load_suite, pair_of_flags
+from profiler.gate.suite import flag_of, load_suite, pairs_of_flags
 from profiler.gate.verdict import exit_code
 from profiler.machine import host
 from profiler.records.crowding import crowds
@@ -63,9 +63,9 @@ def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any]
     if file is not None and given:
         name = given[0]
         raise UserError(
-            f"{file} names pairs already; leave out --{name.replace('_', '-')} (in the file it is {name}), or the file"
+            f"{file} names pairs already; leave out {flag_of(name)} (in the file it is {name}), or the file"
         )
-    pairs = load_suite(Path(file)) if file is not None else [pair_of_flags(**flags)]
+    pairs = load_suite(Path(file)) if file is not None else pairs_of_flags(**flags)
     for crowd in crowds((pair.candidate.case for pair in pairs), host.usable_cores()):
         print(crowd, file=sys.stderr)
     time = how.get("time")
@@ -87,6 +87,8 @@ _PLAN_KEYS = {
     "precision": "precisions",
     "threads": "threads",
     "batch": "batches",
+    "shapes": "shapes",
+    "input_file": "input_file",
 }
 
 
@@ -153,6 +155,8 @@ def gate_command(
     precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = None,
     threads: Annotated[int | None, Option("--threads", metavar="N", help="Threads [1].")] = None,
     batch: Annotated[int | None, Option("--batch", metavar="N", help="Images per forward [1].")] = None,
+    shape: Shape = None,
+    input_file: InputFile = None,
     time: _Time = None,
     self_test: _SelfTest = True,
     baseline_python: _Python = None,
@@ -168,6 +172,7 @@ def gate_command(
     limits = {"max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth, "max_p99": max_p99}
     allowed = dict(zip(_ALLOWED, (allow_different_output or None, allow_different_inputs or None), strict=True))
     where = {"backend": backend, "device": device, "precision": precision, "threads": threads, "batch": batch}
+    inputs = {"shapes": shape or None, "input_file": input_file}
     trial = {"time": time, "self_test": self_test, "seed": seed, "baseline_python": baseline_python}
     how = {**trial, "against": against, "out": out, "resume": resume}
-    raise Exit(command(suite, {**sides, **limits, **allowed, **where}, how, Outputs(json, junit, markdown)))
+    raise Exit(command(suite, {**sides, **limits, **allowed, **where, **inputs}, how, Outputs(json, junit, markdown)))

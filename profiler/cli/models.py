@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from rich import box
 from rich.console import Console
@@ -16,24 +17,35 @@ from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.brought import Brought, Network, Wanted, counts_of
 from profiler.models.naming import is_brought
+from profiler.models.shapes import each
+from profiler.models.zoo import arch_of
 from profiler.units import format_count, format_flops
+
+if TYPE_CHECKING:
+    from profiler.records.types import Case
 
 _Facts: TypeAlias = dict[str, object]
 
 
-def select(model: str, scale: str, factor: float | None, target: int | None) -> Network:
+def select(
+    model: str,
+    scale: str,
+    factor: float | None,
+    target: int | None,
+    shapes: Sequence[str] = (),
+    input_file: str = "",
+) -> Network:
     """Return the network that the options name.
 
     Raises:
         UserError: An option is not valid, or one lacks another, or a model of the user's own cannot be had.
     """
-    if factor is not None and target is not None:
-        raise UserError("--factor and --flops exclude each other: give the factor, or the target to solve it for.")
-    if not scale and (factor is not None or target is not None):
-        given = "--factor" if target is None else "--flops"
-        raise UserError(f"{given} needs a direction to scale along: add --scale, such as --scale dWr.")
-    if scale and factor is None and target is None:
-        raise UserError(f"--scale {scale} needs to know how far: add --factor, such as 4, or --flops, such as 16GF.")
+    check_scale(scale, factor, target)
+    if shapes or input_file:
+        found = cases_of(model, scale, factor, target, shapes, input_file)
+        if len(found) > 1:
+            raise UserError(f"--shape {' '.join(shapes)} is {len(found)} shapes; expected one here")
+        return _fed(found[0])
     if is_brought(model):
         from profiler.run.families import brought  # processes
 
@@ -41,6 +53,40 @@ def select(model: str, scale: str, factor: float | None, target: int | None) -> 
     if target is not None:
         return models.scale_to_flops(models.get(model), scale, target)
     return models.resolve(model, scale, 1.0 if factor is None else factor)
+
+
+def check_scale(scale: str, factor: float | None, target: int | None) -> None:
+    """Raise UserError where a rule, a factor and a target do not go together."""
+    if factor is not None and target is not None:
+        raise UserError("--factor and --flops exclude each other: give the factor, or the target to solve it for.")
+    if not scale and (factor is not None or target is not None):
+        given = "--factor" if target is None else "--flops"
+        raise UserError(f"{given} needs a direction to scale along: add --scale, such as --scale dWr.")
+    if scale and factor is None and target is None:
+        raise UserError(f"--scale {scale} needs to know how far: add --factor, such as 4, or --flops, such as 16GF.")
+
+
+def cases_of(
+    model: str, scale: str, factor: float | None, target: int | None, shapes: Sequence[str], input_file: str
+) -> list[Case]:
+    """Return a case for each shape; raises UserError where the shapes are none, or a target is given beside them."""
+    from profiler.backends.base import Placement
+    from profiler.records.types import Case
+
+    if target is not None:
+        raise UserError("--flops is solved for inputs of the network's own size: leave out --shape, or give --factor.")
+    step = 1.0 if factor is None else factor
+    return [
+        Case(model, scale, step, "eager", Placement(), shape=one, input_file=input_file) for one in each(shapes) or [""]
+    ]
+
+
+def _fed(case: Case) -> Network:
+    if not is_brought(case.model):
+        return arch_of(case.asked())
+    from profiler.run.families import of_case  # processes
+
+    return of_case(case)
 
 
 def facts_of(network: Network) -> _Facts:

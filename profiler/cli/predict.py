@@ -15,7 +15,7 @@ from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
 from profiler.cli.models import select
-from profiler.cli.options import Factor, Flops, Json, Model, RunPath, warn
+from profiler.cli.options import Factor, Flops, InputFile, Json, Model, RunPath, Shape, warn
 from profiler.errors import UserError
 from profiler.models.brought import Network, counts_of
 from profiler.units import format_bytes, format_count, parse_flops
@@ -27,6 +27,8 @@ def predict_command(
     scale: Annotated[str, Option("--scale", metavar="RULE", help="As for `profiler complexity`.")] = "",
     factor: Factor = None,
     flops: Flops = None,
+    shape: Shape = None,
+    input_file: InputFile = None,
     backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     json: Json = False,
@@ -36,7 +38,7 @@ def predict_command(
     Raises:
         UserError: The table or the network cannot be used, or no group has enough networks.
     """
-    arch = select(model, scale, factor, parse_flops(flops) if flops else None)
+    arch = select(model, scale, factor, parse_flops(flops) if flops else None, shape or (), input_file or "")
     frame = exact_counts(chosen_rows(read_table(source, warn), backend, where))
     made, without = predict(frame, arch)
     if not made:
@@ -44,7 +46,7 @@ def predict_command(
     if json:
         print(jsonlib.dumps(_facts(arch, made, without), indent=2, allow_nan=False))
     else:
-        _print(arch, made, without)
+        _print(arch, " ".join([*(shape or ()), input_file or ""]).strip(), made, without)
 
 
 def _listed(without: dict[str, str]) -> str:
@@ -74,13 +76,15 @@ def _facts(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -
     return {"level": LEVEL, "network": network | known, "predictions": rows, "without": without}
 
 
-def _print(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -> None:
+def _print(arch: Network, fed: str, made: Sequence[Prediction], without: dict[str, str]) -> None:
     console = Console()
     counts = counts_of(arch)
     costs = ", ".join(f"{format_count(getattr(counts, proxy))} {proxy}" for proxy in PROXIES)
     name = f"{arch.name} {arch.scaling} x{arch.factor:.4g} {arch.step}".rstrip() if arch.scaling else arch.name
     size = "" if arch.resolution is None else f", {arch.resolution} px"
-    console.print(escape(f"{name}{size}: {costs}"), style="bold", highlight=False, soft_wrap=True)
+    console.print(
+        escape(f"{name}{' ' if fed else ''}{fed}{size}: {costs}"), style="bold", highlight=False, soft_wrap=True
+    )
     for label in dict.fromkeys(group_label(one.group) for one in made):
         console.print(f"\n{escape(label)}", highlight=False, soft_wrap=True)
         for one in (each for each in made if group_label(each.group) == label):

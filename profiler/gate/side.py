@@ -59,12 +59,26 @@ class Side:
         network = self.case.network.replace(model, _quoted(model), 1)
         return f"{where}{network} @{self.case.backend}"
 
+    @property
+    def written(self) -> str:
+        """The same without its inputs, which options beside it name."""
+        return replace(self, case=replace(self.case, shape="", input_file="")).label
+
     def missing_in(self, folder: Path) -> str | None:
         """Return why the file of its model cannot be read from ``folder``, in one sentence; None where it can."""
         file = naming.file_of(self.case.model)
         if file is None or (folder / file).is_file():
             return None
         return f"model {self.case.model!r}: there is no file {file!r}; expected a path from the current folder"
+
+    def fed(self, shape: str, input_file: str) -> Side:
+        """Return the same side with inputs of a shape and of a file, where it has none of its own.
+
+        A revision gets the file that lies here, too.
+        """
+        file = self.case.input_file or input_file
+        file = str(Path(file).absolute()) if file and self.revision is not None else file
+        return replace(self, case=replace(self.case, shape=self.case.shape or shape, input_file=file))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,12 @@ baseline = "old.onnx"
 candidate = "new.onnx"
 
 [[pair]]
+baseline = "old.onnx"
+candidate = "new.onnx"
+shapes = "height=320/640,width=320/640"  # of the inputs of both sides: each a pair of its own
+input_file = "values.npz"                # their values
+
+[[pair]]
 name = "detector"
 baseline = "git:origin/main"
 candidate = "detector.model:build @eager"
@@ -29,9 +35,11 @@ from profiler.backends.base import MemoryFormat, Placement, Precision
 from profiler.errors import UserError
 from profiler.gate.side import Pair, Side, sides
 from profiler.plan.messages import sentences
-from profiler.plan.values import BackendSpec, Count, DeviceName, Share
+from profiler.plan.values import BackendSpec, Count, DeviceName, Shapes, Share
 from profiler.records.outside import file_bytes, text_of, toml_table
 
+#: Keys that are called otherwise than their flags.
+_FLAGS = {"shapes": "--shape", "input_file": "--input"}
 #: Turns a limit off.
 _OFF: Literal["off"] = "off"
 _Limit = Annotated[Share | Literal["off"], Field(union_mode="left_to_right")]
@@ -53,6 +61,8 @@ class _Common(BaseModel):
     max_p99: _Limit = _OFF
     allow_different_output: bool = False
     allow_different_inputs: bool = False
+    shapes: Shapes = ()
+    input_file: str = ""
 
 
 class _PairTable(_Common):
@@ -61,6 +71,11 @@ class _PairTable(_Common):
     baseline: str
     candidate: str
     name: str = ""
+
+
+def flag_of(key: str) -> str:
+    """Return the flag that says the same as a key of a suite."""
+    return _FLAGS.get(key, f"--{key.replace('_', '-')}")
 
 
 def _known(kind: type[BaseModel], *others: str) -> Callable[[Sequence[int | str]], list[str]]:
@@ -83,35 +98,44 @@ def load_suite(file: Path) -> list[Pair]:
         raise UserError("\n".join(sentences(error, lambda key: f"{file}: {key}", _known(_Common, "pair")))) from error
     if not (isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)):
         raise UserError(f"{file}: pair: expected one table [[pair]] at least")
-    return [_pair(keys | own, f"{file}: pair[{number}]") for number, own in enumerate(tables)]
+    return [pair for number, own in enumerate(tables) for pair in _pairs(keys | own, f"{file}: pair[{number}]")]
 
 
-def _pair(keys: Mapping[str, Any], where: str) -> Pair:
+def _pairs(keys: Mapping[str, Any], where: str) -> list[Pair]:
+    """Return a pair for each shape of a table, or of flags where ``where`` is empty."""
     try:
         given = _PairTable.model_validate(keys)
         placement = Placement(given.device, given.precision, given.threads, given.memory_format)
-        old, new = sides(given.baseline, given.candidate, placement, given.backend, given.batch)
-        _check_files(old, new)
+        both = sides(given.baseline, given.candidate, placement, given.backend, given.batch)
+        _check_files(*both, values=given.input_file)
     except ValidationError as error:
-        place = lambda key: f"{where}.{key}" if where else f"--{key.replace('_', '-')}"  # noqa: E731
+        place = lambda key: f"{where}.{key}" if where else flag_of(key)  # noqa: E731
         raise UserError("\n".join(sentences(error, place, _known(_PairTable)))) from error
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from error
+    return [_pair(given, *both, shape) for shape in given.shapes or ("",)]
+
+
+def _pair(given: _PairTable, baseline: Side, candidate: Side, shape: str) -> Pair:
+    old, new = (side.fed(shape, given.input_file) for side in (baseline, candidate))
     limits = (given.max_slowdown, given.max_memory_growth, given.max_p99)
     slowdown, growth, p99 = (None if limit == _OFF else limit for limit in limits)
-    return Pair(old, new, slowdown, growth, given.name, p99, given.allow_different_output, given.allow_different_inputs)
+    name = f"{given.name} {shape}".strip() if given.name else ""
+    return Pair(old, new, slowdown, growth, name, p99, given.allow_different_output, given.allow_different_inputs)
 
 
-def _check_files(*given: Side) -> None:
+def _check_files(*given: Side, values: str) -> None:
     """Refuse a file that is not there; what a revision holds is seen when it is checked out."""
+    if values and not Path(values).is_file():
+        raise UserError(f"--input {values}: no such file; expected an .npz file with one array for each input")
     for side in given:
         missing = side.missing_in(Path()) if side.revision is None else None
         if missing is not None:
             raise UserError(missing)
 
 
-def pair_of_flags(**flags: object) -> Pair:
-    """Return the one pair that flags name."""
+def pairs_of_flags(**flags: object) -> list[Pair]:
+    """Return the pair that flags name, for each shape."""
     given = {name: value for name, value in flags.items() if value is not None}
     for side in ("baseline", "candidate"):
         if side not in given:
@@ -119,4 +143,4 @@ def pair_of_flags(**flags: object) -> Pair:
                 f"--{side} is missing: name both sides with --baseline and --candidate, or a TOML file with [[pair]] "
                 "tables"
             )
-    return _pair(given, "")
+    return _pairs(given, "")

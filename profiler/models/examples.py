@@ -7,6 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.inputs import Inputs, shape_text
@@ -128,7 +129,8 @@ def read_values(path: str) -> dict[str, Array]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as opened:  # numpy leaves a broken one open
+            file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise UserError(f"--input {path}: a single array; expected an .npz file with one array for each input")
             return {name: file[name] for name in file.files}
@@ -144,12 +146,16 @@ def shaped(inputs: Inputs, shapes: Mapping[str, Sizes], asked: Asked, dimensions
         inputs: As the model has them.
         shapes: By name.
         asked: For messages.
-        dimensions: Names that something else has understood.
+        dimensions: Names of single sizes, which whoever made the model has taken.
     """
-    known = inputs.arrays
-    own = {name: shape for name, shape in shapes.items() if name not in dimensions}
-    _refuse_unknown(asked, "shape", own, [*known, *dimensions])
+    known, taken = inputs.arrays, tuple(dimensions)
+    _refuse_unknown(asked, "shape", shapes, [*known, *taken])
+    own = {name: shape for name, shape in shapes.items() if name not in taken or len(shape.sizes) > 1}
     for name, shape in own.items():
+        if name not in known:
+            raise UserError(
+                f"model {asked.model!r}: shape {name}={shape_text(shape.sizes)} is of one size; expected {name}=64"
+            )
         if len(shape.sizes) != known[name].ndim:
             raise UserError(
                 f"model {asked.model!r}: shape {name}={shape_text(shape.sizes)} has {len(shape.sizes)} dimensions; "

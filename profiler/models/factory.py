@@ -35,14 +35,14 @@ def made_by(function: Any, asked: Asked) -> Loaded:
 
     A shape whose name is a parameter of the function is passed to it: ``def bert(sequence=64)`` with ``sequence=128``.
     """
-    given = _arguments(function, asked)
+    given, names = _arguments(function, asked)
 
     def make() -> tuple[Any, object]:
         return module_of(called(lambda: function(**given), asked.model), asked.model)
 
     module, example = make()
     code = content.of_parts(content.of_code(), sorted(given.items()))
-    return from_module(module, example, asked, code, tuple(given), again=lambda: make()[0])
+    return from_module(module, example, asked, code, names, again=lambda: make()[0])
 
 
 @contextmanager
@@ -131,15 +131,15 @@ def _module_name(path: Path) -> str:
     return f"{name}_file" if taken else name
 
 
-def _arguments(function: Any, asked: Asked) -> dict[str, int]:
-    """Return the shapes that are arguments of the function; raises UserError where it needs others."""
+def _arguments(function: Any, asked: Asked) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the shapes that are arguments of the function, and what it takes; raises UserError where it needs more."""
     if not callable(function):
         raise UserError(f"model {asked.model!r} is {function!r:.60}; {_EXPECTED}")
     shapes = parse_shapes(asked.shape) if asked.shape else {}
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return {}
+        return {}, ()
     given = {name: shapes[name].sizes[0] for name in parameters if name in shapes and len(shapes[name].sizes) == 1}
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind not in free]
@@ -148,7 +148,7 @@ def _arguments(function: Any, asked: Asked) -> dict[str, int]:
             f"model {asked.model!r} needs the argument {', '.join(missing)}; expected a function that can be called "
             f"without any: give it a default, or a size as --shape {missing[0]}=64"
         )
-    return given
+    return given, tuple(parameters)
 
 
 def module_of(made: Any, name: str) -> tuple[Any, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.backends.inputs import Inputs
+from profiler.backends.torch_trace import deprecation_silenced
 from profiler.errors import UserError
 from profiler.models import content
 from profiler.models.examples import drawn, read_values
@@ -44,7 +45,8 @@ def _opened(asked: Asked, read: Any) -> Any:
     if not path.is_file():
         raise UserError(f"model {asked.model!r}: no such file; expected a path to a file of torch.jit or torch.export")
     try:
-        return read(str(path))
+        with deprecation_silenced():
+            return read(str(path))
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(

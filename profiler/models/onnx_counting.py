@@ -33,12 +33,19 @@ _VIEWS = frozenset({"Identity", "Cast", "DequantizeLinear", "Reshape", "Transpos
 _PRODUCTS = {"MatMul": -1, "MatMulInteger": -1, "FusedMatMul": -1, "Einsum": -1, "ConvInteger": 1}
 
 
-def count_onnx(model: ModelProto | Path, shapes: Mapping[str, tuple[int, ...]], *, examples: int = 1) -> Complexity:
+def count_onnx(
+    model: ModelProto | Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, np.ndarray[Any, np.dtype[Any]]] | None = None,
+    *,
+    examples: int = 1,
+) -> Complexity:
     """Count an ONNX graph.
 
     Args:
         model: The graph, or the file it is in; of external data only what shapes depend on is read.
         shapes: Of the inputs by name; one that is not named has the shape that the graph declares.
+        values: Of inputs that are followed as constants are.
         examples: How many examples inputs of these shapes hold.
 
     Returns:
@@ -56,6 +63,7 @@ def count_onnx(model: ModelProto | Path, shapes: Mapping[str, tuple[int, ...]], 
         walk = _Walk(
             Scope({each.domain: each.version for each in graph.opset_import}, folder), {name: name for name in learned}
         )
+        walk.scope.values.update(values or {})
         walk.through(graph.graph, _typed(graph.graph, shapes))
     except Exception as error:
         said = " ".join(str(error).split())[:200]

@@ -35,16 +35,25 @@ class Declared:
         name: As the graph calls it.
         kind: Type of its elements, in ONNX's words.
         sizes: A number for each fixed dimension, its name for each open one, "" where it has none.
+        ranked: Whether the file says how many dimensions there are.
     """
 
     name: str
     kind: str
     sizes: tuple[int | str, ...]
+    ranked: bool = True
 
     @property
     def said(self) -> str:
         """The shape in words: ``Nx3x?x?``."""
-        return shape_text(tuple(size or "?" for size in self.sizes))
+        return shape_text(tuple(size or "?" for size in self.sizes)) if self.ranked else "of any shape"
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is what the file declares."""
+        alike = len(shape) == len(self.sizes) and all(
+            isinstance(size, str) or size == given for size, given in zip(self.sizes, shape, strict=True)
+        )
+        return alike or not self.ranked
 
 
 def load_onnx(asked: Asked) -> Loaded:
@@ -61,12 +70,11 @@ def load_onnx(asked: Asked) -> Loaded:
     arrays, ranges = {}, {}
     for one in declared:
         if one.name in values:
-            check_kind(asked, one.name, values[one.name], _numpy_type(one.kind))
-            arrays[one.name] = values[one.name]
+            arrays[one.name] = _given(one, values[one.name], sizes[one.name], asked)
         else:
             arrays[one.name], ranges[one.name] = _drawn(one, sizes[one.name], asked.model)
     inputs = Inputs(kwargs=arrays)
-    whole = content.of_parts(digest, content.of_inputs(inputs) if values else "")
+    whole = content.of_parts(digest, content.of_inputs(Inputs(kwargs=values)) if values else "")
     model = Model(whole, None, onnx=path, cache=asked.cache)
     ranges = {name: text for name, text in ranges.items() if text}
     return Loaded(
@@ -78,7 +86,7 @@ def _read(path: Path, name: str) -> Any:
     import onnx
 
     try:
-        return onnx.load(path, load_external_data=False)
+        proto = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise UserError(f"model {name!r}: no such file; expected a path to an ONNX model") from error
     except Exception as error:
@@ -86,6 +94,9 @@ def _read(path: Path, name: str) -> Any:
         raise UserError(
             f"model {name!r} is not a readable ONNX model: {said}; expected a file that onnx wrote"
         ) from error
+    if not proto.graph.output:
+        raise UserError(f"model {name!r} is not a readable ONNX model: it has no output; expected what onnx wrote")
+    return proto
 
 
 def _external(proto: Any, path: Path) -> list[Path]:
@@ -121,7 +132,7 @@ def _declared(proto: Any, name: str) -> Iterator[Declared]:
         sizes = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim)
         # An exporter that knew no size wrote 0 or -1.
         fixed = tuple("" if isinstance(size, int) and size < 1 else size for size in sizes)
-        yield Declared(value.name, TensorProto.DataType.Name(tensor.elem_type), fixed)
+        yield Declared(value.name, TensorProto.DataType.Name(tensor.elem_type), fixed, tensor.HasField("shape"))
 
 
 def _refuse_unknown(asked: Asked, declared: Sequence[Declared], given: Sequence[str]) -> None:
@@ -152,17 +163,26 @@ def _sizes(
     batches = batch_names(declared)
     found, still_open, batched = {}, [], False
     for one in declared:
-        if one.name in values or (one.name in shapes and one.sizes != ()):
-            found[one.name] = shapes[one.name].sizes if one.name in shapes else values[one.name].shape
-            _check_given(asked, one, found[one.name])
+        if one.name in shapes or one.name in values:
+            given = values[one.name].shape if one.name in values else shapes[one.name].sizes
+            if not one.takes(given):
+                raise UserError(
+                    f"model {asked.model!r}: {one.name} was given as {shape_text(given)}, and the file declares "
+                    f"{one.said}"
+                )
+            repeats = one.name in values and given[:1] == (1,) and _first_is_batch(one, batches)
+            found[one.name] = (asked.batch, *given[1:]) if repeats else given
+            batched |= repeats
             continue
+        if not one.ranked:
+            still_open.append(one)
         sizes: list[int] = []
         for axis, size in enumerate(one.sizes):
             if isinstance(size, int):
                 sizes.append(size)
             elif size in shapes:
                 sizes.append(shapes[size].sizes[0])
-            elif size in batches or (axis == 0 and not size and len(one.sizes) > 1):
+            elif size in batches or (axis == 0 and _first_is_batch(one, batches)):
                 sizes.append(asked.batch)
                 batched = True
             else:
@@ -179,14 +199,9 @@ def _sizes(
     return found
 
 
-def _check_given(asked: Asked, one: Declared, sizes: tuple[int, ...]) -> None:
-    fits = len(sizes) == len(one.sizes) and all(
-        not isinstance(size, int) or size == given for size, given in zip(one.sizes, sizes, strict=True)
-    )
-    if not fits:
-        raise UserError(
-            f"model {asked.model!r}: {one.name} was given as {shape_text(sizes)}, and the file declares {one.said}"
-        )
+def _first_is_batch(one: Declared, batches: set[str]) -> bool:
+    first = one.sizes[0] if one.sizes else 0
+    return first in batches or (first == "" and len(one.sizes) > 1)
 
 
 def _check_batch(asked: Asked, declared: Sequence[Declared], found: dict[str, tuple[int, ...]]) -> None:
@@ -203,11 +218,28 @@ def _suggestion(still_open: Sequence[Declared], batch: int) -> str:
     parts = []
     for one in still_open:
         guess = 224 if len(one.sizes) == 4 else 128
+        if not one.ranked:
+            parts.append(f"{one.name}={batch}x3x224x224")
+            continue
         sizes = [
             size if isinstance(size, int) else batch if axis == 0 else guess for axis, size in enumerate(one.sizes)
         ]
         parts.append(f"{one.name}={shape_text(tuple(sizes))}")
     return ",".join(parts)
+
+
+def _given(one: Declared, array: Array, sizes: tuple[int, ...], asked: Asked) -> Array:
+    """Return what a file gives in the type that is declared, one example repeated along the batch."""
+    import numpy as np
+
+    check_kind(asked, one.name, array, _numpy_type(one.kind))
+    typed = array.astype(_numpy_type(one.kind))
+    if array.dtype.kind != "f" and not np.array_equal(typed, array):
+        raise UserError(
+            f"--input {asked.input_file}: {one.name} holds numbers from {array.min()} to {array.max()}, and the file "
+            f"declares {one.kind.lower()}; expected numbers of that type"
+        )
+    return np.repeat(typed, sizes[0], axis=0) if typed.shape != sizes else typed
 
 
 def _drawn(one: Declared, sizes: tuple[int, ...], name: str) -> tuple[Array, str]:
@@ -231,4 +263,6 @@ def _resolution(inputs: Inputs) -> int | None:
 
 def _counted(path: Path, inputs: Inputs, asked: Asked) -> Complexity:
     shapes = {name: array.shape for name, array in inputs.arrays.items()}
-    return count_onnx(path, shapes, examples=asked.batch)
+    # What decides a branch or a shape: flags, rates and sizes.
+    values = {name: array for name, array in inputs.arrays.items() if array.dtype.kind in "iub" and array.ndim < 2}
+    return count_onnx(path, shapes, values, examples=asked.batch)

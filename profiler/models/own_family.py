@@ -71,7 +71,7 @@ def load_own(asked: Asked) -> Loaded:
         said = repr(family.plain(parameters))
         module, example = family.built(parameters, asked.scaling, asked.factor)
         code = content.of_parts(content.of_code(), said)
-        loaded = from_module(module, example, asked, code, tuple(given))
+        loaded = from_module(module, example, asked, code, tuple(dict(family.plain(parameters))))
     return dataclasses.replace(loaded, family=asked.model)
 
 

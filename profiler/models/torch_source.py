@@ -44,8 +44,16 @@ def from_module(
         dimensions: Names of shapes that whoever made it has understood.
         again: Makes another one like it, where it cannot be copied.
     """
-    module = evaluated(module)
-    if any(value.is_meta for value in (*module.parameters(), *module.buffers())):
+    try:
+        module = evaluated(module)
+        numbers = (*module.parameters(), *module.buffers())
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model {asked.model!r} is a module that torch cannot walk through ({type(error).__name__}: {said}); "
+            "expected one whose eval() and parameters() work"
+        ) from error
+    if any(value.is_meta for value in numbers):
         raise UserError(
             f"model {asked.model!r} has weights on the meta device, which holds no numbers; expected them on the CPU"
         )

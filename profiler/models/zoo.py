@@ -23,8 +23,12 @@ def arch_of(asked: Asked) -> Arch:
     """Return the network that is asked for, at the resolution of its shape where one is given.
 
     Raises:
-        UserError: Model, rule, factor or shape is not valid.
+        UserError: Model, rule, factor or shape is not valid, or a file of inputs is given.
     """
+    if asked.input_file:
+        raise UserError(
+            f"--input {asked.input_file}: {asked.model} takes the images that its resolution says; leave it out"
+        )
     arch = models.resolve(asked.model, asked.scaling, asked.factor, asked.step)
     if not asked.shape:
         return arch
@@ -44,10 +48,6 @@ def content_of(arch: Arch) -> str:
 
 def load_network(asked: Asked) -> Loaded:
     """Return a network of the zoo with one standard normal image for each of the batch."""
-    if asked.input_file:
-        raise UserError(
-            f"--input {asked.input_file}: {asked.model} takes the images that its resolution says; leave it out"
-        )
     arch = arch_of(asked)
     digest = content_of(arch)
     # What is kept from one session to the next follows the code that builds, too.

@@ -47,19 +47,28 @@ def brought(wanted: Wanted) -> Brought:
             raise UserError(f"{wanted.model} cannot be scaled: {found}")
     elif wanted.rule:
         raise UserError(f"{wanted.model} cannot be scaled: only networks that `profiler models` lists and families can")
-    return _as_it_is(wanted.model)
+    return of_case(Case(wanted.model, "", 1.0, backend="", placement=Placement()))
 
 
-def _as_it_is(model: str) -> Brought:
+def of_case(case: Case) -> Brought:
+    """Return the model of a case as its inputs have it; raises UserError where it cannot be had."""
     executor = LocalExecutor()
     try:
-        known = described([Case(model, "", 1.0, backend="", placement=Placement())], executor)
+        known = described([case], executor)
     finally:
         executor.close()
     for failure in known.failed.values():
         raise UserError(failure.reason)
     [found] = known.found.values()
-    return Brought(model, resolution=found.resolution, counts=found.complexity, uncounted=found.uncounted)
+    return Brought(
+        case.model,
+        found.family,
+        case.scaling,
+        case.factor,
+        resolution=found.resolution,
+        counts=found.complexity,
+        uncounted=found.uncounted,
+    )
 
 
 def answered(function: Callable[[_A], _R], argument: _A, executor: Executor | None = None) -> _R:

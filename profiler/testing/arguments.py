@@ -5,6 +5,9 @@
     def test_latency(latency_gate):
         latency_gate(onnx("new.onnx"), baseline=onnx("old.onnx"), max_slowdown=0.05)
 
+    def test_detector(latency_gate):
+        latency_gate(onnx("new.onnx"), baseline=onnx("old.onnx"), shape="height=640,width=640")
+
     def test_model(latency_gate):
         latency_gate(torch_model(Net(), x), baseline="git:origin/main", max_slowdown=0.05)
 
@@ -29,7 +32,9 @@ from profiler.errors import UserError
 from profiler.gate.likeness import Kind, allowed_kinds
 from profiler.gate.side import EXAMPLES, Side, parse_side, sides
 from profiler.models import naming
-from profiler.models.examples import of_example
+from profiler.models.examples import of_example, shaped
+from profiler.models.loaded import Asked
+from profiler.models.shapes import each, parse_shapes
 from profiler.models.torch_source import argument_names
 from profiler.records.types import Case
 from profiler.units import parse_duration, parse_share
@@ -45,6 +50,7 @@ class Live:
         backend: Name with optional settings.
         placement: Where it runs.
         revision: Git revision under whose code the test builds it; None for the code as it is now.
+        shape: Shapes of its inputs, to which the example is repeated; empty for the example's own.
     """
 
     module: Any
@@ -52,17 +58,29 @@ class Live:
     backend: str
     placement: Placement
     revision: str | None = None
+    shape: str = ""
 
     @property
     def side(self) -> Side:
         """The same as a side, for reports; no other process can load it by that name."""
         name, batch = type(self.module).__name__, self.inputs.batch
-        return Side(Case(name, "", 1.0, self.backend, self.placement, batch), self.revision)
+        return Side(Case(name, "", 1.0, self.backend, self.placement, batch, shape=self.shape), self.revision)
 
     @property
     def inputs(self) -> Inputs:
         """The example as a backend takes it."""
-        return of_example(self.example, argument_names(self.module))
+        given = of_example(self.example, argument_names(self.module))
+        asked = Asked(type(self.module).__name__, shape=self.shape)
+        return shaped(given, parse_shapes(self.shape), asked) if self.shape else given
+
+    def fed(self, shape: str, input_file: str) -> Live:
+        """Return the same with inputs of a shape, where it has none of its own."""
+        if input_file:
+            raise UserError(
+                f"input_file={input_file!r}: a torch_model has the values of its example; give those, or name the "
+                "model, as 'package.module:factory'"
+            )
+        return replace(self, shape=self.shape or shape)
 
     def check(self) -> None:
         """Raise UserError where this is no module with an example of its inputs."""
@@ -88,7 +106,15 @@ def side_of(given: Given) -> Side:
     return given.side if isinstance(given, Live) else given
 
 
-def onnx(path: str | Path, backend: str = "onnxruntime", threads: int = 1, batch: int = 1, device: str = "cpu") -> Side:
+def onnx(
+    path: str | Path,
+    backend: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+    shape: str = "",
+    input_file: str = "",
+) -> Side:
     """Name an ONNX file.
 
     Args:
@@ -97,8 +123,12 @@ def onnx(path: str | Path, backend: str = "onnxruntime", threads: int = 1, batch
         threads: Intra-op threads on the host.
         batch: Images per forward, where the file leaves it open.
         device: ``cpu``, ``cuda:0``, ...
+        shape: Shapes of inputs or values of dimensions, as ``images=1x3x640x640`` or ``height=640,width=640``.
+        input_file: ``.npz`` file with the values of inputs, by their names.
     """
-    return Side(Case(os.fspath(path), "", 1.0, backend, Placement(device, threads=threads), batch))
+    placement = Placement(device, threads=threads)
+    case = Case(os.fspath(path), "", 1.0, backend, placement, batch, shape=_shape(shape), input_file=input_file)
+    return Side(case)
 
 
 def zoo(
@@ -124,6 +154,7 @@ def torch_model(
     threads: int = 1,
     device: str = "cpu",
     precision: Precision = "fp32",
+    shape: str = "",
 ) -> Live:
     """Hand over a module as it is; the test is run again in fresh processes, and each builds its own.
 
@@ -134,8 +165,17 @@ def torch_model(
         threads: Intra-op threads on the host.
         device: ``cpu``, ``cuda:0``, ...
         precision: What weights and input are converted to.
+        shape: Shapes of inputs, as ``input=1x3x320x320``: the example is repeated to fill them.
     """
-    return Live(module, example_input, backend, Placement(device, precision, threads))
+    return Live(module, example_input, backend, Placement(device, precision, threads), shape=_shape(shape))
+
+
+def _shape(text: str) -> str:
+    """Return a shape as it is written everywhere; raises UserError where it is none, or several."""
+    shapes = each([text]) if text else [""]
+    if len(shapes) > 1:
+        raise UserError(f"shape {text!r} is {len(shapes)} shapes, and a test has one gate: parametrise the test")
+    return shapes[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,6 +213,8 @@ class GateCall:
         max_p99: float | str | None = None,
         allow_different_output: bool = False,
         allow_different_inputs: bool = False,
+        shape: str = "",
+        input_file: str = "",
     ) -> GateCall:
         """Understand the arguments of the fixture; raises UserError with one sentence where they make no gate."""
         tail: dict[Limited, object] = {} if baseline is not None else {"p99": max_p99}
@@ -183,9 +225,10 @@ class GateCall:
                 "latency_gate takes either baseline= (a model, or git:REF), or limits of one forward: max_latency=, "
                 "max_mean= or max_p99= (as '12ms')"
             )
+        inputs = _shape(shape), input_file
         asked = cls(
-            candidate=_model(candidate, baseline),
-            baseline=None if baseline is None else _model(baseline, candidate),
+            candidate=_model(candidate, baseline).fed(*inputs),
+            baseline=None if baseline is None else _model(baseline, candidate).fed(*inputs),
             max_slowdown=_share("max_slowdown", max_slowdown),
             max_memory_growth=_share("max_memory_growth", max_memory_growth),
             max_p99=None if baseline is None else _share("max_p99", max_p99),

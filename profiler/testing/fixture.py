@@ -70,6 +70,8 @@ class Gate:
         max_p99: float | str | None = None,
         allow_different_output: bool = False,
         allow_different_inputs: bool = False,
+        shape: str = "",
+        input_file: str = "",
     ) -> None:
         """Fail the test when ``candidate`` is too slow.
 
@@ -84,6 +86,8 @@ class Gate:
                 budget of it, as ``30ms``.
             allow_different_output: Whether the candidate may compute something else than the baseline.
             allow_different_inputs: Whether it may take inputs of other names, types or shapes.
+            shape: Shapes of the inputs of both, or values of dimensions, as ``height=640,width=640``.
+            input_file: ``.npz`` file with the values of the inputs of both, by their names.
         """
         __tracebackhide__ = True
         limits = {"max_slowdown": max_slowdown, "max_memory_growth": max_memory_growth, "max_p99": max_p99}
@@ -92,7 +96,8 @@ class Gate:
             "allow_different_output": allow_different_output,
             "allow_different_inputs": allow_different_inputs,
         }
-        verdict, rule, again = self._judged(candidate, {"baseline": baseline, **limits, **budget, **allowed})
+        inputs = {"shape": shape, "input_file": input_file}
+        verdict, rule, again = self._judged(candidate, {"baseline": baseline, **limits, **budget, **allowed, **inputs})
         line = f"{verdict.status.upper()}: {verdict.reason}"
         self._note(line)
         self._store(verdict)
@@ -123,7 +128,7 @@ class Gate:
         except UserError as error:
             return Verdict("", "error", str(error)), "", ""
         rule = "; ".join(_RULES[one.of] for one in failing(verdict.facts.get("rules", ())))
-        return _compared(verdict, pair), rule, again if asked.live else _command(pair)
+        return _compared(verdict, pair), rule, again if asked.live or not _of_one_input(pair) else _command(pair)
 
     def _begin(self) -> None:
         """Refuse what cannot be judged in this run at all."""
@@ -268,6 +273,12 @@ def _compared(verdict: Verdict, pair: Pair) -> Verdict:
     return _titled(replace(verdict, label=label, samples_ns=samples, facts=facts))
 
 
+def _of_one_input(pair: Pair) -> bool:
+    """Whether one command can say what both sides are given."""
+    cases = (pair.baseline.case, pair.candidate.case)
+    return len({(case.shape, case.input_file and str(Path(case.input_file).absolute())) for case in cases}) == 1
+
+
 def _command(pair: Pair) -> str:
     """Return the command line that judges the same pair."""
     case = pair.candidate.case
@@ -276,7 +287,7 @@ def _command(pair: Pair) -> str:
         "--max-memory-growth": pair.max_memory_growth,
         "--max-p99": pair.max_p99,
     }
-    words = ["--baseline", pair.baseline.label, "--candidate", pair.candidate.label]
+    words = ["--baseline", pair.baseline.written, "--candidate", pair.candidate.written]
     words += [word for name, limit in limits.items() if limit is not None for word in (name, format_share(limit))]
     words += ["--max-slowdown", "off"] if pair.max_slowdown is None else []
     words += [f"--allow-different-{kind}" for kind in sorted(pair.allowed)]
@@ -284,6 +295,8 @@ def _command(pair: Pair) -> str:
         "--device": (case.placement.device, "cpu"),
         "--threads": (case.placement.threads, 1),
         "--batch": (case.batch, 1),
+        "--shape": (case.shape, ""),
+        "--input": (case.input_file, ""),
     }
     words += [word for name, (value, default) in placed.items() if value != default for word in (name, str(value))]
     return f"profiler gate {shlex.join(words)}"

@@ -49,3 +49,13 @@ def test_a_sweep_over_sequence_length_is_one_command_and_a_chart(tmp_path: Path)
     assert [row["inputs"] for row in rows] == ["input_ids int64 1x32", "input_ids int64 1x64"]
     assert float(rows[1]["flops"]) > 1.9 * float(rows[0]["flops"])
     assert (tmp_path / "run" / "size.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_over_resolution_is_one_command(tmp_path: Path) -> None:
+    shape = "height=64/96,width=64/96"
+    rows = run(tmp_path, "--model", "torchvision:resnet18", "--shape", shape, "--backend", "onnxruntime")
+    assert [(row["inputs"], row["resolution"]) for row in rows] == [
+        ("x float32 1x3x64x64", "64"),
+        ("x float32 1x3x96x96", "96"),
+    ]
+    assert float(rows[1]["flops"]) > 2 * float(rows[0]["flops"])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from profiler.cli.app import app
 from profiler.errors import UserError
-from profiler.gate.suite import pair_of_flags
+from profiler.gate.suite import load_suite, pairs_of_flags
 from profiler.gate.verdict import Verdict
 from profiler.machine import host
 from profiler.report import verdicts
@@ -92,6 +92,41 @@ def test_exit_4_when_the_inputs_differ() -> None:
     assert "--allow-different-inputs" in other.stdout
     allowed = _run(*sides, "--allow-different-inputs", "--max-slowdown", "99%")
     assert allowed.exit_code == 0, allowed.output
+
+
+@pytest.mark.usefixtures("here")
+def test_each_shape_is_a_pair_of_its_own() -> None:
+    sides = ("--baseline", f"{FAKE}0.3", "--candidate", f"{FAKE}0.3", "--no-self-test", "--max-slowdown", "99%")
+    found = _run(*sides, "--shape", "height=64/96,width=64/96", "--json")
+    assert found.exit_code == 0, found.output
+    shapes = ["height=64,width=64", "height=96,width=96"]
+    names = [f"regnety_200mf {shape} @fake:duration_ms=0.3" for shape in shapes]
+    assert [verdict["name"] for verdict in json.loads(found.stdout)["verdicts"]] == [f"{n} -> {n}" for n in names]
+
+
+def test_a_file_gives_shapes_and_values_under_the_name_of_its_pair(tmp_path: Path) -> None:
+    values, suite = tmp_path / "v.npz", tmp_path / "suite.toml"
+    values.touch()
+    pair = 'name = "detector"\nbaseline = "m:a"\ncandidate = "m:b"\nshapes = ["x=1x8", "x=1x4/1x2"]\n'
+    suite.write_text(f'input_file = "{values}"\n[[pair]]\n{pair}', encoding="utf-8")
+    pairs = load_suite(suite)
+    assert [pair.label for pair in pairs] == [f"detector x=1x{size}" for size in (8, 4, 2)]
+    assert {(side.case.shape, side.case.input_file) for side in (pairs[0].baseline, pairs[0].candidate)} == {
+        ("x=1x8", str(values))
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"shapes": ["64"]}, r"^--shape: shape '64'"),
+        ({"shapes": ["h=1/2,w=1/2/3"]}, "^--shape: .*as many of each name"),
+        ({"input_file": "none.npz"}, r"^--input none\.npz: no such file"),
+    ],
+)
+def test_inputs_that_are_none_are_one_sentence_that_names_the_flag(flags: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        pairs_of_flags(baseline="m:a", candidate="m:b", **flags)
 
 
 @pytest.mark.usefixtures("here")
@@ -250,4 +285,4 @@ def test_markdown_tells_the_reason_of_what_did_not_pass() -> None:
 
 def test_a_limit_that_is_none_is_one_sentence_that_names_its_flag() -> None:
     with pytest.raises(UserError, match=r"^--max-slowdown: '-5%' is not a share: write it like 5% or 0\.05\.$"):
-        pair_of_flags(baseline="resnet50", candidate="resnet50", max_slowdown="-5%")
+        pairs_of_flags(baseline="resnet50", candidate="resnet50", max_slowdown="-5%")

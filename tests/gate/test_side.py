@@ -81,6 +81,19 @@ def test_a_side_that_cannot_be_read_is_one_sentence(text: str, sentence: str) ->
         sides(text, "git:main", Placement(), None, 1)
 
 
+def test_both_sides_are_fed_and_a_revision_from_the_file_that_lies_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old, new = sides("git:v1", "net.onnx", Placement(), None, 1)
+    old, new = old.fed("ids=1x128", "v.npz"), new.fed("ids=1x128", "v.npz")
+    assert (old.case.shape, new.case.shape) == ("ids=1x128", "ids=1x128")
+    assert (old.case.input_file, new.case.input_file) == (str(tmp_path / "v.npz"), "v.npz")
+    assert new.label == "net.onnx ids=1x128 v.npz @onnxruntime"
+    assert (old.written, new.written) == ("git:v1 net.onnx @onnxruntime", "net.onnx @onnxruntime")
+    assert new.fed("ids=1x64", "w.npz") == new  # what it has of its own stays
+
+
 def test_parse_keeps_what_was_written() -> None:
     spec = parse_side("git:v1 regnety_400mf dWr x4 @eager")
     assert (spec.revision, spec.model, spec.scaling, spec.factor, spec.backend) == (

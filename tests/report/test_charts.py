@@ -323,6 +323,8 @@ def against(frame: pd.DataFrame) -> dict[str, Any]:
     ("shapes", "expected"),
     [
         (["height=128,width=64", "height=64,width=64"], ("height", [128, 64])),
+        (["height=128,width=128", "height=64,width=64"], ("height = width", [128, 64])),
+        (["a=1x3x8x8,b=2", "a=1x3x9x9,b=4"], ("a[2] = a[3]", [8, 9])),
         (["a=1x3x8x8,b=1x4", "a=1x3x8x16,b=1x4"], ("a[3]", [8, 16])),
         (["a=1x8,b=2", "a=1x8,b=4"], ("b", [2, 4])),
         (["a=1x8", "a=1x8"], ("", [])),

@@ -30,6 +30,14 @@ def test_strings_and_models_complete_each_other() -> None:
     assert (live.baseline.revision, live.baseline.backend) == ("v1", "torchscript")
 
 
+def test_the_inputs_of_a_gate_are_those_of_both_sides_that_name_none() -> None:
+    asked = GateCall.read(onnx("a.onnx", shape="x = 1x8"), baseline="b.onnx", shape="x=1x4", input_file="v.npz")
+    assert [(side.case.shape, side.case.input_file) for side in asked.sides] == [("x=1x8", "v.npz"), ("x=1x4", "v.npz")]
+    live = GateCall.read(module(), baseline=module(), shape="input=3x4")
+    assert [side.inputs.arrays["input"].shape for side in live.sides] == [(3, 4), (3, 4)]
+    assert live.candidate.side.label == "Linear input=3x4 @eager"
+
+
 @pytest.mark.parametrize(
     ("candidate", "asked", "said"),
     [
@@ -46,6 +54,10 @@ def test_strings_and_models_complete_each_other() -> None:
         (zoo("regnety_200mf", factor=4), {"max_latency": "1ms"}, "no scaling rule"),
         ("git:v1 regnety_200mf", {"max_latency": "1ms"}, "code as it is"),
         (torch_model(3, 4), {"max_latency": "1ms"}, "expected a torch module"),
+        (onnx("a.onnx"), {"max_latency": "1ms", "shape": "x=1x4/1x8"}, "is 2 shapes, and a test has one gate"),
+        (onnx("a.onnx"), {"max_latency": "1ms", "shape": "4"}, "is no shape"),
+        (module(), {"max_latency": "1ms", "shape": "y=1x4"}, "has no shape y"),
+        (module(), {"max_latency": "1ms", "input_file": "v.npz"}, "has the values of its example"),
     ],
 )
 def test_what_makes_no_gate_is_refused(candidate: Any, asked: dict[str, Any], said: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import altair as alt
 import pandas as pd
@@ -66,23 +66,28 @@ def _points(frame: pd.DataFrame, one: Fit) -> list[pd.DataFrame]:
 def varying_size(shapes: Sequence[str]) -> tuple[str, list[int]]:
     """Return what the first size is called that is not the same in all ``shapes``, and its values; "" where none is.
 
-    ``height`` for a dimension; ``images[2]`` for the third size of an input.
+    ``height`` for a dimension; ``images[2]`` for the third size of an input; all names of those that are the same.
     """
+    varying = [(name, sizes) for name, sizes in _sizes(shapes) if len(set(sizes)) > 1]
+    first = varying[0][1] if varying else []
+    return " = ".join(name for name, sizes in varying if sizes == first), first
+
+
+def _sizes(shapes: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Yield every size that all shapes have, with its values."""
     read = [parse_shapes(shape) if shape else {} for shape in shapes]
     for name in read[0] if read else ():
-        if not all(name in each and len(each[name].sizes) == len(read[0][name].sizes) for each in read):
-            continue
-        for axis, _ in enumerate(read[0][name].sizes):
-            sizes = [each[name].sizes[axis] for each in read]
-            if len(set(sizes)) > 1:
-                return name if len(read[0][name].sizes) == 1 else f"{name}[{axis}]", sizes
-    return "", []
+        if all(name in each and len(each[name].sizes) == len(read[0][name].sizes) for each in read):
+            axes = range(len(read[0][name].sizes))
+            called = [name if len(axes) == 1 else f"{name}[{axis}]" for axis in axes]
+            yield from ((called[axis], [each[name].sizes[axis] for each in read]) for axis in axes)
 
 
 def _panel(rows: pd.DataFrame, colour: alt.Color, title: str) -> alt.LayerChart:
     name = rows["name"].iloc[0]
     ticks = sorted(set(rows["size"]))
-    x = alt.X("size:Q", title=name, axis=alt.Axis(values=ticks, format="d"), scale=alt.Scale(zero=False, padding=12))
+    axis = alt.Axis(values=ticks, format="d", labelOverlap="greedy")
+    x = alt.X("size:Q", title=name, axis=axis, scale=alt.Scale(zero=False, padding=12))
     y = alt.Y("y:Q", title=title, scale=alt.Scale(domain=[0, top_of(rows)], nice=True, clamp=True))
     tooltip = [alt.Tooltip("shape:N"), alt.Tooltip("backend:N"), alt.Tooltip("y:Q", title=title, format=".4~g")]
     line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8).encode(x, y, colour, tooltip=tooltip)
