@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from profiler.backends import accelerator, cache, devices
-from profiler.backends.base import BackendError, Fact, Model, Placement
+from profiler.backends.base import BackendError, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
@@ -40,6 +40,7 @@ _LEVELS = {
 }
 
 _SILENT = 4  # every error is also an exception
+_WARM = 3  # forwards before those whose nodes are timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,28 @@ class OnnxRuntime:
 
         Weights that are mapped from a file, as on the CPU, are not in the arena. None where the profile says nothing.
         """
+        with self._prepared(model, inputs, placement) as prepared:
+            return _most_in_use(self._profile(prepared, inputs, placement, 1))
+
+    def layer_times(self, model: Model, inputs: Inputs, placement: Placement, calls: int) -> LayerTrace:
+        """Return the times of the nodes over ``calls`` forwards, from a profile; BackendError on a GPU.
+
+        There the profile holds the time of launching a node, and not that of running it.
+        """
+        from profiler.backends.onnx_layers import traced_layers
+
+        if placement.device_type != "cpu":
+            raise BackendError(
+                f"onnxruntime tells no times of layers on {placement.device}: use --device cpu, or --backend eager"
+            )
+        with self._prepared(model, inputs, placement) as prepared:
+            events = self._profile(prepared, inputs, placement, _WARM + calls)
+            return traced_layers(events, prepared.path, calls, brought=model.onnx is not None)
+
+    def _profile(self, prepared: _Prepared, inputs: Inputs, placement: Placement, calls: int) -> list[dict[str, Any]]:
+        """Return the events of a profile of ``calls`` forwards, in a session of its own."""
         with (
             tempfile.TemporaryDirectory(prefix="latency-profiler-") as folder,
-            self._prepared(model, inputs, placement) as prepared,
             one_sentence("onnxruntime cannot profile the model"),
         ):
             options = self._options(placement, prepared.level)
@@ -106,9 +126,11 @@ class OnnxRuntime:
             provider = _PROVIDERS[placement.device_type]
             session = open_session(prepared.path, options, provider, self._provider_options(placement))
             with closing(OrtSession(session, inputs, placement, {})) as opened:
-                opened.run()
-                opened.sync()
-                return _most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+                for _ in range(calls):
+                    opened.run()
+                    opened.sync()
+                events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+                return events
 
     @contextmanager
     def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
