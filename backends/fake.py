@@ -195,7 +195,9 @@ class Fake:
         forwards = [self.traced * ns for ns in itertools.islice(self.durations_ns(), calls)]
         parts = self.layers * (self.layers + 1) / 2
         layers = (
-            LayerTime(f"layer{i}", "Fake", tuple(ns * i / parts for ns in forwards), moved_bytes=1000 * i, weights=10 * i)
+            LayerTime(
+                f"layer{i}", "Fake", tuple(ns * i / parts for ns in forwards), moved_bytes=1000 * i, weights=10 * i
+            )
             for i in range(1, self.layers + 1)
         )
         return LayerTrace(tuple(layers), tuple(forwards))

@@ -22,6 +22,7 @@ _COMMANDS = {
     "models": "List the networks there are, with their exact complexity.",
     "complexity": "Print a network's exact flops, params and acts, scaled or not.",
     "latency": "Tell within seconds how fast a model is here, and on which runtime it is fastest.",
+    "explain": "Tell which layers take the time of a model here, and how far each is from what the machine can do.",
     "run": "Measure a plan: a fresh process per visit, every visit kept, a CSV, charts and a report at the end.",
     "export": "Write a run's table, one row per case, at any time.",
     "fit": "Fit latency against activations, flops and parameters; any CSV with those columns will do.",
@@ -40,7 +41,7 @@ _COMMANDS = {
 
 #: What one wants, and the commands for it in the order of the help.
 _GROUPS = {
-    "Measure": ("latency", "run", "models", "complexity"),
+    "Measure": ("latency", "explain", "run", "models", "complexity"),
     "Ask a run": ("rank", "frontier", "fit", "predict", "advise", "compare", "report", "export"),
     "Guard": ("gate", "baseline", "history"),
     "Check the machine": ("doctor", "calibrate"),
@@ -49,6 +50,7 @@ _GROUPS = {
 #: What to type, shown below each command's options.
 _EXAMPLES = {
     "latency": "profiler latency resnet50 --backend eager,onnxruntime --batch 1,8",
+    "explain": "profiler explain resnet50 --backend onnxruntime --html layers.html",
     "run": "profiler run quick --time 1min --out results/quick",
     "models": "profiler models",
     "complexity": "profiler complexity regnety_400mf --scale dWr --factor 2",

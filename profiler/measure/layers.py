@@ -15,7 +15,7 @@ from profiler.backends.base import Backend, BackendError, LayerTime, LayerTimed,
 from profiler.machine import allocator
 from profiler.measure.timing import host_clock
 from profiler.models import source
-from profiler.models.layer_counts import OperatorCounts, node_operations, operator_name
+from profiler.models.layer_counts import OperatorCounts, node_name, node_operations, operator_name
 from profiler.models.loaded import Loaded
 from profiler.models.operators import Operation
 from profiler.records.types import Case
@@ -76,6 +76,8 @@ def trace(task: TraceTask) -> Traced:
     case = task.case
     allocator.keep_freed()
     loaded, backend = source.load_model(case.asked(task.cache)), backends.get(case.backend)
+    if case.content and loaded.content != case.content:
+        raise BackendError(f"the model {case.model!r} has changed since its latency was measured: repeat the command")
     if reason := backend.unavailable(case.placement):
         raise BackendError(reason)
     if isinstance(backend, OperatorWise):
@@ -101,17 +103,17 @@ def _by_runtime(backend: LayerTimed, loaded: Loaded, task: TraceTask) -> Traced:
     told = backend.layer_times(loaded.model, loaded.inputs, task.case.placement, task.calls)
     groups: dict[tuple[str, str], list[LayerTime]] = defaultdict(list)
     for one in told.layers:
-        groups[one.name, one.operator].append(one)
-    return Traced(tuple(_joined(group) for group in groups.values()), middle(told.forward_ns))
+        groups[one.name, node_name(one)].append(one)
+    return Traced(tuple(_joined(*key, group) for key, group in groups.items()), middle(told.forward_ns))
 
 
-def _joined(nodes: Sequence[LayerTime]) -> Layer:
+def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
     """Make one layer of the nodes of a module that do the same."""
     counted = [node_operations(node) for node in nodes]
     operations = None if None in counted else [one for each in counted for one in each or ()]
     return Layer(
-        name=nodes[0].name,
-        operator=nodes[0].operator.rpartition("::")[2],
+        name=name,
+        operator=operator,
         ns=sum(middle(node.ns) for node in nodes),
         params=_sum([node.weights for node in nodes]),
         moved_bytes=_sum([node.moved_bytes for node in nodes]),
@@ -148,7 +150,7 @@ class _Sizes:
         from torch.nn import Parameter
 
         out = func(*args, **kwargs)
-        sized = self.layers[layer, operator_name(func)]
+        sized = self.layers[layer, operator_name(func, args, kwargs)]
         if not getattr(func, "is_view", False):
             given = list(_tensors((args, kwargs)))
             sized.moved += sum(one.numel() * one.element_size() for one in [*given, *_tensors(out)])
@@ -174,7 +176,7 @@ class _Times:
         begin = host_clock()
         out = func(*args, **kwargs)
         took = host_clock() - begin
-        self.ns[layer, operator_name(func)] += took
+        self.ns[layer, operator_name(func, args, kwargs)] += took
         return out
 
 

@@ -6,6 +6,7 @@ The formulas are those of ``profiler.models.counting`` and ``profiler.models.onn
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiler.models.operators import Operation
@@ -31,7 +32,7 @@ class OperatorCounts:
 
     def __call__(self, layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator and count it."""
-        key = layer, operator_name(func)
+        key = layer, operator_name(func, args, kwargs)
         before, unknown = len(self._watch.operations), set(self._watch.unknown)
         with self._watch:
             out = func(*args, **kwargs)
@@ -42,11 +43,23 @@ class OperatorCounts:
         return out
 
 
-def operator_name(func: Any) -> str:
-    """Return the name of an operator of torch as people say it: ``linear``, ``torchvision::nms``, ``cond``."""
+def operator_name(func: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:
+    """Return an operator of torch as people say it: ``linear``, ``conv2d 1x1``, ``torchvision::nms``, ``cond``."""
     schema = getattr(func, "_schema", None)
-    name = str(func.name()) if schema is None else str(schema.name)
-    return name.removeprefix("aten::")
+    name = (str(func.name()) if schema is None else str(schema.name)).removeprefix("aten::")
+    if not name.startswith("conv"):
+        return name
+    weight = args[1] if len(args) > 1 else (kwargs or {}).get("weight")
+    shape = getattr(weight, "shape", None)
+    given = getattr(args[0], "shape", None) if args else None
+    return name if shape is None or given is None else f"{name} {convolution_kind(given, shape)}".rstrip()
+
+
+def convolution_kind(given: Sequence[int], weight: Sequence[int]) -> str:
+    """Say which kind of convolution its input and its weights, both channels second, make: depthwise, grouped, 1x1."""
+    if len(given) != len(weight) or len(weight) < 3 or given[1] == weight[1]:
+        return "1x1" if set(weight[2:]) == {1} else ""
+    return "depthwise" if weight[1] == 1 else "grouped"
 
 
 def node_operations(layer: LayerTime) -> list[Operation] | None:
@@ -63,3 +76,11 @@ def node_operations(layer: LayerTime) -> list[Operation] | None:
         return list(rule(Call(layer.given, layer.made, layer.attributes, biases)))
     except (UnknownShapeError, ValueError, IndexError, KeyError):
         return None
+
+
+def node_name(layer: LayerTime) -> str:
+    """Return the operator of an ONNX node as people say it, without its domain: ``Conv depthwise``."""
+    name = layer.operator.rpartition("::")[2]
+    if "Conv" not in name or "Transpose" in name or len(layer.given) < 2:
+        return name
+    return f"{name} {convolution_kind(layer.given[0], layer.given[1])}".rstrip()
