@@ -106,7 +106,7 @@ def _images(one: Explanation) -> bool:
 
 def _shuffled(one: Explanation, _cores: int) -> Iterator[Advice]:
     found = [layer for layer in one.layers if layer.operator.endswith(_SHUFFLED)]
-    if found and any(layer.floors_ms for layer in found):
+    if found and any(layer.roof_ms for layer in found):
         yield Advice(
             "depthwise and grouped convolutions, which use few weights for each activation",
             "channels last" if _eager(one) else "fewer or wider groups",

@@ -51,8 +51,8 @@ class LayerCost:
         acts: As flops.
         params: As flops.
         moved_bytes: As flops.
-        floors_ms: The least time for its multiply-adds, its bytes and its start; None where peaks or counts are not
-            known.
+        bound: What keeps it from being faster, of several together most of the time; None where that is not known.
+        roof_ms: The least time that the machine's peaks allow it; None where peaks or counts are not known.
     """
 
     name: str
@@ -65,17 +65,8 @@ class LayerCost:
     acts: int | None
     params: int | None
     moved_bytes: int | None
-    floors_ms: dict[Bound, float] | None
-
-    @property
-    def bound(self) -> Bound | None:
-        """What keeps it from being faster; None where that is not known."""
-        return None if self.floors_ms is None else max(self.floors_ms, key=self.floors_ms.__getitem__)
-
-    @property
-    def roof_ms(self) -> float | None:
-        """The least time that the machine's peaks allow; None where they are not known."""
-        return None if self.floors_ms is None else max(self.floors_ms.values())
+    bound: Bound | None
+    roof_ms: float | None
 
     @property
     def of_roof(self) -> float | None:
@@ -174,7 +165,7 @@ def explained(
 
 
 def _cost(layer: Layer, shares: Sequence[float], latency_ms: float, traced_ms: float, peaks: Peaks | None) -> LayerCost:
-    share = fmean(shares)
+    share, found = fmean(shares), floors(layer, peaks)
     return LayerCost(
         name=layer.name,
         operator=layer.operator,
@@ -186,7 +177,8 @@ def _cost(layer: Layer, shares: Sequence[float], latency_ms: float, traced_ms: f
         acts=layer.acts,
         params=layer.params,
         moved_bytes=layer.moved_bytes,
-        floors_ms=floors(layer, peaks),
+        bound=None if found is None else max(found.items(), key=lambda floor: floor[1])[0],
+        roof_ms=None if found is None else max(found.values()),
     )
 
 
@@ -212,15 +204,14 @@ def grouped(layers: Iterable[LayerCost], key: Callable[[LayerCost], str], *, ord
 
 def together(name: str, layers: Sequence[LayerCost]) -> LayerCost:
     """What several layers cost together; processes may have shared their time out differently, so no interval."""
-    floors_ms: dict[Bound, float] | None = {"compute": 0.0, "memory": 0.0, "overhead": 0.0}
+    held: dict[Bound, float] = defaultdict(float)
     for layer in layers:
-        if layer.floors_ms is None or layer.roof_ms is None or floors_ms is None or layer.bound is None:
-            floors_ms = None
-        else:  # each is held by what holds it, so the sum is what all of them need
-            floors_ms[layer.bound] += layer.roof_ms
+        if layer.bound is not None:
+            held[layer.bound] += layer.latency_ms
+    roofs = [layer.roof_ms for layer in layers]
     return LayerCost(
         name=name,
-        operator=" ".join(dict.fromkeys(layer.operator for layer in layers)) if len(layers) == 1 else "",
+        operator=layers[0].operator if len({layer.operator for layer in layers}) == 1 else "",
         latency_ms=sum(layer.latency_ms for layer in layers),
         share=sum(layer.share for layer in layers),
         shares=None,
@@ -229,7 +220,8 @@ def together(name: str, layers: Sequence[LayerCost]) -> LayerCost:
         acts=_sum(layer.acts for layer in layers),
         params=_sum(layer.params for layer in layers),
         moved_bytes=_sum(layer.moved_bytes for layer in layers),
-        floors_ms=floors_ms,
+        bound=None if None in roofs else max(held.items(), key=lambda one: one[1])[0],
+        roof_ms=None if None in roofs else sum(roof or 0.0 for roof in roofs),
     )
 
 

@@ -111,24 +111,19 @@ def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
     """Make one layer of the nodes of a module that do the same."""
     counted = [node_operations(node) for node in nodes]
     operations = None if None in counted else [one for each in counted for one in each or ()]
-    return Layer(
-        name=name,
-        operator=operator,
-        ns=sum(middle(node.ns) for node in nodes),
-        params=_sum([node.weights for node in nodes]),
-        moved_bytes=_sum([node.moved_bytes for node in nodes]),
-        **_counts(operations),
-    )
+    moved, params = _sum([node.moved_bytes for node in nodes]), _sum([node.weights for node in nodes])
+    return Layer(name, operator, sum(middle(node.ns) for node in nodes), *_counts(operations), params, moved)
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
     return None if None in values else sum(value or 0 for value in values)
 
 
-def _counts(operations: Sequence[Operation] | None) -> dict[str, int | None]:
+def _counts(operations: Sequence[Operation] | None) -> tuple[int | None, int | None]:
+    """Return flops and acts."""
     if operations is None:
-        return {"flops": None, "acts": None}
-    return {"flops": sum(one.flops for one in operations), "acts": sum(one.acts for one in operations)}
+        return None, None
+    return sum(one.flops for one in operations), sum(one.acts for one in operations)
 
 
 @dataclass(slots=True)
@@ -159,10 +154,10 @@ class _Sizes:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    from torch import Tensor
+    from torch import Tensor, strided
     from torch.utils._pytree import tree_leaves
 
-    return (one for one in tree_leaves(value) if isinstance(one, Tensor) and one.layout.__str__() == "torch.strided")
+    return (one for one in tree_leaves(value) if isinstance(one, Tensor) and one.layout == strided)
 
 
 class _Times:
@@ -200,6 +195,5 @@ def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Trac
         ns = middle([times.ns.get(key, math.nan) for times in forwards])
         if math.isnan(ns):
             raise BackendError("the model runs other operators each time, so that no layer has a time: fix its inputs")
-        params = sum(sized.weights.values())
-        layers.append(Layer(*key, ns, params=params, moved_bytes=sized.moved, **_counts(operations)))
+        layers.append(Layer(*key, ns, *_counts(operations), sum(sized.weights.values()), sized.moved))
     return Traced(tuple(layers), middle(whole))

@@ -116,7 +116,9 @@ def facts(one: Explanation, advices: Sequence[Advice]) -> dict[str, Any]:
         "no_peaks": one.no_peaks,
         "layers": [layer.row() for layer in one.layers],
         "operators": [layer.row() for layer in one.by_operator()],
-        "advice": [
-            {**asdict(each), "rests_on": each.rests_on.row(), "sentence": advice_sentence(each)} for each in advices
-        ],
+        "advice": [_fact(each) for each in advices],
     }
+
+
+def _fact(one: Advice) -> dict[str, Any]:
+    return asdict(one) | {"rests_on": one.rests_on.row(), "sentence": advice_sentence(one)}

@@ -9,12 +9,12 @@ import pandas as pd
 
 from profiler.analysis.layers import LayerCost
 from profiler.measure.peaks import Peaks
-from profiler.report.render import PANEL, styled
+from profiler.report.render import PANEL, Chart
 
 _COLOURS = {"compute": "#2b6cb0", "memory": "#c05621", "overhead": "#718096"}
 
 
-def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> alt.LayerChart:
+def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> Chart:
     """Multiply-adds per second against multiply-adds per byte, both logarithmic; areas are shares of the time."""
     points = pd.DataFrame(
         {
@@ -44,8 +44,7 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> alt.LayerChart:
         .mark_circle(opacity=0.7)
         .encode(x=x, y=y, size=alt.Size("share:Q", legend=None), color=colour, tooltip=["layer", "GF/s", "share"])
     )
-    chart: alt.LayerChart = styled(alt.layer(lines, dots).properties(width=2 * PANEL, height=PANEL))  # type: ignore[type-var]
-    return chart
+    return alt.LayerChart(layer=[lines, dots], width=2 * PANEL, height=PANEL)
 
 
 def _roofs(peaks: Peaks, low: float, high: float) -> list[dict[str, object]]:
