@@ -18,6 +18,11 @@ _END = "_kernel_time"
 #: Names of operators and of fusions, which no module is called by.
 _OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]*(_\d+)?")
 
+#: Operators that have weights, and what a runtime makes a part of them.
+_PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul"))
+_ABSORBED = frozenset(
+    ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "BatchNormalization", "Gelu", "Elu")
+)
 #: Types of learned numbers; wider integers are shapes and axes.
 _LEARNED = frozenset((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)) | frozenset(
     (TensorProto.INT8, TensorProto.UINT8)
@@ -26,7 +31,28 @@ _LEARNED = frozenset((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16
 _Event = Mapping[str, Any]
 
 
-def traced_layers(events: Sequence[_Event], path: Path, calls: int, *, brought: bool) -> LayerTrace:
+def product_names(graph: GraphProto, *, brought: bool) -> dict[str, str]:
+    """Return the names of a graph's products by what they make, also after an activation that a runtime fuses with one.
+
+    Once it has, the node is called after the activation alone, and its weights after nothing. In a graph that no user
+    brought they are called after the module that has the weights, where these tell.
+    """
+    weights = {one.name for one in graph.initializer}
+    names: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type in _PRODUCTS:
+            learned = next((one for one in node.input if one in weights and one.endswith(".weight")), "")
+            scope = f"/{learned.replace('.', '/').removesuffix('weight')}{node.op_type}" if learned else ""
+            own = node.name or node.output[0]
+            names[node.output[0]] = own if brought else scope or own
+        elif node.op_type in _ABSORBED and node.input[0] in names:
+            names[node.output[0]] = names[node.input[0]]
+    return names
+
+
+def traced_layers(
+    events: Sequence[_Event], path: Path, calls: int, *, brought: bool, products: Mapping[str, str] | None = None
+) -> LayerTrace:
     """Return what the last ``calls`` forwards of a profile say of the nodes of the graph in ``path``.
 
     Args:
@@ -34,11 +60,12 @@ def traced_layers(events: Sequence[_Event], path: Path, calls: int, *, brought: 
         path: The graph that ran, its weights beside it or not.
         calls: How many forwards count; those before are for warming up.
         brought: Whether its user knows the names of its nodes; else the modules that they are made of.
+        products: Of the graph before the runtime changed it, see ``product_names``.
 
     Raises:
         BackendError: The profile does not tell the nodes.
     """
-    nodes = _Nodes(onnx.load(path, load_external_data=False).graph)
+    nodes = _Nodes(onnx.load(path, load_external_data=False).graph, products or {})
     forwards = [*_forwards(events)][-calls:]
     found: dict[tuple[str, str], _Seen] = {}
     for i, (_, ran) in enumerate(forwards):
@@ -90,7 +117,8 @@ def _own_times(events: Sequence[_Event]) -> Iterator[tuple[_Event, float]]:
 class _Nodes:
     """The nodes of a graph and of those within, by name, and its weights."""
 
-    def __init__(self, graph: GraphProto) -> None:
+    def __init__(self, graph: GraphProto, products: Mapping[str, str]) -> None:
+        self.products = products
         self.weights = {one.name: one for each in _graphs(graph) for one in each.initializer}
         self._named = {node.name: node for each in _graphs(graph) for node in each.node if node.name}
         self._placed = [*graph.node]
@@ -119,11 +147,12 @@ def _layer(seen: _Seen, node: NodeProto | None, name: str, nodes: _Nodes, *, bro
     given, made = (_shapes(told.get(f"{side}_type_shape", ())) for side in ("input", "output"))
     if node is None:
         return LayerTime(name, operator, tuple(seen.ns), given=given, made=made)
+    known = _known_name(node, name, nodes.products, brought=brought)
     weights = [nodes.weights[one] for one in node.input if one in nodes.weights]
     moved = int(told.get("activation_size", 0)) + int(told.get("output_size", 0))
     learned = [one for one in weights if one.data_type in _LEARNED]
     return LayerTime(
-        name=_known_name(node, name) if brought else module_path(_known_name(node, name)),
+        name=known if brought else module_path(known),
         operator=f"{node.domain}::{operator}" if node.domain not in ("", "ai.onnx") else operator,
         ns=tuple(seen.ns),
         moved_bytes=moved + sum(_elements(one.dims) * _width(one.data_type) for one in weights),
@@ -147,10 +176,14 @@ def _shapes(told: Iterable[Mapping[str, Sequence[int]]]) -> tuple[tuple[int, ...
     return tuple(tuple(shape) for one in told for shape in one.values())
 
 
-def _known_name(node: NodeProto, name: str) -> str:
+def _known_name(node: NodeProto, name: str, products: Mapping[str, str], *, brought: bool) -> str:
     """Return the name of a node; of what it makes or takes where the runtime put the node in itself."""
+    if node.op_type in _PRODUCTS:
+        for made in (name.removesuffix("_nchwc"), *node.output):
+            if made in products:
+                return products[made]
     scoped = (one for one in (name, *node.output, *node.input) if one.startswith("/"))
-    return next(scoped, "") or node.name or next(filter(None, node.output), name)
+    return next(scoped, (node.name or next(filter(None, node.output), name)) if brought else "")
 
 
 def module_path(name: str) -> str:

@@ -24,7 +24,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from profiler.backends import accelerator, cache, devices
 from profiler.backends.base import BackendError, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
+from profiler.backends.onnx_graph import (
+    FACTS,
+    GRAPH,
+    NAMES,
+    OPSET,
+    WEIGHTS,
+    export,
+    nodes_by_provider,
+    without_listed_weights,
+)
 from profiler.backends.onnx_session import OrtSession, one_sentence, open_session, without_kernels
 
 if TYPE_CHECKING:
@@ -105,7 +114,9 @@ class OnnxRuntime:
 
         There the profile holds the time of launching a node, and not that of running it.
         """
-        from profiler.backends.onnx_layers import traced_layers
+        import onnx
+
+        from profiler.backends.onnx_layers import product_names, traced_layers
 
         if placement.device_type != "cpu":
             raise BackendError(
@@ -113,7 +124,11 @@ class OnnxRuntime:
             )
         with self._prepared(model, inputs, placement) as prepared:
             events = self._profile(prepared, inputs, placement, _WARM + calls)
-            return traced_layers(events, prepared.path, calls, brought=model.onnx is not None)
+            if model.onnx is None:
+                names = json.loads(prepared.path.with_name(NAMES).read_text(encoding="utf-8"))
+            else:
+                names = product_names(onnx.load(model.onnx, load_external_data=False).graph, brought=True)
+            return traced_layers(events, prepared.path, calls, brought=model.onnx is not None, products=names)
 
     def _profile(self, prepared: _Prepared, inputs: Inputs, placement: Placement, calls: int) -> list[dict[str, Any]]:
         """Return the events of a profile of ``calls`` forwards, in a session of its own."""
@@ -147,7 +162,8 @@ class OnnxRuntime:
             elif on_cpu:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
                     self._optimise(exported.folder / GRAPH, folder, placement)
-                    shutil.copyfile(exported.folder / FACTS, folder / FACTS)
+                    for name in (FACTS, NAMES):
+                        shutil.copyfile(exported.folder / name, folder / name)
             else:
                 export(model, inputs, placement, folder)
 
@@ -165,7 +181,7 @@ class OnnxRuntime:
             inputs=inputs.signature if model.onnx is None else None,
             placement=asdict(placement),
             options=asdict(self),
-            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (),
+            exporter=(FACTS, NAMES, OPSET, metadata.version("torch")) if model.onnx is None else (),
             runtime=metadata.version(_distribution()),
             processor=_processor(),
         )
