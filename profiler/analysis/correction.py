@@ -88,7 +88,7 @@ def fit_correction(
     best, least = None, float(np.abs(logs).mean())
     for length, kinship, noise in itertools.product(_LENGTHS, _KINSHIPS, _NOISES):
         whole = _covariance(points, points, families, families, length, kinship) + noise * np.eye(len(logs))
-        inverse: Floats = np.linalg.inv(whole)
+        inverse = cast("Floats", np.linalg.inv(whole))
         pull: Floats = inverse @ logs
         error = float(np.abs(_left_out(inverse, pull, parts)).mean())
         if error < least:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from profiler.analysis.layers import Explanation, LayerCost
+from profiler.analysis.regression import Quantity
+from profiler.analysis.speed import latency_of, ratio_interval
+from profiler.records.columns import Row
 
 #: What is less than this part of the latency is not worth a sentence.
 _WORTH = 0.05
@@ -36,6 +39,41 @@ class Advice:
     at_most: float
     rests_on: LayerCost
     trial: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a trial.
+
+    Attributes:
+        trial: Its options.
+        row: What was measured.
+        gain: How many times as fast it is for each example; None where it failed.
+    """
+
+    trial: dict[str, str]
+    row: Row
+    gain: Quantity | None
+
+    @property
+    def held(self) -> bool | None:
+        """Whether it is faster; None where that cannot be told."""
+        if self.gain is None:
+            return False
+        if self.gain.interval is None or self.gain.interval[0] <= 1 <= self.gain.interval[1]:
+            return None
+        return self.gain.value > 1
+
+
+def tried(trial: dict[str, str], base: Row, row: Row) -> Tried:
+    """Compare what was tried with what was explained, example by example."""
+    before, after = latency_of(base), latency_of(row)
+    if before is None or after is None:
+        return Tried(trial, row, None)
+    examples = int(row["batch"] or 1) / int(base["batch"] or 1)
+    ends = ratio_interval(before, after)
+    interval = None if ends is None else (ends[0] * examples, ends[1] * examples)
+    return Tried(trial, row, Quantity(before.value / after.value * examples, interval))
 
 
 def advice(explanation: Explanation, cores: int) -> list[Advice]:

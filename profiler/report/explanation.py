@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from profiler.analysis.faster import Advice
+from profiler.analysis.faster import Advice, Tried
 from profiler.analysis.layers import Explanation, LayerCost
 from profiler.report.answer import milliseconds
 from profiler.report.console import plain_table
@@ -102,7 +102,17 @@ def advice_sentence(one: Advice) -> str:
     return f"{one.finding[0].upper()}{one.finding[1:]}: {format_share(one.share)} of the time; {gain} (as {rests})."
 
 
-def facts(one: Explanation, advices: Sequence[Advice]) -> dict[str, Any]:
+def tried_sentence(one: Tried) -> str:
+    """Say what came of a trial, and whether the advice held."""
+    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in one.trial.items())
+    if one.gain is None:
+        return f"Tried {said}: it cannot run: {one.row['reason']}."
+    ends = "" if one.gain.interval is None else f" [{one.gain.interval[0]:.2f}, {one.gain.interval[1]:.2f}]"
+    verdict = {True: "held", False: "did not hold", None: "more --time may tell whether it held"}[one.held]
+    return f"Tried {said}: {one.gain.value:.2f}{ends} times as fast per example: {verdict}."
+
+
+def facts(one: Explanation, advices: Sequence[Advice], trials: Sequence[Tried] = ()) -> dict[str, Any]:
     """Return an explanation for JSON: nothing that is not a number, a text or None."""
     peaks = None if one.peaks is None else asdict(one.peaks)
     return {
@@ -117,6 +127,7 @@ def facts(one: Explanation, advices: Sequence[Advice]) -> dict[str, Any]:
         "layers": [layer.row() for layer in one.layers],
         "operators": [layer.row() for layer in one.by_operator()],
         "advice": [_fact(each) for each in advices],
+        "tried": [asdict(each) | {"held": each.held, "sentence": tried_sentence(each)} for each in trials],
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from profiler.analysis.faster import Advice
+from profiler.analysis.faster import Advice, Tried
 from profiler.analysis.layers import Explanation, LayerCost
 from profiler.records.files import write_file
 from profiler.report.explanation import (
@@ -16,6 +16,7 @@ from profiler.report.explanation import (
     peaks_sentence,
     share_text,
     tracing_sentence,
+    tried_sentence,
 )
 from profiler.report.extra import can_draw, drawing
 from profiler.report.html import filled
@@ -38,7 +39,7 @@ class _Node:
     inner: dict[str, _Node] = field(default_factory=dict)
 
 
-def write_layers_page(one: Explanation, advices: Sequence[Advice], path: Path) -> None:
+def write_layers_page(one: Explanation, advices: Sequence[Advice], trials: Sequence[Tried], path: Path) -> None:
     """Write the page as one file that needs no other; a chart of the roofline where charts can be drawn.
 
     Raises:
@@ -50,7 +51,7 @@ def write_layers_page(one: Explanation, advices: Sequence[Advice], path: Path) -
             title=headline_sentence(one).partition(":")[0],
             said=[tracing_sentence(one), peaks_sentence(one)],
             headline=headline_sentence(one).rpartition(". ")[0] + ".",
-            advice=[advice_sentence(each) for each in advices],
+            advice=[*map(advice_sentence, advices), *map(tried_sentence, trials)],
             boxes=list(_boxes(_tree(one.layers), 0.0, 0)),
             depth=_deepest(_tree(one.layers)),
             operators=_grid("operator", one.by_operator()),

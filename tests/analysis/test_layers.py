@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.analysis.faster import advice
+from profiler.analysis.faster import advice, tried
 from profiler.analysis.layers import Explanation, explained
 from profiler.analysis.regression import Quantity
 from profiler.measure.layers import Layer, Traced
 from profiler.measure.peaks import Peaks, best_of, falling
 from profiler.records.columns import Row
-from profiler.report.explanation import advice_sentence
+from profiler.report.explanation import advice_sentence, tried_sentence
 
 PEAKS = Peaks(1e9, {1_000: 8e9, 1_000_000: 1e9}, 1_000.0, "")
 ROW: Row = {"model": "net", "backend": "eager", "threads": 1, "batch": 1}
@@ -120,3 +120,30 @@ def test_threads_are_advised_only_where_more_cores_are_there() -> None:
     assert advice(one, cores=1) == []
     [found] = advice(one, cores=4)
     assert (found.trial, found.at_most) == ({"threads": "4"}, pytest.approx(3 / 4))
+
+
+def measured(latency: float, half: float, **more: str | int) -> Row:
+    ends = {"latency_ci_low_ms": latency - half, "latency_ci_high_ms": latency + half}
+    return ROW | {"latency_ms": latency, "reason": ""} | ends | more
+
+
+@pytest.mark.parametrize(
+    ("row", "gain", "verdict"),
+    [
+        (measured(20.0, 0.1, batch=4), 2.0, ": held"),
+        (measured(80.0, 0.1, batch=4), 0.5, "did not hold"),
+        (measured(9.9, 2.0), 1.01, "more --time may tell"),
+    ],
+)
+def test_a_trial_is_compared_for_each_example(row: Row, gain: float, verdict: str) -> None:
+    found = tried({"memory_format": "channels_last"}, measured(10.0, 0.1), row)
+    assert found.gain is not None
+    assert found.gain.value == pytest.approx(gain, rel=0.01)
+    assert verdict in tried_sentence(found)
+    assert "--memory-format channels_last" in tried_sentence(found)
+
+
+def test_a_trial_that_cannot_run_says_why() -> None:
+    failed: Row = ROW | {"latency_ms": None, "reason": "no such runtime"}
+    found = tried({"backend": "onnxruntime"}, measured(10.0, 0.1), failed)
+    assert (found.held, "no such runtime" in tried_sentence(found)) == (False, True)
