@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.correction import Correction, corrected_held_out, fit_correction
+from profiler.analysis.correction import Correction, corrected_held_out, fit_correction, kin_of
 from profiler.analysis.frame import SECONDS, TERMS, Term, group_label, grouping, scale_of, unit_of
 from profiler.analysis.nonnegative import held_out, inside_hull, mape, margin_of, non_negative_fit, precision_weights
 from profiler.analysis.regression import Floats
@@ -61,7 +61,7 @@ class CostModel:
         weights: Shape (n,), how much each row counts; None where all count alike.
         correction: What the terms get wrong about networks alike; None where knowing that foretells no better.
         corrected_by: Columns of the counts that the correction takes.
-        family: Of the networks that are asked about, for the correction.
+        kin: Of the networks that are asked about, for the correction.
     """
 
     group: dict[str, str]
@@ -78,7 +78,7 @@ class CostModel:
     weights: Floats | None = field(compare=False, repr=False)
     correction: Correction | None = field(default=None, compare=False, repr=False)
     corrected_by: tuple[str, ...] = ()
-    family: str = ""
+    kin: str = ""
 
     @property
     def fitted(self) -> Floats:
@@ -93,7 +93,7 @@ class CostModel:
         if self.correction is None:
             return said
         counts = np.array([[float(getattr(network, column)) for column in self.corrected_by]])
-        return said * float(self.correction.factor(counts, [self.family])[0])
+        return said * float(self.correction.factor(counts, [self.kin])[0])
 
     @property
     def typical(self) -> float:
@@ -203,13 +203,16 @@ def _basis(
     return f"{text}; no {strange} was measured" + ("" if by_family else ", so that the interval may be too narrow")
 
 
-def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple[list[CostModel], dict[str, str]]:
+def cost_models(
+    frame: pd.DataFrame, y: str, family: str | None = None, name: str = ""
+) -> tuple[list[CostModel], dict[str, str]]:
     """The models of all groups of a table that foretell best what was left out of their fit.
 
     Args:
         frame: One row per network and group, as ``profiler.analysis.fit.fit`` takes it.
         y: Column to predict.
         family: Family of the networks that will be asked for; None predicts any.
+        name: What they are called; empty where several are asked for.
 
     Returns:
         The models; and for each group without one, under its label, why.
@@ -228,49 +231,50 @@ def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple
                 f"{n} networks with {y}{counts}: a prediction needs at least {_LEAST_TO_PREDICT}"
             )
         else:
-            made.append(_for_family(used, group, y, family))
+            made.append(_for_family(used, group, y, family, kin_of(name, family or "")))
     return made, without
 
 
-def _for_family(used: pd.DataFrame, group: dict[str, str], y: str, family: str | None) -> CostModel:
+def _for_family(used: pd.DataFrame, group: dict[str, str], y: str, family: str | None, kin: str) -> CostModel:
     """The model of all rows, or of the family's own where there are enough and they do better alone."""
-    pooled = _best(used, group, y, family if family and family not in set(used["family"]) else None, family or "")
+    pooled = _best(used, group, y, family if family and family not in set(used["family"]) else None, kin)
     seen = (used["family"] == family).to_numpy()
     if not family or used["network"][seen].nunique() < _LEAST_OF_FAMILY or seen.all():
         return pooled
-    own = _best(used[seen], group, y, None, family)
+    own = _best(used[seen], group, y, None, kin)
     assert pooled.unseen is not None, "there are enough networks"
     return own if own.typical < mape(pooled.unseen[seen], pooled.measured[seen]) else pooled
 
 
-def _best(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None, family: str) -> CostModel:
+def _best(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None, kin: str) -> CostModel:
     """The model with the least error on what was left out of its fit; the simplest where several have it."""
     fits = (fit_terms(used, group, y, columns, strange) for columns in term_lists(used, y))
-    return corrected(min(fits, key=lambda model: model.typical), used, strange, family)
+    return corrected(min(fits, key=lambda model: model.typical), used, strange, kin)
 
 
-def corrected(model: CostModel, used: pd.DataFrame, strange: str | None = None, family: str = "") -> CostModel:
+def corrected(model: CostModel, used: pd.DataFrame, strange: str | None = None, kin: str = "") -> CostModel:
     """Return ``model`` with a correction by networks alike, where that foretells what is left out clearly better.
 
     Args:
         model: Of a time.
         used: The rows that it was fitted to.
         strange: As for ``fit_terms``.
-        family: Of the networks that are asked about.
+        kin: Of the networks that are asked about.
     """
     if unit_of(model.y) not in SECONDS or used["network"].nunique() < _LEAST_FOR_MORE or model.unseen is None:
         return model
     columns = [column for column in _ALIKE if used[column].notna().all() and (used[column] > 0).all()]
-    counts, families = used[columns].to_numpy(dtype=np.float64), used["family"].to_numpy(dtype=str)
+    counts = used[columns].to_numpy(dtype=np.float64)
+    alike = np.array([kin_of(*pair) for pair in zip(used["network"], used["family"], strict=True)])
     parts = pd.factorize(used["network" if strange is None else "family"])[0].astype(np.int64)
     terms = model.counts / [term.scale for term in model.terms]
-    unseen = corrected_held_out(terms, counts, families, parts, model.measured, model.weights)
+    unseen = corrected_held_out(terms, counts, alike, parts, model.measured, model.weights)
     if unseen is None or mape(unseen, model.measured) > _CLEARLY * model.typical:
         return model
     plain = np.maximum(model.fitted, 1e-12)
-    learned = fit_correction(counts, families, parts, np.log(model.measured / plain))
+    learned = fit_correction(counts, alike, parts, np.log(model.measured / plain))
     if learned is None:
         return model
     left, error = "network" if strange is None else "family", mape(unseen, model.measured)
     basis = f"{model.basis}; corrected by what is alike, error on a {left} left out {error:.1%}"
-    return replace(model, unseen=unseen, correction=learned, corrected_by=tuple(columns), family=family, basis=basis)
+    return replace(model, unseen=unseen, correction=learned, corrected_by=tuple(columns), kin=kin, basis=basis)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiler.analysis.correction import corrected_held_out, fit_correction
+from profiler.analysis.correction import corrected_held_out, fit_correction, kin_of
 from profiler.analysis.cost_model import cost_models
 from profiler.analysis.holdout import Foretold, foretold
 from profiler.cli.fit import fit_command
@@ -92,3 +92,26 @@ def test_the_command_says_error_and_hits_for_both(capsys: pytest.CaptureFixture[
     table(3).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UserError, match="3 networks measured and counted, more than 3 are needed"):
         fit_command(tmp_path / "t.csv", json=False, y=None, chart=None, holdout=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "family", "kin"),
+    [
+        ("regnetz_d8_evos@320", "regnetz", "regnetz evos"),
+        ("regnetz_d8@256", "regnetz", "regnetz"),
+        ("regnety_4.0gf dWr x4", "regnety", "regnety"),
+        ("", "regnety", "regnety"),
+    ],
+)
+def test_kin_are_called_alike(network: str, family: str, kin: str) -> None:
+    assert kin_of(network, family) == kin
+
+
+def test_a_variant_that_no_count_tells_is_foretold_by_its_kin() -> None:
+    frame = table(bend=0.0)
+    slow = [i % 3 == 0 for i in range(len(frame))]
+    frame["model"] = [f"n{i}_slow" if one else f"n{i}" for i, one in enumerate(slow)]
+    frame.loc[slow, "latency_ms"] *= 2
+    found = best(foretold(frame, "latency_ms")[0])
+    assert found["two terms"].error > 0.2
+    assert found["corrected"].error < 0.08
