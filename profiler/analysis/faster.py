@@ -20,7 +20,7 @@ _SHUFFLED = ("depthwise", "grouped")
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
+class Suggestion:
     """One thing that may make a network faster.
 
     Attributes:
@@ -76,14 +76,14 @@ def tried(trial: dict[str, str], base: Row, row: Row) -> Tried:
     return Tried(trial, row, Quantity(before.value / after.value * examples, interval))
 
 
-def advice(explanation: Explanation, cores: int) -> list[Advice]:
+def advice(explanation: Explanation, cores: int) -> list[Suggestion]:
     """Return what would make it faster, what could save most first.
 
     Args:
         explanation: Of the case.
         cores: How many threads may run here.
     """
-    rules: tuple[Callable[[Explanation, int], Iterator[Advice]], ...] = (
+    rules: tuple[Callable[[Explanation, int], Iterator[Suggestion]], ...] = (
         _unfused, _reordered, _shuffled, _weights, _small, _threads
     )  # fmt: skip
     found = [one for rule in rules for one in rule(explanation, cores) if one.at_most >= _WORTH]
@@ -111,11 +111,11 @@ def _costliest(layers: Sequence[LayerCost]) -> LayerCost:
     return max(layers, key=lambda layer: layer.latency_ms)
 
 
-def _unfused(one: Explanation, _cores: int) -> Iterator[Advice]:
+def _unfused(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     found = [layer for layer in one.layers if _operator(layer) in _FUSIBLE and layer.bound != "compute"]
     if found and _eager(one):
         names = ", ".join(dict.fromkeys(_operator(layer) for layer in sorted(found, key=lambda each: -each.latency_ms)))
-        yield Advice(
+        yield Suggestion(
             f"{names} read and write whole activations for little arithmetic",
             "a runtime that fuses them into the product before them",
             _share(found),
@@ -125,10 +125,10 @@ def _unfused(one: Explanation, _cores: int) -> Iterator[Advice]:
         )
 
 
-def _reordered(one: Explanation, _cores: int) -> Iterator[Advice]:
+def _reordered(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     if found := [layer for layer in one.layers if _operator(layer).startswith(_REORDERING)]:
         trial = {"memory_format": "channels_last"} if _eager(one) and _images(one) else {}
-        yield Advice(
+        yield Suggestion(
             "layers that only change the order of numbers in memory",
             "one layout throughout" if trial else "a model that keeps one layout, without turning its tensors around",
             _share(found),
@@ -142,10 +142,10 @@ def _images(one: Explanation) -> bool:
     return any(layer.operator.startswith("conv2d") for layer in one.layers)
 
 
-def _shuffled(one: Explanation, _cores: int) -> Iterator[Advice]:
+def _shuffled(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     found = [layer for layer in one.layers if layer.operator.endswith(_SHUFFLED)]
     if found and any(layer.roof_ms for layer in found):
-        yield Advice(
+        yield Suggestion(
             "depthwise and grouped convolutions, which use few weights for each activation",
             "channels last" if _eager(one) else "fewer or wider groups",
             _share(found),
@@ -155,12 +155,12 @@ def _shuffled(one: Explanation, _cores: int) -> Iterator[Advice]:
         )
 
 
-def _weights(one: Explanation, _cores: int) -> Iterator[Advice]:
+def _weights(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     """Weights that are read once for a few examples; with more examples each is read for all of them."""
     batch = int(one.row["batch"] or 1)
     found = [layer for layer in one.layers if layer.bound == "memory" and (layer.params or 0) * 8 > _moved(layer)]
     if found:
-        yield Advice(
+        yield Suggestion(
             f"layers that wait for their weights, read for {batch} example{'s' if batch > 1 else ''} at a time",
             "a larger batch, counted per example",
             _share(found),
@@ -174,11 +174,11 @@ def _moved(layer: LayerCost) -> float:
     return layer.moved_bytes or float("inf")
 
 
-def _small(one: Explanation, _cores: int) -> Iterator[Advice]:
+def _small(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     found = [layer for layer in one.layers if layer.bound == "overhead"]
     if found:
         batch = int(one.row["batch"] or 1)
-        yield Advice(
+        yield Suggestion(
             f"{len(found)} layers are so small that starting them takes longer than their work",
             "a runtime with less of it" if _eager(one) else "a larger batch, counted per example",
             _share(found),
@@ -188,11 +188,11 @@ def _small(one: Explanation, _cores: int) -> Iterator[Advice]:
         )
 
 
-def _threads(one: Explanation, cores: int) -> Iterator[Advice]:
+def _threads(one: Explanation, cores: int) -> Iterator[Suggestion]:
     threads = int(one.row["threads"] or cores)
     found = [layer for layer in one.layers if layer.bound == "compute"]
     if found and threads < cores:
-        yield Advice(
+        yield Suggestion(
             f"layers that compute on {threads} of {cores} cores",
             f"{cores} threads",
             _share(found),

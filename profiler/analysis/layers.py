@@ -198,11 +198,11 @@ def grouped(layers: Iterable[LayerCost], key: Callable[[LayerCost], str], *, ord
     groups: dict[str, list[LayerCost]] = defaultdict(list)
     for layer in layers:
         groups[key(layer)].append(layer)
-    made = [together(name, group) for name, group in groups.items()]
+    made = [summed(name, group) for name, group in groups.items()]
     return sorted(made, key=lambda one: -one.latency_ms) if ordered else made
 
 
-def together(name: str, layers: Sequence[LayerCost]) -> LayerCost:
+def summed(name: str, layers: Sequence[LayerCost]) -> LayerCost:
     """What several layers cost together; processes may have shared their time out differently, so no interval."""
     held: dict[Bound, float] = defaultdict(float)
     for layer in layers:

@@ -13,7 +13,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from profiler.analysis.faster import Advice, Tried, advice, tried
+from profiler.analysis.faster import Suggestion, Tried, advice, tried
 from profiler.analysis.layers import LAYER_COLUMNS, Explanation, explained
 from profiler.analysis.speed import latency_of
 from profiler.cli.options import InputFile, Json, Many, Shape
@@ -30,8 +30,8 @@ from profiler.records.types import Case
 from profiler.report.explanation import (
     advice_sentence,
     costs_table,
-    facts,
     headline_sentence,
+    layer_facts,
     peaks_sentence,
     tracing_sentence,
     tried_sentence,
@@ -80,12 +80,12 @@ def explain_command(
 
         write_layers_page(one, advices, trials, html)
     if json:
-        print(jsonlib.dumps(facts(one, advices, trials), indent=2, allow_nan=False))
+        print(jsonlib.dumps(layer_facts(one, advices, trials), indent=2, allow_nan=False))
     else:
         _print(one, advices, trials)
 
 
-def _trials(one: Explanation, advices: Sequence[Advice], flags: dict[str, object]) -> Iterator[Tried]:
+def _trials(one: Explanation, advices: Sequence[Suggestion], flags: dict[str, object]) -> Iterator[Tried]:
     """Measure each way that is advised and can be tried, as the case was measured."""
     done: list[dict[str, str]] = []
     for trial in (each.trial for each in advices):
@@ -121,7 +121,7 @@ def _explanation(plan: Plan) -> Explanation:
     return explained(row, latency, traces.processes, traces.peaks, traces.no_peaks)
 
 
-def _print(one: Explanation, advices: Sequence[Advice], trials: Sequence[Tried]) -> None:
+def _print(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried]) -> None:
     console = Console()
     console.print(headline_sentence(one), highlight=False, markup=False)
     console.print(costs_table(one))

@@ -63,17 +63,17 @@ class PeaksTask:
     made: str
 
 
-def identity(host: str, placement: Placement) -> str:
+def peaks_name(host: str, placement: Placement) -> str:
     """Return the name under which peaks are kept."""
     return f"v{VERSION} {host} {placement.device} {placement.precision} t{placement.threads}"
 
 
-def stored(folder: Path, name: str) -> Peaks | None:
+def stored_peaks(folder: Path, name: str) -> Peaks | None:
     """Return the peaks kept under ``name``, or None when there are none or they cannot be any."""
     return cache.kept(folder / _FILE, name, Peaks)
 
 
-def store(folder: Path, name: str, peaks: Peaks) -> None:
+def store_peaks(folder: Path, name: str, peaks: Peaks) -> None:
     """Keep peaks under ``name`` in ``folder``."""
     cache.keep(folder / _FILE, name, asdict(peaks))
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from profiler.analysis.faster import Advice, Tried
+from profiler.analysis.faster import Suggestion, Tried
 from profiler.analysis.layers import Explanation, LayerCost
 from profiler.report.answer import milliseconds
 from profiler.report.console import plain_table
@@ -94,7 +94,7 @@ def peaks_sentence(one: Explanation) -> str:
     return f"{said}; at these peaks all layers together would take {format_duration(least / 1e3)}."
 
 
-def advice_sentence(one: Advice) -> str:
+def advice_sentence(one: Suggestion) -> str:
     """Say one advice with the row that it rests on."""
     row = one.rests_on
     gain = f"{one.remedy} gains at most {format_share(one.at_most)}"
@@ -112,7 +112,7 @@ def tried_sentence(one: Tried) -> str:
     return f"Tried {said}: {one.gain.value:.2f}{ends} times as fast per example: {verdict}."
 
 
-def facts(one: Explanation, advices: Sequence[Advice], trials: Sequence[Tried] = ()) -> dict[str, Any]:
+def layer_facts(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried] = ()) -> dict[str, Any]:
     """Return an explanation for JSON: nothing that is not a number, a text or None."""
     peaks = None if one.peaks is None else asdict(one.peaks)
     return {
@@ -131,5 +131,5 @@ def facts(one: Explanation, advices: Sequence[Advice], trials: Sequence[Tried] =
     }
 
 
-def _fact(one: Advice) -> dict[str, Any]:
+def _fact(one: Suggestion) -> dict[str, Any]:
     return asdict(one) | {"rests_on": one.rests_on.row(), "sentence": advice_sentence(one)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from profiler.analysis.faster import Advice, Tried
+from profiler.analysis.faster import Suggestion, Tried
 from profiler.analysis.layers import Explanation, LayerCost
 from profiler.records.files import write_file
 from profiler.report.explanation import (
@@ -39,7 +39,7 @@ class _Node:
     inner: dict[str, _Node] = field(default_factory=dict)
 
 
-def write_layers_page(one: Explanation, advices: Sequence[Advice], trials: Sequence[Tried], path: Path) -> None:
+def write_layers_page(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried], path: Path) -> None:
     """Write the page as one file that needs no other; a chart of the roofline where charts can be drawn.
 
     Raises:

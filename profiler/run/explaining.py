@@ -10,7 +10,7 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.layers import Traced, TraceTask, trace
-from profiler.measure.peaks import Peaks, PeaksTask, best_of, identity, measure_peaks, store, stored
+from profiler.measure.peaks import Peaks, PeaksTask, best_of, measure_peaks, peaks_name, store_peaks, stored_peaks
 from profiler.records.types import Case, Failure, now
 from profiler.run.lab import Lab
 
@@ -59,15 +59,15 @@ def peaks_of(case: Case, lab: Lab) -> Peaks | Failure:
     """Measure the peaks where a case runs; the best of now and of every earlier time is kept, and returned."""
     if case.backend.partition(":")[0] == "fake":
         return Failure("unsupported", "fake has no peaks")
-    name, folder = identity(host.key(), case.placement), cache_folder()
+    name, folder = peaks_name(host.key(), case.placement), cache_folder()
     task = PeaksTask(case.placement, now())
     answer = lab.executor.call(measure_peaks, task, _PEAKS_TIMEOUT_S, lab.limits(case.placement))
     if isinstance(answer, Failure):
         return answer
-    earlier = stored(folder, name)
+    earlier = stored_peaks(folder, name)
     best = best_of(earlier, answer) if earlier else answer
     try:
-        store(folder, name, best)
+        store_peaks(folder, name, best)
     except OSError as error:
         print(f"the peaks could not be kept ({error}); they are measured again next time", file=sys.stderr)
     return best

@@ -78,8 +78,8 @@ def test_peaks_are_those_of_a_plain_product_and_are_kept(monkeypatch: pytest.Mon
     assert found.bytes_per_s[1 << 17] >= found.bytes_per_s[1 << 21]
     # A processor multiplies more often in a second than it can start operators.
     assert found.flops_per_s > 1e9 / found.overhead_ns
-    peaks.store(tmp_path, "here", found)
-    assert peaks.stored(tmp_path, "here") == found
-    assert peaks.stored(tmp_path, "there") is None
+    peaks.store_peaks(tmp_path, "here", found)
+    assert peaks.stored_peaks(tmp_path, "here") == found
+    assert peaks.stored_peaks(tmp_path, "there") is None
     (tmp_path / "peaks.json").write_text('{"here": {"flops_per_s": 0}}')
-    assert peaks.stored(tmp_path, "here") is None
+    assert peaks.stored_peaks(tmp_path, "here") is None
