@@ -58,6 +58,8 @@ PARSED = {
     "calibrate --threads 1": "as calibrate",
     "run fast-and-accurate": "takes half an hour; tests/report/test_claims.py has its end",
     "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
+    "explain resnet50 --backend onnxruntime --html layers.html --csv layers.csv": "tests/cli/test_explain.py runs it",
+    "explain resnet50 --batch 4 --verify": "as explain",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",
 }
 #: What makes a measuring command fast, by what it begins with: fewer networks, and one short visit of each.

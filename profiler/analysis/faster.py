@@ -76,7 +76,7 @@ def tried(trial: dict[str, str], base: Row, row: Row) -> Tried:
     return Tried(trial, row, Quantity(before.value / after.value * examples, interval))
 
 
-def advice(explanation: Explanation, cores: int) -> list[Suggestion]:
+def suggestions(explanation: Explanation, cores: int) -> list[Suggestion]:
     """Return what would make it faster, what could save most first.
 
     Args:

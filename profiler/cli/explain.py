@@ -13,7 +13,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Option
 
-from profiler.analysis.faster import Suggestion, Tried, advice, tried
+from profiler.analysis.faster import Suggestion, Tried, suggestions, tried
 from profiler.analysis.layers import LAYER_COLUMNS, Explanation, explained
 from profiler.analysis.speed import latency_of
 from profiler.cli.options import InputFile, Json, Many, Shape
@@ -71,7 +71,7 @@ def explain_command(
     flags: dict[str, object] = {"models": model, "backends": runtime, "batches": batch, "threads": threads}
     flags |= {"precisions": precision, "shapes": shape, "input_file": input_file, "time": time}
     one = _explanation(for_answer(**flags))
-    advices = advice(one, host.usable_cores())
+    advices = suggestions(one, host.usable_cores())
     trials = list(_trials(one, advices, flags)) if verify else []
     if csv is not None:
         write_csv((layer.row() for layer in one.layers), csv, LAYER_COLUMNS)

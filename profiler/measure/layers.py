@@ -141,14 +141,17 @@ class _Sizes:
         self.layers: dict[tuple[str, str], _Sized] = defaultdict(_Sized)
 
     def __call__(self, layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run one operator; a view moves nothing."""
+        """Run one operator; one that gives back what it got, as a view or a dropout that is off, moves nothing."""
         from torch.nn import Parameter
+
+        from profiler.models.watching import storage
 
         out = func(*args, **kwargs)
         sized = self.layers[layer, operator_name(func, args, kwargs)]
-        if not getattr(func, "is_view", False):
-            given = list(_tensors((args, kwargs)))
-            sized.moved += sum(one.numel() * one.element_size() for one in [*given, *_tensors(out)])
+        given, made = list(_tensors((args, kwargs))), list(_tensors(out))
+        changes = getattr(getattr(func, "_schema", None), "is_mutable", False)
+        if changes or not {storage(one) for one in made} <= {storage(one) for one in given}:
+            sized.moved += sum(one.numel() * one.element_size() for one in [*given, *made])
             sized.weights |= {id(one): one.numel() for one in given if isinstance(one, Parameter)}
         return out
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.analysis.faster import advice, tried
+from profiler.analysis.faster import suggestions, tried
 from profiler.analysis.layers import Explanation, explained
 from profiler.analysis.regression import Quantity
 from profiler.measure.layers import Layer, Traced
@@ -107,7 +107,7 @@ NORM = Layer("bn", "batch_norm", 4e6, flops=0, params=2, moved_bytes=3_000_000)
 def test_each_advice_rests_on_a_row_and_says_how_much_it_could_gain(
     layer: Layer, row: Row, trial: dict[str, str], at_most: float
 ) -> None:
-    first, *_ = advice(explain(traced(CONV, layer), latency=9.0, row=row), cores=1)
+    first, *_ = suggestions(explain(traced(CONV, layer), latency=9.0, row=row), cores=1)
     assert first.rests_on.name == layer.name
     assert first.trial == trial
     assert first.at_most == pytest.approx(at_most)
@@ -117,8 +117,8 @@ def test_each_advice_rests_on_a_row_and_says_how_much_it_could_gain(
 
 def test_threads_are_advised_only_where_more_cores_are_there() -> None:
     one = explain(traced(CONV), latency=5.0)
-    assert advice(one, cores=1) == []
-    [found] = advice(one, cores=4)
+    assert suggestions(one, cores=1) == []
+    [found] = suggestions(one, cores=4)
     assert (found.trial, found.at_most) == ({"threads": "4"}, pytest.approx(3 / 4))
 
 

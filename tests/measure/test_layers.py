@@ -94,6 +94,12 @@ def test_shared_weights_and_turns_are_one_layer() -> None:
     assert (layer.name, layer.flops, layer.params) == ("layer", 2 * 20, 20)
 
 
+def test_what_gives_back_its_input_moves_nothing() -> None:
+    [one] = traces(nn.Sequential(nn.Dropout(), nn.ReLU(inplace=True), nn.Flatten()).eval(), torch.rand(2, 4), "eager")
+    moved = {layer.operator: layer.moved_bytes for layer in one.layers}
+    assert moved == {"dropout": 0, "relu_": 2 * 2 * 4 * 4, "flatten": 0}
+
+
 def test_a_fault_within_a_module_leaves_no_watch_behind() -> None:
     class Broken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from profiler.analysis.layers import LayerCost
 from profiler.measure.peaks import Peaks
-from profiler.report.render import PANEL, Chart
+from profiler.report.render import PANEL, Chart, styled
 
 _COLOURS = {"compute": "#2b6cb0", "memory": "#c05621", "overhead": "#718096"}
 
@@ -44,7 +44,7 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> Chart:
         .mark_circle(opacity=0.7)
         .encode(x=x, y=y, size=alt.Size("share:Q", legend=None), color=colour, tooltip=["layer", "GF/s", "share"])
     )
-    return alt.LayerChart(layer=[lines, dots], width=2 * PANEL, height=PANEL)
+    return styled(alt.LayerChart(layer=[lines, dots], width=2 * PANEL, height=PANEL))
 
 
 def _roofs(peaks: Peaks, low: float, high: float) -> list[dict[str, object]]:
