@@ -21,7 +21,7 @@ WITHIN = (0.05, 0.10)
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class HeldOut:
     """What one model said of networks that it had not seen.
 
     Attributes:
@@ -43,7 +43,7 @@ class Foretold:
     chosen: bool
 
 
-def foretold(frame: pd.DataFrame, y: str) -> tuple[list[Foretold], dict[str, str]]:
+def foretold(frame: pd.DataFrame, y: str) -> tuple[list[HeldOut], dict[str, str]]:
     """Leave each network out, and each family, in every group of a table.
 
     Returns:
@@ -52,7 +52,7 @@ def foretold(frame: pd.DataFrame, y: str) -> tuple[list[Foretold], dict[str, str
     Raises:
         UserError: The table cannot be used, see ``profiler.analysis.rows.checked_rows``.
     """
-    made: list[Foretold] = []
+    made: list[HeldOut] = []
     without: dict[str, str] = {}
     for group, rows in groups_of(checked_rows(frame, y), grouping(frame)):
         used = rows[rows["why"] == ""]
@@ -64,7 +64,7 @@ def foretold(frame: pd.DataFrame, y: str) -> tuple[list[Foretold], dict[str, str
     return made, without
 
 
-def _of_group(used: pd.DataFrame, group: dict[str, str], y: str) -> Iterator[Foretold]:
+def _of_group(used: pd.DataFrame, group: dict[str, str], y: str) -> Iterator[HeldOut]:
     for left_out, strange in (("network", None), ("family", _STRANGE)):
         if strange and used["family"].nunique() < 2:
             continue
@@ -79,8 +79,8 @@ def _of_group(used: pd.DataFrame, group: dict[str, str], y: str) -> Iterator[For
                 yield _said(name, model, left_out, used["network"].nunique(), chosen=model is chosen)
 
 
-def _said(name: str, model: CostModel, left_out: str, networks: int, *, chosen: bool) -> Foretold:
+def _said(name: str, model: CostModel, left_out: str, networks: int, *, chosen: bool) -> HeldOut:
     assert model.unseen is not None
     errors = np.abs(model.unseen / model.measured - 1)
     hits = tuple(float(np.mean(errors <= limit)) for limit in WITHIN)
-    return Foretold(model.group, name, left_out, networks, mape(model.unseen, model.measured), hits, chosen)
+    return HeldOut(model.group, name, left_out, networks, mape(model.unseen, model.measured), hits, chosen)

@@ -16,7 +16,7 @@ from typer import Option
 from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import SEED, Fit, fit
 from profiler.analysis.frame import group_label, latency_column
-from profiler.analysis.holdout import WITHIN, Foretold, foretold
+from profiler.analysis.holdout import WITHIN, HeldOut, foretold
 from profiler.analysis.source import read_table
 from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
@@ -98,7 +98,7 @@ def _print_holdout(frame: pd.DataFrame, y: str, *, json: bool) -> None:
         print(jsonlib.dumps({"y": y, "within": WITHIN, "foretold": [asdict(one) for one in found], "without": without}))
         return
     console = Console()
-    groups: dict[str, list[Foretold]] = {}
+    groups: dict[str, list[HeldOut]] = {}
     for one in found:
         groups.setdefault(group_label(one.group), []).append(one)
     for label, several in groups.items():

@@ -11,7 +11,7 @@ import pytest
 
 from profiler.analysis.correction import corrected_held_out, fit_correction, kin_of
 from profiler.analysis.cost_model import cost_models
-from profiler.analysis.holdout import Foretold, foretold
+from profiler.analysis.holdout import HeldOut, foretold
 from profiler.cli.fit import fit_command
 from profiler.errors import UserError
 from tests import DATA
@@ -29,7 +29,7 @@ def table(n: int = 40, bend: float = 0.3, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"model": [f"n{i}" for i in range(n)], "family": family, **counts, "latency_ms": latency})
 
 
-def best(found: list[Foretold], left_out: str = "network") -> dict[str, Foretold]:
+def best(found: list[HeldOut], left_out: str = "network") -> dict[str, HeldOut]:
     return {one.model: one for one in found if one.left_out == left_out}
 
 
