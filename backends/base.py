@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from profiler.backends.inputs import Inputs
 
@@ -201,3 +201,59 @@ class Arena(Protocol):
 
         None where the runtime does not tell.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """What a runtime tells of one of its layers, over several forwards.
+
+    Attributes:
+        name: The module or node as a user knows it.
+        operator: What it does, as the runtime calls it; with the domain before ``::`` where it is no standard one.
+        ns: Its time in each forward, in ns; of all its turns, where it runs several times.
+        moved_bytes: What goes in and comes out, weights among it, in bytes; None where the runtime does not tell.
+        weights: Learned numbers among what goes in; None where the runtime does not tell.
+        given: Shapes of what goes in; empty where the runtime does not tell.
+        made: Shapes of what comes out.
+        attributes: What else the operator is told, by name.
+    """
+
+    name: str
+    operator: str
+    ns: tuple[float, ...]
+    moved_bytes: int | None = None
+    weights: int | None = None
+    given: tuple[tuple[int, ...], ...] = ()
+    made: tuple[tuple[int, ...], ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTrace:
+    """Several forwards, layer by layer: the layers, and the time of each whole forward as it was traced, in ns."""
+
+    layers: tuple[LayerTime, ...]
+    forward_ns: tuple[float, ...]
+
+
+@runtime_checkable
+class LayerTimed(Protocol):
+    """What a ``Backend`` has too when its runtime keeps time by layer."""
+
+    def layer_times(self, model: Model, inputs: Inputs, placement: Placement, calls: int) -> LayerTrace:
+        """Return the times of the layers over ``calls`` forwards, in a session of its own; ``BackendError`` if not."""
+
+
+#: Runs one operator in place of the runtime: gets the name of the module that is open, and how to run it as torch
+#: hands it over (operator, arguments, arguments by keyword); returns what the operator returns.
+Around = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+@runtime_checkable
+class OperatorWise(Protocol):
+    """What a ``Backend`` has too when it runs torch's operators one after another, each of which can be watched."""
+
+    def watched(
+        self, model: Model, inputs: Inputs, placement: Placement
+    ) -> AbstractContextManager[Callable[[Around], None]]:
+        """Give what runs one forward with an ``Around`` in place of each operator, and waits until it is done."""

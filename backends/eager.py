@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from profiler.backends import accelerator, pytorch, training
-from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
+from profiler.backends.base import Around, BackendError, Bounds, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
 from profiler.backends.torch_int8 import in_int8
@@ -71,6 +71,25 @@ class Eager(pytorch.Flags):
             del module, call, placed  # or closing the session would free nothing
             with closing(opened) as session:
                 yield session
+
+    @contextmanager
+    def watched(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[Callable[[Around], None]]:
+        """Give what runs one forward with an ``Around`` in place of each operator.
+
+        Raises BackendError for one CUDA graph, which has no operators.
+        """
+        from profiler.backends.torch_layers import LayerWatch
+
+        if self.cuda_graph:
+            raise BackendError("a CUDA graph runs as a whole and tells no layers: leave cuda_graph out")
+        with self.load(model, inputs, placement) as session:
+
+            def run(around: Around) -> None:
+                with LayerWatch(around):
+                    session.run()
+                session.sync()
+
+            yield run
 
     def untrainable(self, placement: Placement) -> str | None:
         """Return why an available ``placement`` cannot be trained on, with the remedy, or None when it can."""

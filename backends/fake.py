@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from profiler.backends import devices
-from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
+from profiler.backends.base import BackendError, Bounds, Fact, LayerTime, LayerTrace, Model, Placement
 from profiler.backends.fake_clock import SpendableClock, WallClock
 from profiler.backends.fake_faults import FAULTS, Fault, touch
 from profiler.backends.inputs import Inputs
@@ -120,6 +120,8 @@ class Fake:
         at: _When fault and bytes happen.
         after: Number of the run, from 1, in which the fault happens.
         seed: Of the jitter.
+        layers: Layers that it tells the times of: the first takes one part of a forward, the second two, and so on.
+        traced: How many times as long a forward takes while its layers are timed.
     """
 
     duration_ms: Annotated[float, Bounds(0, _DAY_MS)] = 1.0
@@ -138,6 +140,8 @@ class Fake:
     at: _When = "run"
     after: Annotated[int, Bounds(1)] = 1
     seed: int = 0
+    layers: Annotated[int, Bounds(0, 1000)] = 4
+    traced: Annotated[float, Bounds(0, 1e6)] = 1.5
 
     name: ClassVar[str] = "fake"
 
@@ -182,6 +186,21 @@ class Fake:
         finally:
             session.close()
             kept.clear()
+
+    def layer_times(self, model: Model, inputs: Inputs, placement: Placement, calls: int) -> LayerTrace:
+        """Return the script's times; no time passes. BackendError where there are no layers."""
+        del model, inputs, placement
+        if not self.layers:
+            raise BackendError("fake was told to have no layers: drop the option layers=0")
+        forwards = [self.traced * ns for ns in itertools.islice(self.durations_ns(), calls)]
+        parts = self.layers * (self.layers + 1) / 2
+        layers = (
+            LayerTime(
+                f"layer{i}", "Fake", tuple(ns * i / parts for ns in forwards), moved_bytes=1000 * i, weights=10 * i
+            )
+            for i in range(1, self.layers + 1)
+        )
+        return LayerTrace(tuple(layers), tuple(forwards))
 
     def expected(self, inputs: Inputs) -> tuple[Array, ...]:
         """Return the right outputs for ``inputs``: the fake runs no model that eager could run too."""

@@ -29,6 +29,8 @@ OPSET = 20
 _FIRST_WITHOUT = 4
 
 GRAPH, WEIGHTS, FACTS = "model.onnx", "weights.bin", "facts.json"
+#: What products are called, see ``profiler.backends.onnx_layers.product_names``.
+NAMES = "names.json"
 
 # Said by torch.onnx.export(dynamo=False) and by functions that it calls; nothing else is silenced.
 _EXPORTER_SAYS = (
@@ -67,7 +69,10 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
     torch has two exporters. The one that is based on torch.export gets what the one that is based on TorchScript
     refuses, and the facts say so.
     """
+    import onnx
     import torch
+
+    from profiler.backends.onnx_layers import product_names
 
     if model.module is None:
         raise BackendError("the model has neither a module nor an ONNX file: give one of them")
@@ -81,6 +86,8 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
         except _RefusalError as refused:
             facts = _by_torch_export(module, *given, folder, refused)
     (folder / FACTS).write_text(json.dumps(facts | took), encoding="utf-8")
+    names = product_names(onnx.load(folder / GRAPH, load_external_data=False).graph, brought=False)
+    (folder / NAMES).write_text(json.dumps(names), encoding="utf-8")
 
 
 def _by_tracing(

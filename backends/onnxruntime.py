@@ -10,19 +10,29 @@ optimising takes up to 2 s, it runs as fast, and no limit of 2 GB applies.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from profiler.backends import accelerator, cache, devices, onnx_providers
-from profiler.backends.base import BackendError, Bounds, Fact, Model, Placement
+from profiler.backends.base import BackendError, Bounds, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.onnx_graph import FACTS, GRAPH, OPSET, WEIGHTS, export, nodes_by_provider, without_listed_weights
+from profiler.backends.onnx_graph import (
+    FACTS,
+    GRAPH,
+    NAMES,
+    OPSET,
+    WEIGHTS,
+    export,
+    nodes_by_provider,
+    without_listed_weights,
+)
+from profiler.backends.onnx_installed import PROVIDERS, distribution, not_installed, unsupported
 from profiler.backends.onnx_providers import ProviderName
 from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
 from profiler.backends.onnx_session import (
@@ -31,7 +41,6 @@ from profiler.backends.onnx_session import (
     most_in_use,
     one_sentence,
     open_session,
-    without_kernels,
 )
 from profiler.backends.stages import stage
 
@@ -39,7 +48,6 @@ if TYPE_CHECKING:
     import torch
 
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LEVELS = {
     "none": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -51,6 +59,7 @@ _LEVELS = {
 _INT8 = 0.3
 
 _SILENT = 4  # every error is also an exception
+_WARM = 3  # forwards before those whose nodes are timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +97,12 @@ class OnnxRuntime:
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        reason = _not_installed(placement) or devices.malformed(placement)
+        reason = not_installed(placement) or devices.malformed(placement)
         if reason is None and self.provider != "default":
             reason = onnx_providers.provider_missing(self.provider, placement)
         if reason is None and self.quantize != "none" and not self._optimised(placement):
             reason = f"quantize={self.quantize} is for the CPU's own provider: use --device cpu, with no provider"
-        return reason or _unsupported(placement)
+        return reason or unsupported(placement)
 
     @property
     def allowed(self) -> float | None:
@@ -135,18 +144,45 @@ class OnnxRuntime:
 
         Weights that are mapped from a file, as on the CPU, are not in the arena. None where the profile says nothing.
         """
+        with self._prepared(model, inputs, placement) as prepared:
+            return most_in_use(self._profile(prepared, inputs, placement, 1))
+
+    def layer_times(self, model: Model, inputs: Inputs, placement: Placement, calls: int) -> LayerTrace:
+        """Return the times of the nodes over ``calls`` forwards, from a profile; BackendError on a GPU.
+
+        There the profile holds the time of launching a node, and not that of running it.
+        """
+        import onnx
+
+        from profiler.backends.onnx_layers import product_names, traced_layers
+
+        if placement.device_type != "cpu":
+            raise BackendError(
+                f"onnxruntime tells no times of layers on {placement.device}: use --device cpu, or --backend eager"
+            )
+        with self._prepared(model, inputs, placement) as prepared:
+            events = self._profile(prepared, inputs, placement, _WARM + calls)
+            if model.onnx is None:
+                names = json.loads(prepared.path.with_name(NAMES).read_text(encoding="utf-8"))
+            else:
+                names = product_names(onnx.load(model.onnx, load_external_data=False).graph, brought=True)
+            return traced_layers(events, prepared.path, calls, brought=model.onnx is not None, products=names)
+
+    def _profile(self, prepared: _Prepared, inputs: Inputs, placement: Placement, calls: int) -> list[dict[str, Any]]:
+        """Return the events of a profile of ``calls`` forwards, in a session of its own."""
         with (
             tempfile.TemporaryDirectory(prefix="latency-profiler-") as folder,
-            self._prepared(model, inputs, placement) as prepared,
             one_sentence("onnxruntime cannot profile the model"),
         ):
             options = self._options(placement, prepared.level)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
             session = open_session(prepared.path, options, self._provider(placement), self._provider_options(placement))
             with closing(OrtSession(session, inputs, placement, {})) as opened:
-                opened.run()
-                opened.sync()
-                return most_in_use(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+                for _ in range(calls):
+                    opened.run()
+                    opened.sync()
+                events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+                return events
 
     @contextmanager
     def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
@@ -166,6 +202,7 @@ class OnnxRuntime:
                     graph = self._quantised(exported.folder / GRAPH, exported.folder, inputs)
                     self._optimise(graph, folder, placement)
                     _note(folder, json.loads((exported.folder / FACTS).read_text(encoding="utf-8")))
+                    shutil.copyfile(exported.folder / NAMES, folder / NAMES)
             else:
                 export(model, inputs, placement, folder)
 
@@ -183,8 +220,8 @@ class OnnxRuntime:
             inputs=inputs.signature if model.onnx is None or self.quantize == "static" else None,
             placement=asdict(placement),
             options=asdict(self),
-            exporter=(FACTS, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),
-            runtime=metadata.version(_distribution()),
+            exporter=(FACTS, NAMES, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),
+            runtime=metadata.version(distribution()),
             processor=cache.processor(),
         )
 
@@ -202,7 +239,7 @@ class OnnxRuntime:
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         took: dict[str, Fact] = {}
         with stage("compile", took), one_sentence(f"onnxruntime cannot load {source.name}"):
-            open_session(source, options, _PROVIDERS["cpu"], {})
+            open_session(source, options, PROVIDERS["cpu"], {})
         _note(folder, took | int8_nodes(folder / GRAPH))
 
     def _open(self, path: Path, level: str, placement: Placement, stream: torch.Stream | None) -> Any:
@@ -210,7 +247,7 @@ class OnnxRuntime:
         return open_session(path, options, self._provider(placement), self._provider_options(placement, stream))
 
     def _provider(self, placement: Placement) -> str:
-        return _PROVIDERS[placement.device_type] if self.provider == "default" else onnx_providers.called(self.provider)
+        return PROVIDERS[placement.device_type] if self.provider == "default" else onnx_providers.called(self.provider)
 
     def _inter_op(self, placement: Placement) -> int:
         return placement.threads if self.execution == "parallel" else 1
@@ -263,7 +300,7 @@ class OnnxRuntime:
         effective = {f"provider_{key}": value for key, value in told.items() if key != "user_compute_stream"}
         return {
             "onnxruntime": ort.__version__,
-            "distribution": _distribution(),
+            "distribution": distribution(),
             "provider": provider,
             "device": placement.device,
             "threads": options.intra_op_num_threads,
@@ -291,57 +328,6 @@ def _note(folder: Path, facts: Mapping[str, Fact]) -> None:
     file = folder / FACTS
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     file.write_text(json.dumps(earlier | dict(facts)), encoding="utf-8")
-
-
-def _not_installed(placement: Placement) -> str | None:
-    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
-    if len(both) == 2:
-        return (
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: pip uninstall"
-            " both, then pip install 'latency-profiler[cpu]' or 'latency-profiler[gpu]'"
-        )
-    if find_spec("onnxruntime") is None:
-        return f"onnxruntime is not installed: pip install 'latency-profiler[{_extra(placement)}]'"
-    return None
-
-
-def _unsupported(placement: Placement) -> str | None:
-    import onnxruntime as ort
-
-    kind = placement.device_type
-    if kind not in _PROVIDERS:
-        return f"onnxruntime runs on {' and '.join(_PROVIDERS)}, not on {placement.device!r}: use one of them"
-    if placement.precision == "bf16":
-        return f"ONNX opset {OPSET} has no bf16 convolution: use precision fp32, or fp16 on a GPU"
-    if without_kernels(placement.precision, placement):
-        return (
-            "onnxruntime has no fp16 kernels for x86 and would compute in fp32: use precision fp32, or for an ONNX file"
-            " in fp16 a GPU (--device cuda)"
-        )
-    if kind == "cpu" and placement.memory_format != "contiguous":
-        return "onnxruntime chooses its own layout on the CPU (blocks of channels): use memory_format contiguous"
-    if _PROVIDERS[kind] not in ort.get_available_providers():
-        return (
-            f"{_distribution()} {ort.__version__} has no {_PROVIDERS[kind]}: pip uninstall"
-            f" {_distribution()}, then pip install 'latency-profiler[{_extra(placement)}]'"
-        )
-    return devices.unavailable(placement.device)
-
-
-def _extra(placement: Placement) -> str:
-    return "gpu" if placement.device_type == "cuda" else "cpu"
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _distribution() -> str:
-    return "onnxruntime-gpu" if _installed("onnxruntime-gpu") else "onnxruntime"
 
 
 def _stream(placement: Placement) -> AbstractContextManager[torch.Stream | None]:

@@ -77,6 +77,8 @@ PARSED = {
         "wants other machines; tests/run/test_fleet.py has a fleet",
     ),
     "fleet --make-certs certs": "wants the extra fleet; tests/run/test_certificates.py runs it",
+    "explain resnet50 --backend onnxruntime --html layers.html --csv layers.csv": "tests/cli/test_explain.py runs it",
+    "explain resnet50 --batch 4 --verify": "as explain",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",
 }
 #: What makes a measuring command fast, by what it begins with: fewer networks, and one short visit of each.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.frame import TERMS, Term, group_label, grouping, scale_of, unit_of
+from profiler.analysis.correction import Correction, corrected_held_out, fit_correction, kin_of
+from profiler.analysis.frame import SECONDS, TERMS, Term, group_label, grouping, scale_of, unit_of
 from profiler.analysis.nonnegative import held_out, inside_hull, mape, margin_of, non_negative_fit, precision_weights
 from profiler.analysis.regression import Floats
 from profiler.analysis.rows import checked_rows, groups_of, uncounted
@@ -29,6 +30,10 @@ _MEMORY_UNITS = ("MiB", "MB", "bytes")
 _LEAST_TO_PREDICT = 4
 #: More than two terms are fitted to so many networks at least.
 _LEAST_FOR_MORE = 12
+#: Counts that networks are alike by.
+_ALIKE = ("flops", "acts", "params", "layers")
+#: Of the error on what was left out: a correction that lowers it to less than this part is worth having.
+_CLEARLY = 0.95
 #: A family has a fit of its own from here on, if that fit does better on networks left out.
 _LEAST_OF_FAMILY = 6
 
@@ -54,6 +59,9 @@ class CostModel:
         unseen: Shape (n,), what it said of each row when fitted without its network, or without its family where it
             is to be asked about another one; None below 4 networks.
         weights: Shape (n,), how much each row counts; None where all count alike.
+        correction: What the terms get wrong about networks alike; None where knowing that foretells no better.
+        corrected_by: Columns of the counts that the correction takes.
+        kin: Of the networks that are asked about, for the correction.
     """
 
     group: dict[str, str]
@@ -68,17 +76,24 @@ class CostModel:
     counts: Floats = field(compare=False, repr=False)
     unseen: Floats | None = field(compare=False, repr=False)
     weights: Floats | None = field(compare=False, repr=False)
+    correction: Correction | None = field(default=None, compare=False, repr=False)
+    corrected_by: tuple[str, ...] = ()
+    kin: str = ""
 
     @property
     def fitted(self) -> Floats:
-        """What it says of the rows it was fitted to, shape (n,)."""
+        """What its terms say of the rows it was fitted to, shape (n,)."""
         slopes = np.array([term.coefficient / term.scale for term in self.terms])
         said: Floats = self.t0 + self.counts @ slopes
         return said
 
     def value(self, network: Complexity) -> float:
         """The prediction, in units of y."""
-        return self.t0 + sum(t.coefficient * (float(getattr(network, t.column)) / t.scale) for t in self.terms)
+        said = self.t0 + sum(t.coefficient * (float(getattr(network, t.column)) / t.scale) for t in self.terms)
+        if self.correction is None:
+            return said
+        counts = np.array([[float(getattr(network, column)) for column in self.corrected_by]])
+        return said * float(self.correction.factor(counts, [self.kin])[0])
 
     @property
     def typical(self) -> float:
@@ -188,13 +203,16 @@ def _basis(
     return f"{text}; no {strange} was measured" + ("" if by_family else ", so that the interval may be too narrow")
 
 
-def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple[list[CostModel], dict[str, str]]:
+def cost_models(
+    frame: pd.DataFrame, y: str, family: str | None = None, name: str = ""
+) -> tuple[list[CostModel], dict[str, str]]:
     """The models of all groups of a table that foretell best what was left out of their fit.
 
     Args:
         frame: One row per network and group, as ``profiler.analysis.fit.fit`` takes it.
         y: Column to predict.
         family: Family of the networks that will be asked for; None predicts any.
+        name: What they are called; empty where several are asked for.
 
     Returns:
         The models; and for each group without one, under its label, why.
@@ -213,22 +231,50 @@ def cost_models(frame: pd.DataFrame, y: str, family: str | None = None) -> tuple
                 f"{n} networks with {y}{counts}: a prediction needs at least {_LEAST_TO_PREDICT}"
             )
         else:
-            made.append(_for_family(used, group, y, family))
+            made.append(_for_family(used, group, y, family, kin_of(name, family or "")))
     return made, without
 
 
-def _for_family(used: pd.DataFrame, group: dict[str, str], y: str, family: str | None) -> CostModel:
+def _for_family(used: pd.DataFrame, group: dict[str, str], y: str, family: str | None, kin: str) -> CostModel:
     """The model of all rows, or of the family's own where there are enough and they do better alone."""
-    pooled = _best(used, group, y, family if family and family not in set(used["family"]) else None)
+    pooled = _best(used, group, y, family if family and family not in set(used["family"]) else None, kin)
     seen = (used["family"] == family).to_numpy()
     if not family or used["network"][seen].nunique() < _LEAST_OF_FAMILY or seen.all():
         return pooled
-    own = _best(used[seen], group, y, None)
+    own = _best(used[seen], group, y, None, kin)
     assert pooled.unseen is not None, "there are enough networks"
     return own if own.typical < mape(pooled.unseen[seen], pooled.measured[seen]) else pooled
 
 
-def _best(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None) -> CostModel:
+def _best(used: pd.DataFrame, group: dict[str, str], y: str, strange: str | None, kin: str) -> CostModel:
     """The model with the least error on what was left out of its fit; the simplest where several have it."""
     fits = (fit_terms(used, group, y, columns, strange) for columns in term_lists(used, y))
-    return min(fits, key=lambda model: model.typical)
+    return corrected(min(fits, key=lambda model: model.typical), used, strange, kin)
+
+
+def corrected(model: CostModel, used: pd.DataFrame, strange: str | None = None, kin: str = "") -> CostModel:
+    """Return ``model`` with a correction by networks alike, where that foretells what is left out clearly better.
+
+    Args:
+        model: Of a time.
+        used: The rows that it was fitted to.
+        strange: As for ``fit_terms``.
+        kin: Of the networks that are asked about.
+    """
+    if unit_of(model.y) not in SECONDS or used["network"].nunique() < _LEAST_FOR_MORE or model.unseen is None:
+        return model
+    columns = [column for column in _ALIKE if used[column].notna().all() and (used[column] > 0).all()]
+    counts = used[columns].to_numpy(dtype=np.float64)
+    alike = np.array([kin_of(*pair) for pair in zip(used["network"], used["family"], strict=True)])
+    parts = pd.factorize(used["network" if strange is None else "family"])[0].astype(np.int64)
+    terms = model.counts / [term.scale for term in model.terms]
+    unseen = corrected_held_out(terms, counts, alike, parts, model.measured, model.weights)
+    if unseen is None or mape(unseen, model.measured) > _CLEARLY * model.typical:
+        return model
+    plain = np.maximum(model.fitted, 1e-12)
+    learned = fit_correction(counts, alike, parts, np.log(model.measured / plain))
+    if learned is None:
+        return model
+    left, error = "network" if strange is None else "family", mape(unseen, model.measured)
+    basis = f"{model.basis}; corrected by what is alike, error on a {left} left out {error:.1%}"
+    return replace(model, unseen=unseen, correction=learned, corrected_by=tuple(columns), kin=kin, basis=basis)

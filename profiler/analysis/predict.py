@@ -66,7 +66,7 @@ def predict(frame: pd.DataFrame, arch: Network) -> tuple[list[Prediction], dict[
     made: list[Prediction] = []
     without: dict[str, str] = {}
     for y in costs_of(frame):
-        found, missing = cost_models(frame, y, arch.family or None)
+        found, missing = cost_models(frame, y, arch.family or None, arch.name)
         made += [_prediction(frame, model, network, arch) for model in found]
         without |= {f"{label}, {y}": why for label, why in missing.items()}
     return made, without

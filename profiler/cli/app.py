@@ -23,6 +23,7 @@ _COMMANDS = {
     "complexity": "Print a network's exact flops, params and acts, scaled or not.",
     "latency": "Tell within seconds how fast a model is here, and on which runtime it is fastest.",
     "load": "Tell latency and throughput of a model with several streams at once, or requests at random times.",
+    "explain": "Tell which layers take the time of a model here, and how far each is from what the machine can do.",
     "run": "Measure a plan: a fresh process per visit, every visit kept, a CSV, charts and a report at the end.",
     "export": "Write a run's table, one row per case, at any time.",
     "fit": "Fit latency against activations, flops and parameters; any CSV with those columns will do.",
@@ -45,7 +46,7 @@ _COMMANDS = {
 
 #: What one wants, and the commands for it in the order of the help.
 _GROUPS = {
-    "Measure": ("latency", "load", "run", "models", "complexity"),
+    "Measure": ("latency", "load", "explain", "run", "models", "complexity"),
     "Ask a run": ("rank", "frontier", "fit", "predict", "advise", "compare", "report", "export"),
     "Guard": ("gate", "baseline", "history"),
     "Check the machine": ("doctor", "calibrate"),
@@ -56,6 +57,7 @@ _GROUPS = {
 _EXAMPLES = {
     "latency": "profiler latency resnet50 --backend eager,onnxruntime --batch 1,8",
     "load": "profiler load resnet50 --streams 1,2,4 --under 50ms",
+    "explain": "profiler explain resnet50 --backend onnxruntime --html layers.html",
     "run": "profiler run quick --time 1min --out results/quick",
     "models": "profiler models",
     "complexity": "profiler complexity regnety_400mf --scale dWr --factor 2",

@@ -8,16 +8,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from typer import Option
 
 from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import SEED, Fit, fit
-from profiler.analysis.frame import latency_column
+from profiler.analysis.frame import group_label, latency_column
+from profiler.analysis.holdout import WITHIN, HeldOut, foretold
 from profiler.analysis.source import read_table
 from profiler.cli.options import Json, RunPath, warn
+from profiler.errors import UserError
 from profiler.records.intervals import CONFIDENCE
-from profiler.report.console import print_fits
+from profiler.report.console import plain_table, print_fits
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 
 #: What JSON calls the coefficients of counts whose columns are no such name.
@@ -57,6 +61,7 @@ def fit_command(
     y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to predict [latency_ms].")] = None,
     chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
     weighted: Annotated[bool, Option("--weighted", help="Weigh networks by how surely they were measured.")] = False,
+    holdout: Annotated[bool, Option("--holdout", help="Say how well networks left out are foretold.")] = False,
     json: Json = False,
 ) -> None:
     """Print the fits of a run folder, a journal or any CSV with model, flops, params, acts and a latency.
@@ -67,6 +72,9 @@ def fit_command(
         UserError: The file or its columns cannot be used.
     """
     frame = read_table(source, warn)
+    if holdout:
+        _print_holdout(frame, latency_column(frame, y), json=json)
+        return
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
     if json:
         print(_to_json(fits))
@@ -80,3 +88,25 @@ def fit_command(
             from profiler.report.render import write_chart  # altair takes a second
 
             write_chart(latency_panels(frame, fits), chart)
+
+
+def _print_holdout(frame: pd.DataFrame, y: str, *, json: bool) -> None:
+    found, without = foretold(frame, y)
+    if not found:
+        raise UserError(f"nothing can be left out: {'; '.join(f'{label}: {why}' for label, why in without.items())}")
+    if json:
+        print(jsonlib.dumps({"y": y, "within": WITHIN, "foretold": [asdict(one) for one in found], "without": without}))
+        return
+    console = Console()
+    groups: dict[str, list[HeldOut]] = {}
+    for one in found:
+        groups.setdefault(group_label(one.group), []).append(one)
+    for label, several in groups.items():
+        console.print(f"{escape(label)}: {several[0].networks} networks, {y}", style="bold", soft_wrap=True)
+        table = plain_table("left out", "model", "mean error", *(f"within {limit:.0%}" for limit in WITHIN), "asked")
+        for one in several:
+            hits = (f"{hit:.0%}" for hit in one.hits)
+            table.add_row(one.left_out, one.model, f"{one.error:.1%}", *hits, "predict" if one.chosen else "")
+        console.print(table)
+    for label, why in without.items():
+        console.print(escape(f"{label}: {why}"), highlight=False, soft_wrap=True)

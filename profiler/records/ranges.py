@@ -15,6 +15,8 @@ MOST = 10**18
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+#: What a machine does per second, and anything else that is divided by.
+Rate = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 #: Calls of something that is repeated until a clock can tell its time.
 Repeats = Annotated[int, Field(ge=1, le=10**9)]
 #: A time that a clock told, in ns: at most a day.

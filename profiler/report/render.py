@@ -25,7 +25,7 @@ PANEL = 300
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.VConcatChart
-_Styled = TypeVar("_Styled", alt.Chart, alt.ConcatChart, alt.VConcatChart)
+_Styled = TypeVar("_Styled", alt.Chart, alt.LayerChart, alt.ConcatChart, alt.VConcatChart)
 
 
 def empty(reason: str) -> alt.Chart:

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from profiler import backends
-from profiler.backends import cache, onnx_graph, onnxruntime
+from profiler.backends import cache, onnx_graph, onnx_installed, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import OPSET, export
@@ -141,7 +141,7 @@ def test_a_broken_file_is_one_sentence(content, tmp_path, capfd):
 
 def test_nodes_that_run_elsewhere_are_a_fallback(tmp_path, monkeypatch):
     """The CPU wheel's Azure provider takes no node: all go silently to the CPU, as with a broken CUDA."""
-    monkeypatch.setitem(onnxruntime._PROVIDERS, "cpu", "AzureExecutionProvider")
+    monkeypatch.setitem(onnx_installed.PROVIDERS, "cpu", "AzureExecutionProvider")
     with (
         pytest.raises(FallbackError, match=r"do not run on AzureExecutionProvider .* CPUExecutionProvider"),
         load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8)),
@@ -150,7 +150,7 @@ def test_nodes_that_run_elsewhere_are_a_fallback(tmp_path, monkeypatch):
 
 
 def test_a_session_for_a_gpu_forbids_the_cpu(tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(onnxruntime._PROVIDERS, "cuda", "AzureExecutionProvider")
+    monkeypatch.setitem(onnx_installed.PROVIDERS, "cuda", "AzureExecutionProvider")
     monkeypatch.setattr(onnxruntime.OnnxRuntime, "_provider_options", lambda *_: {})
     with (
         pytest.raises(FallbackError, match="fallback to CPU EP has been explicitly disabled"),
@@ -161,7 +161,7 @@ def test_a_session_for_a_gpu_forbids_the_cpu(tmp_path, monkeypatch, capfd):
 
 
 def test_a_provider_that_is_not_built_in_is_a_fallback(tmp_path, monkeypatch):
-    monkeypatch.setitem(onnxruntime._PROVIDERS, "cuda", "NoSuchExecutionProvider")
+    monkeypatch.setitem(onnx_installed.PROVIDERS, "cuda", "NoSuchExecutionProvider")
     with (
         pytest.raises(FallbackError, match="has no NoSuchExecutionProvider"),
         load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8), Placement(device="cuda")),

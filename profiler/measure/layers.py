@@ -1,0 +1,202 @@
+"""Time by layer, in a pass of its own: tracing disturbs what it times, so nothing else is measured in its process."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from profiler import backends
+from profiler.backends.base import Backend, BackendError, LayerTime, LayerTimed, OperatorWise
+from profiler.machine import allocator
+from profiler.measure.timing import host_clock
+from profiler.models import source
+from profiler.models.layer_counts import OperatorCounts, node_name, node_operations, operator_name
+from profiler.models.loaded import Loaded
+from profiler.models.operators import Operation
+from profiler.records.types import Case
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Forwards before those that count: the first ones plan and allocate.
+_WARM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TraceTask:
+    """Time the layers of a case over ``calls`` forwards."""
+
+    case: Case
+    calls: int
+    cache: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a traced model, as it ran; counts are of the whole batch.
+
+    Attributes:
+        name: The module or node as its user knows it; empty for what runs outside of any.
+        operator: What it does.
+        ns: Its time in one traced forward.
+        flops: Multiply-adds; None where no rule counts them.
+        acts: Outputs of operators that multiply-add; None as ``flops``.
+        params: Learned numbers that it takes.
+        moved_bytes: What goes in and comes out, weights among it; None where the runtime does not tell.
+    """
+
+    name: str
+    operator: str
+    ns: float
+    flops: int | None = None
+    acts: int | None = None
+    params: int | None = None
+    moved_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The layers of one process in the order in which they ran first, and the time of a traced forward, in ns."""
+
+    layers: tuple[Layer, ...]
+    forward_ns: float
+
+
+def trace(task: TraceTask) -> Traced:
+    """Time the layers of a case; to be called in a fresh process.
+
+    Raises:
+        BackendError: The backend cannot tell the times of layers, or not here.
+    """
+    case = task.case
+    allocator.keep_freed()
+    loaded, backend = source.load_model(case.asked(task.cache)), backends.get(case.backend)
+    if case.content and loaded.content != case.content:
+        raise BackendError(f"the model {case.model!r} has changed since its latency was measured: repeat the command")
+    if reason := backend.unavailable(case.placement):
+        raise BackendError(reason)
+    if isinstance(backend, OperatorWise):
+        return _by_operator(backend, loaded, task)
+    if isinstance(backend, LayerTimed):
+        return _by_runtime(backend, loaded, task)
+    raise BackendError(untraceable(backend))
+
+
+def untraceable(backend: Backend) -> str:
+    """Say that a backend cannot tell the times of its layers."""
+    return f"{backend.name} does not tell the times of its layers: use --backend eager or onnxruntime"
+
+
+def middle(times: Sequence[float]) -> float:
+    """Mean of the middle half: as steady as a median, and finer than a clock that counts whole microseconds."""
+    ordered = sorted(times)
+    quarter = len(ordered) // 4
+    return fmean(ordered[quarter : len(ordered) - quarter])
+
+
+def _by_runtime(backend: LayerTimed, loaded: Loaded, task: TraceTask) -> Traced:
+    told = backend.layer_times(loaded.model, loaded.inputs, task.case.placement, task.calls)
+    groups: dict[tuple[str, str], list[LayerTime]] = defaultdict(list)
+    for one in told.layers:
+        groups[one.name, node_name(one)].append(one)
+    return Traced(tuple(_joined(*key, group) for key, group in groups.items()), middle(told.forward_ns))
+
+
+def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
+    """Make one layer of the nodes of a module that do the same."""
+    counted = [node_operations(node) for node in nodes]
+    operations = None if None in counted else [one for each in counted for one in each or ()]
+    moved, params = _sum([node.moved_bytes for node in nodes]), _sum([node.weights for node in nodes])
+    return Layer(name, operator, sum(middle(node.ns) for node in nodes), *_counts(operations), params, moved)
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    return None if None in values else sum(value or 0 for value in values)
+
+
+def _counts(operations: Sequence[Operation] | None) -> tuple[int | None, int | None]:
+    """Return flops and acts."""
+    if operations is None:
+        return None, None
+    return sum(one.flops for one in operations), sum(one.acts for one in operations)
+
+
+@dataclass(slots=True)
+class _Sized:
+    """What a layer moves in one forward, its weights by where they are."""
+
+    moved: int = 0
+    weights: dict[int, int] = field(default_factory=dict)
+
+
+class _Sizes:
+    """An ``Around`` that notes how many bytes go into each operator and come out of it."""
+
+    def __init__(self) -> None:
+        self.layers: dict[tuple[str, str], _Sized] = defaultdict(_Sized)
+
+    def __call__(self, layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; one that gives back what it got, as a view or a dropout that is off, moves nothing."""
+        from torch.nn import Parameter
+
+        from profiler.models.watching import storage
+
+        out = func(*args, **kwargs)
+        sized = self.layers[layer, operator_name(func, args, kwargs)]
+        given, made = list(_tensors((args, kwargs))), list(_tensors(out))
+        changes = getattr(getattr(func, "_schema", None), "is_mutable", False)
+        if changes or not {storage(one) for one in made} <= {storage(one) for one in given}:
+            sized.moved += sum(one.numel() * one.element_size() for one in [*given, *made])
+            sized.weights |= {id(one): one.numel() for one in given if isinstance(one, Parameter)}
+        return out
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    from torch import Tensor, strided
+    from torch.utils._pytree import tree_leaves
+
+    return (one for one in tree_leaves(value) if isinstance(one, Tensor) and one.layout == strided)
+
+
+class _Times:
+    """An ``Around`` that times each operator."""
+
+    def __init__(self) -> None:
+        self.ns: dict[tuple[str, str], float] = defaultdict(float)
+
+    def __call__(self, layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator and note how long it took."""
+        begin = host_clock()
+        out = func(*args, **kwargs)
+        took = host_clock() - begin
+        self.ns[layer, operator_name(func, args, kwargs)] += took
+        return out
+
+
+def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Traced:
+    place = task.case.placement
+    if place.device_type != "cpu":
+        raise BackendError(f"layers are timed on the CPU alone, not on {place.device!r}: use --device cpu")
+    with backend.watched(loaded.model, loaded.inputs, place) as run:
+        sizes, counts, forwards, whole = _Sizes(), OperatorCounts(), list[_Times](), list[float]()
+        run(sizes)
+        run(counts)
+        for _ in range(_WARM + task.calls):
+            times, begin = _Times(), host_clock()
+            run(times)
+            whole.append(host_clock() - begin)
+            forwards.append(times)
+    forwards, whole = forwards[_WARM:], whole[_WARM:]
+    layers = []
+    for key, sized in sizes.layers.items():
+        operations = None if key in counts.unknown else counts.operations.get(key, ())
+        ns = middle([times.ns.get(key, math.nan) for times in forwards])
+        if math.isnan(ns):
+            raise BackendError("the model runs other operators each time, so that no layer has a time: fix its inputs")
+        layers.append(Layer(*key, ns, *_counts(operations), sum(sized.weights.values()), sized.moved))
+    return Traced(tuple(layers), middle(whole))

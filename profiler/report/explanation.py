@@ -1,0 +1,135 @@
+"""An explained latency in a terminal, as JSON, as CSV and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from profiler.analysis.faster import Suggestion, Tried
+from profiler.analysis.layers import Explanation, LayerCost
+from profiler.report.answer import milliseconds
+from profiler.report.console import plain_table
+from profiler.units import format_count, format_duration, format_share
+
+#: How many lines of each kind a terminal gets.
+LAYERS, _OPERATORS = 10, 3
+_NAME = 26
+
+
+def costs_table(one: Explanation) -> Table:
+    """The ten layers that cost most, then operators; in no more than 80 columns."""
+    table = plain_table("layer", "time", "share", "GF/s", "GB/s", "held by", "of roof")
+    table.padding = (0, 1, 0, 0)
+    for layer in one.costliest(LAYERS):
+        table.add_row(*map(escape, (_short(layer), *_cells(layer))))
+    table.add_section()
+    rest = one.by_operator()
+    for layer in rest[:_OPERATORS]:
+        table.add_row(*map(escape, (f"all {layer.name}", *_cells(layer))))
+    return table
+
+
+def _short(layer: LayerCost) -> str:
+    """Return a name in a few letters: the end of a path says most."""
+    operator = layer.operator.partition(" ")
+    said = f"{layer.name or '(model)'} {operator[2] or operator[0]}"
+    return said if len(said) <= _NAME else f"..{said[2 - _NAME :]}"
+
+
+def _cells(layer: LayerCost) -> tuple[str, ...]:
+    flops, moved = (layer.per_second(amount or None) for amount in (layer.flops, layer.moved_bytes))
+    return (
+        format_duration(layer.latency_ms / 1e3),
+        share_text(layer),
+        "" if flops is None else f"{flops / 1e9:.3g}",
+        "" if moved is None else f"{moved / 1e9:.3g}",
+        layer.bound or "",
+        "" if layer.of_roof is None else f"{layer.of_roof:.0%}",
+    )
+
+
+def share_text(layer: LayerCost) -> str:
+    """Return ``12.3%``, with what single processes said where they differ by a point: ``12.3% [11, 14]``."""
+    said = f"{layer.share:.1%}"
+    if layer.shares is None or layer.shares[1] - layer.shares[0] < 0.01:
+        return said
+    return f"{said} [{layer.shares[0] * 100:.0f}, {layer.shares[1] * 100:.0f}]"
+
+
+def headline_sentence(one: Explanation) -> str:
+    """Say the latency and what share of it the costliest layers are."""
+    top = one.costliest(LAYERS)
+    row, share = one.row, format_share(sum(layer.share for layer in top))
+    threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}"
+    what = f"{row['model']} on {row['backend']}, {threads}, batch {row['batch']}: {milliseconds(one.latency)}."
+    if len(one.layers) <= LAYERS:
+        return f"{what} Its {len(one.layers)} layers:"
+    return f"{what} {LAYERS} of its {len(one.layers)} layers take {share} of it:"
+
+
+def tracing_sentence(one: Explanation) -> str:
+    """Say what tracing did to the times, and how they were scaled."""
+    return (
+        f"A traced forward takes {one.tracing:.2f} times the latency, the layers in it {one.inflation:.2f} times: "
+        f"their times are divided by that, so that they add up to the latency ({one.processes} processes)."
+    )
+
+
+def peaks_sentence(one: Explanation) -> str:
+    """Say what the machine does at most and how much the network could gain by that; why not where nobody knows."""
+    peaks = one.peaks
+    if peaks is None:
+        return f"How far from the machine's peaks is not known: {one.no_peaks}."
+    sizes = sorted(peaks.bytes_per_s)
+    near, far = (f"{peaks.bytes_per_s[size] / 1e9:.3g}" for size in (sizes[0], sizes[-1]))
+    said = f"At most here: {format_count(peaks.flops_per_s)}F/s, {near} GB/s in cache, {far} GB/s in memory"
+    roofs = [layer.roof_ms for layer in one.layers]
+    if None in roofs:
+        return f"{said}."
+    least = sum(roof or 0.0 for roof in roofs)
+    return f"{said}; at these peaks all layers together would take {format_duration(least / 1e3)}."
+
+
+def advice_sentence(one: Suggestion) -> str:
+    """Say one advice with the row that it rests on."""
+    row = one.rests_on
+    gain = f"{one.remedy} gains at most {format_share(one.at_most)}"
+    rests = f"{row.name or '(model)'} {row.operator} {format_duration(row.latency_ms / 1e3)}"
+    return f"{one.finding[0].upper()}{one.finding[1:]}: {format_share(one.share)} of the time; {gain} (as {rests})."
+
+
+def tried_sentence(one: Tried) -> str:
+    """Say what came of a trial, and whether the advice held."""
+    said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in one.trial.items())
+    if one.gain is None:
+        return f"Tried {said}: it cannot run: {one.row['reason']}."
+    ends = "" if one.gain.interval is None else f" [{one.gain.interval[0]:.2f}, {one.gain.interval[1]:.2f}]"
+    verdict = {True: "held", False: "did not hold", None: "more --time may tell whether it held"}[one.held]
+    return f"Tried {said}: {one.gain.value:.2f}{ends} times as fast per example: {verdict}."
+
+
+def layer_facts(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried] = ()) -> dict[str, Any]:
+    """Return an explanation for JSON: nothing that is not a number, a text or None."""
+    peaks = None if one.peaks is None else asdict(one.peaks)
+    return {
+        "case": one.row,
+        "latency_ms": one.latency.value,
+        "interval_ms": one.latency.interval,
+        "inflation": one.inflation,
+        "traced_forward_ms": one.traced_ms,
+        "processes": one.processes,
+        "peaks": peaks,
+        "no_peaks": one.no_peaks,
+        "layers": [layer.row() for layer in one.layers],
+        "operators": [layer.row() for layer in one.by_operator()],
+        "advice": [_fact(each) for each in advices],
+        "tried": [asdict(each) | {"held": each.held, "sentence": tried_sentence(each)} for each in trials],
+    }
+
+
+def _fact(one: Suggestion) -> dict[str, Any]:
+    return asdict(one) | {"rests_on": one.rests_on.row(), "sentence": advice_sentence(one)}
