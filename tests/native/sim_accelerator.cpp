@@ -38,6 +38,8 @@ using Key = std::pair<c10::DeviceIndex, c10::StreamId>;
 int64_t host_ns = 0;
 int64_t busy_ns = 0;
 int64_t zeroed_bytes = 0;
+int64_t clock_mhz = 1000;                     // of the multiprocessors; a test moves it
+int64_t others_bytes[kDevices] = {};          // what others than torch's allocator hold
 int64_t tf32_divisor = 1;                     // how much less a product or a convolution costs in TF32
 constexpr int64_t kLaunchNs = 10'000;
 std::map<std::string, int64_t> costs;         // operation -> nanoseconds on the device; others cost nothing
@@ -67,6 +69,13 @@ void submit(const std::string& name) {
   host_ns += kLaunchNs;
   busy_ns += cost;
   end = std::max(end, host_ns) + cost;
+}
+
+/// A kernel that waits for so many cycles of its clock.
+void sleep_for(int64_t cycles) {
+  int64_t& end = stream_ns[here()];
+  host_ns += kLaunchNs;
+  end = std::max(end, host_ns) + cycles * 1000 / clock_mhz;
 }
 
 void wait_until(int64_t ns) { host_ns = std::max(host_ns, ns); }
@@ -290,6 +299,10 @@ int64_t sim_now_ns() { return host_ns; }
 int64_t sim_busy_ns() { return busy_ns; }
 int64_t sim_zeroed_bytes() { return zeroed_bytes; }
 int64_t sim_current_device() { return device; }
+void sim_sleep(int64_t cycles) { sleep_for(cycles); }
+void sim_clock_mhz(int64_t mhz) { clock_mhz = mhz; }
+void sim_others(int64_t index, int64_t bytes) { others_bytes[index] = bytes; }
+int64_t sim_used_bytes(int64_t index) { return Allocator::stats[index].reserved_bytes[0].current + others_bytes[index]; }
 void sim_empty_cache() { allocator.emptyCache({}); }
 void sim_tf32(int64_t divisor) { tf32_divisor = divisor; }
 void sim_advance(int64_t ns) { host_ns += ns; }
