@@ -64,16 +64,18 @@ def _of_events(good: Sequence[Measurement], host_ns: float | None, pilot: int) -
 
 def device_notes(case: Case, good: Sequence[Measurement], row: Row) -> list[str]:
     """Return what whoever reads the row of an accelerator should know, a sentence each."""
-    return [note for note in (_launches(case, row), _clocks(good), _slowed(good), _limited(good)) if note]
+    queued = {m.facts["device_queued"] for m in good if m.device_ns and "device_queued" in m.facts}
+    waits = "device_ms holds waits for the host, which the model asks for within a forward" if False in queued else ""
+    return [note for note in (_launches(case, row, waits), waits, _clocks(good), _slowed(good), _limited(good)) if note]
 
 
-def _launches(case: Case, row: Row) -> str:
+def _launches(case: Case, row: Row, waits: str) -> str:
     host, device = row.get("latency_ms"), row.get("device_ms")
     if row.get("launch_bound") != "true" or not isinstance(host, float) or not isinstance(device, float):
         return ""
     said = f"launch-bound: the device works for {device:.3g} of {host:.3g} ms and waits for the host in the others"
     name = case.backend.partition(":")[0]
-    if name != "eager" or case.mode != "infer" or "cuda_graph" in case.backend:
+    if name != "eager" or case.mode != "infer" or "cuda_graph" in case.backend or waits:
         return said
     return f"{said}; a CUDA graph (eager:cuda_graph=1) would take about {device:.3g} ms"
 

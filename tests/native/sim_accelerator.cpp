@@ -94,6 +94,17 @@ struct On {
   ~On() { device = before; }
 };
 
+/// Copies to and fro while this lives are no part of the simulated operation.
+struct Aside {
+  const Key key = here();
+  const int64_t end = stream_ns[here()], host = host_ns, busy = busy_ns;
+  ~Aside() {
+    stream_ns[key] = end;
+    host_ns = host;
+    busy_ns = busy;
+  }
+};
+
 // ---- memory ----------------------------------------------------------------------------------------------------------
 struct Allocator final : c10::DeviceAllocator {
   static constexpr size_t kPage = 2 << 20;    // memory is reserved in such pieces
@@ -234,6 +245,8 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
 
 at::Tensor copy(const at::Tensor& from, const at::Tensor& to, bool) {
   const On on(to.is_cpu() ? from.device() : to.device());
+  const std::string name = to.is_cpu() ? "copy_out" : from.is_cpu() ? "copy_in" : "copy";
+  if (costs.count(name)) submit(name);        // a test says what it costs, else it is free
   if (to.is_cpu()) wait_until(stream_ns[here()]);  // the host reads what the stream has written
   seen(to).copy_(seen(from));
   return to;
@@ -253,6 +266,7 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::opti
   const On on(x.device());
   submit("aten::convolution");
   const auto b = bias.has_value() && bias->defined() ? std::optional<at::Tensor>(seen(*bias)) : std::nullopt;
+  const Aside aside;
   return at::convolution(seen(x), seen(w), b, stride, padding, dilation, transposed, output_padding, groups)
       .to(x.device());
 }
@@ -269,11 +283,8 @@ void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const On on(device_of(torch::jit::last(*stack, op.schema().arguments().size()).vec()));
   submit(name);
   if (name == "aten::zero_") zeroed_bytes += torch::jit::peek(*stack, 0, 1).toTensor().nbytes();
-  const auto before = stream_ns[here()], host = host_ns;
+  const Aside aside;
   at::native::cpu_fallback(op, stack);
-  // Its copies to and fro are no part of the simulated operation.
-  stream_ns[here()] = before;
-  host_ns = host;
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&on_the_cpu>()); }

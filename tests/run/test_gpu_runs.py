@@ -39,7 +39,9 @@ MEASURED = Measurement(((10, 10, 10),), 1, (), None, Warmup((10,), steady=True),
 
 
 SLOWED = replace(
-    MEASURED, conditions=Conditions(gpu_slowdown="power cap, thermal (software)", gpu_clock_mhz=900.0), device_ns=(3, 4, 5)
+    MEASURED,
+    conditions=Conditions(gpu_slowdown="power cap, thermal (software)", gpu_clock_mhz=900.0),
+    device_ns=(3, 4, 5),
 )
 
 
@@ -152,7 +154,11 @@ def test_time_by_events_has_an_interval_over_visits_by_the_rule_of_the_headline(
 
 def test_copies_and_the_probe_are_columns_of_their_own():
     seen = replace(
-        MEASURED, input_ns=(3_000_000, 1_000_000, 2_000_000), output_ns=(500_000,), clock_mhz=(1980.0,), stream_gb_s=(4e3,)
+        MEASURED,
+        input_ns=(3_000_000, 1_000_000, 2_000_000),
+        output_ns=(500_000,),
+        clock_mhz=(1980.0,),
+        stream_gb_s=(4e3,),
     )
     row = row_of(seen, seen)
     assert [row[name] for name in ("input_ms", "output_ms", "probe_clock_mhz", "stream_gb_s")] == [2, 0.5, 1980, 4000]
