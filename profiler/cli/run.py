@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from profiler.records.types import Case
 from profiler.report.summary import Detail, finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
+from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.describing import Described
 from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
@@ -51,6 +53,7 @@ class _How:
         memory_limit: Private memory a visit may take, as ``4GiB``; None for no limit.
         detail: How much is printed at the end.
         report: Write the page at the end.
+        lock_clocks: Clock in MHz at which GPUs are held meanwhile; None leaves them alone.
     """
 
     out: Path | None = None
@@ -61,6 +64,7 @@ class _How:
     memory_limit: str | None = None
     detail: Detail = "brief"
     report: bool = False
+    lock_clocks: int | None = None
 
     def limits(self) -> LimitsFor:
         """Return the limits of a visit's process by its placement; raises UserError for what is no size of memory."""
@@ -105,7 +109,10 @@ def _measured(
     plan: Plan, cases: Sequence[Case], how: _How, isolation: Isolation | None, limits: LimitsFor, console: Console
 ) -> int:
     folder, begin = _folder(plan, how), time.monotonic()
-    with opened_lab(plan, isolation=isolation, limits=limits) as lab:
+    with (
+        opened_lab(plan, isolation=isolation, limits=limits) as lab,
+        held_clocks(how.lock_clocks, cases, lab.executor, partial(console.print, highlight=False, markup=False)),
+    ):
         cases = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
         try:
             progress = measure_into(
@@ -189,6 +196,9 @@ _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="fo
 _Time = Annotated[
     str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
 ]
+_LockClocks = Annotated[
+    int | None, Option("--lock-clocks", metavar="MHZ", help="Hold the GPUs' clocks meanwhile, where permitted.")
+]
 _MemoryLimit = Annotated[str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")]
 _Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
 _Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")]
@@ -231,6 +241,7 @@ def run_command(
     isolation: _Isolation = None,
     pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
     memory_limit: _MemoryLimit = None,
+    lock_clocks: _LockClocks = None,
     report: Annotated[
         bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")
     ] = False,
@@ -245,16 +256,11 @@ def run_command(
     inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
-    budget = {
-        "time": time,
-        "seed": seed,
-        "precision": interval,
-        "rounds": rounds,
-        "visit_s": visit,
-        "timeout_s": timeout,
-    }
+    budget = {"time": time, "seed": seed, "precision": interval}
+    budget |= {"rounds": rounds, "visit_s": visit, "timeout_s": timeout}
     flags = {**networks, **where, **inputs, **what, **load, **budget}
-    raise Exit(_run(plan, flags, _How(out, resume, dry_run, isolation, pin, memory_limit, detail, report)))
+    how = _How(out, resume, dry_run, isolation, pin, memory_limit, detail, report, checked_clock(lock_clocks))
+    raise Exit(_run(plan, flags, how))
 
 
 def _precisions(text: str | None) -> tuple[str | None, str | None]:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from profiler.backends import accelerator
 from profiler.backends.base import Placement
 
-#: Clock cycles of the shorter kernel, and how many times as many the longer one has: together 2 ms at 2 GHz, in which an
-#: event's half microsecond is less than a thousandth.
+#: Clock cycles of the shorter kernel, and how many times as many the longer one has: together 2 ms at 2 GHz, of which
+#: an event's half microsecond is less than a thousandth.
 _CYCLES, _LONGER = 1_000_000, 3
 
 

@@ -226,9 +226,9 @@ class Measurement:
 class Memory:
     """Peaks of memory in one visit, in bytes above the level before loading, by source.
 
-    Sources are ``process`` (resident set), ``device`` (all of an accelerator's memory that is in use), ``allocated`` and
-    ``reserved`` (torch's allocator there) and ``nvml`` (the driver's count for the process); one that does not tell is
-    missing.
+    Sources are ``process`` (resident set), ``device`` (all of an accelerator's memory that is in use), ``allocated``
+    and ``reserved`` (torch's allocator there) and ``nvml`` (the driver's count for the process); one that does not tell
+    is missing.
 
     Attributes:
         load_bytes: Peak while the model was loaded.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from profiler.backends.base import Placement
+from profiler.errors import UserError
 from profiler.records.circumstances import Conditions
 from profiler.records.reading import Run
 from profiler.records.table import rows
 from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
+from profiler.run import clocks
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab, one_visit
@@ -186,3 +189,45 @@ def test_no_reference_is_calibrated_for_an_accelerator():
     one_visit(CASE, 0, lab)
     assert [task.calibration for task in asked] == [None]
     assert "not divided by a reference" in calibrations.get(CASE.placement).reason
+
+
+class Tells:
+    """Answers which GPU a device is."""
+
+    def __init__(self, uuid):
+        self.uuid = uuid
+
+    def call(self, _function, device, _timeout_s, _limits):
+        return self.uuid if device == "cuda:0" else Failure("error", "no such device")
+
+
+def test_clocks_are_held_of_the_gpus_that_cases_run_on(monkeypatch):
+    locked, warned = [], []
+
+    @contextmanager
+    def lock(uuids, mhz):
+        locked.append((uuids, mhz))
+        yield ["not permitted"]
+        locked.append("reset")
+
+    monkeypatch.setattr(clocks, "locked_clocks", lock)
+    cases = [CASE, CASE, replace(CASE, placement=Placement("cpu")), replace(CASE, placement=Placement("cuda:7"))]
+    with clocks.held_clocks(1410, cases, Tells("GPU-aaaa"), warned.append):
+        assert locked == [(["GPU-aaaa"], 1410)]
+    assert (locked[-1], warned) == ("reset", ["not permitted"])
+
+
+def test_where_there_is_no_gpu_nothing_is_held_and_the_run_goes_on():
+    warned = []
+    with clocks.held_clocks(1410, [replace(CASE, placement=Placement("cpu"))], Tells(None), warned.append):
+        pass
+    assert warned == ["--lock-clocks 1410 holds nothing: no case runs on an NVIDIA GPU that works"]
+    with clocks.held_clocks(None, [CASE], None, None):
+        pass
+
+
+@pytest.mark.parametrize("mhz", [-1, 0, 99, 10_000])
+def test_what_is_no_clock_is_refused_in_one_sentence(mhz):
+    with pytest.raises(UserError, match=rf"--lock-clocks {mhz}: expected MHz from 100"):
+        clocks.checked_clock(mhz)
+    assert clocks.checked_clock(1410) == 1410
