@@ -44,6 +44,7 @@ PARSED = {
     "calibrate": "the runs calibrate; tests/measure/test_reference.py tests it",
     "doctor --device cuda:0": "wants a GPU",
     "run quick --device cuda:0": "wants a GPU",
+    "run quick --device cuda:0 --lock-clocks 1410": "wants a GPU",
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
     "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
