@@ -145,8 +145,9 @@ def _launches(frame: pd.DataFrame) -> str:
     if not bound:
         return ""
     return (
-        f"Launch-bound: {', '.join(sorted(bound))}. There the host launches kernels more slowly than the device runs them, "
-        "and a CUDA graph would take about the time of the device; the reason of each row, in cases.csv, has its figures."
+        f"Launch-bound: {', '.join(sorted(bound))}. There the host launches kernels more slowly than the device runs "
+        "them, and a CUDA graph would take about the time of the device; the reason of each row, in cases.csv, has its "
+        "figures."
     )
 
 

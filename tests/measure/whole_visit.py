@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,7 +68,7 @@ class Ten(torch.nn.Module):
 
 
 def _example() -> torch.Tensor:
-    return torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def wide() -> tuple[torch.nn.Module, torch.Tensor]:
@@ -86,65 +87,59 @@ def ten() -> tuple[torch.nn.Module, torch.Tensor]:
     return Ten(), _example()
 
 
-def main(library: Path) -> dict[str, object]:
-    sim = Simulator(library)
-    time.perf_counter_ns = sim.clock  # before anything takes it for its clock
+class Visits:
+    """Whole visits to the simulator; the profiler is imported when its clock is the simulated one."""
 
-    from profiler.backends import accelerator
-    from profiler.backends.base import Placement
-    from profiler.measure import visit
-    from profiler.records.reading import Run
-    from profiler.records.table import rows
-    from profiler.records.types import Budget, Case, Measurement, Memory, Record
+    def __init__(self, sim: Simulator) -> None:
+        time.perf_counter_ns = sim.clock  # before anything takes it for its clock
+        from profiler.measure import visit
 
-    visit.core_wait = lambda _threads: None  # the system's clock is not the simulated one
-    costs = {"convolution": CONVOLUTION, "sigmoid.out": SMALL, "sigmoid": SMALL}
-    for name, ns in costs.items():
-        sim.cost(f"aten::{name}", ns)
-    sim.cost("aten::zero_", 10 * US)
+        visit.core_wait = lambda _threads: None  # the system's clock is not the simulated one
+        self.sim, self.module = sim, visit
+        for name, ns in {"convolution": CONVOLUTION, "sigmoid": SMALL, "zero_": 10 * US}.items():
+            sim.cost(f"aten::{name}", ns)
 
-    def case(model: str, backend: str = "eager", device: str = "sim:1", **other: object) -> Case:
-        return Case(f"{__file__}:{model}", "", 1.0, backend, Placement(device), 2, **other)
+    def case(self, model: str, device: str = "sim:1") -> Any:
+        from profiler.backends.base import Placement
+        from profiler.records.types import Case
 
-    def visited(one: Case, measures: str = "latency") -> object:
+        return Case(f"{__file__}:{model}", "", 1.0, "eager", Placement(device), 2)
+
+    def visited(self, one: Any, measures: str = "latency") -> Any:
+        from profiler.records.types import Budget
+
         budget = Budget(visit_s=0.3, warmup_s=0.1, min_samples=3)
-        return visit.visit(visit.Task(one, budget, None, None, measures, energy=False))
+        return self.module.visit(self.module.Task(one, budget, None, None, measures, energy=False))
 
-    def told(outcome: object) -> dict[str, object]:
-        if not isinstance(outcome, Measurement):
-            return asdict(outcome)  # type: ignore[call-overload]
-        return {**asdict(outcome), "host": [ns for block in outcome.samples_ns for ns in block]}
+    def row(self, one: Any, *visits: Any) -> dict[str, Any]:
+        from profiler.records.reading import Run
+        from profiler.records.table import rows
+        from profiler.records.types import Record
 
-    def row(one: Case, *visits: object) -> dict[str, object]:
-        records = tuple(
-            Record(one, None, None, "host", n, "2026-01-01T00:00:00+00:00", 1.0, made)  # type: ignore[arg-type]
-            for n, made in enumerate(visits)
-        )
+        when = "2026-01-01T00:00:00+00:00"
+        records = tuple(Record(one, None, None, "host", n, when, 1.0, made) for n, made in enumerate(visits))
         (found,) = rows(Run(Path("journal.jsonl"), records=records))
         return {name: value for name, value in found.items() if value is not None}
 
-    def plain() -> dict[str, object]:
-        one = case("wide")
-        made = visited(one)
-        return {"visit": told(made), "row": row(one, made, made)}
+    def of(self, model: str) -> dict[str, Any]:
+        """A visit, and the row of two such."""
+        one = self.case(model)
+        made = self.visited(one)
+        return {"visit": told(made), "row": self.row(one, made, made)}
 
-    def copies() -> dict[str, object]:
-        sim.cost("copy_in", COPY_IN)
-        sim.cost("copy_out", COPY_OUT)
-        made = visited(case("wide"))
-        sim.cost("copy_in", 0)
-        sim.cost("copy_out", 0)
+    def copies(self) -> dict[str, Any]:
+        self.sim.cost("copy_in", COPY_IN)
+        self.sim.cost("copy_out", COPY_OUT)
+        made = self.visited(self.case("wide"))
+        self.sim.cost("copy_in", 0)
+        self.sim.cost("copy_out", 0)
         return told(made)
 
-    def launches(model: str) -> dict[str, object]:
-        one = case(model)
-        made = visited(one)
-        return {"visit": told(made), "row": row(one, made, made)}
-
-    def unheld() -> dict[str, object]:
+    def unheld(self) -> dict[str, Any]:
         """Events around launches that nothing holds up, as they were once read."""
-        module, x = Many(), _example().to("sim:1")
-        device = torch.device("sim:1")
+        from profiler.backends import accelerator
+
+        module, x, device = Many(), _example().to("sim:1"), torch.device("sim:1")
         start, end = (torch.Event(device, enable_timing=True) for _ in range(2))
         torch.accelerator.synchronize(device)
         start.record(torch.accelerator.current_stream(device))
@@ -154,60 +149,61 @@ def main(library: Path) -> dict[str, object]:
         held = accelerator.device_times(lambda: module(x), device, 3)
         return {"ns": round(start.elapsed_time(end) * 1e6), "held_ns": held.ns, "queued": held.queued}
 
-    def clocks() -> dict[str, object]:
-        one, visits = case("wide"), []
+    def clocks(self) -> dict[str, Any]:
+        one, visits = self.case("wide"), []
         for mhz in (1000, 960):
-            sim.clock_mhz(mhz)
-            visits.append(visited(one))
-        sim.clock_mhz(1000)
-        return {"looks": [made.clock_mhz for made in visits], "reason": row(one, *visits)["reason"]}  # type: ignore[attr-defined]
+            self.sim.clock_mhz(mhz)
+            visits.append(self.visited(one))
+        self.sim.clock_mhz(1000)
+        return {"looks": [made.clock_mhz for made in visits], "reason": self.row(one, *visits)["reason"]}
 
-    def memory() -> dict[str, object]:
-        """A runtime with an allocator of its own takes 100 MiB when it loads, and another 50 MiB come and go before."""
-        one = case("wide")
-        real, taken = visit.backends.get, []
+    def memory(self) -> dict[str, Any]:
+        """A runtime with an allocator of its own takes 100 MiB of the second device when it loads."""
+        real, taken, sim = self.module.backends.get, [], self.sim
 
-        def get(name: str) -> object:
-            backend = real(name)
+        class Other:
+            def __init__(self, name: str) -> None:
+                self.backend = real(name)
+                self.name, self.unavailable = self.backend.name, self.backend.unavailable
 
-            class Other:
-                name = backend.name
-                unavailable = backend.unavailable
-
-                @staticmethod
-                def load(*given: object) -> object:
-                    taken.append(sim.others(1, 150 * MIB))
-                    return backend.load(*given)
-
-            return Other()
+            def load(self, *given: Any) -> Any:
+                taken.append(sim.others(1, 150 * MIB))
+                return self.backend.load(*given)
 
         sim.others(1, 50 * MIB)
         sim.others(0, 70 * MIB)
-        visit.backends.get = get
+        self.module.backends.get = Other
         try:
-            made = visited(one, "memory")
+            made = self.visited(self.case("wide"), "memory")
         finally:
-            visit.backends.get = real
+            self.module.backends.get = real
             sim.others(1, 0)
             sim.others(0, 0)
-        assert isinstance(made, Memory)
         return {"load": made.load_bytes, "run": made.run_bytes, "taken": len(taken)}
 
-    def train() -> dict[str, object]:
-        sim.cost("aten::addmm", MS)
-        sim.cost("aten::mm", MS)
-        return told(visited(replace(case("ten"), mode="train")))
+    def train(self) -> dict[str, Any]:
+        self.sim.cost("aten::addmm", MS)
+        self.sim.cost("aten::mm", MS)
+        return told(self.visited(replace(self.case("ten"), mode="train")))
 
-    scenarios: dict[str, Callable[[], object]] = {
-        "plain": plain,
-        "copies": copies,
-        "many": lambda: launches("many"),
-        "waits": lambda: launches("waits"),
-        "unheld": unheld,
-        "clocks": clocks,
-        "memory": memory,
-        "train": train,
-        "elsewhere": lambda: told(visited(case("wide", device="sim:2"))),
+
+def told(outcome: Any) -> dict[str, Any]:
+    found = asdict(outcome)
+    return found | {"host": [ns for block in found.get("samples_ns", ()) for ns in block]}
+
+
+def main(library: Path) -> dict[str, Any]:
+    visits = Visits(Simulator(library))
+    scenarios: dict[str, Callable[[], Any]] = {
+        "plain": lambda: visits.of("wide"),
+        "copies": visits.copies,
+        "many": lambda: visits.of("many"),
+        "waits": lambda: visits.of("waits"),
+        "unheld": visits.unheld,
+        "clocks": visits.clocks,
+        "memory": visits.memory,
+        "train": visits.train,
+        "elsewhere": lambda: told(visits.visited(visits.case("wide", device="sim:2"))),
     }
     return {name: scenario() for name, scenario in scenarios.items()}
 
