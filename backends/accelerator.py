@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends import devices
@@ -18,18 +19,37 @@ if TYPE_CHECKING:
 
 #: More than the L2 cache of devices that do not tell theirs.
 _L2_BYTES = 64 << 20
+#: Clock cycles that a device sleeps ahead of a call that it times, about half a millisecond, and the most: a forward
+#: that is not queued after a tenth of a second waits for the device itself.
+_HELD_CYCLES, _MOST_HELD_CYCLES = 1_000_000, 200_000_000
 
 
-def device_ns(
+@dataclass(frozen=True, slots=True)
+class DeviceTimes:
+    """Times of single calls on a device.
+
+    Attributes:
+        ns: By its events, in nanoseconds; empty on the CPU and on devices whose events keep no time.
+        queued: Whether the device still had other work when the last kernel of each call was submitted, so that no time
+            is spent waiting for the host; None where nothing can hold the device up.
+    """
+
+    ns: tuple[int, ...] = ()
+    queued: bool | None = None
+
+
+def device_times(
     submit: Callable[[], object],
     device: torch.device,
     calls: int,
     before: Callable[[], object] | None = None,
     stream: torch.Stream | None = None,
-) -> tuple[int, ...]:
-    """Return the time of each of ``calls`` calls of ``submit`` on the device, in nanoseconds.
+) -> DeviceTimes:
+    """Time each of ``calls`` calls of ``submit`` on the device.
 
-    Events are read after everything has finished. Empty on the CPU and on devices whose events keep no time.
+    Where the device can sleep it does ahead of each call, long enough for the whole call to be queued behind it: else
+    the device would wait for the host between two small kernels, and its events would tell the host's pace. Whether it
+    was long enough the first event says, which must not have happened yet when the last one is submitted.
 
     Args:
         submit: Submits what is timed.
@@ -41,29 +61,90 @@ def device_ns(
     import torch
 
     if device.type == "cpu":
-        return ()
+        return DeviceTimes()
+    used = stream or torch.accelerator.current_stream(device)
+    sleep = sleeper(device, used)
+    held, queued = _HELD_CYCLES, sleep is not None
+    pairs: list[tuple[torch.Event, torch.Event]] = []
     try:
-        pairs = [(_event(device), _event(device)) for _ in range(calls)]
-        used = stream or torch.accelerator.current_stream(device)
-        for start, end in pairs:
+        while len(pairs) < calls:
+            start, end = _event(device), _event(device)
             if before is not None:
                 before()
+            if sleep is not None:
+                sleep(held)
             start.record(used)
             submit()
             end.record(used)
+            if sleep is None or not start.query():
+                pairs.append((start, end))
+            elif held < _MOST_HELD_CYCLES:
+                held *= 4
+            else:
+                queued = False
+                pairs.append((start, end))
         devices.synchronize(device)
-        return tuple(round(start.elapsed_time(end) * 1e6) for start, end in pairs)
+        times = tuple(round(start.elapsed_time(end) * 1e6) for start, end in pairs)
     except NotImplementedError:
-        return ()
+        return DeviceTimes()
+    return DeviceTimes(times, None if sleep is None else queued)
 
 
-def flusher(device: torch.device) -> Callable[[], object]:
-    """Return what overwrites twice the size of the device's L2 cache."""
+def sleeper(device: torch.device, stream: torch.Stream | None = None) -> Callable[[int], None] | None:
+    """Return what submits a kernel that only lets so many clock cycles of a multiprocessor pass; None without one.
+
+    Args:
+        device: Where.
+        stream: Where the kernel goes; None is torch's current stream at the call.
+    """
+    import torch
+
+    spin = None if device.type == "cpu" else getattr(torch.get_device_module(device), "_sleep", None)
+    if spin is None:
+        return None
+
+    def sleep(cycles: int) -> None:
+        with _in_stream(stream or torch.accelerator.current_stream(device)):
+            spin(cycles)
+
+    return sleep
+
+
+@contextmanager
+def _in_stream(stream: torch.Stream) -> Iterator[None]:
+    """Make ``stream`` and its device the current ones for the duration of the context."""
+    import torch
+
+    index = torch.accelerator.current_device_index()
+    before = torch.accelerator.current_stream(stream.device)
+    torch.accelerator.set_stream(stream)
+    try:
+        yield
+    finally:
+        torch.accelerator.set_stream(before)
+        torch.accelerator.set_device_index(index)
+
+
+@dataclass(frozen=True, slots=True)
+class Flusher:
+    """A buffer that no cache of a device holds.
+
+    Attributes:
+        run: Submits what overwrites it.
+        size: Its bytes: twice the device's L2 cache.
+    """
+
+    run: Callable[[], object]
+    size: int
+
+
+def flusher(device: torch.device) -> Flusher:
+    """Return what overwrites twice the size of the device's L2 cache. RuntimeError where there is no room for it."""
     import torch
 
     told = getattr(torch.get_device_module(device), "get_device_properties", lambda _: None)(device)
-    size = int(getattr(told, "L2_cache_size", 0)) or _L2_BYTES
-    return torch.empty(2 * size, dtype=torch.uint8, device=device).zero_
+    size = 2 * (int(getattr(told, "L2_cache_size", 0)) or _L2_BYTES)
+    return Flusher(torch.empty(size, dtype=torch.uint8, device=device).zero_, size)
 
 
 @contextmanager
@@ -110,6 +191,20 @@ def peaks(device: torch.device) -> tuple[int, int] | None:
     if memory is None:
         return None
     return int(memory.max_memory_allocated(device)), int(memory.max_memory_reserved(device))
+
+
+def used_bytes(device: torch.device) -> int | None:
+    """Return how much of a device's memory is in use by anyone, in bytes; None where it does not tell.
+
+    It holds what every allocator took, the pools of CUDA graphs, kernels and workspaces of libraries.
+    """
+    import torch
+
+    ask = None if device.type == "cpu" else getattr(torch.get_device_module(device), "mem_get_info", None)
+    if ask is None:
+        return None
+    free, total = ask(device)
+    return int(total - free)
 
 
 def _memory(device: torch.device) -> Any | None:

@@ -128,6 +128,17 @@ class DeviceTimed(Protocol):
         """Return the time of single forwards on the device by its events, in ns; empty where it has none."""
 
 
+@runtime_checkable
+class Transferring(Protocol):
+    """A session on a device with memory of its own, which can copy its inputs there and its outputs back again."""
+
+    def upload(self) -> None:
+        """Copy the inputs from pageable memory of the host over those on the device; may return before it is done."""
+
+    def download(self) -> None:
+        """Copy the outputs of the last ``run`` to pageable memory of the host, in the types that they have."""
+
+
 class Backend(Protocol):
     """One runtime.
 

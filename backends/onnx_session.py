@@ -68,7 +68,7 @@ class OrtSession:
     ) -> None:
         import onnxruntime as ort
 
-        self._facts = facts
+        self._facts = dict(facts)
         self._stream = stream if facts.get("provider_has_user_compute_stream") == "1" else None
         self._session: Any = session
         self._options = ort.RunOptions()
@@ -77,6 +77,7 @@ class OrtSession:
         self._binding = session.io_binding()
         place = placement.device_type, placement.device_index
         taken = _matching(session.get_inputs(), inputs.arrays, placement)
+        self._on_host = taken
         self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(array, *place) for name, array in taken.items()}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
@@ -118,7 +119,20 @@ class OrtSession:
         """Return the time of ``calls`` forwards by events in the stream shared with torch, in ns; empty without one."""
         if self._stream is None:
             return ()
-        return accelerator.device_ns(self.run, self._stream.device, calls, stream=self._stream)
+        told = accelerator.device_times(self.run, self._stream.device, calls, stream=self._stream)
+        self._facts["device_queued"] = told.queued
+        return told.ns
+
+    def upload(self) -> None:
+        """Copy the inputs from the host over those on the device."""
+        for name, value in self._inputs.items():
+            value.update_inplace(self._on_host[name])
+
+    def download(self) -> None:
+        """Copy the outputs of the last run that are tensors to the host."""
+        for value in self._binding.get_outputs():
+            if value.is_tensor():
+                value.numpy()
 
     def outputs(self) -> tuple[Array, ...]:
         """Return the outputs of the last run that are tensors, on the host, floats as fp32."""
@@ -134,7 +148,7 @@ class OrtSession:
     def close(self) -> None:
         """Let go of session, inputs and outputs."""
         self._session = self._binding = None
-        self._inputs, self._outputs = {}, []
+        self._inputs, self._outputs, self._on_host = {}, [], {}
 
 
 def _fetched(value: Any) -> Array:

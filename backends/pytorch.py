@@ -67,7 +67,7 @@ class TorchSession:
         self._call = call
         self._cold = cold
         self._args, self._kwargs = placed.args, placed.kwargs
-        self._inputs = placed.by_name
+        self._inputs, self._on_host = placed.by_name, dict[str, "torch.Tensor"]()
         self._device = placed.device
         self._output: object = None
         self._switches = switches.current()
@@ -90,8 +90,22 @@ class TorchSession:
 
     def device_ns(self, calls: int) -> tuple[int, ...]:
         """Return the time of ``calls`` forwards on the device by its events, in ns; empty on the CPU."""
-        before = accelerator.flusher(self._device) if self._cold else None
-        return accelerator.device_ns(self.run, self._device, calls, before)
+        before = accelerator.flusher(self._device).run if self._cold else None
+        told = accelerator.device_times(self.run, self._device, calls, before)
+        self._facts["device_queued"] = told.queued
+        return told.ns
+
+    def upload(self) -> None:
+        """Copy the inputs from the host over those on the device."""
+        if not self._on_host:
+            self._on_host = {name: tensor.to("cpu") for name, tensor in self._inputs.items()}
+        for name, tensor in self._inputs.items():
+            tensor.copy_(self._on_host[name])
+
+    def download(self) -> None:
+        """Copy the tensors of the last run's result to the host."""
+        for tensor in tensors(self._output):
+            tensor.detach().to("cpu")
 
     def outputs(self) -> tuple[Array, ...]:
         """Return the tensors of the last run's result on the host, floats as fp32, complex numbers as pairs of them."""
@@ -110,7 +124,7 @@ class TorchSession:
     def close(self) -> None:
         """Let go of weights, inputs and output."""
         self._call, self._output, self._ran = _closed, None, False
-        self._args, self._kwargs, self._inputs = (), {}, {}
+        self._args, self._kwargs, self._inputs, self._on_host = (), {}, {}, {}
         devices.release(self._device)
 
 

@@ -56,6 +56,7 @@ PARSED = {
     "calibrate": "the runs calibrate; tests/measure/test_reference.py tests it",
     "doctor --device cuda:0": "wants a GPU",
     "run quick --device cuda:0": "wants a GPU",
+    "run quick --device cuda:0 --lock-clocks 1410": "wants a GPU",
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
     "run fast-and-accurate": "takes half an hour; tests/report/test_claims.py has its end",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from profiler.records.types import Case
 from profiler.report.summary import Detail, finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
+from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.describing import Described
 from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
@@ -55,6 +57,7 @@ class How:
         report: Write the page at the end.
         meeting: Of the fleet that measures; None for this machine.
         patience: How long a label of it may be without a worker, in words.
+        lock_clocks: Clock in MHz at which GPUs are held meanwhile; None leaves them alone.
     """
 
     out: Path | None = None
@@ -67,6 +70,7 @@ class How:
     report: bool = False
     meeting: Meeting | None = None
     patience: str = "60s"
+    lock_clocks: int | None = None
 
     def limits(self) -> LimitsFor:
         """Return the limits of a visit's process by its placement; raises UserError for what is no size of memory."""
@@ -117,7 +121,10 @@ def _measured(
     folder = folder_of(plan, how)
 
     def measure() -> Progress:
-        with opened_lab(plan, isolation=isolation, limits=limits) as lab:
+        with (
+            opened_lab(plan, isolation=isolation, limits=limits) as lab,
+            held_clocks(how.lock_clocks, cases, lab.executor, partial(console.print, highlight=False, markup=False)),
+        ):
             found = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
             go_on = again(folder)
             return measure_into(
@@ -214,6 +221,9 @@ _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="fo
 _Time = Annotated[
     str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
 ]
+_LockClocks = Annotated[
+    int | None, Option("--lock-clocks", metavar="MHZ", help="Hold the GPUs' clocks meanwhile, where permitted.")
+]
 _MemoryLimit = Annotated[str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")]
 _Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
 _Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")]
@@ -254,6 +264,7 @@ def run_command(
     isolation: _Isolation = None,
     pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
     memory_limit: _MemoryLimit = None,
+    lock_clocks: _LockClocks = None,
     report: _Report = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,
@@ -274,7 +285,19 @@ def run_command(
     each = {"visit_s": visit, "timeout_s": timeout}
     flags = {**networks, **where, **inputs, **what, **load, **budget, **each}
     meeting = meeting_of(scheduler, scheduler_file, tls) if scheduler or scheduler_file or tls else None
-    how = How(out, resume, dry_run, isolation, pin, memory_limit, detail, report, meeting, patience)
+    how = How(
+        out,
+        resume,
+        dry_run,
+        isolation,
+        pin,
+        memory_limit,
+        detail,
+        report,
+        meeting,
+        patience,
+        checked_clock(lock_clocks),
+    )
     raise Exit(_run(plan, flags, how))
 
 

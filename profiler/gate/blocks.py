@@ -194,6 +194,11 @@ class Ready:
     inputs: tuple[Input, ...]
     precision: Precision
 
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether it runs on one, where several calls before one wait are the throughput of a pipeline."""
+        return str(self.session.facts().get("device", "cpu")).partition(":")[0] != "cpu"
+
     def computed(self) -> Computed:
         """Return what it computes, by another forward."""
         first = self._outputs()
@@ -277,7 +282,7 @@ def alternate(
     differ = unlike(computed["baseline"], computed["candidate"], sides["baseline"].precision)
     if is_refused(differ, allowed):
         return Trial((), 0.0, unlike=differ)
-    single = single_calls(rules)
+    single = single_calls(rules) or any(ready.on_accelerator for ready in sides.values())
     slots = {side: prepared(ready.session, _SETTLE_TOGETHER, single=single) for side, ready in sides.items()}
     gc.collect()
     gc.disable()

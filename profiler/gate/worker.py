@@ -241,7 +241,7 @@ def serve(requests: Iterator[dict[str, Any]], answer: Callable[..., None], ready
             names = write_outputs(found.outputs, Path(request["file"]))
             answer(inputs=found.inputs, names=names, steady=found.steady, precision=ready.precision)
         elif request["do"] == "ready":
-            slot = prepared(ready.session, SETTLE_APART, single=request["single"])
+            slot = prepared(ready.session, SETTLE_APART, single=request["single"] or ready.on_accelerator)
             answer(facts=dict(ready.session.facts()))
         elif slot is not None:
             answer(ns=slot())

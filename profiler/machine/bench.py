@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from profiler.backends import devices
-from profiler.backends.accelerator import captured, device_ns, peaks, reset_peaks, uuid
+from profiler.backends.accelerator import captured, device_times, peaks, reset_peaks, uuid
 
 #: Work that takes some milliseconds on a device: cycles to sleep on CUDA, matrix products elsewhere.
 _SLEEP_CYCLES = 10_000_000
@@ -62,7 +62,7 @@ class Bench:
 
     def event_ns(self, units: int) -> int | None:
         """Return the time of ``work(units)`` by the device's events, in ns; None without such events."""
-        return next(iter(device_ns(lambda: self.work(units), self.device, 1)), None)
+        return next(iter(device_times(lambda: self.work(units), self.device, 1).ns), None)
 
     def product(self, edge: int) -> Callable[[], object]:
         """Return what submits one fp32 product of two ``edge`` x ``edge`` matrices; TF32 is off."""

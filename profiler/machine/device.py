@@ -33,6 +33,14 @@ def _no_driver(device: str) -> str:
     return f"{device} is no NVIDIA GPU, or this torch does not tell its UUID"
 
 
+def device_uuid(device: str) -> str | None:
+    """Return by which UUID the driver knows ``device``; None for others than NVIDIA GPUs.
+
+    Initialises the device: call it in a process of its own.
+    """
+    return Bench(device).uuid
+
+
 def device_settings(device: str) -> nvml.GpuSettings | str:
     """Return how the driver says that ``device`` is set up, or why it does not say.
 

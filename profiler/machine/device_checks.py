@@ -25,6 +25,8 @@ _EDGES = (2048, 4096)
 _LANES = 128
 #: Seconds of load for the check of energy and utilisation: NVML averages over up to a second.
 _LOAD_S = 2.0
+#: A ratio. A GPU that computes takes at least so many times the energy of one at rest.
+_MORE_ENERGY = 1.2
 
 
 def _events_scale(bench: Bench) -> Finding:
@@ -104,7 +106,7 @@ def _driver_sees_memory(bench: Bench, driver: Gpu) -> Finding:
 
 
 def _load_is_seen(bench: Bench, driver: Gpu, clock: Callable[[], int], sleep: Callable[[float], None]) -> Finding:
-    """Under load the driver reports more utilisation, or more power by its energy counter, than at rest."""
+    """Under load the driver reports more utilisation than at rest, and clearly more energy, where it tells them."""
     submit = bench.product(_EDGES[1])  # sleeping work keeps one multiprocessor busy, which is lost in the idle draw
     bench.sync()
     first = driver.read()
@@ -124,8 +126,10 @@ def _load_is_seen(bench: Bench, driver: Gpu, clock: Callable[[], int], sleep: Ca
         for what, pair in (("utilisation", shares), ("energy in joules", joules))
         if pair is not None
     )
-    rose = all(pair[1] > pair[0] for pair in (shares, joules) if pair is not None)
-    return judged("load is seen", rose, said, "the driver's figures are another GPU's, or the GPU was busy")
+    busier = shares is None or shares[1] > shares[0]
+    hotter = joules is None or joules[1] > _MORE_ENERGY * max(joules[0], 0.0)
+    remedy = "the driver's figures are another GPU's, or the GPU was busy" if not busier else "do not use its energy"
+    return judged("load is seen", busier and hotter, said, remedy)
 
 
 def _products_scale(bench: Bench, driver: Gpu | None, clock: Callable[[], int]) -> Finding:

@@ -27,6 +27,10 @@ clock_ns = time.monotonic_ns
 #: Seconds between two readings. NVML's own figures change no faster.
 _INTERVAL_S = 0.1
 
+#: In ns. Power is told from so much time at least: the energy counter moves in steps of a tenth of a second, and from
+#: less 633 W were told on a card that took 420.
+_POWER_NS = 1_000_000_000
+
 #: A clock stands still when its last readings differ by no more than this share: two of the driver's steps of 15 MHz.
 _CLOCK_STEADY = 0.02
 #: So many readings: half a second, in which a GPU that starts from idle has long left its idle clock.
@@ -78,7 +82,9 @@ def _slowdown(events: Sequence[int]) -> str:
     return ", ".join(name for bit, name in _SLOWDOWNS.items() if mask & bit)
 
 
-def _summary(readings: Sequence[Reading], own: int, note: str | None = None) -> dict[str, Any]:
+def _summary(
+    readings: Sequence[Reading], own: int, note: str | None = None, longer: Sequence[Reading] = ()
+) -> dict[str, Any]:
     """Return the GPU fields of ``Conditions`` for the readings of one timed part.
 
     Args:
@@ -86,6 +92,7 @@ def _summary(readings: Sequence[Reading], own: int, note: str | None = None) -> 
         own: The process that is timed; all others with a context on the GPU are foreign. A container may see other
             numbers than NVML: without ``own`` in a list nothing is said of that list.
         note: Why readings are missing or end early.
+        longer: More readings under the same load, for power.
     """
     events = _all(readings, "events")
     return {
@@ -94,7 +101,7 @@ def _summary(readings: Sequence[Reading], own: int, note: str | None = None) -> 
         "gpu_clock_min_mhz": _of(min, _all(readings, "clock_mhz")),
         "gpu_memory_clock_mhz": _of(statistics.median, _all(readings, "memory_clock_mhz")),
         "gpu_temperature_c": _of(max, _all(readings, "temperature_c")),
-        "gpu_power_w": power(readings),
+        "gpu_power_w": power(longer or readings),
         "gpu_utilisation": _of(statistics.fmean, _all(readings, "utilisation")),
         "gpu_memory_bytes": _of(max, _own_bytes(readings, own)),
         "gpu_foreign_processes": _of(max, _foreign(readings, own)),
@@ -112,11 +119,16 @@ def _of(statistic: Callable[[list[Any]], Any], values: list[Any]) -> Any:
 
 
 def power(readings: Sequence[Reading]) -> float | None:
-    """Return mean power in watts from the energy counter: what NVML calls power is itself an average over a second."""
+    """Return mean power in watts from the energy counter: what NVML calls power is itself an average over a second.
+
+    None from less than ``_POWER_NS``, and of a counter that stands still.
+    """
     told = [(reading.ns, reading.energy_j) for reading in readings if reading.energy_j is not None]
-    if len(told) < 2 or told[-1][0] == told[0][0]:
+    if len(told) < 2:
         return None
     (start, first), (end, last) = told[0], told[-1]
+    if end - start < _POWER_NS or last <= first:
+        return None
     return round((last - first) / ((end - start) / 1e9), 3)
 
 
@@ -202,7 +214,10 @@ def add(conditions: Conditions, watch: Watch | None, start_ns: int, end_ns: int)
         return conditions
     readings, note = watch.stop()
     timed = [reading for reading in readings if start_ns <= reading.ns <= end_ns]
-    return replace(conditions, **_summary(timed, os.getpid(), note))
+    # A model warms up under the load that is timed, and two readings lie a little less apart than what they bound.
+    since_ns = min(start_ns, end_ns - _POWER_NS - round(3e9 * _INTERVAL_S))
+    longer = [reading for reading in readings if since_ns <= reading.ns <= end_ns]
+    return replace(conditions, **_summary(timed, os.getpid(), note, longer))
 
 
 def _parse(lines: Sequence[str]) -> tuple[list[Reading], str | None]:

@@ -16,6 +16,8 @@ from profiler.machine import nvml
 
 #: The facts that latencies depend on; two runs with the same values may be compared. Never a measured clock.
 _KEY_FACTS = ("cpu", "isa", "cores", "quota", "os", "gpu", "driver", "torch", "onnxruntime")
+#: Younger ones: a host that does not tell one keeps the key that it had, and an old run that lacks one is not unlike.
+_YOUNGER_FACTS = ("gpu_setup",)
 
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnx", "openvino", "numpy")
 #: Instruction sets that change which kernels a runtime picks.
@@ -82,6 +84,7 @@ def facts() -> Mapping[str, str | int | float | None]:
         "memory_bytes": _memory_bytes(),
         "gpu": gpu,
         "driver": driver,
+        "gpu_setup": nvml.set_up() if gpu else None,
         "torch": installed.get("torch"),
         "onnxruntime": installed.get("onnxruntime") or installed.get("onnxruntime-gpu"),
     }
@@ -90,14 +93,16 @@ def facts() -> Mapping[str, str | int | float | None]:
 def key(described: Mapping[str, object] | None = None) -> str:
     """Return eight hexadecimal digits that name the machine's ``_KEY_FACTS``."""
     described = facts() if described is None else described
-    text = json.dumps([described.get(name) for name in _KEY_FACTS])
+    younger = [described[name] for name in _YOUNGER_FACTS if described.get(name)]
+    text = json.dumps([described.get(name) for name in _KEY_FACTS] + younger)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def difference(ours: Mapping[str, object], theirs: Mapping[str, object]) -> str | None:
     """Return a sentence naming the key facts in which two machines differ, or None when they match."""
     pairs = [(name, ours.get(name), theirs.get(name)) for name in _KEY_FACTS]
-    unlike = [f"{name} is {a!r} here and {b!r} there" for name, a, b in pairs if a != b]
+    younger = [(name, ours[name], theirs[name]) for name in _YOUNGER_FACTS if ours.get(name) and theirs.get(name)]
+    unlike = [f"{name} is {a!r} here and {b!r} there" for name, a, b in pairs + younger if a != b]
     return f"not the same machine: {'; '.join(unlike)}" if unlike else None
 
 

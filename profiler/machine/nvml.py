@@ -20,17 +20,18 @@ import pynvml
 
 from profiler.machine.gpu import Reading, clock_ns
 
-#: Answers that mean "this is not told here": not supported, no permission, function not found, no data, other version,
-#: deprecated, not ready.
-_UNTOLD = (
-    pynvml.NVML_ERROR_NOT_SUPPORTED,
-    pynvml.NVML_ERROR_NO_PERMISSION,
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    pynvml.NVML_ERROR_NO_DATA,
-    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-    pynvml.NVML_ERROR_DEPRECATED,
-    pynvml.NVML_ERROR_NOT_READY,
+#: Answers after which nothing more will be told: not initialised, no driver, library and driver that do not fit, the
+#: GPU is lost, it must be reset. Any other error is about what was asked, and loses that alone.
+_OVER = (
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_GPU_IS_LOST,
+    pynvml.NVML_ERROR_RESET_REQUIRED,
 )
+
+#: Clocks that this process has locked, in MHz, by UUID: NVML does not tell them.
+LOCKED_MHZ: dict[str, int] = {}
 
 _SENTENCES = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 cannot be loaded: install the NVIDIA driver, or start the "
@@ -112,13 +113,18 @@ class Gpu:
     max_clock_mhz: int | None
     handle: Any = field(repr=False, compare=False)
 
+    @property
+    def whole(self) -> Any:
+        """The handle of the GPU that it is a partition of; its own where it is none."""
+        return _whole(self.handle)
+
     def read(self) -> Reading:
         """Look at it once. Raises NvmlError when it is lost."""
         return _reading(self.handle)
 
     def settings(self) -> GpuSettings:
         """Return how it is set up. Raises NvmlError when it is lost."""
-        return _settings(self.handle)
+        return _settings(self.whole)
 
 
 @contextmanager
@@ -151,6 +157,17 @@ def _handle(uuid: str) -> Any:
         return pynvml.nvmlDeviceGetHandleByUUID(names[-1])
 
 
+def _whole(found: Any) -> Any:
+    """Return the handle of the GPU that a partition (MIG) is on, which has its clocks, power and temperature.
+
+    That of a GPU that is no partition is its own.
+    """
+    if not _told(pynvml.nvmlDeviceIsMigDeviceHandle, found):
+        return found
+    parent = _told(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, found)
+    return found if parent is None else parent
+
+
 def identify(uuid: str) -> Gpu:
     """Return what identifies the GPU with ``uuid``; NVML must be open. Raises NvmlError when it knows none."""
     found = _handle(uuid)
@@ -158,7 +175,7 @@ def identify(uuid: str) -> Gpu:
         uuid=uuid,
         name=_told(pynvml.nvmlDeviceGetName, found),
         driver=_told(pynvml.nvmlSystemGetDriverVersion),
-        max_clock_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, found, pynvml.NVML_CLOCK_SM),
+        max_clock_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, _whole(found), pynvml.NVML_CLOCK_SM),
         handle=found,
     )
 
@@ -211,17 +228,49 @@ def installed() -> tuple[str | None, str | None]:
         return None, None
 
 
+def set_up() -> str | None:
+    """Return how all GPUs of this host are set up, as far as results depend on it, or None without a working driver.
+
+    Of each, where it is told: UUID, power limit, clock that was set, and its partitions (MIG), whose names end in the
+    profile, as ``1g.10gb``.
+    """
+    try:
+        with library():
+            count = _told(pynvml.nvmlDeviceGetCount) or 0
+            found = [_told(pynvml.nvmlDeviceGetHandleByIndex, index) for index in range(count)]
+            return "; ".join(_set_up(one) for one in found if one is not None) or None
+    except NvmlError:
+        return None
+
+
+def _set_up(found: Any) -> str:
+    uuid, limit = _told(pynvml.nvmlDeviceGetUUID, found), _watts(_told(pynvml.nvmlDeviceGetEnforcedPowerLimit, found))
+    clock = LOCKED_MHZ.get(uuid) or _told(pynvml.nvmlDeviceGetApplicationsClock, found, pynvml.NVML_CLOCK_SM)
+    parts = (uuid, limit and f"{limit:g} W", clock and f"{clock} MHz", *_partitions(found))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _partitions(found: Any) -> list[str]:
+    if not _on(_told(pynvml.nvmlDeviceGetMigMode, found)):
+        return []
+    most = _told(pynvml.nvmlDeviceGetMaxMigDeviceCount, found) or 0
+    handles = [_told(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, found, index) for index in range(most)]
+    return [_told(pynvml.nvmlDeviceGetName, handle) or "MIG" for handle in handles if handle is not None]
+
+
 def _reading(found: Any) -> Reading:
-    energy = _told(pynvml.nvmlDeviceGetTotalEnergyConsumption, found)
+    """Look at a GPU, or at a partition: memory and processes are its own, the rest is the whole GPU's."""
+    whole = _whole(found)
+    energy = _told(pynvml.nvmlDeviceGetTotalEnergyConsumption, whole)
     used = _told(pynvml.nvmlDeviceGetUtilizationRates, found)
     memory = _told(pynvml.nvmlDeviceGetMemoryInfo, found)
     return Reading(
         ns=clock_ns(),
-        clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, found, pynvml.NVML_CLOCK_MEM),
-        events=_events(found),
+        clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),
+        events=_events(whole),
         temperature_c=_first_told(
-            (pynvml.nvmlDeviceGetTemperatureV, pynvml.nvmlDeviceGetTemperature), found, pynvml.NVML_TEMPERATURE_GPU
+            (pynvml.nvmlDeviceGetTemperatureV, pynvml.nvmlDeviceGetTemperature), whole, pynvml.NVML_TEMPERATURE_GPU
         ),
         energy_j=None if energy is None else energy / 1000,
         utilisation=None if used is None else used.gpu / 100,
@@ -249,9 +298,9 @@ def _told(ask: Callable[..., Any], *arguments: object) -> Any:
     try:
         return ask(*arguments)
     except pynvml.NVMLError as error:
-        if error.value in _UNTOLD:
-            return None
-        raise NvmlError(_sentence(error)) from error
+        if error.value in _OVER:
+            raise NvmlError(_sentence(error)) from error
+        return None
 
 
 def _first_told(asks: Sequence[Callable[..., Any]], *arguments: object) -> Any:

@@ -93,6 +93,21 @@ def _of_allocator(device: torch.device, source: Literal["allocated", "reserved"]
     return Gauge(source, reset, peak)
 
 
+def _of_device(device: torch.device) -> Gauge:
+    """The device itself: by how much less of it is free than before the model was loaded, whoever allocates.
+
+    A value of now, not a peak, and good as one, because runtimes keep what they once took. It needs no process ids, so
+    that it tells in containers too; another program on the device would count, of which the row says how many.
+    """
+    level = accelerator.used_bytes(device)
+
+    def now() -> int | None:
+        used = accelerator.used_bytes(device)
+        return None if used is None or level is None else max(0, used - level)
+
+    return Gauge("device", lambda: None, now)
+
+
 def _of_driver(uuid: str) -> Gauge:
     """What NVML counts for this process: contexts, kernels and every allocator; a value of now, not a peak.
 
@@ -133,6 +148,7 @@ def _on_device(device: str) -> Iterator[Gauge]:
     devices.release(place)
     yield _of_allocator(place, "allocated")
     yield _of_allocator(place, "reserved")
+    yield _of_device(place)
     if uuid is not None:
         yield _of_driver(uuid)
 

@@ -180,6 +180,7 @@ def measure(
     single: bool = False,
     alone_ns: float | None = None,
     core_wait: Clock | None = None,
+    look: Callable[[], object] | None = None,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
@@ -200,6 +201,7 @@ def measure(
             knows, and then a visit neither waits nor goes on.
         core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
             samples of each block. None where the system does not tell.
+        look: Looks at the device before the first block and after each.
     """
     block = shape(forward_ns, threads, single=single)
     alone = math.inf if reference is None or alone_ns is None else alone_ns
@@ -211,8 +213,7 @@ def measure(
         visit_ns = round(budget.visit_s * 1e9)
         deadline = clock() + visit_ns
         end = deadline if math.isinf(alone) else deadline + visit_ns
-        if reference is not None:
-            references.append(reference_block(reference, clock))
+        _between(reference, references, look, clock)
         while True:
             waited_ns += _wait_for_cores(reference, references, alone, end, clock)
             if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
@@ -222,11 +223,20 @@ def measure(
             samples.append(_samples(session, block, clock))
             if core_wait is not None:
                 waits.append(max(0, core_wait() - before))
-            if reference is not None:
-                references.append(reference_block(reference, clock))
-                had_cores = not (waits and crowded(waits[-1], samples[-1]))
-                if had_cores and all(median(one) <= alone for one in references[-2:]):
-                    end = deadline
+            _between(reference, references, look, clock)
+            had_cores = not (waits and crowded(waits[-1], samples[-1]))
+            if had_cores and all(median(one) <= alone for one in references[-2:]):
+                end = deadline
+
+
+def _between(
+    reference: Workload | None, blocks: list[tuple[int, ...]], look: Callable[[], object] | None, clock: Clock
+) -> None:
+    """Do what stands between two blocks of samples: look at the device, and add a block of the reference."""
+    if look is not None:
+        look()
+    if reference is not None:
+        blocks.append(reference_block(reference, clock))
 
 
 def _wait_for_cores(
@@ -269,6 +279,21 @@ def _samples(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
         start = clock()
         for _ in calls:
             run()
+        sync()
+        times.append(_elapsed(start, clock()))
+    return tuple(times)
+
+
+def time_each(
+    work: Callable[[], object], sync: Callable[[], object], calls: int, clock: Clock = host_clock
+) -> tuple[int, ...]:
+    """Return the times in ns of so many calls of ``work``, each until the device has finished, after an untimed one."""
+    work()
+    times = []
+    for _ in range(calls):
+        sync()
+        start = clock()
+        work()
         sync()
         times.append(_elapsed(start, clock()))
     return tuple(times)

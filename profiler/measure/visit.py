@@ -23,12 +23,14 @@ from profiler.backends.base import (
     Session,
     Trainer,
     TrainingSession,
+    Transferring,
 )
 from profiler.machine import allocator, gpu, host
 from profiler.machine.conditions import core_wait, since, snapshot
 from profiler.measure import memory, parity, reference, timing, training
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
+from profiler.measure.probe import Probe
 from profiler.models import source
 from profiler.models.loaded import Loaded
 from profiler.records.disturbance import FAR
@@ -41,8 +43,8 @@ _CHANGED = (
     "repeat the command to measure it as it is, or let its function seed what it draws where nobody has edited it"
 )
 
-#: Forwards that a device times with its own events, after the timed part.
-_DEVICE_CALLS = 20
+#: Forwards that a device times with its own events, after the timed part, and copies to it and back.
+_DEVICE_CALLS, _COPIES = 20, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +199,11 @@ def timed_alone(session: Session, task: Task) -> Measurement:
 
 
 def _timed(session: Session | TrainingSession, task: Task, agreement: float | None, phases: _Phases) -> Measurement:
-    uuid = accelerator.uuid(task.case.placement.device)
+    place = task.case.placement
+    uuid, on_host = accelerator.uuid(place.device), place.device_type == "cpu"
     with gpu.watching(uuid) as watch:
         with _phase(phases, "warmup"):
-            workload = _reference(task)
+            workload, probe = _reference(task), None if on_host else Probe(place)
             warmup = timing.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
         before, start_ns = snapshot(), gpu.clock_ns()
         with _phase(phases, "timed"):
@@ -209,18 +212,16 @@ def _timed(session: Session | TrainingSession, task: Task, agreement: float | No
                 workload,
                 task.budget,
                 warmup.typical_ns,
-                threads=task.case.placement.threads,
-                single=task.single,
+                threads=place.threads,
+                # Several calls before one wait would be the throughput of a pipeline.
+                single=task.single or not on_host,
                 alone_ns=task.alone_ns,
-                core_wait=core_wait(task.case.placement.threads),
+                core_wait=core_wait(place.threads),
+                look=probe.look if probe else None,
             )
         phases["waited"] = round(timed.waited_ns / 1e9, 6)
         conditions = gpu.add(since(before), watch, start_ns, gpu.clock_ns())
-    with _phase(phases, "events"):
-        device_ns = session.device_ns(_DEVICE_CALLS) if isinstance(session, DeviceTimed) else ()
-    with _phase(phases, "energy"):
-        joules = joules_per_forward(session, uuid) if task.energy else None
-    return Measurement(
+    made = Measurement(
         samples_ns=timed.samples_ns,
         calls_per_sample=timed.calls_per_sample,
         reference_ns=timed.reference_ns,
@@ -228,11 +229,36 @@ def _timed(session: Session | TrainingSession, task: Task, agreement: float | No
         warmup=warmup,
         parity=agreement,
         conditions=conditions,
+        facts={},
+        core_wait_ns=timed.core_wait_ns,
+        clock_mhz=tuple(probe.clock_mhz) if probe else (),
+        stream_gb_s=tuple(probe.stream_gb_s) if probe else (),
+    )
+    return _with_device(made, session, task, uuid, phases)
+
+
+def _with_device(
+    made: Measurement, session: Session | TrainingSession, task: Task, uuid: str | None, phases: _Phases
+) -> Measurement:
+    """Add what a device tells in passes after the timed one, and what the backend says really ran."""
+    with _phase(phases, "events"):
+        device_ns = session.device_ns(_DEVICE_CALLS) if isinstance(session, DeviceTimed) else ()
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    if isinstance(session, Transferring) and task.case.placement.device_type != "cpu":
+        with _phase(phases, "copies"):
+            outputs = timing.time_each(session.download, session.sync, _COPIES)
+            inputs = timing.time_each(session.upload, session.sync, _COPIES)
+    with _phase(phases, "energy"):
+        joules = joules_per_forward(session, uuid) if task.energy else None
+    return replace(
+        made,
         facts=dict(session.facts()),
         phases_s=phases,
         device_ns=device_ns,
         energy_j=joules,
-        core_wait_ns=timed.core_wait_ns,
+        input_ns=inputs,
+        output_ns=outputs,
     )
 
 

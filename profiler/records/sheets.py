@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 _TEXTS = frozenset(
     (
         *("model", "family", "scaling", "step", "backend", "device", "precision", "mode", "status", "reason"),
-        *("gpu_slowdown", "simulated", "memory_source", "optimizer", "batch_asked", "memory_format", "uncounted"),
+        *(
+            "gpu_slowdown",
+            "launch_bound",
+            "simulated",
+            "memory_source",
+            "optimizer",
+            "batch_asked",
+            "memory_format",
+            "uncounted",
+        ),
         *("inputs", "shape", "content", "case", "backend_version", "torch_version", "onnxruntime_version", "provider"),
         *("recipe", "top1_source", "host", "cpu", "os", "python", "started", "run"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from profiler.records.disturbance import near
 from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
 from profiler.records.identity import of_asked, of_facts, of_host, of_network, of_versions, scalar
+from profiler.records.on_device import device_notes, of_device
 from profiler.records.reading import Run
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Sources on a device, in the order in which one of them is the figure that a user reads first.
-_ON_DEVICE = ("allocated", "nvml")
+_ON_DEVICE = ("device", "allocated", "nvml")
 
 
 def headline(sources: Mapping[str, int], device: str) -> str | None:
@@ -84,10 +85,12 @@ def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
     row |= of_facts(good, case.backend) | of_versions(good, run.sessions) | _of_conditions(good)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
+        row |= of_device(good, estimate.latency_ns, run.budget.pilot)
     row |= _of_memory(visits, case.placement.device) | _of_loading(good)
     row["status"], reason = _verdict(estimate, failures, run.budget)
     crowd = outnumbered(case.placement, _host(run, visits)) if run.sessions and good else ""
-    row["reason"] = "; ".join(filter(None, (reason, _slowed(good), crowd, *_noted(good), *_failed_passes(visits))))
+    said = (reason, *device_notes(case, good, row), crowd, *_noted(good), *_failed_passes(visits))
+    row["reason"] = "; ".join(filter(None, said))
     return row
 
 
@@ -104,29 +107,7 @@ def _of_conditions(good: Sequence[Measurement]) -> Row:
         told = [v for v in (getattr(m.conditions, name) for m in good) if v is not None]
         row[name] = sum(told) if told else None
     row["waited_s"] = math.fsum(m.phases_s.get("waited", 0.0) for m in good) if good else None
-    return row | _of_device(good)
-
-
-def _of_device(good: Sequence[Measurement]) -> Row:
-    """The device's own account: medians and worst cases over the visits; None where it does not tell."""
-    on_device = [ns for m in good for ns in m.device_ns]
-    joules = [m.energy_j for m in good if m.energy_j is not None]
-    slow = [m.conditions.gpu_slowdown for m in good if m.conditions.gpu_slowdown]
-    return {
-        "device_ms": _ms(statistics.median(on_device)) if on_device else None,
-        "gpu_clock_mhz": _told(good, "gpu_clock_mhz", statistics.median),
-        "gpu_temperature_c": _told(good, "gpu_temperature_c", max),
-        "gpu_power_w": _told(good, "gpu_power_w", statistics.median),
-        "energy_j": statistics.median(joules) if joules else None,
-        "gpu_foreign_processes": _told(good, "gpu_foreign_processes", max),
-        "gpu_slowdown": ", ".join(dict.fromkeys(slow)) or None,
-        "simulated": "true" if any(m.facts.get("simulated") for m in good) else None,
-    }
-
-
-def _told(good: Sequence[Measurement], name: str, statistic: Callable[[list[float]], float]) -> float | None:
-    values = [value for value in (getattr(m.conditions, name) for m in good) if value is not None]
-    return statistic(values) if values else None
+    return row
 
 
 def _of_estimate(e: CaseEstimate, batch: int) -> Row:
@@ -237,6 +218,7 @@ def _of_memory(visits: Sequence[Record], device: str) -> Row:
         "allocated_peak_bytes": most.get("allocated") or None,
         "reserved_peak_bytes": most.get("reserved") or None,
         "driver_memory_bytes": most.get("nvml"),
+        "device_memory_bytes": most.get("device"),
         "arena_peak_bytes": found[-1].arena_bytes,
     }
 
@@ -268,13 +250,6 @@ def _noted(good: Sequence[Measurement]) -> list[str]:
     """What an export fixed of the model, which one it was, and what was not compared, as the latest visit says."""
     facts = good[-1].facts if good else {}
     return [str(facts[name]) for name in _NOTES if facts.get(name)]
-
-
-def _slowed(good: Sequence[Measurement]) -> str:
-    """Which visits ran while the GPU slowed itself down, and why; empty when none did."""
-    slow = [m.conditions.gpu_slowdown for m in good if m.conditions.gpu_slowdown]
-    reasons = ", ".join(dict.fromkeys(slow))
-    return f"in {len(slow)} of {len(good)} visits the GPU slowed itself down ({reasons})" if slow else ""
 
 
 def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:

@@ -212,6 +212,11 @@ class Measurement:
         energy_j: Energy of the GPU per forward or step, from its counter, in a pass after the timed one.
         core_wait_ns: How long threads of the visit were ready to run but had no core, in all, during each block of
             samples; empty where the system does not tell, or where there are more threads than cores.
+        clock_mhz: Clock of an accelerator's multiprocessors before the first block and after each, by kernels that wait
+            for so many cycles; empty on the CPU and where a device has no such kernel.
+        stream_gb_s: Bandwidth of writing to its memory at the same moments.
+        input_ns: Times of copying the inputs from the host to an accelerator, each on its own, after the timed part.
+        output_ns: Times of copying the outputs back.
     """
 
     samples_ns: tuple[tuple[Ns, ...], ...]
@@ -227,14 +232,19 @@ class Measurement:
     parts_ns: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     energy_j: Amount | None = None
     core_wait_ns: tuple[Count, ...] = ()
+    clock_mhz: tuple[Amount, ...] = ()
+    stream_gb_s: tuple[Amount, ...] = ()
+    input_ns: tuple[Count, ...] = ()
+    output_ns: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Peaks of memory in one visit, in bytes above the level before loading, by source.
 
-    Sources are ``process`` (resident set), ``allocated`` and ``reserved`` (torch's allocator on an accelerator) and
-    ``nvml`` (the driver's count); one that does not tell is missing.
+    Sources are ``process`` (resident set), ``device`` (all of an accelerator's memory that is in use), ``allocated``
+    and ``reserved`` (torch's allocator there) and ``nvml`` (the driver's count for the process); one that does not tell
+    is missing.
 
     Attributes:
         load_bytes: Peak while the model was loaded.

@@ -21,6 +21,7 @@ _COLUMNS = (
     ("latency_ms", "latency (ms)", 1.0, 4),
     ("top1", "top-1 (%)", 1.0, 4),
     ("latency_raw_ms", "raw (ms)", 1.0, 4),
+    ("device_ms", "device (ms)", 1.0, 4),
     ("p99_ms", "p99 (ms)", 1.0, 4),
     ("throughput_per_s", "images/s", 1.0, 4),
     ("acts", "acts (M)", 1e-6, 4),
@@ -135,7 +136,20 @@ def cases_table(frame: pd.DataFrame, y: str) -> Table:
     if (ends := _intervals(frame, y)) is not None and at:
         columns.insert(at, ("95%", ends))
     rows = [*zip(network_names(frame), places, status, *(cells for _, cells in columns), strict=True)]
-    return Table(("network", "where", "status"), [head for head, _ in columns], rows)
+    return Table(("network", "where", "status"), [head for head, _ in columns], rows, _launches(frame))
+
+
+def _launches(frame: pd.DataFrame) -> str:
+    """What to know of forwards that wait for launches; empty where there are none."""
+    told = frame["launch_bound"].map(plain) if "launch_bound" in frame else pd.Series("", index=frame.index)
+    bound = set(network_names(frame[told == "true"]))
+    if not bound:
+        return ""
+    return (
+        f"Launch-bound: {', '.join(sorted(bound))}. There the host launches kernels more slowly than the device runs "
+        "them, and a CUDA graph would take about the time of the device; the reason of each row, in cases.csv, has its "
+        "figures."
+    )
 
 
 def _intervals(frame: pd.DataFrame, y: str) -> list[Cell] | None:

@@ -22,6 +22,9 @@ from profiler.run.processes import Executor
 _CALIBRATION_VISITS = 5
 _CALIBRATION_S = 0.5
 
+#: Said of an accelerator: at one clock the reference varies by process, and dividing by it adds that to a time.
+_NOT_DIVIDED = "times on {} are not divided by a reference, so that there is nothing to calibrate: leave it out"
+
 
 def reference_visits(
     placement: Placement, executor: Executor, count: int, seconds: float, limits: Limits | None = None
@@ -74,6 +77,8 @@ class Calibrations:
         name = identity(host.key(), placement)
         if name in self._given:
             return self._given[name]
+        if placement.device_type != "cpu":
+            return Failure("unsupported", _NOT_DIVIDED.format(placement.device))
         if name not in self._known:
             kept = None if self._redo else stored(self._folder, name)
             self._known[name] = kept or self._measure(placement, name)

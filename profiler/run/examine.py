@@ -77,7 +77,7 @@ def _findings(placement: Placement, executor: Executor) -> Iterator[Finding]:
         yield _answered(f"threads ({count})", executor.call(_use_threads, count, 60.0, Limits()), check_threads)
     usable = _answered("device", executor.call(_device_reason, placement.device, 120.0, Limits()), check_usable)
     yield usable
-    if usable.status == "pass":
+    if usable.status == "pass" and placement.device_type == "cpu":
         answer = reference_visits(placement, executor, 3, 0.3)
         yield check_reference(answer if isinstance(answer, Failure) else answer[1])
     for name in backends.available():

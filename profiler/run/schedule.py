@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from profiler.records.clocks import clock_moved, slowdowns
 from profiler.records.estimate import case_estimate
 from profiler.records.types import Budget, Case, Measurement, Pass, Record
 
@@ -84,11 +85,16 @@ class Progress:
             return True
         if self.budget.precision is None:
             return False
+        # Where the GPU's clock moved one more visit follows those that were enough.
+        return self._narrow(good) and (clock_moved(good) is None or self._narrow(good[:-1]))
+
+    def _narrow(self, good: Sequence[Measurement]) -> bool:
+        """Whether visits are as many and as much alike as was asked for."""
         # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
-        if sum(not measured.conditions.gpu_slowdown for measured in good) < self.budget.min_rounds:
+        if not good or sum(not slowdowns(measured) for measured in good) < self.budget.min_rounds:
             return False
         width = case_estimate(good, self.budget.pilot).relative_half_width
-        return width is not None and width <= self.budget.precision
+        return width is not None and self.budget.precision is not None and width <= self.budget.precision
 
     def worthwhile(self, seconds: float, seed: int) -> list[Case]:
         """Return what to visit next, in random order: the half of the cases that a second of visits narrows most.

@@ -133,7 +133,7 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
                 "device_ns": session(stream, told).device_ns(3),
                 "elsewhere_ns": session(torch.Stream(device), told).device_ns(3),
                 "unconfirmed_ns": session(stream, {}).device_ns(3),
-                "reference_ns": accelerator.device_ns(workload.run, device, 1, stream=stream),
+                "reference_ns": accelerator.device_times(workload.run, device, 1, stream=stream).ns,
             }
         # Another session may have made its own stream torch's since.
         outside = {"later_ns": session(stream, told).device_ns(3)}

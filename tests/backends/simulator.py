@@ -24,6 +24,8 @@ from tests import NATIVE
 SOURCE = NATIVE / "sim_accelerator.cpp"
 #: What the simulated accelerator says of its second-level cache.
 L2_BYTES = 6 << 20
+#: Its memory.
+TOTAL_BYTES = 16 << 30
 
 
 def compiled(folder: Path) -> Path:
@@ -65,7 +67,7 @@ class Simulator:
         torch.utils.rename_privateuse1_backend("sim")
         torch.ops.load_library(str(library))
         self._library = ctypes.CDLL(str(library))
-        for name in ("now_ns", "busy_ns", "zeroed_bytes", "current_device"):
+        for name in ("now_ns", "busy_ns", "zeroed_bytes", "current_device", "used_bytes"):
             getattr(self._library, f"sim_{name}").restype = ctypes.c_int64
         torch._register_device_module("sim", _module(self._library))
 
@@ -80,6 +82,14 @@ class Simulator:
     def tf32(self, divisor: int) -> None:
         """Let matrix products and convolutions cost so many times less wherever torch's switches allow TF32."""
         self._library.sim_tf32(ctypes.c_int64(divisor))
+
+    def clock_mhz(self, mhz: int) -> None:
+        """Let the multiprocessors run at ``mhz`` from now on; it moves the kernels that count cycles, and no other."""
+        self._library.sim_clock_mhz(ctypes.c_int64(mhz))
+
+    def others(self, index: int, size: int) -> None:
+        """Let others than torch's allocator hold so many bytes of a device."""
+        self._library.sim_others(ctypes.c_int64(index), ctypes.c_int64(size))
 
     def zeroed(self) -> int:
         """Return how many bytes of the device have been set to zero so far."""
@@ -96,10 +106,17 @@ class Simulator:
 
 def _module(library: ctypes.CDLL) -> types.ModuleType:
     module = types.ModuleType("torch.sim")
+
+    def mem_get_info(device: torch.device) -> tuple[int, int]:
+        index = library.sim_current_device() if device.index is None else device.index
+        return TOTAL_BYTES - int(library.sim_used_bytes(ctypes.c_int64(index))), TOTAL_BYTES
+
     answers = {
         "device_count": lambda: 2,
         "is_available": lambda: True,
         "current_device": library.sim_current_device,
+        "_sleep": lambda cycles: library.sim_sleep(ctypes.c_int64(cycles)),
+        "mem_get_info": mem_get_info,
         "empty_cache": library.sim_empty_cache,
         "get_device_properties": lambda _device=None: types.SimpleNamespace(L2_cache_size=L2_BYTES),
         "is_initialized": lambda: True,

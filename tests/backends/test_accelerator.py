@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 def test_the_cpu_has_no_time_of_its_own():
     submitted = []
-    assert accelerator.device_ns(lambda: submitted.append(1), CPU, 3) == ()
+    assert accelerator.device_times(lambda: submitted.append(1), CPU, 3) == accelerator.DeviceTimes()
     assert submitted == []
 
 

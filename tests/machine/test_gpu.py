@@ -177,3 +177,26 @@ def test_slowdown_names_each_reason_that_any_reading_had(events):
 def test_a_line_cut_off_by_a_kill_is_left_out():
     line = json.dumps(dict.fromkeys(Reading.__dataclass_fields__) | {"ns": 5})
     assert gpu._parse([line, line[:20]]) == ([Reading(5)], None)
+
+
+SECOND = 1_000_000_000
+
+
+def test_power_is_told_from_a_second_at_least_and_of_a_counter_that_moves():
+    """From less the steps of the counter, of a tenth of a second, would be a tenth of the figure or more."""
+    joules = [Reading(t * SECOND // 10, energy_j=42.0 * t) for t in range(11)]
+    assert gpu.power(joules) == 420.0
+    assert gpu.power(joules[:10]) is None
+    assert gpu.power([Reading(0, energy_j=5.0), Reading(SECOND, energy_j=5.0)]) is None
+    assert gpu.power([Reading(0, energy_j=5.0), Reading(SECOND)]) is None
+
+
+def test_power_of_a_short_timed_part_is_that_of_the_second_that_ends_with_it(monkeypatch):
+    readings = [Reading(t * SECOND // 10, energy_j=30.0 * t, clock_mhz=1500 + t) for t in range(21)]
+
+    class Watched:
+        def stop(self):
+            return readings, None
+
+    found = gpu.add(Conditions(), Watched(), 18 * SECOND // 10, 2 * SECOND)
+    assert (found.gpu_power_w, found.gpu_readings, found.gpu_clock_mhz) == (300.0, 3, 1519)

@@ -6,16 +6,18 @@ import os
 import subprocess
 import sys
 
+import pynvml
 import pytest
 
+from profiler.machine import gpu, host, nvml
 from profiler.machine.gpu import Reading
 from tests.machine.nvml_stub import LOST, watched
 
 
 def asked(expression):
-    """The value of an expression over ``nvml``, ``host`` and ``settings()`` in a fresh process."""
+    """The value of an expression over ``nvml``, ``locking``, ``host`` and ``settings()`` in a fresh process."""
     code = (
-        "import json; from dataclasses import asdict; from profiler.machine import host, nvml\n"
+        "import json; from dataclasses import asdict; from profiler.machine import host, locking, nvml\n"
         "def settings():\n"
         "    with nvml.library(): return asdict(nvml.identify('GPU-aaaa').settings())\n"
         f"print(json.dumps({expression}))"
@@ -184,3 +186,106 @@ def test_one_setting_that_may_not_be_asked_hides_no_other(scripted):
     scripted(power_default="!4", pcie_width="!3")
     settings = asked("settings()")
     assert {name for name, value in settings.items() if value is None} == {"power_limit_default_w", "pcie_width"}
+
+
+@pytest.mark.parametrize("code", [999, 7, 4, 10, 1])
+def test_an_unexpected_answer_loses_one_figure_and_not_all(code, scripted):
+    """Unknown, size, permission, interrupt; only the last, that NVML is not initialised, is about everything."""
+    scripted(temperature=f"!{code}", energy=f"1 {LOST}")
+    readings, _ = watched()
+    if code == 1:
+        assert readings == []
+        return
+    assert readings[0].temperature_c is None
+    assert (readings[0].clock_mhz, readings[0].energy_j, readings[0].used_bytes) == (1500, 0.001, 1 << 20)
+
+
+#: A partition has memory and processes of its own; its clocks, temperature and energy are those of the whole GPU.
+PARTITION = {
+    "uuids": "GPU-aaaa MIG-cccc", "partition__1": "0", "clock__0": "1410", "clock__1": "!3", "temperature__1": "!3",
+    "energy__1": "!3", "events__1": "!3", "memory__0": "77", "memory__1": "99",
+}  # fmt: skip
+
+
+def test_a_partition_is_read_by_its_gpu_where_it_has_no_figure_of_its_own(scripted):
+    scripted(**PARTITION, energy__0=f"1500 {LOST}", processes__0="7:1", processes__1="8:2")
+    (reading,), _ = watched("MIG-cccc")
+    assert (reading.clock_mhz, reading.temperature_c, reading.energy_j, reading.events) == (1410, 40, 1.5, 0)
+    assert (reading.used_bytes, reading.processes) == (99, ((8, 2),))
+
+
+def keys():
+    return asked("[host.key(), host.facts()['gpu_setup']]")
+
+
+def test_the_host_key_tells_uuid_power_limit_clock_and_partitions_apart(scripted):
+    """Two cards of one name are two machines: they differ by several per cent."""
+    found = []
+    for changes in (
+        {},
+        {"uuids": "GPU-cccc GPU-dddd"},
+        {"power_limit": "50000"},
+        {"application_clock": "900"},
+        {"mig": "1", "partitions": "1", "name__1": "MIG_1g.10gb"},
+    ):
+        scripted(**changes)
+        found.append(keys())
+    assert found[0][1] == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 585 MHz"
+    assert "MIG_1g.10gb" in found[4][1]
+    assert len({key for key, _ in found}) == 5
+
+
+def test_a_host_without_a_gpu_keeps_the_key_that_it_had():
+    described = {"cpu": "x", "isa": "y"}
+    assert host.key(described) == host.key(described | {"gpu_setup": None})
+    assert host.key(described) != host.key(described | {"gpu_setup": "GPU-aaaa, 60 W"})
+
+
+def test_an_old_run_that_says_nothing_of_the_setup_is_not_unlike():
+    ours, theirs = {"cpu": "x", "gpu_setup": "GPU-aaaa"}, {"cpu": "x"}
+    assert host.difference(ours, theirs) is None
+    assert "gpu_setup is 'GPU-aaaa' here and 'GPU-b' there" in host.difference(ours, theirs | {"gpu_setup": "GPU-b"})
+
+
+LOCKING = """[
+    (lambda scope: (scope.__enter__(), host.facts()['gpu_setup'], scope.__exit__(None, None, None),
+     host.facts()['gpu_setup']))(locking.locked_clocks(['GPU-bbbb'], 1200))
+]"""
+
+
+def test_a_clock_is_locked_for_a_run_and_reset_after_it(scripted, tmp_path, monkeypatch):
+    """Of the GPU that was asked for alone; what identifies the machine says so meanwhile."""
+    scripted(lock="0")
+    monkeypatch.setenv("NVML_STUB_LOCKED", str(tmp_path / "locked"))
+    ((warnings, during, _, after),) = asked(LOCKING)
+    assert warnings == []
+    assert during == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 1200 MHz"
+    assert after == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 585 MHz"
+    assert (tmp_path / "locked").read_text().splitlines() == ["1 1200 1200", "1 0 0"]
+
+
+def test_a_clock_that_may_not_be_locked_is_a_warning(scripted, tmp_path, monkeypatch):
+    scripted(lock="!4")
+    ((warnings, during, _, _),) = asked(LOCKING)
+    assert len(warnings) == 1
+    assert "the clock of GPU-bbbb cannot be locked at 1200 MHz" in warnings[0]
+    assert "insufficient permissions" in warnings[0]
+    assert "1200 MHz" not in during
+
+
+def test_without_a_driver_a_clock_is_not_locked_and_the_run_goes_on(scripted):
+    scripted(init="!9")
+    ((warnings, *_),) = asked(LOCKING)
+    assert "kernel driver is not loaded" in warnings[0]
+
+
+def test_what_is_asked_of_nvml_is_what_its_header_means():
+    """By value, as nvml.h has them: a binding, or a rename, that changed one would ask for something else."""
+    assert nvml._OVER == (1, 9, 18, 15, 16)
+    assert (pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM, pynvml.NVML_TEMPERATURE_GPU) == (1, 2, 0)
+    assert nvml._COMPUTE_MODES == {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
+    assert set(nvml._SENTENCES) == {12, 9, 18, 15, 6}
+    assert gpu._SLOWDOWNS == {
+        0x04: "power cap", 0x08: "hardware slow-down", 0x20: "thermal (software)", 0x40: "thermal (hardware)",
+        0x80: "power brake",
+    }  # fmt: skip

@@ -180,7 +180,7 @@ def second_device(sim: Simulator) -> dict[str, object]:
             "host_ns": timing.time_one(session, sim.clock),
             "device_ns": session.device_ns(3),
             "reference_ns": timing.reference_block(workload, sim.clock, settle_ns=0),
-            "cold_bytes_on": str(accelerator.flusher(device).__self__.device),
+            "cold_bytes_on": str(accelerator.flusher(device).run.__self__.device),
             "name": devices.device_name(device),
         }
         with accelerator.own_stream(device) as stream:

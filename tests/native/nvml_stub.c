@@ -100,6 +100,39 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Device *device) {
     return NOT_FOUND;
 }
 
+/* `partition.1 0` says that the second device is a partition (MIG) on the first. */
+int nvmlDeviceIsMigDeviceHandle(Device d, unsigned *is) {
+    char own[64];
+    snprintf(own, sizeof own, "partition.%d", (int)(size_t)d - 1);
+    *is = find(own) != NULL;
+    return OK;
+}
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Device d, Device *parent) {
+    unsigned index = 0;
+    int status = small("partition", d, &index);
+    return status == OK ? nvmlDeviceGetHandleByIndex_v2(index, parent) : status;
+}
+int nvmlDeviceSetGpuLockedClocks(Device d, unsigned low, unsigned high) {
+    unsigned ignored;
+    const char *path = getenv("NVML_STUB_LOCKED");
+    FILE *file = path ? fopen(path, "a") : NULL;
+    if (file) { fprintf(file, "%d %u %u\n", (int)(size_t)d - 1, low, high); fclose(file); }
+    return small("lock", d, &ignored);
+}
+int nvmlDeviceResetGpuLockedClocks(Device d) { return nvmlDeviceSetGpuLockedClocks(d, 0, 0); }
+int nvmlDeviceGetUUID(Device d, char *out, unsigned size) {
+    Line *line = find("uuids");
+    int index = (int)(size_t)d;
+    if (!line || index >= line->count) return UNSUPPORTED;
+    snprintf(out, size, "%s", line->tokens[index]);
+    return OK;
+}
+int nvmlDeviceGetMaxMigDeviceCount(Device d, unsigned *count) { return small("partitions", d, count); }
+int nvmlDeviceGetMigDeviceHandleByIndex(Device d, unsigned index, Device *partition) {
+    (void)d;
+    return nvmlDeviceGetHandleByIndex_v2(index + 1, partition);
+}
+
 int nvmlDeviceGetName(Device d, char *out, unsigned size) { return text("name", d, out, size); }
 int nvmlDeviceGetClockInfo(Device d, unsigned kind, unsigned *mhz) {
     return small(kind == 1 ? "clock" : kind == 2 ? "memory_clock" : "other_clock", d, mhz);

@@ -38,6 +38,8 @@ using Key = std::pair<c10::DeviceIndex, c10::StreamId>;
 int64_t host_ns = 0;
 int64_t busy_ns = 0;
 int64_t zeroed_bytes = 0;
+int64_t clock_mhz = 1000;                     // of the multiprocessors; a test moves it
+int64_t others_bytes[kDevices] = {};          // what others than torch's allocator hold
 int64_t tf32_divisor = 1;                     // how much less a product or a convolution costs in TF32
 constexpr int64_t kLaunchNs = 10'000;
 std::map<std::string, int64_t> costs;         // operation -> nanoseconds on the device; others cost nothing
@@ -69,6 +71,13 @@ void submit(const std::string& name) {
   end = std::max(end, host_ns) + cost;
 }
 
+/// A kernel that waits for so many cycles of its clock.
+void sleep_for(int64_t cycles) {
+  int64_t& end = stream_ns[here()];
+  host_ns += kLaunchNs;
+  end = std::max(end, host_ns) + cycles * 1000 / clock_mhz;
+}
+
 void wait_until(int64_t ns) { host_ns = std::max(host_ns, ns); }
 
 void wait_for_all(c10::DeviceIndex index) {
@@ -83,6 +92,17 @@ struct On {
     if (there && there->type() == kSim && there->has_index()) device = there->index();
   }
   ~On() { device = before; }
+};
+
+/// Copies to and fro while this lives are no part of the simulated operation.
+struct Aside {
+  const Key key = here();
+  const int64_t end = stream_ns[here()], host = host_ns, busy = busy_ns;
+  ~Aside() {
+    stream_ns[key] = end;
+    host_ns = host;
+    busy_ns = busy;
+  }
 };
 
 // ---- memory ----------------------------------------------------------------------------------------------------------
@@ -225,6 +245,8 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
 
 at::Tensor copy(const at::Tensor& from, const at::Tensor& to, bool) {
   const On on(to.is_cpu() ? from.device() : to.device());
+  const std::string name = to.is_cpu() ? "copy_out" : from.is_cpu() ? "copy_in" : "copy";
+  if (costs.count(name)) submit(name);        // a test says what it costs, else it is free
   if (to.is_cpu()) wait_until(stream_ns[here()]);  // the host reads what the stream has written
   seen(to).copy_(seen(from));
   return to;
@@ -244,6 +266,7 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::opti
   const On on(x.device());
   submit("aten::convolution");
   const auto b = bias.has_value() && bias->defined() ? std::optional<at::Tensor>(seen(*bias)) : std::nullopt;
+  const Aside aside;
   return at::convolution(seen(x), seen(w), b, stride, padding, dilation, transposed, output_padding, groups)
       .to(x.device());
 }
@@ -260,11 +283,8 @@ void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const On on(device_of(torch::jit::last(*stack, op.schema().arguments().size()).vec()));
   submit(name);
   if (name == "aten::zero_") zeroed_bytes += torch::jit::peek(*stack, 0, 1).toTensor().nbytes();
-  const auto before = stream_ns[here()], host = host_ns;
+  const Aside aside;
   at::native::cpu_fallback(op, stack);
-  // Its copies to and fro are no part of the simulated operation.
-  stream_ns[here()] = before;
-  host_ns = host;
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&on_the_cpu>()); }
@@ -290,6 +310,10 @@ int64_t sim_now_ns() { return host_ns; }
 int64_t sim_busy_ns() { return busy_ns; }
 int64_t sim_zeroed_bytes() { return zeroed_bytes; }
 int64_t sim_current_device() { return device; }
+void sim_sleep(int64_t cycles) { sleep_for(cycles); }
+void sim_clock_mhz(int64_t mhz) { clock_mhz = mhz; }
+void sim_others(int64_t index, int64_t bytes) { others_bytes[index] = bytes; }
+int64_t sim_used_bytes(int64_t index) { return Allocator::stats[index].reserved_bytes[0].current + others_bytes[index]; }
 void sim_empty_cache() { allocator.emptyCache({}); }
 void sim_tf32(int64_t divisor) { tf32_divisor = divisor; }
 void sim_advance(int64_t ns) { host_ns += ns; }

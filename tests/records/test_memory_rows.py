@@ -26,6 +26,8 @@ CASE = Case("resnet50", "", 1.0, "fake:duration_ms=0.1", Placement())
     [
         ({"process": 5}, "cpu", "process"),
         ({}, "cpu", None),
+        ({"process": 5, "device": 13, "allocated": 7, "reserved": 9, "nvml": 11}, "cuda:0", "device"),
+        ({"process": 5, "device": 13, "allocated": 0, "reserved": 0}, "cuda:0", "device"),
         ({"process": 5, "allocated": 7, "reserved": 9, "nvml": 11}, "cuda:0", "allocated"),
         ({"process": 5, "allocated": 0, "reserved": 0, "nvml": 11}, "cuda", "nvml"),
         ({"process": 5, "allocated": 0}, "cuda", None),

@@ -1,0 +1,265 @@
+"""Bugs of the GPU path, each as a text of the source and what takes its place, with the tests that must turn red."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Plant(NamedTuple):
+    """One bug.
+
+    Attributes:
+        bug: What is wrong, in words.
+        file: Where.
+        text: Stands there exactly once,
+        instead: and becomes this.
+        tests: Are red then.
+    """
+
+    bug: str
+    file: str
+    text: str
+    instead: str
+    tests: str
+
+
+_WHOLE = "tests/measure/test_whole_visit.py"
+_SIMULATED = "tests/measure/test_simulated.py"
+_SIMULATOR = "tests/backends/test_simulator.py"
+_RUNS = "tests/run/test_gpu_runs.py"
+_GPU, _NVML = "tests/machine/test_gpu.py", "tests/machine/test_nvml.py"
+_ROWS = "tests/records/test_memory_rows.py"
+
+PLANTS = (
+    Plant(
+        "nobody waits for the device",
+        "backends/pytorch.py",
+        "        devices.synchronize(self._device)\n\n    def device_ns",
+        "        pass\n\n    def device_ns",
+        _WHOLE,
+    ),
+    Plant(
+        "whoever waits for one device waits for the other",
+        "backends/devices.py",
+        "torch.accelerator.synchronize(device)",
+        "torch.accelerator.synchronize(torch.device(device.type, 0))",
+        _WHOLE,
+    ),
+    Plant(
+        "the device waits for the host between kernels",
+        "backends/accelerator.py",
+        "                sleep(held)\n",
+        "                sleep(0)\n",
+        _WHOLE,
+    ),
+    Plant(
+        "events are in another stream than the work",
+        "backends/accelerator.py",
+        "            start.record(used)\n",
+        "            start.record(torch.Stream(device))\n",
+        _WHOLE,
+    ),
+    Plant(
+        "what cannot be queued is said to have been",
+        "backends/accelerator.py",
+        "                queued = False\n",
+        "                queued = True\n",
+        _WHOLE,
+    ),
+    Plant(
+        "the sleep is timed too",
+        "backends/accelerator.py",
+        "                sleep(held)\n            start.record(used)\n",
+        "                pass\n            start.record(used)\n            sleep(held)\n",
+        _WHOLE,
+    ),
+    Plant(
+        "several forwards share one wait",
+        "profiler/measure/visit.py",
+        "single=task.single or not on_host",
+        "single=task.single",
+        _WHOLE,
+    ),
+    Plant(
+        "copies are timed until they are submitted",
+        "profiler/measure/timing.py",
+        "        work()\n        sync()\n        times.append",
+        "        work()\n        times.append",
+        _WHOLE,
+    ),
+    Plant(
+        "inputs and outputs change places",
+        "profiler/measure/visit.py",
+        "        input_ns=inputs,\n        output_ns=outputs,",
+        "        input_ns=outputs,\n        output_ns=inputs,",
+        _WHOLE,
+    ),
+    Plant(
+        "the clock is that of the long sleep alone, with its launch",
+        "profiler/measure/probe.py",
+        "round((_LONGER - 1) * _CYCLES / (long - short) * 1e3, 1)",
+        "round(_LONGER * _CYCLES / (long - short) * 1e3, 1)",
+        _WHOLE,
+    ),
+    Plant(
+        "nobody looks at the clock after the first block",
+        "profiler/measure/timing.py",
+        "            _between(reference, references, look, clock)\n            had",
+        "            _between(reference, references, None, clock)\n            had",
+        _WHOLE,
+    ),
+    Plant(
+        "times on an accelerator are divided by a reference again",
+        "profiler/run/calibrations.py",
+        'if placement.device_type != "cpu":',
+        'if placement.device_type == "none":',
+        _RUNS,
+    ),
+    Plant(
+        "memory is what the device holds in all, not what it has lost",
+        "profiler/measure/memory.py",
+        "max(0, used - level)",
+        "used",
+        _WHOLE,
+    ),
+    Plant(
+        "memory is that of the first device",
+        "profiler/measure/memory.py",
+        "        used = accelerator.used_bytes(device)\n",
+        "        used = accelerator.used_bytes(type(device)(device.type, 0))\n",
+        _WHOLE,
+    ),
+    Plant(
+        "allocated and reserved change places",
+        "profiler/measure/memory.py",
+        '("allocated", "reserved").index(source)',
+        '("reserved", "allocated").index(source)',
+        _SIMULATED,
+    ),
+    Plant(
+        "torch's allocator stands for the device",
+        "profiler/records/table.py",
+        '("device", "allocated", "nvml")',
+        '("allocated", "device", "nvml")',
+        _ROWS,
+    ),
+    Plant(
+        "half of the cache is flushed",
+        "backends/accelerator.py",
+        "size = 2 * (int(",
+        "size = 1 * (int(",
+        _SIMULATED,
+    ),
+    Plant(
+        "a session does not put its switches back",
+        "backends/pytorch.py",
+        "if switches.current() is not self._switches:",
+        "if False:",
+        _SIMULATED,
+    ),
+    Plant(
+        "energy is divided among forwards that were submitted",
+        "profiler/measure/timing.py",
+        "        session.run()\n        session.sync()\n        calls += 1",
+        "        session.run()\n        calls += 1",
+        _SIMULATED,
+    ),
+    Plant(
+        "a power limit costs visits",
+        "profiler/records/clocks.py",
+        "if reason and reason != _POWER_CAP",
+        "if reason",
+        _RUNS,
+    ),
+    Plant(
+        "a moved clock is visited again for ever",
+        "profiler/run/schedule.py",
+        "clock_moved(good) is None or self._narrow(good[:-1])",
+        "clock_moved(good) is None",
+        _RUNS,
+    ),
+    Plant(
+        "a moved clock is not visited again",
+        "profiler/run/schedule.py",
+        "(clock_moved(good) is None or self._narrow(good[:-1]))",
+        "True",
+        _RUNS,
+    ),
+    Plant(
+        "the interval of device_ms is the headline's",
+        "profiler/records/on_device.py",
+        "math.exp(centre - half) / _MS",
+        "host_ns / _MS",
+        _RUNS,
+    ),
+    Plant(
+        "nothing is launch-bound",
+        "profiler/records/on_device.py",
+        "host_ns > _LAUNCH_BOUND * device_ns",
+        "host_ns < device_ns",
+        _RUNS,
+    ),
+    Plant(
+        "power from two readings next to each other",
+        "profiler/machine/gpu.py",
+        "if end - start < _POWER_NS or last <= first:",
+        "if end == start:",
+        _GPU,
+    ),
+    Plant(
+        "one odd answer of the driver loses all",
+        "profiler/machine/nvml.py",
+        "if error.value in _OVER:",
+        "if error.value not in (3,):",
+        _NVML,
+    ),
+    Plant(
+        "the memory's clock is taken for the multiprocessors'",
+        "profiler/machine/nvml.py",
+        "clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),\n        memory",
+        "clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),\n        memory",
+        _NVML,
+    ),
+    Plant(
+        "a partition is asked for the clock that only its GPU has",
+        "profiler/machine/nvml.py",
+        "    whole = _whole(found)\n    energy",
+        "    whole = found\n    energy",
+        _NVML,
+    ),
+    Plant(
+        "two cards of one name are one machine",
+        "profiler/machine/host.py",
+        '_YOUNGER_FACTS = ("gpu_setup",)',
+        "_YOUNGER_FACTS = ()",
+        _NVML,
+    ),
+    Plant(
+        "a locked clock stays locked",
+        "profiler/machine/locking.py",
+        "pynvml.nvmlDeviceResetGpuLockedClocks(handles[uuid])",
+        "pass",
+        _NVML,
+    ),
+    Plant(
+        "a graph's replay does not hold its weights",
+        "backends/eager.py",
+        "_weights: nn.Module = module, ",
+        "",
+        "tests/backends/test_pytorch.py",
+    ),
+    Plant(
+        "a check of the device waits for nothing",
+        "profiler/machine/bench.py",
+        "        devices.synchronize(self.device)\n\n    def event_ns",
+        "        pass\n\n    def event_ns",
+        _SIMULATOR,
+    ),
+    Plant(
+        "an energy counter that stands still passes",
+        "profiler/machine/device_checks.py",
+        "hotter = joules is None or joules[1] > _MORE_ENERGY * max(joules[0], 0.0)",
+        "hotter = True",
+        "tests/machine/test_doctor.py tests/backends/test_simulator.py",
+    ),
+)

@@ -1,0 +1,510 @@
+"""Prove the GPU path on a real GPU, in at most ten minutes: ``python -m tests.studies.prove_gpu``.
+
+It wants Python 3.12, a CUDA build of torch, and the packages of pyproject.toml; what a bare machine lacks is brought in
+a folder of wheels (``pip download --no-deps``, at most 64 MiB) and installed with ``--wheels``. Each step asks for
+something whose answer is known, and runs in a fresh process. What was found is written after each, so that a cut loses
+nothing.
+
+Everything up to the CUDA driver also runs against the simulated accelerator, see ``test_prove_gpu.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+NETWORKS = ("regnety_400mf", "efficientnet_b0", "resnet50")
+#: Seconds in which nothing more is begun before the end.
+_RESERVE_S = 15.0
+#: Nanoseconds for which the clock is looked at: the driver's is told ten times a second.
+_LOOK_NS = 2_000_000_000
+
+
+#: Leaves 2 GiB of a device free for as long as it runs.
+_HOLD = """
+import sys, time, torch
+free, _ = torch.cuda.mem_get_info(sys.argv[1])
+held = torch.empty(max(0, free - (2 << 30)), dtype=torch.uint8, device=sys.argv[1])
+print("held", flush=True)
+time.sleep(300)
+"""
+#: Images that do not fit there, of 0.6 MB each.
+_HUGE = "4096"
+
+
+class SkippedError(Exception):
+    """What a step needs is not here; the message says what."""
+
+
+@dataclass
+class Proof:
+    """What the steps share.
+
+    Attributes:
+        device: Where.
+        out: Folder of what is found.
+        call: Runs a function with one argument, in a fresh process.
+        command: Runs a command of the shell for so many seconds at most; returns its exit code and what it said.
+        seconds: For all steps.
+        networks: What is measured.
+        processes: Of the step that looks at their spread.
+        visit_s: Timed part of a visit.
+    """
+
+    device: str
+    out: Path
+    call: Callable[[Callable[[Any], Any], Any], Any]
+    command: Callable[[list[str], float], tuple[int, str]]
+    seconds: float = 600.0
+    networks: tuple[str, ...] = NETWORKS
+    processes: int = 8
+    visit_s: float = 1.0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds until nothing more is begun."""
+        return self.seconds - _RESERVE_S - (time.monotonic() - self.begun)
+
+    def case(self, network: str, backend: str = "eager", batch: int = 1) -> Any:
+        """Return the case of a network on the device."""
+        from profiler.backends.base import Placement
+        from profiler.records.types import Case
+
+        return Case(network, "", 1.0, backend, Placement(self.device), batch)
+
+
+@contextmanager
+def session(case: Any) -> Iterator[Any]:
+    """Open ``case`` in this process and run it once."""
+    from profiler import backends
+    from profiler.models import source
+
+    loaded, backend = source.load_model(case.asked(None)), backends.get(case.backend)
+    reason = backend.unavailable(case.placement)
+    if reason is not None:
+        raise SkippedError(reason)
+    with backend.load(loaded.model, loaded.inputs, case.placement) as opened:
+        opened.run()
+        opened.sync()
+        yield opened
+
+
+def host_ns(opened: Any, calls: int = 30) -> float:
+    """Median time of single forwards on the host, in ns."""
+    from profiler.measure import timing
+
+    return statistics.median(timing.time_each(opened.run, opened.sync, calls, time.perf_counter_ns))
+
+
+# --- what runs in a process of its own: each takes one argument and returns plain data
+
+
+def graphs(case: Any) -> dict[str, Any]:
+    """Two graphs: each equals eager after memory was emptied and taken, 100 replays later, and when one is gone."""
+    import numpy as np
+    import torch
+
+    def differs(opened: Any) -> float:
+        opened.run()
+        return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(opened.outputs(), plain, strict=True))
+
+    with session(replace(case, backend="eager")) as eager:
+        plain = eager.outputs()
+    with session(case) as first:
+        with session(case) as second:
+            torch.cuda.empty_cache()
+            taken = [torch.full((64 * MIB,), float("nan"), device=case.placement.device) for _ in range(4)]
+            for _ in range(100):
+                first.run()
+                second.run()
+            both = differs(first), differs(second)
+        del taken
+        torch.cuda.empty_cache()
+        torch.full((256 * MIB,), float("nan"), device=case.placement.device)
+        alone = differs(first)
+    worst = max(*both, alone)
+    return {"both": both, "one_reset": alone, "claims": {"graphs equal eager": worst < 1e-4}}
+
+
+def clock(device: str) -> dict[str, Any]:
+    """The clock by kernels that sleep, beside the driver's, under the load of the probe itself."""
+    from profiler.backends import accelerator
+    from profiler.backends.base import Placement
+    from profiler.machine import gpu
+    from profiler.measure.probe import Probe
+
+    probe = Probe(Placement(device))
+    with gpu.watching(accelerator.uuid(device)) as watch:
+        end = time.perf_counter_ns() + _LOOK_NS
+        while time.perf_counter_ns() < end:
+            probe.look()
+        readings, note = watch.stop() if watch else ([], "no driver")
+    told = [reading.clock_mhz for reading in readings[len(readings) // 2 :] if reading.clock_mhz]
+    ours = statistics.median(probe.clock_mhz[len(probe.clock_mhz) // 2 :]) if probe.clock_mhz else None
+    nvml = statistics.median(told) if told else None
+    near = None if ours is None or nvml is None else abs(ours / nvml - 1) < 0.01
+    speed = statistics.median(probe.stream_gb_s) if probe.stream_gb_s else None
+    found = {"probe_mhz": ours, "nvml_mhz": nvml, "stream_gb_s": speed, "note": note, "looks": len(probe.clock_mhz)}
+    return found | {"claims": {"probe within 1% of NVML": near}}
+
+
+def events(case: Any) -> dict[str, Any]:
+    """A small forward by events: as launched, behind a kernel that sleeps, as a graph, and by torch's profiler."""
+    import torch
+
+    from profiler.backends import accelerator
+
+    device = torch.device(case.placement.device)
+    with session(case) as opened:
+        plain = _plain_events(opened, device)
+        held = accelerator.device_times(opened.run, device, 20)
+        kernels = _kernel_ns(opened) if device.type == "cuda" else None
+        host = host_ns(opened)
+    graph = None
+    if device.type == "cuda":
+        with session(replace(case, backend="eager:cuda_graph=1")) as opened:
+            graph = statistics.median(opened.device_ns(20))
+    queued = statistics.median(held.ns)
+    claims = {
+        "a whole forward was queued": held.queued,
+        "queued is no more than plain": queued <= 1.02 * plain,
+        "queued within 10% of the kernels' sum and above it": None
+        if kernels is None
+        else 0.98 < queued / kernels < 1.3,
+        "graph is no more than queued": None if graph is None else graph < 1.05 * queued,
+    }
+    found = {"host_ns": host, "plain_ns": plain, "queued_ns": queued, "kernels_ns": kernels, "graph_ns": graph}
+    return found | {"claims": claims}
+
+
+def _plain_events(opened: Any, device: Any) -> float:
+    import torch
+
+    times = []
+    for _ in range(20):
+        start, end = (torch.Event(device, enable_timing=True) for _ in range(2))
+        opened.sync()
+        start.record(torch.accelerator.current_stream(device))
+        opened.run()
+        end.record(torch.accelerator.current_stream(device))
+        opened.sync()
+        times.append(start.elapsed_time(end) * 1e6)
+    return statistics.median(times)
+
+
+def _kernel_ns(opened: Any, calls: int = 10) -> float:
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(calls):
+            opened.run()
+        opened.sync()
+    return sum(event.self_device_time_total for event in profiled.key_averages()) * 1e3 / calls
+
+
+def tf32(device: str) -> dict[str, Any]:
+    """The reference takes as long whatever torch's switches were left at."""
+    import torch
+
+    from profiler.backends import accelerator
+    from profiler.backends.base import Placement
+    from profiler.measure.reference import Reference
+
+    workload, place, found = Reference(Placement(device)), torch.device(device), {}
+    for allowed in (False, True, False, True):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+        workload.run()
+        found.setdefault(str(allowed), []).extend(accelerator.device_times(workload.run, place, 20).ns)
+    off, on = (statistics.median(found[name]) for name in ("False", "True"))
+    return {"off_ns": off, "on_ns": on, "claims": {"TF32 does not reach the reference": abs(on / off - 1) < 0.02}}
+
+
+def onnxruntime(case: Any) -> dict[str, Any]:
+    """Events in the shared stream tell the host's time where kernels are large, and submitting does not wait."""
+    with session(case) as opened:
+        host, device = host_ns(opened), opened.device_ns(20)
+        submitted = []
+        for _ in range(20):
+            opened.sync()
+            start = time.perf_counter_ns()
+            opened.run()
+            submitted.append(time.perf_counter_ns() - start)
+        opened.sync()
+        facts = dict(opened.facts())
+    inside, submit = statistics.median(device) if device else math.nan, statistics.median(submitted)
+    claims = {"events within 5% of the host": abs(inside / host - 1) < 0.05, "submitting is no wait": submit < host / 2}
+    return {"host_ns": host, "device_ns": inside, "submit_ns": submit, "facts": facts, "claims": claims}
+
+
+def memory(case: Any) -> dict[str, Any]:
+    """What a visit says a model takes of the device, and what the device says it has lost by hand."""
+    import torch
+
+    from profiler.backends import accelerator
+    from profiler.measure import visit
+    from profiler.records.types import Budget, Memory
+
+    made = visit.visit(visit.Task(case, Budget(), None, None, "memory"))
+    if not isinstance(made, Memory):
+        raise SkippedError(made.reason if hasattr(made, "reason") else repr(made))
+    device = torch.device(case.placement.device)
+    torch.get_device_module(device).empty_cache()
+    before = accelerator.used_bytes(device)
+    with session(case) as opened:
+        for _ in range(3):
+            opened.run()
+            opened.sync()
+        after = accelerator.used_bytes(device)
+    by_hand, told = (after or 0) - (before or 0), made.run_bytes.get("device")
+    # The second session finds kernels and workspaces of the first one loaded.
+    near = None if told is None else -64 * MIB <= by_hand - told <= 64 * MIB
+    return {"by_hand": by_hand, "told": made.run_bytes, "claims": {f"{case.backend} within 64 MiB": near}}
+
+
+def watched(case: Any) -> dict[str, Any]:
+    """Forwards with a process that reads the driver beside them, and without, by turns."""
+    from profiler.backends import accelerator
+    from profiler.machine import gpu
+
+    uuid, found = accelerator.uuid(case.placement.device), {"alone": [], "watched": []}
+    with session(case) as opened:
+        for _ in range(6):
+            found["alone"].append(host_ns(opened, 50))
+            with gpu.watching(uuid) as watch:
+                if watch is not None:
+                    time.sleep(0.3)
+                found["watched"].append(host_ns(opened, 50))
+    cost = statistics.median(found["watched"]) / statistics.median(found["alone"]) - 1
+    return {"cost": cost, "claims": {"the watch costs under 1%": None if uuid is None else cost < 0.01}}
+
+
+def spread_visit(argument: tuple[Any, float, Any]) -> dict[str, Any]:
+    """One visit, with the reference beside it as an accelerator's visit no longer has it."""
+    from profiler.measure import visit
+    from profiler.records.estimate import visit_estimate
+    from profiler.records.types import Budget, Measurement
+
+    case, seconds, calibration = argument
+    budget = Budget(visit_s=seconds, warmup_s=2.0)
+    made = visit.visit(visit.Task(case, budget, calibration, None, energy=False))
+    if not isinstance(made, Measurement):
+        raise SkippedError(made.reason)
+    told = visit_estimate(made)
+    device = statistics.median(made.device_ns) if made.device_ns else math.nan
+    return {"raw": told.raw_ns, "device": device, "normalised": told.normalised_ns, "clock_mhz": made.clock_mhz}
+
+
+# --- the steps, in the order in which they are worth most
+
+
+def doctor(proof: Proof) -> dict[str, Any]:
+    """Every check of the profiler itself."""
+    command = [sys.executable, "-m", "profiler", "doctor", "--device", proof.device, "--json"]
+    code, said = proof.command(command, 150.0)
+    try:
+        found = json.loads(said[said.index("{") :])
+    except ValueError:
+        return {"said": said[-2000:], "claims": {"doctor passes": False}}
+    failed = [finding["check"] for finding in found["findings"] if finding["status"] == "fail"]
+    return {"doctor": found, "failed": failed, "claims": {"doctor passes": code == 0 and not failed}}
+
+
+def spread(proof: Proof) -> dict[str, Any]:
+    """How much each estimator differs between fresh processes."""
+    from profiler.measure.visit import CalibrationTask, calibrate
+    from profiler.records.nominal import Calibration, nominal
+
+    place = proof.case(proof.networks[0]).placement
+    repeats, calls = proof.call(calibrate, CalibrationTask(place, None, 0.5))
+    known = Calibration(repeats, nominal([calls])[0], 0.0, 1, "now")
+    found: dict[str, list[dict[str, Any]]] = {network: [] for network in proof.networks}
+    for _ in range(proof.processes):
+        for network in proof.networks:
+            if proof.left > 0:
+                argument = (proof.case(network, batch=16), proof.visit_s, known)
+                found[network].append(proof.call(spread_visit, argument))
+    ways = {
+        network: {way: _cv([one[way] for one in visits]) for way in ("raw", "device", "normalised")}
+        for network, visits in found.items()
+    }
+    devices = [one["device"] for one in ways.values() if one["device"] is not None]
+    claim = max(devices) < 0.01 if len(devices) == len(proof.networks) else None
+    return {"visits": found, "cv": ways, "claims": {"device times spread by under 1%": claim}}
+
+
+def _cv(values: list[float]) -> float | None:
+    return (
+        statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 and not math.isnan(sum(values)) else None
+    )
+
+
+def near_full(proof: Proof) -> dict[str, Any]:
+    """Beside a program that leaves 2 GiB a huge batch is out of memory, and the largest that fits is above 1."""
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD, proof.device], stdout=subprocess.PIPE)
+    try:
+        if holder.stdout is None or holder.stdout.readline().strip() != b"held":
+            raise SkippedError("nothing could be held on the device")
+        found = {}
+        for batch in ("65536", "max"):
+            folder = proof.out / f"batch_{batch}"
+            run = [
+                sys.executable,
+                "-m",
+                "profiler",
+                "run",
+                "--model",
+                "regnety_200mf",
+                "--backend",
+                "eager",
+                "--device",
+            ]
+            run += [proof.device, "--batch", batch, "--rounds", "1", "--visit", "100ms", "--out", str(folder), "-q"]
+            proof.command(run, min(90.0, proof.left))
+            found[batch] = _first_row(folder)
+    finally:
+        holder.kill()
+        holder.wait()
+    largest = int(found["max"].get("batch") or 0)
+    claims = {"a huge batch is oom": found[_HUGE].get("status") == "oom", "the largest batch is above 1": largest > 1}
+    return {"rows": found, "claims": claims}
+
+
+def _first_row(folder: Path) -> dict[str, str]:
+    import csv
+
+    try:
+        with (folder / "cases.csv").open(encoding="utf-8") as file:
+            return next(csv.DictReader(file), {})
+    except OSError:
+        return {}
+
+
+def gpu_tests(proof: Proof) -> dict[str, Any]:
+    """The tests that need a GPU."""
+    code, said = proof.command([sys.executable, "-m", "pytest", "-q", "-m", "gpu"], min(150.0, proof.left))
+    return {"said": said[-3000:], "claims": {"pytest -m gpu": code == 0}}
+
+
+def paper(proof: Proof) -> dict[str, Any]:
+    """The plan of the paper, as far as time allows."""
+    if proof.left < 30:
+        raise SkippedError("no time is left")
+    seconds = f"{int(proof.left - 20)}s"
+    folder = proof.out / "paper"
+    run = [sys.executable, "-m", "profiler", "run", "paper", "--device", proof.device, "--time", seconds]
+    code, said = proof.command([*run, "--out", str(folder), "-q"], proof.left)
+    return {"code": code, "said": said[-2000:], "claims": {"paper has a row": bool(_first_row(folder))}}
+
+
+def steps(proof: Proof) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return all steps by name, in their order."""
+    first = proof.networks[0]
+    return {
+        "doctor": lambda: doctor(proof),
+        "graphs": lambda: proof.call(graphs, proof.case(first, "eager:cuda_graph=1")),
+        "clock": lambda: proof.call(clock, proof.device),
+        "events": lambda: proof.call(events, proof.case(first)),
+        "tf32": lambda: proof.call(tf32, proof.device),
+        "onnxruntime": lambda: proof.call(onnxruntime, proof.case(first, "onnxruntime", 64)),
+        **{
+            f"memory {name}": lambda name=name: proof.call(memory, proof.case(first, name, 16))  # type: ignore[misc]
+            for name in ("eager", "torchscript", "onnxruntime")
+        },
+        "watch": lambda: proof.call(watched, proof.case(first, batch=16)),
+        "spread": lambda: spread(proof),
+        "near full": lambda: near_full(proof),
+        "gpu tests": lambda: gpu_tests(proof),
+        "paper": lambda: paper(proof),
+    }
+
+
+def prove(proof: Proof, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Take the steps one by one; what was found stands in ``prove.json`` after each."""
+    proof.out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"device": proof.device, "steps": {}}
+    for name, step in steps(proof).items():
+        if only and name not in only:
+            continue
+        begun = time.monotonic()
+        try:
+            answer = step() if proof.left > 0 else {"skipped": "no time is left"}
+        except SkippedError as reason:
+            answer = {"skipped": str(reason)}
+        except Exception as error:  # noqa: BLE001 - one step that fails must not lose the others
+            answer = {"error": f"{type(error).__name__}: {error}"[:2000], "claims": {name: False}}
+        found["steps"][name] = answer | {"seconds": round(time.monotonic() - begun, 1)}
+        partial = proof.out / ".prove.json"
+        partial.write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+        partial.replace(proof.out / "prove.json")
+        print(name, answer.get("claims") or answer.get("skipped") or answer.get("error"), flush=True)
+    return found
+
+
+def refuted(found: dict[str, Any]) -> list[str]:
+    """Return the claims that do not hold; what cannot be told here is none of them."""
+    told = [step.get("claims", {}) for step in found["steps"].values()]
+    return [claim for claims in told for claim, holds in claims.items() if holds is False]
+
+
+def shell(command: list[str], seconds: float) -> tuple[int, str]:
+    """Run a command; 124 where it took longer."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(seconds, 1.0), check=False)
+    except subprocess.TimeoutExpired as late:
+        return 124, str(late.stdout or "")
+    return done.returncode, done.stdout + done.stderr
+
+
+def main() -> int:
+    """Prove what the command line asks for; exit 1 where a claim does not hold."""
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--device", default="cuda:0")
+    asked.add_argument("--out", type=Path, default=ROOT / "results" / "reference" / "proof")
+    asked.add_argument("--seconds", type=float, default=600.0)
+    asked.add_argument("--steps", default="", help="names, with commas between")
+    asked.add_argument("--wheels", type=Path, help="folder of wheels to install first")
+    given = asked.parse_args()
+    begun = time.monotonic()
+    if given.wheels is not None:
+        wheels = [str(path) for path in sorted(given.wheels.glob("*.whl"))]
+        subprocess.run([sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", *wheels], check=True)
+    from profiler.records.types import Failure
+    from profiler.run.child import Limits
+    from profiler.run.processes import LocalExecutor
+
+    executor = LocalExecutor()
+
+    def call(function: Callable[[Any], Any], argument: Any) -> Any:
+        answer = executor.call(function, argument, 180.0, Limits())
+        if isinstance(answer, Failure):
+            kind = SkippedError if "SkippedError" in answer.reason or answer.status == "unsupported" else RuntimeError
+            raise kind(answer.reason)
+        return answer
+
+    try:
+        proof = Proof(given.device, given.out, call, shell, given.seconds, begun=begun)
+        found = prove(proof, tuple(filter(None, given.steps.split(","))))
+    finally:
+        executor.close()
+    wrong = refuted(found)
+    print(json.dumps({"refuted": wrong, "seconds": round(time.monotonic() - begun, 1)}))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    from tests.studies.prove_gpu import main as run  # functions that go to another process need a module with a name
+
+    raise SystemExit(run())

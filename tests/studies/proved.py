@@ -1,0 +1,65 @@
+"""Runs in a process of its own, with the simulated accelerator loaded: the steps of the proof, as far as they go.
+
+Usage: ``python tests/studies/proved.py LIBRARY``; prints what the proof found, as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.backends.simulator import Simulator
+
+MS = 1_000_000
+
+
+def main(library: Path) -> dict[str, Any]:
+    sim = Simulator(library)
+    time.perf_counter_ns = sim.clock
+
+    from profiler.measure import reference, visit
+    from tests.studies import prove_gpu
+
+    visit.core_wait = lambda _threads: None
+    reference._EDGE = 2
+    prove_gpu._LOOK_NS = 50 * MS
+    for name, ns in {"convolution": 5 * MS, "mm": 4 * MS, "sigmoid": 1000, "zero_": 10_000}.items():
+        sim.cost(f"aten::{name}", ns)
+    sim.tf32(4)
+    model = Path(__file__).parents[1] / "measure" / "whole_visit.py"
+    commands: list[list[str]] = []
+
+    def command(words: list[str], _seconds: float) -> tuple[int, str]:
+        commands.append(words)
+        if "paper" in words:
+            place = Path(words[words.index("--out") + 1])
+            place.mkdir()
+            (place / "cases.csv").write_text("model,latency_ms\nregnety_200mf,1\n")
+        return 0, json.dumps({"findings": [{"check": "device", "status": "pass"}]})
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        proof = prove_gpu.Proof(
+            "sim:0", Path(folder), lambda function, argument: function(argument), command, processes=3, visit_s=0.2,
+            networks=(f"{model}:wide", f"{model}:many"),
+        )  # fmt: skip
+        given = [name for name in prove_gpu.steps(proof) if name not in {"near full", "graphs"}]
+        found = prove_gpu.prove(proof, tuple(given))
+        small = prove_gpu.events(proof.case(f"{model}:many"))
+        kept = json.loads((Path(folder) / "prove.json").read_text())
+        late = prove_gpu.prove(prove_gpu.Proof("sim:0", Path(folder), proof.call, command, seconds=0), ("clock",))
+        nothing = prove_gpu.Proof("sim:0", Path(folder), proof.call, command, networks=("nothing",))
+        broken = prove_gpu.prove(nothing, ("clock", "events"))
+    answers = {"found": found, "kept": kept, "small": small, "late": late, "broken": broken, "commands": commands}
+    return answers | {"refuted": prove_gpu.refuted(found)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1])), default=str))
