@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -218,6 +218,9 @@ _Patience = Annotated[
 ]
 _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
 
+_Model = Annotated[
+    Many, Option("--model", metavar="A,B", help="Networks, package.module:function, path/file.py:function, or files.")
+]
 _Time = Annotated[
     str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
 ]
@@ -232,10 +235,7 @@ _Quiet = Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")]
 
 def run_command(
     plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, fast-and-accurate, or a TOML file.")] = None,
-    model: Annotated[
-        Many,
-        Option("--model", metavar="A,B", help="Networks, package.module:function, path/file.py:function, or files."),
-    ] = None,
+    model: _Model = None,
     scale: Annotated[Many, Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
     factor: Annotated[Many, Option("--factor", metavar="S,S", help="Scaling factors.")] = None,
     flops: Annotated[Many, Option("--flops", metavar="T,T", help="Target flops instead of factors.")] = None,
@@ -281,24 +281,11 @@ def run_command(
     inputs = {"shapes": shape, "input_file": input_file}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
-    budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds}
-    each = {"visit_s": visit, "timeout_s": timeout}
-    flags = {**networks, **where, **inputs, **what, **load, **budget, **each}
+    budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit}
+    flags = {**networks, **where, **inputs, **what, **load, **budget, "timeout_s": timeout}
     meeting = meeting_of(scheduler, scheduler_file, tls) if scheduler or scheduler_file or tls else None
-    how = How(
-        out,
-        resume,
-        dry_run,
-        isolation,
-        pin,
-        memory_limit,
-        detail,
-        report,
-        meeting,
-        patience,
-        checked_clock(lock_clocks),
-    )
-    raise Exit(_run(plan, flags, how))
+    how = How(out, resume, dry_run, isolation, pin, memory_limit, detail, report, meeting, patience)
+    raise Exit(_run(plan, flags, replace(how, lock_clocks=checked_clock(lock_clocks))))
 
 
 def _precisions(text: str | None) -> tuple[str | None, str | None]:

@@ -4,9 +4,8 @@ A visit warms up until its samples stop getting faster and an accelerator's cloc
 of samples with blocks of a fixed reference workload until its time is up. Whatever slows the machine slows both, so the
 ratio of a sample to its neighbouring reference repeats where the sample alone does not.
 
-The shape of a block follows from experiments on a shared two-core machine: a reference call between every two
-forwards slows the model itself (caches and thread pools are taken from it), while blocks of several forwards, the
-first of each block untimed, leave it alone.
+A reference call between every two forwards would slow the model itself (caches and thread pools are taken from it);
+blocks of several forwards, the first of each untimed, leave it alone.
 """
 
 from __future__ import annotations
@@ -272,8 +271,7 @@ def _settle(session: Workload, block: Shape) -> None:
 
 
 def _samples(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
-    times = []
-    calls = range(block.calls)
+    times, calls = [], range(block.calls)
     run, sync = session.run, session.sync
     for _ in range(block.samples):
         start = clock()
@@ -288,15 +286,14 @@ def time_each(
     work: Callable[[], object], sync: Callable[[], object], calls: int, clock: Clock = host_clock
 ) -> tuple[int, ...]:
     """Return the times in ns of so many calls of ``work``, each until the device has finished, after an untimed one."""
-    work()
     times = []
-    for _ in range(calls):
+    for _ in range(calls + 1):
         sync()
         start = clock()
         work()
         sync()
         times.append(_elapsed(start, clock()))
-    return tuple(times)
+    return tuple(times[1:])
 
 
 def time_in_turn(parts: Iterable[Callable[[], None]], sync: Callable[[], None], clock: Clock) -> list[int]:
@@ -336,8 +333,7 @@ def mean_ns(work: Callable[[], object], seconds: float, fewest: int, group: int,
 def repeat_for(session: Workload, seconds: float, clock: Clock) -> tuple[int, int, int]:
     """Repeat one unit of work for ``seconds``; return when that began and ended, and how many there were."""
     start, calls = clock(), 0
-    deadline = start + round(seconds * 1e9)
-    while clock() < deadline:
+    while clock() < start + round(seconds * 1e9):
         session.run()
         session.sync()
         calls += 1

@@ -1,8 +1,4 @@
-"""The frozen types that flow from plan to table.
-
-Statistics are never stored beside the raw data they come from: they are computed in
-``profiler.records.estimate``, so that a better estimator can be applied to old runs.
-"""
+"""The frozen types that flow from plan to table; statistics are computed from them in ``profiler.records.estimate``."""
 
 from __future__ import annotations
 
@@ -48,7 +44,6 @@ class Feed:
 
 
 SCHEMA = 1
-
 Mode = Literal["infer", "train"]
 #: What a visit is for. Each disturbs the others, so each has visits of its own.
 Pass = Literal["latency", "memory", "epoch"]
@@ -130,15 +125,16 @@ class Case:
         return f"{self.network} · {self.backend}{mode} · {on}{where}"
 
 
+#: Fields that are younger than the first journals: without them their cases keep their keys.
+_YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
+
+
 #: A run asks for the keys of its cases over and over.
 @lru_cache(maxsize=1 << 17)
 def _key(case: Case, _factor: str) -> str:
     """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
-    # Fields that are younger than the first journals: without them their cases keep their keys.
-    younger = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
-    fields = {name: value for name, value in asdict(case).items() if value or name not in younger}
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    fields = {name: value for name, value in asdict(case).items() if value or name not in _YOUNGER}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +238,8 @@ class Measurement:
 class Memory:
     """Peaks of memory in one visit, in bytes above the level before loading, by source.
 
-    Sources are ``process`` (resident set), ``device`` (all of an accelerator's memory that is in use), ``allocated``
-    and ``reserved`` (torch's allocator there) and ``nvml`` (the driver's count for the process); one that does not tell
-    is missing.
+    Sources are ``process`` (resident set), ``device`` (all of an accelerator's memory in use), ``allocated`` and
+    ``reserved`` (torch's allocator there) and ``nvml`` (the driver's count for the process), as far as they tell.
 
     Attributes:
         load_bytes: Peak while the model was loaded.

@@ -1,7 +1,7 @@
 """Runs in a process of its own, with the simulated accelerator loaded: visits to a machine that varies as it is told.
 
-Usage: ``python tests/studies/estimated.py LIBRARY``; prints visits as JSON: the situation, the time in ns as read, divided
-by the reference and by events, and the clock of the probe in MHz.
+Usage: ``python tests/studies/estimated.py LIBRARY``; prints visits as JSON: the situation, the time in ns as read,
+divided by the reference and by events, and the clock of the probe in MHz.
 """
 
 from __future__ import annotations
