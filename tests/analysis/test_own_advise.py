@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from profiler.run.child import Limits
 from profiler.run.lab import Lab
 from tests.models.own_families import write_mlp
 
+ROOT = Path(__file__).parents[2]
 RULES = ("d", "w", "r", "dwr")
 
 
@@ -98,9 +102,11 @@ def test_where_activations_cost_everything_width_is_advised(advice: Advice) -> N
     )  # fmt: skip
 
 
-def test_the_command_advises_and_tells_parameters(mlp: str, run: str) -> None:
-    done = CliRunner().invoke(app, ["advise", mlp, run, "--latency", "0.6ms", "--json"])
-    assert done.exit_code == 0, done.output
+def test_the_command_advises_in_processes_as_a_user_starts_them(mlp: str, run: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "profiler", "advise", mlp, run, "--latency", "0.6ms", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     told = json.loads(done.stdout)
     assert 0.5 < told["best"]["latency"] <= 0.6
     assert told["best"]["parameters"].keys() == {"depth", "width", "tokens"}
