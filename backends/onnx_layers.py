@@ -18,6 +18,8 @@ _END = "_kernel_time"
 #: Names of operators and of fusions, which no module is called by.
 _OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]*(_\d+)?")
 
+#: What the runtime appends to the name of what a node makes, where it calls the node so and changes its layout.
+_LAID_OUT = re.compile(r"(_output_\d+)?_nchwc$")
 #: Operators that have weights, and what a runtime makes a part of them.
 _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul"))
 _ABSORBED = frozenset(
@@ -182,8 +184,9 @@ def _known_name(node: NodeProto, name: str, products: Mapping[str, str], *, brou
         for made in (name.removesuffix("_nchwc"), *node.output):
             if made in products:
                 return products[made]
-    scoped = (one for one in (name, *node.output, *node.input) if one.startswith("/"))
-    return next(scoped, (node.name or next(filter(None, node.output), name)) if brought else "")
+    own = _LAID_OUT.sub("", name)
+    scoped = (one for one in (own, *node.output, *node.input) if one.startswith("/"))
+    return next(scoped, (_LAID_OUT.sub("", node.name) or next(filter(None, node.output), name)) if brought else "")
 
 
 def module_path(name: str) -> str:

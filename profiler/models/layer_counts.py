@@ -46,7 +46,11 @@ class OperatorCounts:
 def operator_name(func: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:
     """Return an operator of torch as people say it: ``linear``, ``conv2d 1x1``, ``torchvision::nms``, ``cond``."""
     schema = getattr(func, "_schema", None)
-    name = (str(func.name()) if schema is None else str(schema.name)).removeprefix("aten::")
+    name = (
+        (str(func.name()) if schema is None else str(schema.name))
+        .removeprefix("aten::")
+        .removeprefix("scaled_dot_product_")
+    )
     if not name.startswith("conv"):
         return name
     weight = args[1] if len(args) > 1 else (kwargs or {}).get("weight")

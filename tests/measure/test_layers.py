@@ -12,7 +12,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from profiler.backends.base import BackendError, Placement
-from profiler.backends.onnx_layers import module_path, traced_layers
+from profiler.backends.onnx_layers import module_path, product_names, traced_layers
 from profiler.measure.layers import Layer, Traced, TraceTask, middle, trace
 from profiler.models.counting import count
 from profiler.models.live import lent
@@ -176,6 +176,26 @@ def test_what_runs_within_a_loop_is_not_counted_twice(tmp_path: Path) -> None:
     }  # fmt: skip
     assert told.forward_ns == (100e3, 50e3)
     assert traced_layers(events, tmp_path / "loop.onnx", 1, brought=True).forward_ns == (50e3,)
+
+
+def test_a_product_keeps_its_name_when_its_activation_is_fused_with_it(tmp_path: Path) -> None:
+    """As onnxruntime writes it: the node is called after what the activation made, and its weights after nothing."""
+    weight = helper.make_tensor("a.conv.weight", onnx.TensorProto.FLOAT, [1, 1, 1, 1], [1.0])
+    whole = [
+        helper.make_node("Conv", ["x", "a.conv.weight"], ["/a/conv/Conv_output_0"], name="/a/conv/Conv"),
+        helper.make_node("Relu", ["/a/conv/Conv_output_0"], ["/a/act/Relu_output_0"], name="/a/act/Relu"),
+    ]
+    graph = helper.make_graph(whole, "g", [], [], [weight])
+    fused = [
+        helper.make_node("Conv", ["x", "reorder"], ["token"], name="/a/act/Relu_output_0_nchwc"),
+        helper.make_node("MaxPool", ["token"], ["y"], name="/a/pool/MaxPool_output_0_nchwc"),
+    ]
+    onnx.save(helper.make_model(helper.make_graph(fused, "g", [], [])), tmp_path / "fused.onnx")
+    ran = [event("model_run", 0, 9), event(fused[0].name, 1, 2, "Conv"), event(fused[1].name, 4, 2, "MaxPool")]
+    for brought, names in ((True, ["/a/conv/Conv", "/a/pool/MaxPool"]), (False, ["a.conv", "a.pool"])):
+        products = product_names(graph, brought=brought)
+        told = traced_layers(ran, tmp_path / "fused.onnx", 1, brought=brought, products=products)
+        assert [one.name for one in told.layers] == names
 
 
 def test_a_profile_without_nodes_is_said(tmp_path: Path) -> None:
