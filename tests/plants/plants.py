@@ -246,7 +246,7 @@ PLANTS = (
         "backends/eager.py",
         "_weights: nn.Module = module, ",
         "",
-        "tests/backends/test_pytorch.py",
+        "tests/backends/test_accelerator.py",
     ),
     Plant(
         "a check of the device waits for nothing",
