@@ -102,6 +102,8 @@ def _run(source: str | None, flags: Mapping[str, object], how: How) -> int:
     isolation, limits = _isolation(how.isolation), how.limits()
     console = Console(stderr=True)
     if how.meeting is not None:
+        if how.lock_clocks is not None:
+            raise UserError("--lock-clocks holds the GPUs of this machine alone: set those of a fleet where they are")
         from profiler.cli.fleet_run import run_on_fleet
 
         return run_on_fleet(source, flags, how, isolation, console)

@@ -32,7 +32,7 @@ class Moved:
 def clock_moved(visits: Sequence[Measurement]) -> Moved | None:
     """Return between which clocks the visits of a case were timed; None where they lie within 2%, or nobody tells."""
     clocks = [clock for visit in visits for clock in _clocks(visit)]
-    if not clocks or min(clocks) <= 0:
+    if not clocks or min(clocks) < 1:  # no GPU's clock
         return None
     moved = Moved(min(clocks), max(clocks))
     return moved if moved.share > _MOVED else None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from profiler.backends.base import Placement
+from profiler.cli import run
 from profiler.errors import UserError
 from profiler.records.circumstances import Conditions
 from profiler.records.reading import Run
@@ -231,3 +232,14 @@ def test_what_is_no_clock_is_refused_in_one_sentence(mhz):
     with pytest.raises(UserError, match=rf"--lock-clocks {mhz}: expected MHz from 100"):
         clocks.checked_clock(mhz)
     assert clocks.checked_clock(1410) == 1410
+
+
+def test_the_clocks_of_a_fleet_are_not_held_from_here():
+    how = run.How(meeting=object(), lock_clocks=1410)
+    with pytest.raises(UserError, match="holds the GPUs of this machine alone"):
+        run._run(None, {"models": "resnet50"}, how)
+
+
+def test_a_clock_that_no_gpu_has_moves_nothing():
+    """As a damaged journal may hold one."""
+    assert row_of(at(1980), at(1e-308))["reason"].count("clock") == 0
