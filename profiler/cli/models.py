@@ -84,9 +84,9 @@ def cases_of(
 def _fed(case: Case) -> Network:
     if not is_brought(case.model):
         return arch_of(case.asked())
-    from profiler.run.families import of_case  # processes
+    from profiler.run.families import brought_case  # processes
 
-    return of_case(case)
+    return brought_case(case)
 
 
 def facts_of(network: Network) -> _Facts:
