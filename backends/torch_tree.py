@@ -83,7 +83,7 @@ def duplicated(module: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # an exported program is copied in a way that torch outgrew
         made = copy.deepcopy(module, computed)
-    for own, new in zip(module.parameters(), made.parameters(), strict=True):
+    for own, new in zip(module.parameters(), made.parameters(), strict=False):
         if own.is_leaf and not new.is_leaf:  # as of what was scripted
             new.detach_().requires_grad_(own.requires_grad)
     return made

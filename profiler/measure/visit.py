@@ -25,6 +25,7 @@ from profiler.backends.base import (
     TrainingSession,
     Transferring,
 )
+from profiler.errors import UserError
 from profiler.machine import allocator, gpu, host
 from profiler.machine.conditions import core_wait, since, snapshot
 from profiler.measure import memory, parity, reference, timing, training
@@ -109,10 +110,28 @@ def visit(task: Task) -> Outcome:
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Failure("unsupported", reason)
-    outcome = _outcome(backend, loaded, task, phases)
+    with _fed(case):
+        outcome = _outcome(backend, loaded, task, phases)
     if isinstance(outcome, Failure):
         return outcome
     return replace(outcome, facts={**outcome.facts, "heap": policy})
+
+
+@contextlib.contextmanager
+def _fed(case: Case) -> Iterator[None]:
+    """Say with which inputs a model fails where somebody chose them."""
+    try:
+        yield
+    except (BackendError, UserError):
+        raise
+    except Exception as error:
+        given = " ".join(filter(None, (case.shape and f"--shape {case.shape}", case.input_file and "--input")))
+        if not given:
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise BackendError(
+            f"{case.model} does not run with {given} ({type(error).__name__}: {said}): give other inputs, or its own"
+        ) from error
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:
