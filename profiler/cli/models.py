@@ -84,15 +84,9 @@ def cases_of(
 def _fed(case: Case) -> Network:
     if not is_brought(case.model):
         return arch_of(case.asked())
-<<<<<<< HEAD
     from profiler.run.families import family_of_case  # processes
 
     return family_of_case(case)
-=======
-    from profiler.run.families import brought_case  # processes
-
-    return brought_case(case)
->>>>>>> models
 
 
 def facts_of(network: Network) -> _Facts:

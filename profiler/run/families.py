@@ -47,17 +47,10 @@ def brought(wanted: Wanted) -> Brought:
             raise UserError(f"{wanted.model} cannot be scaled: {found}")
     elif wanted.rule:
         raise UserError(f"{wanted.model} cannot be scaled: only networks that `profiler models` lists and families can")
-<<<<<<< HEAD
     return family_of_case(Case(wanted.model, "", 1.0, backend="", placement=Placement()))
 
 
 def family_of_case(case: Case) -> Brought:
-=======
-    return brought_case(Case(wanted.model, "", 1.0, backend="", placement=Placement()))
-
-
-def brought_case(case: Case) -> Brought:
->>>>>>> models
     """Return the model of a case as its inputs have it; raises UserError where it cannot be had."""
     executor = LocalExecutor()
     try:
