@@ -182,7 +182,7 @@ def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys
 
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
-    predict_command(tmp_path / "run.csv", "resnet50", "dWr", None, "8GF", "eager", json=True)
+    predict_command(tmp_path / "run.csv", "resnet50", "dWr", flops="8GF", backend="eager", json=True)
     told = json.loads(capsys.readouterr().out)
     (row,) = told["predictions"]
     assert row["low"] < row["predicted"] < row["high"]
@@ -210,7 +210,7 @@ def test_tables_that_do_not_suffice_are_one_sentence(tmp_path: Path, frame: pd.D
 def test_an_unknown_backend_is_one_sentence(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match="no row of backend 'openvino': the table has eager"):
-        predict_command(tmp_path / "run.csv", "resnet50", "", None, None, "openvino", json=False)
+        predict_command(tmp_path / "run.csv", "resnet50", backend="openvino", json=False)
 
 
 def test_a_constant_latency_is_predicted_as_that_constant() -> None:

@@ -20,7 +20,7 @@ def test_rows_are_chosen_by_any_key() -> None:
     ("where", "said"),
     [
         ("batch", "--where 'batch': expected KEY=VALUE, such as batch=8"),
-        ("colour=red", "keys are run, host, backend"),
+        ("colour=red", "keys are run, host, fleet_label, backend"),
         ("batch=3", "no row of batch '3': the table has 1"),
         ("threads=1", "no row of threads '1': the table has no column threads"),
     ],

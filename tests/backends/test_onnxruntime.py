@@ -211,7 +211,7 @@ def test_spinning_is_off_unless_asked(spin, tmp_path):
 
 
 def test_a_missing_package_has_a_remedy(monkeypatch):
-    monkeypatch.setattr(onnxruntime, "find_spec", lambda _: None)
+    monkeypatch.setattr(onnx_installed, "find_spec", lambda _: None)
     backend = backends.get("onnxruntime")
     assert backend.unavailable(PLACE) == "onnxruntime is not installed: pip install 'latency-profiler[cpu]'"
     assert backend.unavailable(Placement(device="cuda")).endswith("'latency-profiler[gpu]'")

@@ -203,7 +203,7 @@ def test_what_was_not_counted_is_empty_and_named(own: Path, capsys: pytest.Captu
     ("arguments", "message"),
     [
         ({"model": "own.py:dense", "scale": "w", "factor": 2.0}, "cannot be scaled"),
-        ({"model": "resnet50", "shape": ["x=1x3x8x8"]}, "inputs of its own size"),
+        ({"model": "resnet50", "shape": ["x=1x3x8x8"]}, "networks of the zoo take square images"),
         ({"model": "own.py:nothing"}, "nothing"),
     ],
 )
