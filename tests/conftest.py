@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,30 @@ settings.load_profile("suite")
 # Programs and nested runs that tests start are no workers of pytest-xdist, whoever runs this suite.
 for _name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
     del os.environ[_name]
+
+#: Files whose tests run whole commands in processes of their own, seconds each: an environment of their own has them.
+_WHOLE = {
+    "analysis/test_own_advise.py",
+    "cli/test_own_folders.py",
+    "cli/test_terminal.py",
+    "gate/test_checkout.py",
+    "report/test_extra.py",
+    "run/test_fleet.py",
+    "run/test_rounds.py",
+    "test_docs.py",
+    "test_mutated.py",
+    "testing/test_fixture.py",
+    "testing/test_live.py",
+    "testing/test_own_folders.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run whole commands."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix() in _WHOLE:
+            item.add_marker("whole")
 
 
 @pytest.fixture
