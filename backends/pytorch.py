@@ -209,7 +209,7 @@ def read_back(inputs: Mapping[str, torch.Tensor], device: torch.device) -> dict[
     last = any(_channels_last(tensor) for tensor in given)
     kinds = dict.fromkeys(str(tensor.dtype).removeprefix("torch.") for tensor in floats or given)
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": str(device),

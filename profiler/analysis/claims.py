@@ -17,7 +17,7 @@ import pandas as pd
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import measured, plain, rows_of
 from profiler.analysis.growth import CONTROL, growth, paces, steps
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import ratio_interval
 from profiler.records.columns import interval_columns
 from profiler.records.intervals import Interval

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.frame import GROUP_KEYS, PROXIES, group_label, latency_column, plain
-from profiler.analysis.regression import Quantity, geometric_mean, rank_correlation
+from profiler.analysis.quantity import Quantity
+from profiler.analysis.regression import geometric_mean, rank_correlation
 from profiler.analysis.rows import checked_rows, uncounted
 from profiler.analysis.source import read_table, source_names
 from profiler.analysis.speed import ratio_interval

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from profiler.analysis.layers import Explanation, LayerCost
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import latency_of, ratio_interval
 from profiler.records.columns import Row
 

@@ -19,7 +19,8 @@ import pandas as pd
 
 from profiler.analysis.accuracy import Accuracies
 from profiler.analysis.frame import group_label, grouping, measured, network_names, plain, prose
-from profiler.analysis.regression import Floats, Quantity
+from profiler.analysis.quantity import Quantity
+from profiler.analysis.regression import Floats
 from profiler.analysis.rows import groups_of
 from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError

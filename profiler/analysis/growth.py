@@ -14,7 +14,8 @@ import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import measured, network_names, plain, rows_of
-from profiler.analysis.regression import Quantity, coefficient, geometric_mean
+from profiler.analysis.quantity import Quantity
+from profiler.analysis.regression import coefficient, geometric_mean
 from profiler.errors import UserError
 from profiler.models.scaling import parse_rule
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.measure.layers import Layer, Traced
 from profiler.measure.peaks import Peaks
 from profiler.records.columns import Row

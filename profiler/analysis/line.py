@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from profiler.analysis.frame import scale_of
 from profiler.analysis.nonnegative import mape
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.regression import (
     Floats,
-    Quantity,
     bca_interval,
     coefficient,
     fisher_interval,

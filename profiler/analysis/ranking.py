@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.frame import group_label, grouping, measured, network_names, plain
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns

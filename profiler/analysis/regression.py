@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from profiler.analysis.quantity import Quantity
 from profiler.records.intervals import CONFIDENCE, Interval
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -23,14 +24,6 @@ Floats: TypeAlias = NDArray[np.float64]
 LEAST_NETWORKS = 3
 _LEAST_FOR_RANKS = 4
 LEAST_FOR_BOOTSTRAP = 5
-
-
-class Quantity(NamedTuple):
-    """A number, its 95% interval and its standard error, None where they are not known."""
-
-    value: float
-    interval: Interval | None = None
-    error: float | None = None
 
 
 def geometric_mean(ratios: Sequence[float] | Floats, least: int = 3) -> tuple[float, Interval | None]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.records.columns import Row
 from profiler.records.intervals import Interval
 

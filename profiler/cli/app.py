@@ -96,7 +96,13 @@ class _Commands(TyperGroup):
         return name, _made(name) if name else named, rest
 
 
+#: Commands that measure: the server of their processes loads the runtimes while their own modules are imported.
+_MEASURING = ("latency", "explain", "load", "run")
+
+
 def _made(name: str) -> Any:  # a command of click, which typer brings along or depends on, by its version
+    if name in _MEASURING and not {"-h", "--help", "--dry-run"} & {*sys.argv}:
+        importlib.import_module("profiler.run.processes").start_server()
     found = vars(importlib.import_module(f"profiler.cli.{name}"))[f"{name}_command"]
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.console import plain_table

@@ -74,6 +74,7 @@ def opened_lab(
     cache.prune(cache_folder(), cache.KEPT_BYTES)
     executor = LocalExecutor(isolation)
     try:
+        executor.wait()  # or the first visit would seem to last longer
         calibrations = Calibrations(executor, cache_folder(), limits, known=known, measure=calibrate)
         yield Lab(plan.budget, executor, limits, calibrations, plan.feed, another=partial(LocalExecutor, isolation))
     finally:

@@ -44,6 +44,8 @@ _PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
 _LONGEST_S = 2**31 / 1000 - 1
 #: Open files below which the fork server dies with a traceback of its own.
 _FEWEST_FILES = 19
+#: The server is not waited for any longer than this, in seconds.
+_READY_S = 60.0
 #: Bytes of a process's last output that are kept for the row of a failure.
 _KEPT = 4000
 
@@ -64,16 +66,13 @@ class LocalExecutor:
     def __init__(self, isolation: Isolation | None = None) -> None:
         self.isolation: Isolation = isolation or ("spawn" if sys.platform == "win32" else "forkserver")
         if self.isolation == "forkserver":
-            _FORKSERVER.set_forkserver_preload(_PRELOAD)
-            self._serve()
+            start_server()
         self._child: BaseProcess | None = None
 
-    @staticmethod
-    def _serve() -> None:
-        """Start the server, which loads the runtimes while this process does something else."""
-        where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
-        with _STARTING, contextlib.suppress(OSError, EOFError), _of_its_own(where):  # the first call says what is wrong
-            multiprocessing.forkserver.ensure_running()
+    def wait(self) -> None:
+        """Wait until the server that starts processes is ready; raises UserError where it cannot be."""
+        if self.isolation == "forkserver":
+            self.call(len, "", _READY_S, Limits())
 
     def call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         """Run ``function(argument)`` in a fresh process; see ``Executor``."""
@@ -120,6 +119,16 @@ class LocalExecutor:
         """Kill the child that runs now, if any."""
         if self._child is not None:
             _end(self._child)
+
+
+def start_server() -> None:
+    """Start the server of fresh processes, which loads the runtimes while this process does something else."""
+    if sys.platform == "win32":
+        return
+    _FORKSERVER.set_forkserver_preload(_PRELOAD)
+    where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
+    with _STARTING, contextlib.suppress(OSError, EOFError), _of_its_own(where):  # the first call says what is wrong
+        multiprocessing.forkserver.ensure_running()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from profiler.analysis import compare
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import ratio_interval
 from profiler.cli.app import app
 from profiler.cli.compare import compare_command

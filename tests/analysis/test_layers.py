@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from profiler.analysis.faster import suggestions, tried
 from profiler.analysis.layers import Explanation, explained
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.measure.layers import Layer, Traced
 from profiler.measure.peaks import Peaks, best_of, falling
 from profiler.records.columns import Row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.analysis.regression import Quantity
+from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, ratio_interval, speed_up
 from profiler.records.columns import Row
 

@@ -138,7 +138,8 @@ def test_threads_are_read_back_and_put_back(name, threads):
 def test_facts_can_be_stored_and_name_a_version(name):
     with loaded(name, images()) as session:
         facts = session.facts()
-    assert all(isinstance(value, str | int | float | bool | None) for value in facts.values())
+    # Exactly these: the parent of a visit would import the module of any other type.
+    assert {type(value) for value in facts.values()} <= {str, int, float, bool, type(None)}
     assert {"threads", "device", "cached"} <= facts.keys()
     assert facts["device"] == "cpu"
     assert name == "fake" or str(facts[name if name in facts else "torch"])[0].isdigit()
