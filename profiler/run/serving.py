@@ -90,7 +90,8 @@ def security_of(folder: Path | None) -> Security | None:
         for role in ("client", "worker", "scheduler")
         for what, path in (("cert", certificate), ("key", key))
     }
-    return Security(tls_ca_file=ca, require_encryption=True, **who)
+    secured: Security = Security(tls_ca_file=ca, require_encryption=True, **who)  # type: ignore[no-untyped-call, unused-ignore]
+    return secured
 
 
 def is_loopback(host: str) -> bool:

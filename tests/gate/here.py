@@ -27,6 +27,9 @@ class Here:
         except Exception as error:  # noqa: BLE001 - as a process would
             return failure(error)
 
+    def wait(self) -> None:
+        """Nothing starts processes here."""
+
     def close(self) -> None:
         pass
 
