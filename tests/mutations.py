@@ -284,6 +284,9 @@ class Instant:
         outcome = _measured(3.0, random.Random(argument.case.key))
         return replace(outcome, nominal_ns=None, reference_ns=())
 
+    def wait(self) -> None:
+        """Nothing starts processes here."""
+
     def close(self) -> None:
         pass
 
