@@ -60,9 +60,10 @@ PARSED = {
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
     "run fast-and-accurate": "takes half an hour; tests/report/test_claims.py has its end",
-    "run --model bert.py:bert --shape sequence=32/64/128/256/512 --threads 1 --out results/bert": "wants transformers",
+    "run --model bert.py:bert --shape sequence=32/64/128/256/512 --threads 1 --report"
+    " --out results/bert": "wants transformers",
     "run --model torchvision:resnet18 --shape height=128/192/256/320,width=128/192/256/320 --threads 1"
-    " --out results/resnet18": "wants torchvision",
+    " --report --out results/resnet18": "wants torchvision",
     "advise vit.py:vit results/vit --flops 60MF": "builds a hundred networks; tests/analysis/ runs it",
     **dict.fromkeys(
         [

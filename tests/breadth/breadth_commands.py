@@ -45,10 +45,13 @@ def test_every_form_gets_a_latency_or_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_sweep_over_sequence_length_is_one_command_and_a_chart(tmp_path: Path) -> None:
-    rows = run(tmp_path, "--model", f"{HERE / 'hub.py'}:bert", "--shape", "sequence=32/64", "--backend", "eager")
+    rows = run(
+        tmp_path, "--model", f"{HERE / 'hub.py'}:bert", "--shape", "sequence=32/64", "--backend", "eager", "--report"
+    )
     assert [row["inputs"] for row in rows] == ["input_ids int64 1x32", "input_ids int64 1x64"]
     assert float(rows[1]["flops"]) > 1.9 * float(rows[0]["flops"])
-    assert (tmp_path / "run" / "size.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert 'aria-label="Latency against the size of the inputs"' in page
 
 
 def test_a_sweep_over_resolution_is_one_command(tmp_path: Path) -> None:
