@@ -21,7 +21,7 @@ SPECS = {
     "onnxruntime": "onnxruntime",
     "fake": "fake:duration_ms=0.1",
 } | ({"openvino": "openvino"} if find_spec("openvino") else {})
-# Compiling takes minutes in all: tox's environment of models asks for it; test_compile.py holds the rest of the time.
+# Compiling takes minutes in all: tox's environment runtimes asks for it; test_compile.py holds the rest of the time.
 SPECS |= {"compile": "compile"} if os.environ.get("PROFILER_COMPILE") else {}
 
 
