@@ -46,10 +46,11 @@ def prepare_exports(
         return
     told(0, len(missing))
     # On a device they would share its memory.
-    together = host.usable_cores() if all(c.placement.device_type == "cpu" for c in missing.values()) else 1
+    alone = any(case.placement.device_type != "cpu" for case in missing.values())
+    together = 1 if alone else min(host.usable_cores(), len(missing))
     with ExitStack() as stack:
         free: SimpleQueue[Executor] = SimpleQueue()
-        pool = stack.enter_context(ThreadPoolExecutor(min(together, len(missing))))
+        pool = stack.enter_context(ThreadPoolExecutor(together))
         for _ in range(together):
             executor = another()
             stack.callback(executor.close)  # before the pool waits: whoever stops this waits for no export
