@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,55 @@ def traced(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> nn.Module:
 
     with deprecation_silenced():
         return torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def frozen(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> nn.Module:
+    """Return the frozen trace of ``module``, which must be in evaluation mode.
+
+    Where it can be, weights are constants of the trace from the start: torch takes longer to give every part of a
+    network a type of its own, which freezing removes again, than to trace it.
+    """
+    if not scripted_within(module):
+        before = _state(module)
+        with suppress(RuntimeError):
+            made = traced(_bare()(module), tensors)
+            if _state(module) == before:
+                return _frozen(made)
+    return _frozen(traced(module, tensors))
+
+
+def _frozen(trace: nn.Module) -> nn.Module:
+    import torch
+
+    with deprecation_silenced():
+        return torch.jit.freeze(trace)  # type: ignore[no-any-return, arg-type]
+
+
+def _state(module: nn.Module) -> list[tuple[int, int]]:
+    """Return what changes when a forward changes a parameter or buffer: a trace must then keep it as one."""
+    return [(id(one), one._version) for one in (*module.parameters(), *module.buffers())]  # noqa: SLF001
+
+
+@cache
+def _bare() -> Any:
+    from torch import nn
+    from torch.func import functional_call
+
+    class Bare(nn.Module):
+        """A module whose parts nothing can find, and whose parameters ask for no gradient, as no constant may."""
+
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.training = False
+            self._hidden = (module,)
+
+        def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """Return what the hidden module returns."""
+            (module,) = self._hidden
+            weights = {name: one.detach() for name, one in module.named_parameters()}
+            return functional_call(module, weights, given)  # type: ignore[no-any-return]
+
+    return Bare
 
 
 def scripted_within(module: nn.Module) -> bool:
@@ -82,6 +132,11 @@ def _values_read(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> list[s
 
     class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Notes every read of a value into Python."""
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            """Say no: to be skipped it would first be imported, which takes two seconds."""
+            return False
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func.name() == "aten::_local_scalar_dense":

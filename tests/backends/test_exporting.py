@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from profiler import backends
+from profiler.backends import torch_trace
 from profiler.backends.base import BackendError, Model, Placement
 from profiler.backends.inputs import Inputs
 
@@ -125,3 +128,68 @@ def test_complex_outputs_are_pairs_of_floats(backend: str) -> None:
     expected = np.fft.fft(x)
     np.testing.assert_allclose(found, np.stack([expected.real, expected.imag], -1), atol=1e-5)
     assert found.dtype == np.float32
+
+
+class Small(nn.Module):
+    """A convolution that freezing folds, and a part that may keep state."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.part = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), part
+        self.norm.running_mean.uniform_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.part(self.norm(self.conv(x)))
+
+
+class Summing(nn.Module):
+    """Keeps the sum of all forwards in a buffer, as a cache of keys does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total += 1
+        return x + self.total
+
+
+def test_a_trace_of_constants_is_the_module_frozen_and_leaves_it_as_it_was() -> None:
+    module, given = Small(nn.ReLU()).eval(), torch.ones(1, 3, 8, 8)
+    with torch.no_grad(), torch_trace.deprecation_silenced():
+        made = torch_trace.frozen(module, (given,))
+        usual = torch.jit.freeze(torch.jit.trace(module, given, check_trace=False))
+        torch.testing.assert_close(made(given), module(given))
+    kinds = [[node.kind() for node in one.graph.nodes()] for one in (made, usual)]
+    assert kinds[0] == kinds[1]
+    assert "aten::batch_norm" not in kinds[0]
+    assert all(one.requires_grad for one in module.parameters())
+
+
+def test_what_keeps_state_is_traced_with_it() -> None:
+    module, given = Small(Summing()).eval(), torch.ones(1, 3, 8, 8)
+    with torch.no_grad():
+        made = torch_trace.frozen(module, (given,))
+        first, second = made(given).clone(), made(given)
+    torch.testing.assert_close(second, first + 1)
+
+
+def test_exporting_imports_no_compiler() -> None:
+    """torch's takes two seconds to import, in each of the processes that export."""
+    code = """
+import sys, torch
+from torch import nn
+from profiler import backends
+from profiler.backends import torch_trace
+from profiler.backends.base import Model, Placement
+from profiler.backends.inputs import Inputs
+import numpy as np
+for name in ("torchscript", "onnxruntime"):
+    given = Inputs((np.ones((1, 3, 8, 8), np.float32),))
+    with backends.get(name).load(Model(None, lambda: nn.Conv2d(3, 8, 3)), given, Placement()) as session:
+        session.run()
+print("torch._dynamo.symbolic_convert" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
