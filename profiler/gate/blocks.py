@@ -26,6 +26,7 @@ from profiler.gate.likeness import Computed, Input, Kind, Output, Unlike, is_ref
 from profiler.gate.tail import Calls, decide_tail
 from profiler.machine import allocator
 from profiler.measure import timing
+from profiler.measure.visit import fed_as_asked
 from profiler.models import source
 from profiler.records.types import Budget, Case
 
@@ -224,7 +225,9 @@ def loaded(case: Case, cache: Path | None) -> Iterator[Ready]:
         found = source.load_model(case.asked(cache))
         return found.model, found.inputs
 
-    with opened(case.backend, case.placement, build) as ready:
+    with ExitStack() as stack:
+        with fed_as_asked(case):
+            ready = stack.enter_context(opened(case.backend, case.placement, build))
         yield ready
 
 

@@ -110,7 +110,7 @@ def visit(task: Task) -> Outcome:
         reason = backend.unavailable(case.placement) or _not_here(backend, task)
     if reason is not None:
         return Failure("unsupported", reason)
-    with _fed(case):
+    with fed_as_asked(case):
         outcome = _outcome(backend, loaded, task, phases)
     if isinstance(outcome, Failure):
         return outcome
@@ -118,7 +118,7 @@ def visit(task: Task) -> Outcome:
 
 
 @contextlib.contextmanager
-def _fed(case: Case) -> Iterator[None]:
+def fed_as_asked(case: Case) -> Iterator[None]:
     """Say with which inputs a model fails where somebody chose them."""
     try:
         yield

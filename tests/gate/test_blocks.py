@@ -8,10 +8,11 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import pytest
 
-from profiler.backends.base import Placement
+from profiler.backends.base import BackendError, Placement
 from profiler.gate import blocks, decision
 from profiler.gate.decision import Rule
 from profiler.gate.tail import TAIL_LOOKS
@@ -191,3 +192,13 @@ def test_a_side_that_cannot_be_loaded_is_a_failure() -> None:
     executor.close()
     assert isinstance(trial, Failure)
     assert "unavailable" in trial.reason
+
+
+def test_a_shape_that_the_model_does_not_take_is_named_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n\ndef make():\n    return torch.nn.Linear(4, 2), torch.zeros(1, 4)\n"
+    )
+    case = Case(f"{tmp_path}/net.py:make", "", 1.0, "eager", Placement(), shape="input=1x8")
+    with pytest.raises(BackendError, match=r"does not run with --shape input=1x8 \(.*: give other inputs"):
+        with blocks.loaded(case, None):
+            pass
