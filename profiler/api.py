@@ -7,14 +7,14 @@ import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from profiler.analysis.speed import fastest, latency_of
+from profiler.analysis.speed import Compares, fastest, latency_of, paired, speed_up
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
@@ -25,8 +25,8 @@ from profiler.plan.read import for_answer, load, override
 from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.intervals import Interval
-from profiler.records.reading import read
-from profiler.report.answer import answer_sentence, answer_table, doubts
+from profiler.records.reading import Run, read
+from profiler.report.answer import AnswerTable, answer_sentence, doubts
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.experiment import again, measure_into, opened_lab
@@ -54,14 +54,16 @@ class Answer:
 
     Attributes:
         rows: One for each model, backend and setting, with the columns of ``profiler.records.columns``.
+        compares: Tells how many times as fast one of them is as another, with its interval.
     """
 
     rows: tuple[Row, ...]
+    compares: Compares = field(default=speed_up, repr=False, compare=False)
 
     @property
     def best(self) -> Row:
         """The fastest row; raises UserError with the reason where nothing could be measured."""
-        found = fastest(self.rows)
+        found = fastest(self.rows, self.compares)
         if found is None:
             raise UserError(f"nothing could be measured: {self.rows[0]['reason']}")
         return found.row
@@ -94,17 +96,17 @@ class Answer:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
-        yield answer_table(self.rows)
-        yield from map(Text, (*doubts(self.rows), answer_sentence(self.rows)))
+        yield AnswerTable(self.rows, self.compares)
+        yield from map(Text, (*doubts(self.rows), answer_sentence(self.rows, self.compares)))
 
     def _repr_html_(self) -> str:
         """The table as HTML, for notebooks."""
-        made = answer_table(self.rows)
+        made = AnswerTable(self.rows, self.compares).whole()
         heads = "".join(f"<th>{html.escape(str(column.header))}</th>" for column in made.columns)
         cells = [[html.escape(str(cell).replace("\\[", "[")) for cell in column.cells] for column in made.columns]
         lines = ("".join(f"<td>{cell}</td>" for cell in line) for line in zip(*cells, strict=True))
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        said = html.escape(answer_sentence(self.rows))
+        said = html.escape(answer_sentence(self.rows, self.compares))
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table><p>{said}</p>"
 
 
@@ -162,13 +164,14 @@ def compare(
     with ExitStack() as stack:
         names = [one if isinstance(one, str) else _named(one, inputs, stack, isolate=isolate) for one in given]
         if isolate or all(isinstance(one, str) for one in given):
-            rows = _rows(_plan(names, backend, time, options), here=False)
+            run = _measured(_plan(names, backend, time, options), here=False)
         elif any(isinstance(one, str) for one in given):
             raise UserError("names are measured in fresh processes and modules in this one: give isolate=True for both")
         else:
-            rows = _rows(_plan(names, backend, time, options), here=True)
+            run = _measured(_plan(names, backend, time, options), here=True)
     called = dict(zip(names, titles, strict=False))
-    return Answer(tuple({**row, "model": called.get(str(row["model"]), str(row["model"]))} for row in rows))
+    rows = ({**row, "model": called.get(str(row["model"]), str(row["model"]))} for row in table.rows(run))
+    return Answer(tuple(rows), paired(run.records))
 
 
 def run_plan(
@@ -224,12 +227,12 @@ def _exported(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Path:
     return path
 
 
-def _rows(plan: Plan, *, here: bool) -> list[Row]:
+def _measured(plan: Plan, *, here: bool) -> Run:
     with _folder(None) as folder, _lab_here(plan) if here else opened_lab(plan, calibrate=False) as lab:
         cases = expand(plan, host.usable_cores())
         # The memory of a process is what all that it holds takes.
         measure_into(folder, plan, cases, lab, passes=() if here else ("memory",))
-        return table.rows(read(folder))
+        return read(folder)
 
 
 @contextmanager

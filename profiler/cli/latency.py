@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from typer import Argument, Exit, Option
 
+from profiler.analysis.speed import Compares, paired
 from profiler.cli.options import InputFile, Json, Many, Shape
 from profiler.machine import host
 from profiler.plan.cases import expand
@@ -21,7 +22,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
-from profiler.report.answer import answer_sentence, answer_table, doubts
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, doubts
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
 
@@ -42,7 +43,7 @@ class _Answer:
     def after(self, record: Record) -> None:
         """Draw the table with the new record in it."""
         self._records.append(record)
-        self._live.update(answer_table(table.rows(Run(Path(), records=tuple(self._records)))), refresh=True)
+        self._live.update(AnswerTable(table.rows(Run(Path(), records=tuple(self._records)))), refresh=True)
 
 
 def latency_command(
@@ -72,21 +73,23 @@ def latency_command(
         live = stack.enter_context(Live(console=Console(stderr=True), auto_refresh=False, transient=True))
         cases = expand(plan, host.usable_cores())
         measure_into(folder, plan, cases, lab, passes=("memory",), watcher=_Answer(live))
-        rows = table.rows(read(folder))
-    raise Exit(_printed(rows, json=json))
+        run = read(folder)
+    raise Exit(_printed(table.rows(run), paired(run.records), json=json))
 
 
-def _printed(rows: Sequence[Row], *, json: bool) -> int:
+def _printed(rows: Sequence[Row], compares: Compares, *, json: bool) -> int:
     """Print the answer; return 0 when every row has a latency, else 1."""
     if json:
-        print(jsonlib.dumps({"answer": answer_sentence(rows), "cases": rows}, indent=2))
+        print(jsonlib.dumps({"answer": answer_sentence(rows, compares), "cases": rows}, indent=2))
     else:
         console = Console()
         console.print(
             f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}", highlight=False, markup=False
         )
-        console.print(answer_table(rows))
+        console.print(AnswerTable(rows, compares))
+        if cold := cold_start_table(rows):
+            console.print("cold start:", cold, sep="\n")
         for reason in doubts(rows):
             console.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
-        console.print(answer_sentence(rows), highlight=False, markup=False, soft_wrap=True)
+        console.print(answer_sentence(rows, compares), highlight=False, markup=False, soft_wrap=True)
     return 0 if all(row["latency_ms"] is not None for row in rows) else 1

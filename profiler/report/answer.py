@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
 from profiler.analysis.quantity import Quantity
-from profiler.analysis.speed import fastest, latency_of, speed_up
+from profiler.analysis.speed import Compares, fastest, latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.console import plain_table
 from profiler.units import format_bytes, format_count, format_duration
@@ -17,23 +19,96 @@ from profiler.units import format_bytes, format_count, format_duration
 _BASE = "eager"
 #: Characters of its name that fit the head of a column.
 _NAMED = 10
+#: Characters that no table needs.
+_UNLIMITED = 9999
+_LATENCY = "latency [95%]"
+#: What is left out, first one first, where a table would be wider than its terminal.
+_SPARED = ("p90", "per s", "memory")
 #: The columns that say what was computed, and those that say where.
 _WORK, _PLACES = ("batch", "shape"), ("threads", "device", "precision", "memory_format", "mode")
 
 
-def answer_table(rows: Sequence[Row]) -> Table:
-    """Return a table with a row for each setting, in no more than 80 columns."""
+@dataclass(frozen=True, slots=True)
+class AnswerTable:
+    """A row for each setting, and no more columns than fit where it is printed."""
+
+    rows: Sequence[Row]
+    compares: Compares = speed_up
+
+    def whole(self, without: Sequence[str] = ()) -> Table:
+        """Return the table with all columns but some."""
+        return _answer_table(self.rows, without, self.compares)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what rich prints."""
+        unlimited = options.update(max_width=_UNLIMITED)
+        tables = (self.whole(_SPARED[:spared]) for spared in range(len(_SPARED) + 1))
+        fitting = (one for one in tables if one.__rich_measure__(console, unlimited).maximum <= options.max_width)
+        yield next(fitting, self.whole(_SPARED))
+
+
+def _answer_table(rows: Sequence[Row], without: Sequence[str], compares: Compares) -> Table:
     lead = _differing(rows) or ["backend"]
     base = _BASE if any(row["backend"] == _BASE for row in rows) else str(rows[0]["backend"])
     if "backend" not in lead and "model" in lead:
         base = str(rows[0]["model"])
     head = f"x {base if len(base) <= _NAMED else 'first'}"
-    table = plain_table(*lead, "latency [95%]", "p90", "per s", "memory", "load", head)
-    table.padding = (0, 1, 0, 0)  # or eight columns would not fit a terminal's width
+    heads = [name for name in (_LATENCY, *_SPARED, head) if name not in without]
+    table = plain_table(*lead, *heads)
+    table.padding = (0, 1, 0, 0)  # or so many columns would not fit a terminal's width
     for row in rows:
         beside = next((each for each in rows if _alike(each, row, base)), None)
-        table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *_cells(row, beside))))
+        cells = _cells(row)
+        if beside is not None and beside is not row:
+            cells[head] = _times(compares(row, beside))
+        table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *(cells.get(name, "") for name in heads))))
     return table
+
+
+def cold_start_table(rows: Sequence[Row]) -> Table | None:
+    """Return what comes before steady forwards, for each setting that has a latency; None where nothing is known.
+
+    An export and what is compiled are made once and kept: their seconds are of that time.
+    """
+    shown = [row for row in rows if latency_of(row) is not None]
+    told = {name: [cell(row) for row in shown] for name, cell in _COLD.items()}
+    told = {name: cells for name, cells in told.items() if any(cells)}
+    if not told:
+        return None
+    lead = _differing(rows) or ["backend"]
+    table = plain_table(*lead, *told)
+    for row, *cells in zip(shown, *told.values(), strict=True):
+        table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *cells)))
+    return table
+
+
+def _seconds(name: str, unit: float = 1.0) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        value = row.get(name)
+        return format_duration(value * unit) if isinstance(value, float) else ""
+
+    return cell
+
+
+def _size(row: Row) -> str:
+    found = row.get("model_bytes")
+    return format_bytes(found) if isinstance(found, int) else ""
+
+
+def _steady(row: Row) -> str:
+    found = row.get("steady_after")
+    return "" if found is None else f"{found} call{'s' if found != 1 else ''}"
+
+
+#: The columns of the table of cold starts.
+_COLD: Mapping[str, Callable[[Row], str]] = {
+    "export": _seconds("export_s"),
+    "compile": _seconds("compile_s"),
+    "on disk": _size,
+    "load": _seconds("load_s"),
+    "first": _seconds("first_ms", 1e-3),
+    "steady after": _steady,
+}
 
 
 def _differing(rows: Sequence[Row]) -> list[str]:
@@ -48,19 +123,17 @@ def _alike(one: Row, other: Row, base: str) -> bool:
     return bool(by) and same
 
 
-def _cells(row: Row, base: Row | None) -> list[str]:
+def _cells(row: Row) -> dict[str, str]:
     found = latency_of(row)
     if found is None:
-        return [str(row["status"]), "", "", "", "", ""]
-    p90, rate, memory, load = (row.get(name) for name in ("p90_ms", "throughput_per_s", "peak_memory_bytes", "load_s"))
-    return [
-        milliseconds(found) + ("" if row["status"] == "ok" else "?"),
-        format_duration(p90 / 1e3) if isinstance(p90, float) else "",
-        format_count(rate) if isinstance(rate, float) else "",
-        format_bytes(memory) if isinstance(memory, int) else "",
-        format_duration(load) if isinstance(load, float) else "",
-        "" if base is None or base is row else _times(speed_up(row, base)),
-    ]
+        return {_LATENCY: str(row["status"])}
+    p90, rate, memory = (row.get(name) for name in ("p90_ms", "throughput_per_s", "peak_memory_bytes"))
+    return {
+        _LATENCY: milliseconds(found) + ("" if row["status"] == "ok" else "?"),
+        "p90": format_duration(p90 / 1e3) if isinstance(p90, float) else "",
+        "per s": format_count(rate) if isinstance(rate, float) else "",
+        "memory": format_bytes(memory) if isinstance(memory, int) else "",
+    }
 
 
 def milliseconds(found: Quantity) -> str:
@@ -85,18 +158,18 @@ def doubts(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(f"{row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"))
 
 
-def answer_sentence(rows: Sequence[Row]) -> str:
+def answer_sentence(rows: Sequence[Row], compares: Compares = speed_up) -> str:
     """Return which setting is fastest, and how surely; why there is none where all failed."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in _WORK), []).append(row)
     told = [key for key in _differing(rows) if key not in _WORK] or ["backend"]
-    said = [_said(group, told, several=len(groups) > 1) for group in groups.values()]
+    said = [_said(group, told, compares, several=len(groups) > 1) for group in groups.values()]
     return " ".join(said)
 
 
-def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
-    best = fastest(rows)
+def _said(rows: Sequence[Row], told: Sequence[str], compares: Compares, *, several: bool) -> str:
+    best = fastest(rows, compares)
     where = f"At batch {rows[0]['batch']}{' ' + str(rows[0]['shape']) if rows[0]['shape'] else ''}: " if several else ""
 
     def name_of(row: Row) -> str:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from profiler.records.columns import COLUMNS, Row
-from profiler.report.answer import answer_sentence, answer_table
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table
 
 
 def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
@@ -24,14 +24,14 @@ def row(backend: str, ms: float | None, half: float | None = 0.05, **more: objec
 
 def shown(rows: list[Row]) -> list[str]:
     console = Console(file=io.StringIO(), width=80)
-    console.print(answer_table(rows))
+    console.print(AnswerTable(rows))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
 
 def test_a_row_for_each_setting_with_its_interval_and_its_speed_up() -> None:
     head, eager, other = shown([row("eager", 20.0), row("onnxruntime", 10.0)])
-    assert head.split() == ["backend", "latency", "[95%]", "p90", "per", "s", "memory", "load", "x", "eager"]
+    assert head.split() == ["backend", "latency", "[95%]", "p90", "per", "s", "memory", "x", "eager"]
     assert "20.0 ms [19, 21]" in eager
     assert "10.0 ms [9.5, 10.5]" in other
     assert "2.00 [1.86, 2.15]" in other
@@ -63,3 +63,33 @@ def test_the_sentence_says_which_is_fastest_and_how_surely() -> None:
 def test_batches_are_answered_one_by_one() -> None:
     said = answer_sentence([row("eager", 20.0), row("eager", 90.0, batch=8)])
     assert said == "At batch 1: eager takes 20.0 ms [19, 21]. At batch 8: eager takes 90.0 ms [85.5, 94.5]."
+
+
+def test_what_does_not_fit_is_left_out_and_the_latency_never() -> None:
+    places = [(b, t) for b in (1, 8) for t in (1, 2)]
+    wide = [row(name, 1234.567, batch=b, threads=t) for name in ("onnxruntime:graph=basic", "eager") for b, t in places]
+    head, *lines = shown(wide)
+    assert "latency" in head
+    assert "p90" not in head
+    assert all("1.23 s [1.17, 1.3]" in line for line in lines)
+    assert len(lines) == len(wide)  # no row folds
+    assert AnswerTable(wide).whole().columns[4].header == "p90"
+
+
+def test_a_cold_start_is_told_by_its_stages_and_by_none_that_nobody_has() -> None:
+    known = row("onnxruntime", 10.0, export_s=2.5, load_s=0.02, first_ms=31.0, steady_after=3, model_bytes=5 << 20)
+    table = cold_start_table([row("eager", 20.0, first_ms=80.0, steady_after=1), known, row("compile", None)])
+    assert table is not None
+    assert [column.header for column in table.columns] == [
+        "backend",
+        "export",
+        "on disk",
+        "load",
+        "first",
+        "steady after",
+    ]
+    cells = [list(column.cells) for column in table.columns]
+    assert [each[1] for each in cells] == ["onnxruntime", "2.50 s", "5.00 MiB", "20.0 ms", "31.0 ms", "3 calls"]
+    assert cells[1][0] == ""
+    assert "compile" not in cells[0]
+    assert cold_start_table([row("eager", None)]) is None
