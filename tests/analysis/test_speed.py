@@ -74,8 +74,11 @@ def test_what_slows_both_sides_of_a_round_cancels_between_them() -> None:
     keys = {record.case.backend: record.case.key for record in records}
     slow, fast = (row(name, ms, 0.3) | {"case": keys[name]} for name, ms in (("eager", 20.0), ("onnxruntime", 10.0)))
     alone, together = speed_up(fast, slow), paired(records)(fast, slow)
-    assert alone is not None and alone.interval is not None and alone.interval[1] - alone.interval[0] > 1
-    assert together is not None and together.interval is not None
+    assert alone is not None
+    assert alone.interval is not None
+    assert alone.interval[1] - alone.interval[0] > 1
+    assert together is not None
+    assert together.interval is not None
     assert together.value == alone.value
     assert 1.99 < together.interval[0] <= 2.0 <= together.interval[1] < 2.01
 
