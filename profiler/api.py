@@ -7,14 +7,14 @@ import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from profiler.analysis.speed import Compares, fastest, latency_of, paired, speed_up
+from profiler.analysis.speed import fastest, latency_of
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
@@ -25,7 +25,7 @@ from profiler.plan.read import for_answer, load, override
 from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.intervals import Interval
-from profiler.records.reading import Run, read
+from profiler.records.reading import read
 from profiler.report.answer import AnswerTable, answer_sentence, doubts
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
@@ -54,16 +54,14 @@ class Answer:
 
     Attributes:
         rows: One for each model, backend and setting, with the columns of ``profiler.records.columns``.
-        compares: Tells how many times as fast one of them is as another, with its interval.
     """
 
     rows: tuple[Row, ...]
-    compares: Compares = field(default=speed_up, repr=False, compare=False)
 
     @property
     def best(self) -> Row:
         """The fastest row; raises UserError with the reason where nothing could be measured."""
-        found = fastest(self.rows, self.compares)
+        found = fastest(self.rows)
         if found is None:
             raise UserError(f"nothing could be measured: {self.rows[0]['reason']}")
         return found.row
@@ -96,17 +94,17 @@ class Answer:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
-        yield AnswerTable(self.rows, self.compares)
-        yield from map(Text, (*doubts(self.rows), answer_sentence(self.rows, self.compares)))
+        yield AnswerTable(self.rows)
+        yield from map(Text, (*doubts(self.rows), answer_sentence(self.rows)))
 
     def _repr_html_(self) -> str:
         """The table as HTML, for notebooks."""
-        made = AnswerTable(self.rows, self.compares).whole()
+        made = AnswerTable(self.rows).whole()
         heads = "".join(f"<th>{html.escape(str(column.header))}</th>" for column in made.columns)
         cells = [[html.escape(str(cell).replace("\\[", "[")) for cell in column.cells] for column in made.columns]
         lines = ("".join(f"<td>{cell}</td>" for cell in line) for line in zip(*cells, strict=True))
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        said = html.escape(answer_sentence(self.rows, self.compares))
+        said = html.escape(answer_sentence(self.rows))
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table><p>{said}</p>"
 
 
@@ -164,14 +162,13 @@ def compare(
     with ExitStack() as stack:
         names = [one if isinstance(one, str) else _named(one, inputs, stack, isolate=isolate) for one in given]
         if isolate or all(isinstance(one, str) for one in given):
-            run = _measured(_plan(names, backend, time, options), here=False)
+            rows = _rows(_plan(names, backend, time, options), here=False)
         elif any(isinstance(one, str) for one in given):
             raise UserError("names are measured in fresh processes and modules in this one: give isolate=True for both")
         else:
-            run = _measured(_plan(names, backend, time, options), here=True)
+            rows = _rows(_plan(names, backend, time, options), here=True)
     called = dict(zip(names, titles, strict=False))
-    rows = ({**row, "model": called.get(str(row["model"]), str(row["model"]))} for row in table.rows(run))
-    return Answer(tuple(rows), paired(run.records))
+    return Answer(tuple({**row, "model": called.get(str(row["model"]), str(row["model"]))} for row in rows))
 
 
 def run_plan(
@@ -227,12 +224,12 @@ def _exported(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Path:
     return path
 
 
-def _measured(plan: Plan, *, here: bool) -> Run:
+def _rows(plan: Plan, *, here: bool) -> list[Row]:
     with _folder(None) as folder, _lab_here(plan) if here else opened_lab(plan, calibrate=False) as lab:
         cases = expand(plan, host.usable_cores())
         # The memory of a process is what all that it holds takes.
         measure_into(folder, plan, cases, lab, passes=() if here else ("memory",))
-        return read(folder)
+        return table.rows(read(folder))
 
 
 @contextmanager

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from profiler.analysis.quantity import Quantity
 from profiler.records.columns import Row
-from profiler.records.estimate import PILOT, visit_estimate
-from profiler.records.intervals import Interval, interval
-from profiler.records.types import Measurement, Record
-
-#: Returns how many times as fast the first row is as the second; None where one of them failed.
-Compares: TypeAlias = Callable[[Row, Row], Quantity | None]
+from profiler.records.intervals import Interval
 
 
 def ratio_interval(top: Quantity, bottom: Quantity) -> Interval | None:
@@ -50,31 +43,6 @@ def speed_up(row: Row, base: Row) -> Quantity | None:
     return Quantity(other.value / mine.value, ratio_interval(other, mine))
 
 
-def paired(records: Iterable[Record]) -> Compares:
-    """Return ``speed_up`` with the interval over rounds in which both rows were visited.
-
-    What slows the machine for longer than a round slows both, and cancels. Two rows that share fewer than two rounds
-    have the interval that theirs give.
-
-    Args:
-        records: Of the visits behind the rows.
-    """
-    times: dict[str, dict[int, float]] = defaultdict(dict)
-    for record in records:
-        if record.measures == "latency" and isinstance(record.outcome, Measurement):
-            times[record.case.key][record.round] = math.log(visit_estimate(record.outcome).normalised_ns)
-
-    def compare(row: Row, base: Row) -> Quantity | None:
-        found = speed_up(row, base)
-        mine, other = (times.get(str(each["case"]), {}) for each in (row, base))
-        _, half = interval([other[n] - mine[n] for n in sorted(mine.keys() & other.keys())] or [0.0], PILOT)
-        if found is None or half is None:
-            return found
-        return Quantity(found.value, (found.value * math.exp(-half), found.value * math.exp(half)))
-
-    return compare
-
-
 @dataclass(frozen=True, slots=True)
 class Fastest:
     """The fastest of a few rows.
@@ -95,11 +63,11 @@ class Fastest:
         return self.lead is not None and self.lead.interval is not None and self.lead.interval[0] > 1
 
 
-def fastest(rows: Sequence[Row], compares: Compares = speed_up) -> Fastest | None:
+def fastest(rows: Sequence[Row]) -> Fastest | None:
     """Return the fastest of ``rows``, which measured the same work; None where none was measured."""
     ranked = sorted((found.value, i) for i, row in enumerate(rows) if (found := latency_of(row)))
     if not ranked:
         return None
     first, *others = (rows[i] for _, i in ranked)
     second = others[0] if others else None
-    return Fastest(first, second, compares(first, second) if second else None)
+    return Fastest(first, second, speed_up(first, second) if second else None)

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.live import Live
 from typer import Argument, Exit, Option
 
-from profiler.analysis.speed import Compares, paired
 from profiler.cli.options import InputFile, Json, Many, Shape
 from profiler.machine import host
 from profiler.plan.cases import expand
@@ -73,23 +72,23 @@ def latency_command(
         live = stack.enter_context(Live(console=Console(stderr=True), auto_refresh=False, transient=True))
         cases = expand(plan, host.usable_cores())
         measure_into(folder, plan, cases, lab, passes=("memory",), watcher=_Answer(live))
-        run = read(folder)
-    raise Exit(_printed(table.rows(run), paired(run.records), json=json))
+        rows = table.rows(read(folder))
+    raise Exit(_printed(rows, json=json))
 
 
-def _printed(rows: Sequence[Row], compares: Compares, *, json: bool) -> int:
+def _printed(rows: Sequence[Row], *, json: bool) -> int:
     """Print the answer; return 0 when every row has a latency, else 1."""
     if json:
-        print(jsonlib.dumps({"answer": answer_sentence(rows, compares), "cases": rows}, indent=2))
+        print(jsonlib.dumps({"answer": answer_sentence(rows), "cases": rows}, indent=2))
     else:
         console = Console()
         console.print(
             f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}", highlight=False, markup=False
         )
-        console.print(AnswerTable(rows, compares))
+        console.print(AnswerTable(rows))
         if cold := cold_start_table(rows):
             console.print("cold start:", cold, sep="\n")
         for reason in doubts(rows):
             console.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
-        console.print(answer_sentence(rows, compares), highlight=False, markup=False, soft_wrap=True)
+        console.print(answer_sentence(rows), highlight=False, markup=False, soft_wrap=True)
     return 0 if all(row["latency_ms"] is not None for row in rows) else 1

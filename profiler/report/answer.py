@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from profiler.analysis.quantity import Quantity
-from profiler.analysis.speed import Compares, fastest, latency_of, speed_up
+from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.console import plain_table
 from profiler.units import format_bytes, format_count, format_duration
@@ -33,11 +33,10 @@ class AnswerTable:
     """A row for each setting, and no more columns than fit where it is printed."""
 
     rows: Sequence[Row]
-    compares: Compares = speed_up
 
     def whole(self, without: Sequence[str] = ()) -> Table:
         """Return the table with all columns but some."""
-        return _answer_table(self.rows, without, self.compares)
+        return _answer_table(self.rows, without)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
@@ -47,7 +46,7 @@ class AnswerTable:
         yield next(fitting, self.whole(_SPARED))
 
 
-def _answer_table(rows: Sequence[Row], without: Sequence[str], compares: Compares) -> Table:
+def _answer_table(rows: Sequence[Row], without: Sequence[str]) -> Table:
     lead = _differing(rows) or ["backend"]
     base = _BASE if any(row["backend"] == _BASE for row in rows) else str(rows[0]["backend"])
     if "backend" not in lead and "model" in lead:
@@ -60,7 +59,7 @@ def _answer_table(rows: Sequence[Row], without: Sequence[str], compares: Compare
         beside = next((each for each in rows if _alike(each, row, base)), None)
         cells = _cells(row)
         if beside is not None and beside is not row:
-            cells[head] = _times(compares(row, beside))
+            cells[head] = _times(speed_up(row, beside))
         table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *(cells.get(name, "") for name in heads))))
     return table
 
@@ -158,18 +157,18 @@ def doubts(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(f"{row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"))
 
 
-def answer_sentence(rows: Sequence[Row], compares: Compares = speed_up) -> str:
+def answer_sentence(rows: Sequence[Row]) -> str:
     """Return which setting is fastest, and how surely; why there is none where all failed."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in _WORK), []).append(row)
     told = [key for key in _differing(rows) if key not in _WORK] or ["backend"]
-    said = [_said(group, told, compares, several=len(groups) > 1) for group in groups.values()]
+    said = [_said(group, told, several=len(groups) > 1) for group in groups.values()]
     return " ".join(said)
 
 
-def _said(rows: Sequence[Row], told: Sequence[str], compares: Compares, *, several: bool) -> str:
-    best = fastest(rows, compares)
+def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
+    best = fastest(rows)
     where = f"At batch {rows[0]['batch']}{' ' + str(rows[0]['shape']) if rows[0]['shape'] else ''}: " if several else ""
 
     def name_of(row: Row) -> str:

@@ -6,11 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.analysis.quantity import Quantity
-from profiler.analysis.speed import fastest, paired, ratio_interval, speed_up
-from profiler.backends.base import Placement
-from profiler.records.circumstances import Conditions
+from profiler.analysis.speed import fastest, ratio_interval, speed_up
 from profiler.records.columns import Row
-from profiler.records.types import Case, Measurement, Record, Warmup
 
 times = st.floats(0.01, 1e4)
 
@@ -57,34 +54,3 @@ def test_the_interval_of_a_ratio_holds_it_and_turns_over_with_it(a: float, b: fl
     assert other is not None
     assert found[0] <= a / b <= found[1]
     assert abs(found[0] * other[1] - 1) < 1e-9
-
-
-def visited(backend: str, *ms: float) -> list[Record]:
-    case, made = Case("net", "", 1.0, backend, Placement()), []
-    for number, each in enumerate(ms):
-        ns = round(each * 1e6)
-        outcome = Measurement(((ns,),), 1, (), None, Warmup((ns,), steady=True), None, Conditions(), {}, {})
-        made.append(Record(case, None, 224, "h", number, "2026-01-01T00:00:00+00:00", 1.0, outcome))
-    return made
-
-
-def test_what_slows_both_sides_of_a_round_cancels_between_them() -> None:
-    drift = (1.0, 1.4, 0.9, 1.2)
-    records = [*visited("eager", *(20 * d for d in drift)), *visited("onnxruntime", *(10 * d for d in drift))]
-    keys = {record.case.backend: record.case.key for record in records}
-    slow, fast = (row(name, ms, 0.3) | {"case": keys[name]} for name, ms in (("eager", 20.0), ("onnxruntime", 10.0)))
-    alone, together = speed_up(fast, slow), paired(records)(fast, slow)
-    assert alone is not None
-    assert alone.interval is not None
-    assert alone.interval[1] - alone.interval[0] > 1
-    assert together is not None
-    assert together.interval is not None
-    assert together.value == alone.value
-    assert 1.99 < together.interval[0] <= 2.0 <= together.interval[1] < 2.01
-
-
-def test_rows_that_share_one_round_have_the_interval_of_their_own() -> None:
-    records = [*visited("eager", 20.0, 21.0), *visited("onnxruntime", 10.0)]
-    keys = {record.case.backend: record.case.key for record in records}
-    slow, fast = (row(name, ms) | {"case": keys[name]} for name, ms in (("eager", 20.0), ("onnxruntime", 10.0)))
-    assert paired(records)(fast, slow) == speed_up(fast, slow)
