@@ -61,6 +61,7 @@ COLUMNS = (
     "first_ms",
     "steady_after",
     "model_bytes",
+    "load_from",
     "involuntary_switches",
     "steal_s",
     "stall_s",

@@ -132,13 +132,14 @@ def _of_estimate(e: CaseEstimate, batch: int) -> Row:
 
 
 def _of_loading(good: Sequence[Measurement]) -> Row:
-    """Loading and the first forward, as the visits that found an export or had none to make say; else as all do."""
+    """Loading and the first forward, as the visits that found a kept form say; where none did, as all do."""
     told = [visit for visit in good if visit.facts.get("cached")] or good
     found = {name: [visit.phases_s[name] for visit in told if name in visit.phases_s] for name in ("load", "first")}
     load, first = (statistics.median(values) if values else None for values in found.values())
     row: Row = {"load_s": load, "first_ms": None if first is None else first * 1e3}
-    facts = good[-1].facts if good else {}
+    facts = told[-1].facts if told else {}
     row |= {name: scalar(facts.get(name)) for name in ("export_s", "compile_s", "model_bytes")}
+    row["load_from"] = None if facts.get("cached") is None else "cache" if facts["cached"] else "model"
     after = [count for count in map(_steady_after, good) if count is not None]
     return row | {"steady_after": statistics.median_low(after) if after else None}
 

@@ -6,37 +6,55 @@ import altair as alt
 import pandas as pd
 
 from profiler.backends.base import Placement
+from profiler.measure.load import arrivals
 from profiler.plan.read import for_answer
-from profiler.records.load import LoadPoint
+from profiler.records.load import Load, LoadPoint, load_point
 from profiler.records.types import Case
 from profiler.run.experiment import opened_lab
 from profiler.run.loads import under_load
 from tests.studies import lab
 
 SERVICE_MS = 1.0
-#: 160,000 requests at the highest rate: the mean wait of an M/D/1 queue that is 80% busy is then known within 2%.
-SECONDS = 200.0
+#: How busy the server is, and for how many seconds: the mean wait of the requests that are drawn is then within about
+#: 2% of the formula's, and ``drawn_ms`` says how near.
+BUSY = {0.3: 30.0, 0.6: 75.0, 0.8: 165.0}
 FAKE = Case("resnet50", "", 1.0, f"fake:duration_ms={SERVICE_MS}", Placement())
 
 
-def measured(**load: float) -> LoadPoint:
+def measured(load: Load) -> LoadPoint:
     with opened_lab(for_answer(models="resnet50", backends=FAKE.backend, time="1s"), calibrate=False) as shared:
-        point = under_load(FAKE, shared, **load)
-    assert isinstance(point, LoadPoint), point
+        record = under_load(FAKE, shared, load)
+    assert record.failure is None, record.failure
+    point = load_point(record.streams)
+    assert point is not None
     return point
+
+
+def drawn_ms(load: Load) -> float:
+    """The mean wait of the very requests that were drawn, where each takes exactly its time: Lindley's recursion."""
+    free = waited = 0
+    times = arrivals(load.rate or 0.0, load.seconds, load.seed)
+    for at in times:
+        begun = max(at, free)
+        waited, free = waited + begun - at, begun + round(SERVICE_MS * 1e6)
+    return waited / len(times) / 1e6
 
 
 def test_waiting_is_that_of_an_m_d_1_queue() -> None:
     """Pollaczek and Khinchine: busy / (2 (1 - busy)) times the service."""
     rows = []
-    for busy in (0.3, 0.6, 0.8):
-        point = measured(seconds=SECONDS, rate=busy * 1e3 / SERVICE_MS)
-        theory = busy / (2 * (1 - busy)) * SERVICE_MS
-        rows.append({"busy": busy, "theory_ms": theory, "waiting_ms": point.waiting_ms, "calls": point.calls})
+    for busy, seconds in BUSY.items():
+        load = Load(rate=busy * 1e3 / SERVICE_MS, seconds=seconds)
+        point, theory = measured(load), busy / (2 * (1 - busy)) * SERVICE_MS
+        told = {"calls": point.calls, "service_ms": point.service_ms, "busy_measured": point.busy}
+        rows.append(
+            {"busy": busy, "theory_ms": theory, "drawn_ms": drawn_ms(load), "waiting_ms": point.waiting_ms} | told
+        )
     frame = pd.DataFrame(rows)
     frame["error"] = frame["waiting_ms"] / frame["theory_ms"] - 1
-    points = alt.Chart(frame).mark_point().encode(x="theory_ms:Q", y="waiting_ms:Q")
-    lab.save("load_waiting", frame, points)
+    line = alt.Chart(frame).mark_line().encode(x="theory_ms:Q", y="theory_ms:Q")
+    points = alt.Chart(frame).mark_point(size=70).encode(x="theory_ms:Q", y="waiting_ms:Q")
+    lab.save("load_waiting", frame, alt.LayerChart(layer=[line, points]))
     print(frame.to_string())
     assert (frame["error"].abs() <= 0.05).all()
 
@@ -44,8 +62,9 @@ def test_waiting_is_that_of_an_m_d_1_queue() -> None:
 def test_closed_loops_add_up_as_long_as_each_has_a_core() -> None:
     rows = []
     for streams in (1, 2):
-        point = measured(seconds=10.0, streams=streams)
-        rows.append({"streams": streams, "per_s": point.throughput_per_s, "known_per_s": streams * 1e3 / SERVICE_MS})
+        point = measured(Load(streams=streams, seconds=10.0))
+        told = {"low_per_s": point.calls_low_per_s, "high_per_s": point.calls_high_per_s}
+        rows.append({"streams": streams, "per_s": point.calls_per_s, "known_per_s": streams * 1e3 / SERVICE_MS} | told)
     frame = pd.DataFrame(rows)
     frame["error"] = frame["per_s"] / frame["known_per_s"] - 1
     lab.save("load_streams", frame, alt.Chart(frame).mark_bar().encode(x="streams:N", y="error:Q"))
