@@ -80,10 +80,10 @@ def load_curves(told: Iterable[UnderLoad]) -> list[Curve]:
     groups: dict[tuple[str, ...], list[UnderLoad]] = {}
     for one in told:
         groups.setdefault(_setting(one[0]), []).append(one)
-    varying = [len(set(column)) > 1 for column in zip(*groups, strict=True)]
+    varies = [len(set(column)) > 1 for column in zip(*groups, strict=True)]
     return [
         Curve(
-            " · ".join(text for text, varies, always in zip(key, varying, _ALWAYS, strict=True) if varies or always),
+            _name(key, varies, group[0][0]),
             tuple(sorted((one for one in group if not one[0].load.rate), key=lambda one: one[0].load.streams)),
             tuple(sorted((one for one in group if one[0].load.rate), key=lambda one: one[0].load.rate or 0)),
         )
@@ -91,8 +91,10 @@ def load_curves(told: Iterable[UnderLoad]) -> list[Curve]:
     ]
 
 
-#: Which parts of a setting name a curve even where all curves have the same.
-_ALWAYS = (False, True, False, False, False, False, False)
+def _name(key: Sequence[str], varies: Sequence[bool], record: LoadRecord) -> str:
+    """The backend, idle times where there are some, and what else differs between curves."""
+    always = (record.case.backend, record.load.gap)
+    return " · ".join(text for text, differs in zip(key, varies, strict=True) if differs or text in always)
 
 
 def _setting(record: LoadRecord) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def load_point(streams: Sequence[Sequence[Call]]) -> LoadPoint | None:
 
     Latency is that of calls that began and ended within. None where a stream has no such call.
     """
-    if not all(streams):
+    if not streams or not all(streams):
         return None
     begin, end = max(one[0][1] for one in streams), min(one[-1][2] for one in streams)
     kept = [[call for call in one if call[1] >= begin and call[2] <= end] for one in streams]

@@ -44,7 +44,7 @@ def test_calls_outside_of_the_time_when_all_are_at_work_do_not_count():
     alone, late = [(0, 0, 10), (10, 10, 20), (50, 50, 90), (90, 90, 130)], [(45, 45, 95), (95, 95, 120)]
     assert load_point([alone, late]).calls == 3  # one of the first, which began within, and both of the second
     assert load_point([[(0, 0, 10)], [(20, 20, 30)]]) is None
-    assert load_point([]) is None or load_point([[]]) is None
+    assert load_point([]) is load_point([[]]) is None
 
 
 def test_a_call_that_is_cut_counts_by_its_share():
