@@ -99,8 +99,7 @@ def _name(key: Sequence[str], varies: Sequence[bool], record: LoadRecord) -> str
 
 def _setting(record: LoadRecord) -> tuple[str, ...]:
     case, load = record.case, record.load
-    apart = "" if load.rate else load.gap or "back to back"
-    where = case.placement
+    where, apart = case.placement, load.gap or "back to back"
     return (case.network, case.backend, where.device, where.precision, f"batch {case.batch}", apart, load.ways)
 
 

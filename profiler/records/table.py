@@ -15,6 +15,7 @@ from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
 from profiler.records.identity import of_asked, of_facts, of_host, of_network, of_versions, scalar
 from profiler.records.on_device import device_notes, of_device
+from profiler.records.pairs import bases, of_pairs
 from profiler.records.reading import Run
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
@@ -65,7 +66,10 @@ def rows(run: Run) -> list[Row]:
     asked = {replace(case, content="") for case in cases.values()}
     others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
     cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
-    return [_row(case, measured.get(key, ()), run) for key, case in cases.items()]
+    made = {key: _row(case, measured.get(key, ()), run) for key, case in cases.items()}
+    for key, base in bases(list(cases.values())).items():
+        made[key] |= of_pairs(base, measured.get(base.key, ()), measured.get(key, ()), run.budget.pilot)
+    return list(made.values())
 
 
 def frame(run: Run) -> pd.DataFrame:
