@@ -66,12 +66,12 @@ def test_intervals_hold_what_they_are_about():
     draw = random.Random(7)
     true_mean = 1e3 / statistics.fmean(draw.lognormvariate(2.3, 0.2) for _ in range(100_000))
     held = {"p50": 0, "p99": 0, "calls": 0}
-    for _ in range(60):
+    for _ in range(40):
         point = load_point([lognormal(draw, 1000)])
         held["p50"] += point.p50_low_ms <= 9.974 <= point.p50_high_ms
         held["p99"] += point.p99_low_ms <= 15.883 <= (point.p99_high_ms or 1e9)
         held["calls"] += point.calls_low_per_s <= true_mean <= point.calls_high_per_s
-    assert all(count >= 52 for count in held.values()), held
+    assert all(count >= 35 for count in held.values()), held
 
 
 def test_a_row_has_every_column_and_examples_per_second():
