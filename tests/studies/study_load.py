@@ -15,10 +15,8 @@ from profiler.run.loads import under_load
 from tests.studies import lab
 
 SERVICE_MS = 1.0
-#: How busy the server is, and for how many seconds: the mean wait of the requests that are drawn is then within about
-#: 2% of the formula's, and ``drawn_ms`` says how near.
-BUSY = {0.3: 30.0, 0.6: 75.0, 0.8: 165.0}
-FAKE = Case("resnet50", "", 1.0, f"fake:duration_ms={SERVICE_MS}", Placement())
+BUSY, SECONDS = (0.3, 0.6, 0.8), 12.0
+FAKE = Case("resnet50", "", 1.0, f"fake:duration_ms={SERVICE_MS},resting=1", Placement())
 
 
 def measured(load: Load) -> LoadPoint:
@@ -41,19 +39,22 @@ def drawn_ms(load: Load) -> float:
 
 
 def test_waiting_is_that_of_an_m_d_1_queue() -> None:
-    """Pollaczek and Khinchine: busy / (2 (1 - busy)) times the service."""
+    """Pollaczek and Khinchine: busy / (2 (1 - busy)) times the service.
+
+    So few requests wait for another time than the formula's by the luck of their draw, which is known and taken out: the
+    difference from what the same requests wait by Lindley's recursion is the error (a control variate).
+    """
     rows = []
-    for busy, seconds in BUSY.items():
-        load = Load(rate=busy * 1e3 / SERVICE_MS, seconds=seconds)
+    for busy in BUSY:
+        load = Load(rate=busy * 1e3 / SERVICE_MS, seconds=SECONDS)
         point, theory = measured(load), busy / (2 * (1 - busy)) * SERVICE_MS
+        known = {"busy": busy, "theory_ms": theory, "drawn_ms": drawn_ms(load), "waiting_ms": point.waiting_ms}
         told = {"calls": point.calls, "service_ms": point.service_ms, "busy_measured": point.busy}
-        rows.append(
-            {"busy": busy, "theory_ms": theory, "drawn_ms": drawn_ms(load), "waiting_ms": point.waiting_ms} | told
-        )
+        rows.append(known | told)
     frame = pd.DataFrame(rows)
-    frame["error"] = frame["waiting_ms"] / frame["theory_ms"] - 1
-    line = alt.Chart(frame).mark_line().encode(x="theory_ms:Q", y="theory_ms:Q")
-    points = alt.Chart(frame).mark_point(size=70).encode(x="theory_ms:Q", y="waiting_ms:Q")
+    frame["error"] = (frame["waiting_ms"] - frame["drawn_ms"]) / frame["theory_ms"]
+    line = alt.Chart(frame).mark_line().encode(x="drawn_ms:Q", y="drawn_ms:Q")
+    points = alt.Chart(frame).mark_point(size=70).encode(x="drawn_ms:Q", y="waiting_ms:Q")
     lab.save("load_waiting", frame, alt.LayerChart(layer=[line, points]))
     print(frame.to_string())
     assert (frame["error"].abs() <= 0.05).all()
@@ -62,7 +63,7 @@ def test_waiting_is_that_of_an_m_d_1_queue() -> None:
 def test_closed_loops_add_up_as_long_as_each_has_a_core() -> None:
     rows = []
     for streams in (1, 2):
-        point = measured(Load(streams=streams, seconds=10.0))
+        point = measured(Load(streams=streams, seconds=5.0))
         told = {"low_per_s": point.calls_low_per_s, "high_per_s": point.calls_high_per_s}
         rows.append({"streams": streams, "per_s": point.calls_per_s, "known_per_s": streams * 1e3 / SERVICE_MS} | told)
     frame = pd.DataFrame(rows)
