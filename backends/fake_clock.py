@@ -67,7 +67,7 @@ class WallClock:
 
 
 class RestingClock(WallClock):
-    """Real time, spent asleep until shortly before its end: a busy machine takes a core from who spins, not from this."""
+    """Real time, spent asleep until shortly before its end: who spins loses the core on a busy machine more often."""
 
     def advance(self, ns: int) -> None:
         """Let ``ns`` nanoseconds pass."""

@@ -41,7 +41,7 @@ def drawn_ms(load: Load) -> float:
 def test_waiting_is_that_of_an_m_d_1_queue() -> None:
     """Pollaczek and Khinchine: busy / (2 (1 - busy)) times the service.
 
-    So few requests wait for another time than the formula's by the luck of their draw, which is known and taken out: the
+    Few requests wait for another time than the formula's by the luck of their draw, which is known and taken out: the
     difference from what the same requests wait by Lindley's recursion is the error (a control variate).
     """
     rows = []
