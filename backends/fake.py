@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from profiler.backends import devices
 from profiler.backends.base import BackendError, Bounds, Fact, LayerTime, LayerTrace, Model, Placement
-from profiler.backends.fake_clock import SpendableClock, WallClock
+from profiler.backends.fake_clock import RestingClock, SpendableClock, WallClock
 from profiler.backends.fake_faults import FAULTS, Fault, touch
 from profiler.backends.inputs import Inputs
 
@@ -112,6 +112,7 @@ class Fake:
         stall_ms: How much longer some runs take, in milliseconds.
         stall_every: Which: each run whose number, from 1, is a multiple.
         asynchronous: Return from a run at once and let the time pass in sync, as a GPU does.
+        resting: Spend most of the time asleep, not spinning: a busy machine disturbs it less.
         bytes: Memory to touch, page by page: at load it stays until the session closes, at run it is freed
             after each run.
         leak: Memory to touch in each run and never free, in bytes.
@@ -134,6 +135,7 @@ class Fake:
     stall_ms: Annotated[float, Bounds(0, _DAY_MS)] = 0.0
     stall_every: Annotated[int, Bounds(1)] = 20
     asynchronous: bool = False
+    resting: bool = False
     bytes: Annotated[int, Bounds(0, 1 << 50)] = 0
     leak: Annotated[int, Bounds(0, 1 << 50)] = 0
     fault: Fault = "none"
@@ -168,7 +170,7 @@ class Fake:
             clock: What time is spent on; real time when left out.
         """
         del model
-        clock = clock or WallClock()
+        clock = clock or (RestingClock() if self.resting else WallClock())
         clock.advance(round(self.load_ms * 1e6))
         kept = [touch(self.bytes)] if self.at == "load" else []
         if self.at == "load":

@@ -41,6 +41,10 @@ class FakeClock:
         self.now = max(self.now, ns)
 
 
+#: How near to a time sleeping comes before it spins, in ns: a sleep overshoots by less.
+_SPIN_NS = 300_000
+
+
 class WallClock:
     """Real time, spent by spinning: sleeping would overshoot by the scheduler's 50 microseconds or more.
 
@@ -60,3 +64,19 @@ class WallClock:
         now = time.perf_counter_ns
         while now() < ns:
             pass
+
+
+class RestingClock(WallClock):
+    """Real time, spent asleep until shortly before its end: who spins loses the core on a busy machine more often."""
+
+    def advance(self, ns: int) -> None:
+        """Let ``ns`` nanoseconds pass."""
+        self.wait_until(time.perf_counter_ns() + ns)
+
+    @staticmethod
+    def wait_until(ns: int) -> None:
+        """Sleep, and keep a core busy until the clock reads ``ns``."""
+        left = ns - time.perf_counter_ns() - _SPIN_NS
+        if left > 0:
+            time.sleep(left / 1e9)
+        WallClock.wait_until(ns)

@@ -10,6 +10,12 @@ from profiler.analysis.quantity import Quantity
 from profiler.records.columns import Row
 from profiler.records.intervals import Interval
 
+#: What two rows have in common that differ in their backend alone.
+_SAME = (
+    *("model", "scaling", "factor", "step", "shape", "inputs", "content", "device", "precision", "memory_format"),
+    *("threads", "batch", "mode", "host", "fleet_label", "run"),
+)
+
 
 def ratio_interval(top: Quantity, bottom: Quantity) -> Interval | None:
     """95% interval of ``top / bottom`` from the interval of each; None where one has none.
@@ -36,10 +42,17 @@ def latency_of(row: Row) -> Quantity | None:
 
 
 def speed_up(row: Row, base: Row) -> Quantity | None:
-    """Return how many times as fast ``row`` is as ``base``; None where one of them failed."""
+    """Return how many times as fast ``row`` is as ``base``; None where one of them failed.
+
+    From visits in pairs where ``row`` tells that of this base, see ``profiler.records.pairs``.
+    """
     mine, other = latency_of(row), latency_of(base)
     if mine is None or other is None:
         return None
+    if row.get("speed_up_over") == base.get("backend") and all(row.get(key) == base.get(key) for key in _SAME):
+        value, low, high = (row.get(f"speed_up{end}") for end in ("", "_ci_low", "_ci_high"))
+        if isinstance(value, float) and isinstance(low, float) and isinstance(high, float):
+            return Quantity(value, (low, high))
     return Quantity(other.value / mine.value, ratio_interval(other, mine))
 
 

@@ -8,9 +8,7 @@ import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import SECONDS, group_label, measured, network_names, plain, rows_of
-
-#: The knee is the smallest measured batch with at least this share of the best throughput measured.
-NEAR_BEST = 0.9
+from profiler.analysis.load import NEAR_BEST
 
 
 def curves(frame: pd.DataFrame, pooled: Sequence[Fit]) -> pd.DataFrame:

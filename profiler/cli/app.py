@@ -56,7 +56,7 @@ _GROUPS = {
 #: What to type, shown below each command's options.
 _EXAMPLES = {
     "latency": "profiler latency resnet50 --backend eager,onnxruntime --batch 1,8",
-    "load": "profiler load resnet50 --streams 1,2,4 --under 50ms",
+    "load": "profiler load resnet50 --keep p99=50ms --report",
     "explain": "profiler explain resnet50 --backend onnxruntime --html layers.html",
     "run": "profiler run quick --time 1min --out results/quick",
     "models": "profiler models",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +17,11 @@ from profiler.analysis.source import read_table, source_names
 from profiler.cli.options import AccuracyFile, PredictAccuracy, Recipe, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.files import write_file
+from profiler.records.load_file import holds_loads, read_loads
 from profiler.records.reading import read
 from profiler.report.claims import claims_markdown
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
+from profiler.report.load_page import write_load_page
 from profiler.report.page import write_page, write_pictures
 
 
@@ -43,6 +45,9 @@ def report_command(
     """
     if not runs:
         raise UserError("no run given: name at least one run folder, journal or CSV")
+    if any(map(holds_loads, runs)):
+        _report_loads(runs, output)
+        return
     names = source_names(runs)
     frames = [read_table(source, warn) for source in runs]
     if len(frames) > 1:
@@ -64,6 +69,21 @@ def report_command(
                 print(*write_pictures(frame, charts), sep="\n")
         except NotDrawnError as error:
             print(error, file=sys.stderr)
+
+
+def _report_loads(runs: Sequence[Path], output: Path) -> None:
+    """Write the page of one folder of loads."""
+    if len(runs) > 1:
+        raise UserError(
+            f"{len(runs)} sources are named and one holds loads, which have a page of their own: name it alone"
+        )
+    found = read_loads(runs[0])
+    for notice in found.notices:
+        warn(notice)
+    write_load_page(found, output)
+    print(output)
+    if not can_draw():
+        print(NO_CHARTS, file=sys.stderr)
 
 
 def _facts(source: Path) -> Mapping[str, Any]:

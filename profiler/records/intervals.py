@@ -73,6 +73,12 @@ def interval(values: Sequence[float], pilot: int) -> tuple[float, float | None]:
     return centre, _half_width(_standard_error(values, pilot)) if len(values) > 1 else None
 
 
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The 95% interval of the mean of values by Student's t, of as many as were asked for beforehand; two at least."""
+    centre, half = fmean(values), _half_width((stdev(values) / math.sqrt(len(values)), len(values) - 1))
+    return centre - half, centre + half
+
+
 def effective_samples(values: Sequence[float]) -> float:
     """How many independent samples would tell the mean as well as these; between 1 and their number.
 
@@ -128,8 +134,8 @@ def percentiles(samples: Sequence[float], effective: float) -> tuple[float | Non
     return at(0.10), at(0.90), at(0.99)
 
 
-def tail_interval(blocks: Sequence[Sequence[float]], times: int = 1) -> Interval:
-    """The 95% interval of the 99th percentile of single calls; its upper end is infinite where there are too few.
+def tail_interval(blocks: Sequence[Sequence[float]], times: int = 1, quantile: float = _TAIL) -> Interval:
+    """The 95% interval of a percentile of single calls, the 99th; its upper end is infinite where there are too few.
 
     Distribution-free: the r-th of n independent calls lies above the q-quantile as surely as a Beta(r, n - r + 1)
     variable above q (David and Nagaraja, "Order Statistics", 2003, section 7.1). Calls of one block are not
@@ -140,13 +146,13 @@ def tail_interval(blocks: Sequence[Sequence[float]], times: int = 1) -> Interval
     Args:
         blocks: Times of single calls.
         times: Where more than 1: the interval of so many times as many calls like these.
+        quantile: The percentile as a share.
     """
     import numpy as np
 
     alpha, values = (1 - CONFIDENCE) / 2, np.sort(np.concatenate([np.asarray(block) for block in blocks]))
-    low, high = _tail_shares(
-        _effective_calls(blocks, float(values[math.ceil(_TAIL * len(values)) - 1]), times, alpha), alpha
-    )
+    threshold = float(values[math.ceil(quantile * len(values)) - 1])
+    low, high = _tail_shares(_effective_calls(blocks, threshold, times, alpha), alpha, quantile)
     upper = math.inf if high is None else float(values[min(len(values), math.ceil(high * len(values))) - 1])
     return float(values[max(1, math.floor(low * len(values))) - 1]), upper
 
@@ -175,13 +181,13 @@ def _effective_calls(blocks: Sequence[Sequence[float]], threshold: float, times:
     return max(1.0, times * total / design * (ideal / real) ** 2)
 
 
-def _tail_shares(effective: float, alpha: float) -> tuple[float, float | None]:
+def _tail_shares(effective: float, alpha: float, quantile: float = _TAIL) -> tuple[float, float | None]:
     """Between which shares of the ordered calls the percentile lies; None where none lies surely above it."""
     from scipy.optimize import brentq
     from scipy.special import betainc
 
     def below(share: float) -> float:
-        return float(betainc(share * effective, effective * (1 - share) + 1, _TAIL))
+        return float(betainc(share * effective, effective * (1 - share) + 1, quantile))
 
     least = 1e-9
     high = brentq(lambda share: below(share) - alpha, least, 1.0) if below(1.0) <= alpha else None

@@ -15,6 +15,7 @@ from profiler.records.epoch import epoch_time, steps_per_epoch
 from profiler.records.estimate import CaseEstimate, case_estimate, visit_estimate
 from profiler.records.identity import of_asked, of_facts, of_host, of_network, of_versions, scalar
 from profiler.records.on_device import device_notes, of_device
+from profiler.records.pairs import bases, of_pairs
 from profiler.records.reading import Run
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
@@ -65,7 +66,10 @@ def rows(run: Run) -> list[Row]:
     asked = {replace(case, content="") for case in cases.values()}
     others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
     cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
-    return [_row(case, measured.get(key, ()), run) for key, case in cases.items()]
+    made = {key: _row(case, measured.get(key, ()), run) for key, case in cases.items()}
+    for key, base in bases(list(cases.values())).items():
+        made[key] |= of_pairs(base, measured.get(base.key, ()), measured.get(key, ()), run.budget.pilot)
+    return list(made.values())
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -132,13 +136,14 @@ def _of_estimate(e: CaseEstimate, batch: int) -> Row:
 
 
 def _of_loading(good: Sequence[Measurement]) -> Row:
-    """Loading and the first forward, as the visits that found an export or had none to make say; else as all do."""
+    """Loading and the first forward, as the visits that found a kept form say; where none did, as all do."""
     told = [visit for visit in good if visit.facts.get("cached")] or good
     found = {name: [visit.phases_s[name] for visit in told if name in visit.phases_s] for name in ("load", "first")}
     load, first = (statistics.median(values) if values else None for values in found.values())
     row: Row = {"load_s": load, "first_ms": None if first is None else first * 1e3}
-    facts = good[-1].facts if good else {}
+    facts = told[-1].facts if told else {}
     row |= {name: scalar(facts.get(name)) for name in ("export_s", "compile_s", "model_bytes")}
+    row["load_from"] = None if facts.get("cached") is None else "cache" if facts["cached"] else "model"
     after = [count for count in map(_steady_after, good) if count is not None]
     return row | {"steady_after": statistics.median_low(after) if after else None}
 

@@ -10,7 +10,8 @@ import pandas as pd
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import SECONDS, prose
 from profiler.analysis.growth import CONTROL, growth, paces, steps
-from profiler.analysis.throughput import NEAR_BEST, curves
+from profiler.analysis.load import NEAR_BEST
+from profiler.analysis.throughput import curves
 from profiler.report.grid import Table
 from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, two_term_sentence
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.analysis.fit import fit
-from profiler.analysis.throughput import NEAR_BEST, curves
+from profiler.analysis.load import NEAR_BEST
+from profiler.analysis.throughput import curves
 from profiler.report.tables import knees_table
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from profiler import backends
 from profiler.backends.base import BackendError, FallbackError, Model, Placement
 from profiler.backends.fake import Fake, FakeSession, _expected_output
-from profiler.backends.fake_clock import FakeClock, WallClock
+from profiler.backends.fake_clock import FakeClock, RestingClock, WallClock
 from profiler.backends.fake_faults import EXIT_STATUS, FAULTS, FLOOD_BYTES
 from tests.backends.samples import fed, only
 
@@ -75,8 +75,8 @@ def test_loading_takes_its_time_and_runs_on_any_clock():
     assert clock() == 32 * MS
 
 
-def test_real_time_is_never_cut_short():
-    clock = WallClock()
+@pytest.mark.parametrize("clock", [WallClock(), RestingClock()])
+def test_real_time_is_never_cut_short(clock):
     start = time.perf_counter_ns()
     clock.advance(3 * MS)
     assert time.perf_counter_ns() - start >= 3 * MS

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from profiler.backends.base import BackendError, Placement
 from profiler.backends.fake import FakeSession
-from profiler.backends.fake_clock import FakeClock
-from profiler.measure.load import LoadTask, Served, arrivals, closed_loop, open_loop, serve_stream
+from profiler.backends.fake_clock import FakeClock, WallClock
+from profiler.measure.load import LoadTask, Served, _in_threads, arrivals, closed_loop, open_loop, serve_streams
 from profiler.measure.visit import Task
-from profiler.records.load import LoadPoint, keeping, load_point
+from profiler.records.load import Load, LoadPoint, load_point
 from profiler.records.types import Budget, Case, Failure
 
 SERVICE_NS = 10_000_000
@@ -23,12 +25,18 @@ def calls(served: Served):
     return list(zip(served.arrived_ns, served.begun_ns, served.done_ns, strict=True))
 
 
-def opened(rate: float, seconds: float, seed: int = 1) -> LoadPoint:
+def opened(rate: float, seconds: float, seed: int = 1, until_s: float = math.inf) -> LoadPoint:
     clock = FakeClock()
-    served = open_loop(
-        FakeSession([SERVICE_NS], clock), arrivals(rate, seconds, seed), clock=clock, wait_until=clock.wait_until
-    )
+    at = arrivals(rate, seconds, seed)
+    served = open_loop(FakeSession([SERVICE_NS], clock), at, clock, clock.wait_until, seconds=until_s)
     return load_point([calls(served)])
+
+
+def closed(seconds: float, start_ns: int = 0, gap_s: float = 0.0) -> Served:
+    clock = FakeClock()
+    clock.advance(start_ns)
+    session = FakeSession([SERVICE_NS], clock)
+    return closed_loop(session, seconds, clock, gap_s=gap_s, rest=lambda s: clock.advance(round(s * 1e9)))
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.6, 0.8])
@@ -38,7 +46,7 @@ def test_waiting_is_what_queueing_theory_says(busy):
     expected = busy / (2 * (1 - busy)) * SERVICE_NS / 1e6
     assert point.waiting_ms == pytest.approx(expected, rel=0.05)
     assert point.busy == pytest.approx(busy, rel=0.02)
-    assert point.throughput_per_s == pytest.approx(busy * 1e9 / SERVICE_NS, rel=0.02)
+    assert point.calls_per_s == pytest.approx(busy * 1e9 / SERVICE_NS, rel=0.02)
     assert point.service_ms == SERVICE_NS / 1e6
 
 
@@ -48,22 +56,24 @@ def test_more_than_is_served_keeps_it_busy_and_the_queue_grows():
     assert long.waiting_ms > 3 * short.waiting_ms
 
 
+def test_who_still_waits_when_time_is_up_is_not_waited_for():
+    assert opened(1000, 2, until_s=2).calls == 200
+
+
+@pytest.mark.parametrize("gap_s", [0, 0.03])
 @pytest.mark.parametrize("streams", [1, 2, 4])
-def test_closed_loops_add_up(streams):
-    served = []
-    for number in range(streams):
-        clock = FakeClock()
-        clock.advance(number * 3_000_000)  # no two begin at once
-        served.append(calls(closed_loop(FakeSession([SERVICE_NS], clock), 5, clock)))
+def test_closed_loops_add_up(streams, gap_s):
+    # No two begin at once.
+    served = [calls(closed(5, number * 3_000_000, gap_s)) for number in range(streams)]
     point = load_point(served)
-    assert point.throughput_per_s == pytest.approx(streams * 1e9 / SERVICE_NS, rel=0.02)
-    assert (point.p50_ms, point.waiting_ms, point.busy) == (10, 0, 1)
+    assert point.calls_per_s == pytest.approx(streams / (SERVICE_NS / 1e9 + gap_s), rel=1e-3)
+    assert (point.p50_ms, point.waiting_ms) == (10, 0)
+    assert point.busy == pytest.approx(SERVICE_NS / 1e9 / (SERVICE_NS / 1e9 + gap_s), rel=0.02)
 
 
-def test_calls_outside_of_the_time_when_all_are_at_work_do_not_count():
-    alone, late = [(0, 0, 10), (10, 10, 20), (50, 50, 90), (90, 90, 130)], [(45, 45, 95), (95, 95, 120)]
-    assert load_point([alone, late]).calls == 3  # one of the first, which began within, and both of the second
-    assert load_point([[(0, 0, 10)], [(20, 20, 30)]]) is None
+def test_idle_time_is_no_part_of_a_call():
+    (_, first, done), (_, second, _) = calls(closed(0.05, gap_s=0.03))[:2]
+    assert (first, done, second) == (30_000_000, 40_000_000, 70_000_000)
 
 
 def test_arrivals_are_a_poisson_process_that_can_be_had_again():
@@ -82,30 +92,34 @@ def test_latency_is_from_arrival():
     assert (first, arrived, begun, done) == (10_000_000, 1_000_000, 10_000_000, 20_000_000)
 
 
-def test_percentiles_need_calls():
-    assert opened(30, 1).p99_ms is None
-    assert opened(30, 1000).p99_ms > opened(30, 1000).p90_ms
-
-
-@pytest.mark.parametrize(("limit", "expected"), [(5, None), (15, 1), (25, 2), (1e3, 2)])
-def test_how_many_streams_keep_a_limit(limit, expected):
-    points = [(n, LoadPoint(1000, 1, 1, 1, 1, p99, 0, 1)) for n, p99 in ((1, 10), (2, 20), (4, None))]
-    assert keeping(points, limit) == expected
-
-
-def task(backend: str, meeting: Path, streams: int = 1, rate: float | None = None) -> LoadTask:
+def task(backend: str, meeting: Path, load: Load, processes: int = 1) -> LoadTask:
     case = Case("regnety_200mf", "", 1.0, backend, Placement())
-    return LoadTask(Task(case, Budget(warmup_s=0.01), None, None), 0.02, 0, streams, meeting, rate)
+    return LoadTask(Task(case, Budget(warmup_s=0.01), None, None), load, 0, processes, meeting)
 
 
-@pytest.mark.parametrize("rate", [None, 1000.0])
-def test_a_stream_serves_for_real(tmp_path, rate):
-    served = serve_stream(task("fake:duration_ms=0.1", tmp_path, rate=rate))
-    assert len(served.done_ns) > 3
-    assert all(arrived <= begun < done for arrived, begun, done in calls(served))
+@pytest.mark.parametrize(
+    "load", [Load(), Load(rate=1000.0), Load(gap_s=1e-3), Load(streams=3, ways="threads")], ids=str
+)
+def test_streams_serve_for_real(tmp_path, load):
+    found = serve_streams(
+        task("fake:duration_ms=0.1", tmp_path, replace(load, seconds=0.02 if load.ways == "processes" else 0.1))
+    )
+    assert len(found) == load.streams
+    for served in found:
+        assert len(served.done_ns) > 1
+        assert all(arrived <= begun < done for arrived, begun, done in calls(served))
+        assert all(after[1] - before[2] >= load.gap_s * 1e9 for before, after in itertools.pairwise(calls(served)))
+    assert load_point([calls(served) for served in found]).calls >= load.streams
+
+
+def test_a_thread_that_fails_fails_all_of_them_with_its_own_reason():
+    broken = FakeSession([1000], WallClock())
+    broken.close()
+    with pytest.raises(BackendError, match="the session is closed"):
+        _in_threads([FakeSession([1000], WallClock()), broken], Load(seconds=60))
 
 
 def test_a_stream_that_fails_tells_the_others(tmp_path):
-    assert isinstance(serve_stream(task("fake:fault=parity", tmp_path)), Failure)
+    assert isinstance(serve_streams(task("fake:fault=parity", tmp_path, Load(seconds=0.02))), Failure)
     with pytest.raises(BackendError, match="another stream"):
-        serve_stream(task("fake:duration_ms=0.1", tmp_path, streams=2))
+        serve_streams(task("fake:duration_ms=0.1", tmp_path, Load(streams=2, seconds=0.02), processes=2))

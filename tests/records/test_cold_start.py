@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from profiler.records.types import Warmup
 from tests.records.test_memory_rows import TIMED, record, row
 
 MS = 1_000_000
 
 
 def visit(first_ms: float, *warm_ms: float, **facts):
-    from dataclasses import replace
-
-    from profiler.records.types import Warmup
-
     warmup = Warmup(tuple(round(ms * MS) for ms in warm_ms), steady=True)
     return replace(TIMED, warmup=warmup, phases_s={"load": 0.5, "first": first_ms / 1e3}, facts=facts)
 
@@ -24,9 +23,30 @@ def test_what_was_spent_on_the_form_that_is_kept_stands_beside_the_load(tmp_path
     assert [made[name] for name in names] == [2.5, 60.25, 0.5, 30, 1 << 20]
 
 
+def made_by(load_s: float, *, cached: bool, export_s: float):
+    return replace(visit(30, 10, cached=cached, export_s=export_s), phases_s={"load": load_s, "first": 0.03})
+
+
+@pytest.mark.parametrize(
+    ("visits", "expected"),
+    [
+        ([made_by(0.5, cached=True, export_s=2)], ("cache", 0.5, 2)),
+        ([made_by(2.5, cached=False, export_s=2)], ("model", 2.5, 2)),
+        # The first made it, which is no part of what the others tell.
+        ([made_by(2.5, cached=False, export_s=2), *[made_by(0.5, cached=True, export_s=2)] * 2], ("cache", 0.5, 2)),
+        # The form was lost, and made anew by the last: what is told is of those that found it.
+        ([made_by(0.5, cached=True, export_s=2), made_by(9.5, cached=False, export_s=9)], ("cache", 0.5, 2)),
+    ],
+)
+def test_a_load_from_the_cache_is_told_from_one_that_made_the_form(tmp_path, visits, expected):
+    made = row(tmp_path, *(record(one, number) for number, one in enumerate(visits)))
+    assert (made["load_from"], made["load_s"], made["export_s"]) == expected
+
+
 def test_what_was_not_told_is_empty_and_not_0(tmp_path):
     made = row(tmp_path, record(TIMED))
-    assert [made[name] for name in ("export_s", "compile_s", "model_bytes", "steady_after")] == [None] * 4
+    names = ("export_s", "compile_s", "model_bytes", "steady_after", "load_from", "load_s", "first_ms")
+    assert [made[name] for name in names] == [None] * len(names)
 
 
 @pytest.mark.parametrize(

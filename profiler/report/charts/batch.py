@@ -9,7 +9,8 @@ import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import SECONDS
-from profiler.analysis.throughput import NEAR_BEST, curves
+from profiler.analysis.load import NEAR_BEST
+from profiler.analysis.throughput import curves
 from profiler.report.charts.parts import GAP, UNSCALED, colour_of, log_scale, y_title
 from profiler.report.render import PANEL
 

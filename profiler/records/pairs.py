@@ -1,0 +1,65 @@
+"""How many times as fast a case is as the same on another backend, from the visits that both had in one round.
+
+What slows the machine for minutes slows neighbouring visits alike: their ratio repeats where each alone does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from profiler.records.columns import Row
+from profiler.records.disturbance import quiet_level
+from profiler.records.estimate import VisitEstimate, visit_estimate
+from profiler.records.intervals import interval
+from profiler.records.types import Case, Measurement, Record
+
+#: The backend that the others are compared with, where it is among them; else the first.
+_BASE = "eager"
+
+
+def bases(cases: Sequence[Case]) -> dict[str, Case]:
+    """Return the case that each is compared with, by its key: the same in all but the backend."""
+    groups: dict[Case, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(replace(case, backend="any"), []).append(case)
+    found = {}
+    for group in groups.values():
+        base = next((case for case in group if case.backend == _BASE), group[0])
+        found |= {case.key: base for case in group if case is not base}
+    return found
+
+
+def of_pairs(base: Case, theirs: Sequence[Record], mine: Sequence[Record], pilot: int) -> Row:
+    """Return the columns of the speed-up over ``base``; none with fewer than two rounds in which both were measured.
+
+    Args:
+        base: What it is over.
+        theirs: Its visits.
+        mine: Those of the case.
+        pilot: As for ``profiler.records.intervals.interval``.
+    """
+    before, after = _by_round(theirs), _by_round(mine)
+    pairs = [(before[number], after[number]) for number in sorted(before.keys() & after.keys())]
+    undisturbed = [pair for pair in pairs if all(one.samples for one in pair)]
+    kept = undisturbed if len(undisturbed) > 1 else pairs
+    if len(kept) < 2:
+        return {}
+    centre, half = interval([math.log(a.normalised_ns / b.normalised_ns) for a, b in kept], pilot)
+    return {
+        "speed_up": math.exp(centre),
+        "speed_up_ci_low": math.exp(centre - (half or 0.0)),
+        "speed_up_ci_high": math.exp(centre + (half or 0.0)),
+        "speed_up_over": base.backend,
+    }
+
+
+def _by_round(visits: Sequence[Record]) -> Mapping[int, VisitEstimate]:
+    timed = {
+        record.round: record.outcome
+        for record in visits
+        if record.measures == "latency" and isinstance(record.outcome, Measurement)
+    }
+    level = quiet_level(list(timed.values()))
+    return {number: visit_estimate(visit, level) for number, visit in timed.items()}
