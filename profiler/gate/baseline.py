@@ -20,7 +20,8 @@ from profiler.measure.calibration import identity, stored
 from profiler.records.estimate import case_estimate
 from profiler.records.files import write_file
 from profiler.records.nominal import Calibration
-from profiler.records.reading import Run, RunSession, dump, read
+from profiler.records.lines import RunSession, dump
+from profiler.records.reading import Run, read
 from profiler.records.types import Case, Measurement, Record
 
 FILE = Path("results") / "baseline.jsonl"

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import pydantic
 
-from profiler.records.reading import dump, parse_record
+from profiler.records.lines import dump, parse_record
 from profiler.records.types import Budget, Case, Feed, Pass, Record
 from profiler.run.processes import Isolation
 

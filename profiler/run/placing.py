@@ -243,8 +243,8 @@ class Placing:
             turn.case, answer.outcome, measuring.lab, turn.number, turn.measures, answer.started, answer.wall_s
         )
         made = replace(known, host=answer.host, worker=answer.worker)
-        measuring.journal.append(made)
-        measuring.progress.add(made)
+        at = measuring.journal.append(made)
+        measuring.progress.add(made, at)
         self._losses.pop(turn.case.key, None)
         self._turns[turn.case.fleet_label].done(made)
         measuring.shown.after(made)

@@ -65,8 +65,8 @@ class Measuring:
         """Visit ``case`` once and keep the record."""
         self.shown.before(case, number, self.progress)
         record = one_visit(case, number, self.lab, measures)
-        self.journal.append(record)
-        self.progress.add(record)
+        at = self.journal.append(record)
+        self.progress.add(record, at)
         self.shown.after(record)
 
 
@@ -109,7 +109,7 @@ def measure_within(
                 if interrupt.asked:
                     return False
                 if progress.cost(case) <= begin + seconds - clock():
-                    measuring.visit(case, len(progress.visits[case.key]))
+                    measuring.visit(case, progress.made(case))
     return True
 
 

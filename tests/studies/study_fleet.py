@@ -24,7 +24,8 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
-from profiler.records.reading import NAME, dump, read
+from profiler.records.lines import dump
+from profiler.records.reading import NAME, read
 from profiler.records.types import Budget, Case, Failure, Feed, Measurement, Record, Warmup
 from profiler.run import agent
 from profiler.run.calibrations import Calibrations
@@ -176,7 +177,7 @@ def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: P
         placing = Placing(driver, Way(sites, 60.0), told)
         assert placing(Measuring(journal, progress, lab, told, 1), (), None) == ""
         seconds = time.monotonic() - begin
-    assert sum(len(made) for made in progress.visits.values()) == cases
+    assert progress.total == cases
     assert fleet.scheduler is not None
     keep(
         study="scale",
@@ -192,7 +193,8 @@ def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: P
 _RESUME = """
 import json, resource, sys, time
 from pathlib import Path
-from profiler.records.reading import NAME, dump, read
+from profiler.records.lines import dump
+from profiler.records.reading import NAME, read
 from profiler.records.types import Budget
 from profiler.run.schedule import Progress
 begin = time.monotonic()
