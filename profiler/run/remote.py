@@ -24,7 +24,7 @@ from profiler import __version__
 from profiler.errors import UserError
 from profiler.run.fleet import Fleet, SchedulerLostError
 from profiler.run.hosts import Hosts, WorkerAt
-from profiler.run.serving import ENDS, Meeting
+from profiler.run.serving import ENDS, Meeting, is_loopback
 
 #: No question that nobody answers; a machine that is gone is noticed within a minute.
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "--")
@@ -200,6 +200,7 @@ class _Kept:
         code = of.process.returncode if of.process else 0
         if of is self.scheduler:
             raise UserError(f"the {of.said} has ended ({of.last or f'exit code {code}'}); the workers are stopped too")
+        of.tell()  # or what it left elsewhere would not notice
         of.process = None
         if code == _NO_SSH:
             of.rest = _REST_S
@@ -264,6 +265,8 @@ def keep_fleet(hosts: Hosts, say: Callable[[str], None]) -> None:
         UserError: A machine cannot be used; nothing was started then. Or the scheduler or all workers have ended.
     """
     check_hosts(hosts)
+    if is_loopback(hosts.host) and any(each.ssh for each in hosts.worker):
+        say(f"host {hosts.host} is reached from one machine alone; give an address that the workers reach")
     scheduler, workers = _processes(hosts)
     kept = _Kept(hosts, say, scheduler, workers)
     with _stoppable():

@@ -68,7 +68,7 @@ class Turns:
     def done(self, record: Record) -> None:
         """Hear that a turn has brought a record."""
         del self._out[record.case.key]
-        if record.measures == "latency":
+        if record.measures == "latency" and not self._progress.finished(record.case):
             self._enter(record.case)
 
     def lost(self, turn: Turn) -> None:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+import pytest
 
 from profiler.records.reading import NAME, Run, read
 from tests import ROOT
@@ -148,3 +149,23 @@ def orphans(folder: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
+
+
+_SSH = """#!/bin/sh
+while [ "$1" != "--" ]; do shift; done
+shift; host=$1; shift
+case $host in
+  gone) echo "ssh: connect to host gone port 22: No route to host" >&2; exit 255 ;;
+  old) echo "latency-profiler 0.0.1"; exit 0 ;;
+esac
+sh -c "$*" <&0 &
+trap 'exit 255' TERM
+wait $!
+"""
+
+
+def stand_in_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an ``ssh`` first on the path that runs commands here; it loses its connection on SIGTERM."""
+    (folder / "ssh").write_text(_SSH)
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
