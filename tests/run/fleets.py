@@ -21,6 +21,7 @@ import pytest
 
 from profiler.records.reading import NAME, Run, read
 from tests import ROOT
+from tests.run.nets import Nets
 
 PROFILER = (sys.executable, "-m", "profiler")
 
@@ -50,10 +51,10 @@ def free_port() -> str:
 
 
 class LocalFleet:
-    """A scheduler and workers; ``folder`` has their caches and what they print."""
+    """A scheduler and workers; ``folder`` has their caches and what they print. With ``net`` each label is a node of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, net: Nets | None = None) -> None:
+        self.folder, self.net = folder, net
         self.file = folder / "scheduler.json"
         self.address = ""
         self.scheduler: subprocess.Popen[bytes] | None = None
@@ -63,20 +64,21 @@ class LocalFleet:
 
     def start_scheduler(self) -> None:
         port = self.address.rpartition(":")[2] or free_port()
+        host = ("--host", self.net.address) if self.net else ()
         self.file.unlink(missing_ok=True)
-        self.scheduler = self.process("scheduler", "--port", port, "--scheduler-file", str(self.file))
+        self.scheduler = self.process("scheduler", *host, "--port", port, "--scheduler-file", str(self.file))
         wait_for(self.file.is_file)
         self.address = json.loads(self.file.read_text())["address"]
 
     def add(self, label: str, name: str = "", **more: str) -> None:
         name = name or label
         arguments = ("worker", "--scheduler", self.address, "--label", label, "--together")
-        self.workers[name] = self.process(*arguments, cwd=self.folder, **more)
+        self.workers[name] = self.process(*arguments, cwd=self.folder, node=label, **more)
 
-    def process(self, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
+    def process(self, *arguments: str, cwd: Path | None = None, node: str = "hub", **more: str) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
-            given = environment(self.folder, **more)
-            made = subprocess.Popen([*PROFILER, *arguments], stdout=log, stderr=log, cwd=cwd, env=given)
+            given, inside = environment(self.folder, **more), self.net.inside(node) if self.net else []
+            made = subprocess.Popen([*inside, *PROFILER, *arguments], stdout=log, stderr=log, cwd=cwd, env=given)
         self.started.append(made)
         return made
 
@@ -115,9 +117,9 @@ class LocalFleet:
 
 
 @contextmanager
-def local_fleet(folder: Path) -> Iterator[LocalFleet]:
+def local_fleet(folder: Path, net: Nets | None = None) -> Iterator[LocalFleet]:
     folder.mkdir(parents=True, exist_ok=True)
-    fleet = LocalFleet(folder)
+    fleet = LocalFleet(folder, net)
     try:
         yield fleet
     finally:
