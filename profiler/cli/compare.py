@@ -65,6 +65,7 @@ def _print_predictors(fits: Sequence[Fit], column: str, console: Console) -> Non
     console.print()
     console.print(rich_table(table))
     same = [key for key in fits[0].group if len({one.group.get(key) for one in fits}) == 1]
+    same += ["host"] if any(one.group.get("fleet_label") for one in fits) else []  # the label names it
     for one in fits:
         if one.winner is not None:
             where = group_label({key: value for key, value in one.group.items() if key not in same})
