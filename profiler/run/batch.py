@@ -4,7 +4,6 @@ What fits is what loads and runs a few times within the memory that a visit may 
 one worked is too large, whatever it says: libraries have many words for memory that ran out, and limits of other kinds.
 A batch is never made smaller than asked: only ``max`` is searched for, and the row says what was asked and used.
 """
-"""
 
 from __future__ import annotations
 
