@@ -227,7 +227,7 @@ def verify(
     with nullcontext(lab) if lab else opened_lab(plan) as shared:
         progress = measure_into(folder, plan, expand(plan, 1, own), shared, console=console)
     made = read(folder).by_case
-    visits = {structure(own.get(_asked(c)) or _in_zoo(c)): progress.good(c) for c in progress.cases}
+    visits = {structure(own.get(_asked(c)) or _in_zoo(c)): _good(made.get(c.key, ())) for c in progress.cases}
     unit = SECONDS.get(unit_of(advice.goal.latency.y), 1e-3) * 1e3
     model = advice.goal.latency
     expected = [one.latency / model.value(counts_of(control)) for one, control in chosen]

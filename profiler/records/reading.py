@@ -143,7 +143,6 @@ def _journal_path(path: Path) -> Path:
     return journal
 
 
-
 #: Hears of a visit, and of the byte at which its line starts.
 Heard = Callable[[Record, int], None]
 

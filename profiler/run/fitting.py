@@ -58,7 +58,9 @@ def fleet_probe(placing: Placing, lab: Lab, cases: Sequence[Case]) -> Probe:
             if first.key in known.found
         }
         kept = _Tried()
-        made = Measuring(kept, Progress([c for c in here if c.key in found], brief.budget), replace(brief, described=found), kept, 0)
+        made = Measuring(
+            kept, Progress([c for c in here if c.key in found], brief.budget), replace(brief, described=found), kept, 0
+        )
         if stopped := placing(made, (), None):
             raise StoppedError(f"{stopped} while the largest batch was searched for; repeat the command")
         outcomes = [kept.outcomes.get(c.key) or known.failed[f.key] for c, f in zip(here, firsts, strict=True)]

@@ -135,7 +135,9 @@ def _refused(ssh: str, program: str) -> str:
         return f"{ssh} did not say its version within {_ASK_S:g} s; try `ssh {ssh} {program} --version`"
     except OSError as error:
         return f"ssh cannot be started here ({error.strerror}); install it"
-    said = next(iter(reversed((done.stderr.strip() or done.stdout.strip()).splitlines())), f"exit code {done.returncode}")
+    said = next(
+        iter(reversed((done.stderr.strip() or done.stdout.strip()).splitlines())), f"exit code {done.returncode}"
+    )
     found = re.search(r"^latency-profiler (\S+)$", done.stdout, re.MULTILINE)
     if done.returncode == _NO_SSH:
         return f"{ssh} cannot be reached over ssh ({said}); expected `ssh {ssh} true` to work and ask for no password"
@@ -236,7 +238,9 @@ class _Kept:
         if self.complete:
             self.fleet.close()
             tls = f" --tls {self.hosts.tls}" if self.hosts.tls else ""
-            self.say(f"all workers are there: profiler run PLAN --scheduler {self.hosts.address}{tls}; Ctrl-C ends them")
+            self.say(
+                f"all workers are there: profiler run PLAN --scheduler {self.hosts.address}{tls}; Ctrl-C ends them"
+            )
 
     def stop(self) -> None:
         """End all, workers first."""

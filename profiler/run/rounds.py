@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-
 from profiler.records.types import Case, Pass, Record
 from profiler.run.display import Watcher
 from profiler.run.lab import Lab, one_visit
@@ -52,12 +51,12 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-
 class Keeper(Protocol):
     """Where records go: a journal, or whoever wants what came of visits alone."""
 
     def append(self, record: Record) -> int:
         """Keep a record; return where it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measuring:

@@ -75,7 +75,9 @@ class LocalFleet:
         arguments = ("worker", "--scheduler", self.address, "--label", label, "--together")
         self.workers[name] = self.process(*arguments, cwd=self.folder, node=label, **more)
 
-    def process(self, *arguments: str, cwd: Path | None = None, node: str = "hub", **more: str) -> subprocess.Popen[bytes]:
+    def process(
+        self, *arguments: str, cwd: Path | None = None, node: str = "hub", **more: str
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
             given, inside = environment(self.folder, **more), self.net.inside(node) if self.net else []
             made = subprocess.Popen([*inside, *PROFILER, *arguments], stdout=log, stderr=log, cwd=cwd, env=given)
