@@ -52,7 +52,7 @@ class _Started:
 
     def start(self, events: SimpleQueue[tuple[_Started, str | None]]) -> None:
         try:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - what the user named
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ def check_hosts(hosts: Hosts) -> None:
 def _refused(ssh: str, program: str) -> str:
     """Return why a machine cannot be used; empty where it can."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - what the user named
             _called(ssh, program, ["--version"]),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -135,6 +135,11 @@ def _refused(ssh: str, program: str) -> str:
         return f"{ssh} did not say its version within {_ASK_S:g} s; try `ssh {ssh} {program} --version`"
     except OSError as error:
         return f"ssh cannot be started here ({error.strerror}); install it"
+    return _unlike(ssh, program, done)
+
+
+def _unlike(ssh: str, program: str, done: subprocess.CompletedProcess[str]) -> str:
+    """Return why what a machine answered is not this version; empty where it is."""
     said = next(
         iter(reversed((done.stderr.strip() or done.stdout.strip()).splitlines())), f"exit code {done.returncode}"
     )
