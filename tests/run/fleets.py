@@ -51,7 +51,7 @@ def free_port() -> str:
 
 
 class LocalFleet:
-    """A scheduler and workers; ``folder`` has their caches and what they print. With ``net`` each label is a node of it."""
+    """A scheduler and workers; ``folder`` has their caches and what they print; with ``net`` each label is a node."""
 
     def __init__(self, folder: Path, net: Nets | None = None) -> None:
         self.folder, self.net = folder, net

@@ -48,7 +48,7 @@ def test_a_file_that_is_not_there_and_two_wishes_at_once(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"No such file or directory; expected a TOML file"):
         fleet_command(ssh=tmp_path / "none.toml")
     for wishes in ({}, {"ssh": tmp_path, "make_certs": tmp_path}):
-        with pytest.raises(UserError, match="expected one of --ssh HOSTS.toml"):
+        with pytest.raises(UserError, match=r"expected one of --ssh HOSTS\.toml"):
             fleet_command(**wishes)
 
 

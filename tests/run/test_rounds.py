@@ -384,7 +384,7 @@ def test_a_time_is_spent_on_what_is_not_known_as_well_as_asked(tmp_path: Path) -
 
 
 def timed(models: str, spread: dict[str, int], made: int, once: str = "") -> tuple[Progress, tuple[Case, ...]]:
-    """A progress in which each case has had ``made`` visits of a second, by turns slower by its spread; ``once`` one."""
+    """A progress in which each case has had ``made`` visits of a second, by turns slower; ``once`` has had one."""
     cases = expand(from_flags(models=models, backends="fake"), 1)
     progress = Progress(cases, Budget(min_rounds=2, precision=None, rounds=10**9))
     for number in range(made):
