@@ -31,7 +31,7 @@ from profiler.run.child import Limits
 from profiler.run.errand import SUBJECT, Errand, Introduction, Lost, Missing, answered_text, errand_of, to_text
 from profiler.run.lab import Lab, one_visit
 from profiler.run.preparing import prepare_exports
-from profiler.run.processes import LocalExecutor
+from profiler.run.processes import LocalExecutor, start_server
 from profiler.run.travel import Depot, as_asked, moved
 
 #: How ``profiler worker`` tells its processes what they are.
@@ -64,7 +64,8 @@ def introduction() -> Introduction:
 
 
 def introduced(_worker: object) -> str:
-    """Tell the scheduler what this worker is, once."""
+    """Tell the scheduler what this worker is, once; what the first visit needs is loaded meanwhile."""
+    start_server()
     return to_text(introduction())
 
 
