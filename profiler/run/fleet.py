@@ -179,15 +179,14 @@ class Fleet:
     def landed(self, timeout_s: float) -> tuple[int, Answer | None] | None:
         """Return the next answer with its number, None for that of a file; None where none comes in time."""
         end = time.monotonic() + timeout_s
-        while (left := end - time.monotonic()) > 0:
+        while True:
             try:
-                number = self._landed.get(timeout=left)
+                number = self._landed.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
                 return None
             flight = self._flights.pop(number, None)
             if flight is not None:
                 return number, _answer(flight.future)
-        return None
 
     def give_up(self, number: int) -> None:
         """Wait no longer for an answer."""

@@ -370,10 +370,11 @@ def test_a_worker_costs_next_to_nothing(tmp_path: Path) -> None:
             asking = Asking(driver, quick)
             asking.visit(fake, 0)
             time.sleep(3)
-            watched = processes(fleet)
-            before = cpu_s(watched)
+            worker = [fleet.nanny("a"), *fleet.nanny("a").children(recursive=True)]
+            both = processes(fleet)
+            before, before_both = cpu_s(worker), cpu_s(both)
             time.sleep(idle_s)
-            idle = (cpu_s(watched) - before) / idle_s
+            idle, idle_both = ((cpu_s(of) - b) / idle_s for of, b in ((worker, before), (both, before_both)))
             beyond = []
             for n in range(number):
                 begin = time.monotonic()
@@ -392,6 +393,7 @@ def test_a_worker_costs_next_to_nothing(tmp_path: Path) -> None:
     keep(
         "cost",
         idle_share_of_a_core=idle,
+        with_scheduler=idle_both,
         beyond_ms=1e3 * statistics.median(beyond),
         beyond_p90_ms=1e3 * sorted(beyond)[len(beyond) * 9 // 10],
         pairs=pairs,
