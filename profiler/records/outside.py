@@ -30,7 +30,7 @@ _Kind = TypeVar("_Kind")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading.
 
     Raises:
@@ -47,8 +47,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def file_bytes(path: Path) -> bytes:
-    """Return what a file holds; raises OSError as ``opened``."""
-    with opened(path) as file:
+    """Return what a file holds; raises OSError as ``open_file``."""
+    with open_file(path) as file:
         return file.read()
 
 

@@ -14,7 +14,7 @@ import pydantic
 
 from profiler.errors import UserError
 from profiler.records.lines import NewerError, RunSession, entry_of
-from profiler.records.outside import is_folder, opened, problem
+from profiler.records.outside import is_folder, open_file, problem
 from profiler.records.types import Budget, Case, Record
 
 NAME = "journal.jsonl"
@@ -79,7 +79,7 @@ def visits_at(journal: Path, starts: Iterable[int]) -> Iterator[Record]:
         UserError: The journal cannot be read any more, or has changed.
     """
     try:
-        with opened(journal) as file:
+        with open_file(journal) as file:
             for start in starts:
                 file.seek(start)
                 yield _visit(file.readline())
@@ -162,7 +162,7 @@ def read(path: Path, heard: Heard | None = None) -> Run:
     """
     journal = _journal_path(path)
     try:
-        with opened(journal) as file:
+        with open_file(journal) as file:
             return _Lines(journal, os.fstat(file.fileno()).st_size > _HELD, heard).all(file)
     except OSError as error:
         raise UserError(f"{journal} cannot be read ({error.strerror}); expected a run's journal.") from error

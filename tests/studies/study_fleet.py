@@ -270,12 +270,13 @@ def peak_mb():
 
 folder, cases = Path(sys.argv[1]), planned(int(sys.argv[2]))
 figures = {"cases": len(cases), "before_mb": peak_mb()}
+cpu = time.process_time()
 begin = time.monotonic()
 progress = Progress(cases, Budget(), partial(visits_at, folder / NAME))
 with Journal.open(folder, {"cases": cases, "budget": Budget()}, resume=True, heard=progress.add) as journal:
     figures |= {"records": journal.earlier.made}
     figures |= {"turn": Turns(progress, (), 0).take().number, "resume_s": time.monotonic() - begin}
-    figures |= {"resume_mb": peak_mb()}
+    figures |= {"resume_cpu_s": time.process_time() - cpu, "resume_mb": peak_mb()}
 if len(sys.argv) > 3:
     begin = time.monotonic()
     write_csv(each_row(read(folder)), folder / "cases.csv")
