@@ -79,6 +79,7 @@ PARSED = {
         "wants other machines; tests/run/test_fleet.py has a fleet",
     ),
     "fleet --make-certs certs": "wants the extra fleet; tests/run/test_certificates.py runs it",
+    "fleet --ssh hosts.toml": "wants other machines; tests/run/test_remote.py has stand-ins",
     "explain resnet50 --backend onnxruntime --html layers.html --csv layers.csv": "tests/cli/test_explain.py runs it",
     "explain resnet50 --batch 4 --verify": "as explain",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",

@@ -25,6 +25,7 @@ from profiler.plan.read import loads
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import case_estimate, visit_estimate
 from profiler.records.intervals import Interval
+from profiler.records.reading import read
 from profiler.records.types import Case, Measurement, Record
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import answered
@@ -225,7 +226,8 @@ def verify(
     own = {_asked(one): one for one in (advice.base, *networks) if isinstance(one, Brought)}
     with nullcontext(lab) if lab else opened_lab(plan) as shared:
         progress = measure_into(folder, plan, expand(plan, 1, own), shared, console=console)
-    visits = {structure(own.get(_asked(c)) or _in_zoo(c)): _good(progress.visits[c.key]) for c in progress.cases}
+    made = read(folder).by_case
+    visits = {structure(own.get(_asked(c)) or _in_zoo(c)): _good(made.get(c.key, ())) for c in progress.cases}
     unit = SECONDS.get(unit_of(advice.goal.latency.y), 1e-3) * 1e3
     model = advice.goal.latency
     expected = [one.latency / model.value(counts_of(control)) for one, control in chosen]

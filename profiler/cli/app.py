@@ -41,7 +41,7 @@ _COMMANDS = {
     "scheduler": "Run the meeting point of a fleet of machines.",
     "worker": "Lend a device of this machine to a fleet.",
     "workers": "List the workers of a fleet.",
-    "fleet": "Make the certificates of a fleet that encrypts.",
+    "fleet": "Start a fleet over ssh, and make the certificates of one that encrypts.",
 }
 
 #: What one wants, and the commands for it in the order of the help.
@@ -77,7 +77,7 @@ _EXAMPLES = {
     "scheduler": "profiler scheduler --port 8786 --scheduler-file scheduler.json",
     "worker": "profiler worker --scheduler tcp://127.0.0.1:8786 --label h100 --device cuda:0",
     "workers": "profiler workers --scheduler tcp://127.0.0.1:8786",
-    "fleet": "profiler fleet --make-certs certs",
+    "fleet": "profiler fleet --ssh hosts.toml",
 }
 
 

@@ -13,11 +13,13 @@ from rich.table import Table
 from typer import Option
 
 from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings_of
-from profiler.analysis.frame import group_label
+from profiler.analysis.fit import Fit, fit
+from profiler.analysis.frame import PROXIES, group_label, prose
 from profiler.cli.options import Json, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
-from profiler.report.console import plain_table
+from profiler.report.closing import predictors_table
+from profiler.report.console import plain_table, rich_table
 
 
 def compare_command(
@@ -35,15 +37,41 @@ def compare_command(
     made = comparisons(found)
     if not made:
         raise UserError(_nothing(found))
+    fits = [one for one in fit(frame, column) if one.family is None and one.lines]
     if json:
-        print(jsonlib.dumps({"column": column, "pairs": [_facts(one) for one in made]}, indent=2, allow_nan=False))
+        pairs, predictors = [_facts(one) for one in made], [_predictors(one) for one in fits]
+        told = {"column": column, "pairs": pairs, "predictors": predictors}
+        print(jsonlib.dumps(told, indent=2, allow_nan=False))
     else:
         _print(made, column, Console())
+        _print_predictors(fits, column, Console())
 
 
 def _facts(one: Comparison) -> dict[str, object]:
     ratios = [{"network": name, "value": each.value, "interval": each.interval} for name, each in one.ratios.items()]
     return asdict(replace(one, ratios={})) | {"ratios": ratios}
+
+
+def _predictors(one: Fit) -> dict[str, object]:
+    r = {line.proxy: {"value": line.r, "interval": line.r_interval} for line in one.lines}
+    return {"group": one.group, "r": r, "winner": one.winner, "probability": one.winner_probability, "n": one.n}
+
+
+def _print_predictors(fits: Sequence[Fit], column: str, console: Console) -> None:
+    """Say which complexity predicts the cost where; of one setting alone `profiler fit` says more."""
+    table = predictors_table(fits) if len(fits) > 1 else None
+    if table is None:
+        return
+    console.print()
+    console.print(rich_table(table))
+    same = [key for key in fits[0].group if len({one.group.get(key) for one in fits}) == 1]
+    same += ["host"] if any(one.group.get("fleet_label") for one in fits) else []  # the label names it
+    for one in fits:
+        if one.winner is not None:
+            where = group_label({key: value for key, value in one.group.items() if key not in same})
+            sure = "" if one.winner_probability is None else f", in {one.winner_probability:.0%} of resamples"
+            said = f"{where}: {PROXIES[one.winner].name} predict {prose(column)} best{sure}"
+            console.print(escape(said), highlight=False, soft_wrap=True)
 
 
 def _nothing(found: Sequence[Setting]) -> str:

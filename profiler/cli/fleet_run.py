@@ -15,9 +15,11 @@ from profiler.plan.plan import Plan
 from profiler.plan.read import from_flags, load, override
 from profiler.records.crowding import crowds
 from profiler.records.types import Case
+from profiler.run.batch import with_batches
 from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
 from profiler.run.far import FleetDisplay, found_sites, site_facts
+from profiler.run.fitting import fleet_probe
 from profiler.run.fleet import Fleet, joined
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import Isolation
@@ -35,8 +37,6 @@ def run_on_fleet(
     """
     assert how.meeting is not None
     plan = override(load(source, "fleet"), "fleet", **flags) if source else from_flags("fleet", **flags)
-    if any(not batch for sweep in plan.sweeps for batch in sweep.batches):
-        raise UserError("--batch max is searched for on one machine: with --scheduler give numbers, as --batch 1,8")
     patience_s = _patience(how.patience)
     with joined(how.meeting) as fleet:
         return _on(fleet, plan, how, isolation, console, patience_s)
@@ -67,8 +67,10 @@ def _on(fleet: Fleet, plan: Plan, how: How, isolation: Isolation | None, console
         with opened_lab(plan, isolation=isolation) as lab, FleetDisplay(console, list(sites)) as shown:
             memory = limits(cases[0].placement).memory_bytes
             placing = Placing(fleet, Way(sites, patience_s, memory, how.pin, isolation), shown)
-            alone, go_on = replace(lab, another=None), again(folder)
-            into = partial(measure_into, folder, plan, cases, alone, console=console, watcher=shown, measure=placing)
+            alone, go_on = replace(lab, another=None, limits=limits), again(folder)
+            say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+            found = with_batches(cases, folder, alone, say, how.resume, fleet_probe(placing, alone, cases))
+            into = partial(measure_into, folder, plan, found, alone, console=console, watcher=shown, measure=placing)
             return into(resume=how.resume, go_on=go_on, passes=plan.passes, facts=facts)
 
     return finished(measure, folder, how)

@@ -50,6 +50,9 @@ SchedulerFile: TypeAlias = Annotated[
 Tls: TypeAlias = Annotated[
     Path | None, Option("--tls", metavar="DIR", help="Certificates of a fleet that encrypts, by `profiler fleet`.")
 ]
+UntilEof: TypeAlias = Annotated[
+    bool, Option("--until-eof", help="End when standard input does, as with the connection of ssh.")
+]
 
 
 def meeting_of(scheduler: str | None, file: Path | None, tls: Path | None) -> Meeting:

@@ -148,7 +148,7 @@ def finished(measure: Callable[[], Progress], folder: Path, how: How) -> int:
             # Whatever becomes of the pictures, the user must read how to go on.
             raise stopped
     finish(folder, time.monotonic() - begin, Console(), detail=how.detail, report=how.report)
-    return 0 if all(progress.good(case) for case in progress.cases) else 1
+    return 0 if all(progress.measured(case) for case in progress.cases) else 1
 
 
 def _isolation(name: str | None) -> Isolation | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from profiler.cli.options import Tls, warn
+from profiler.cli.options import Tls, UntilEof, warn
 from profiler.run.serving import serve_scheduler
 
 
@@ -18,10 +18,11 @@ def scheduler_command(
         Path | None, Option("--scheduler-file", metavar="FILE", help="Write the address there, for workers and runs.")
     ] = None,
     tls: Tls = None,
+    until_eof: UntilEof = False,
 ) -> None:
     """Run the scheduler.
 
     Raises:
         UserError: It cannot listen there, or certificates are missing.
     """
-    serve_scheduler(host, port, scheduler_file, tls, warn)
+    serve_scheduler(host, port, scheduler_file, tls, warn, until_eof=until_eof)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
-from profiler.cli.options import Scheduler, SchedulerFile, Tls, meeting_of, warn
+from profiler.cli.options import Scheduler, SchedulerFile, Tls, UntilEof, meeting_of, warn
 from profiler.errors import UserError
 from profiler.plan.values import check_device_name, check_label
 from profiler.run.serving import serve_worker
@@ -21,6 +21,7 @@ def worker_command(
         bool, Option("--together", help="Measure while other workers of this host do; else one at a time.")
     ] = False,
     tls: Tls = None,
+    until_eof: UntilEof = False,
 ) -> None:
     """Run a worker.
 
@@ -32,4 +33,5 @@ def worker_command(
             check(value)
         except ValueError as error:
             raise UserError(f"{flag}: {error}") from error
-    serve_worker(meeting_of(scheduler, scheduler_file, tls), label, device, together, warn)
+    meeting = meeting_of(scheduler, scheduler_file, tls)
+    serve_worker(meeting, label, device, together, warn, until_eof=until_eof)

@@ -19,8 +19,9 @@ from profiler.machine.cache import alone, cache_folder
 from profiler.measure.calibration import identity, stored
 from profiler.records.estimate import case_estimate
 from profiler.records.files import write_file
+from profiler.records.lines import RunSession, dump
 from profiler.records.nominal import Calibration
-from profiler.records.reading import Run, RunSession, dump, read
+from profiler.records.reading import Run, read
 from profiler.records.types import Case, Measurement, Record
 
 FILE = Path("results") / "baseline.jsonl"

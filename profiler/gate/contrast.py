@@ -14,7 +14,8 @@ from profiler.gate.decision import Change
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import PILOT, counted, visit_estimate
 from profiler.records.intervals import CONFIDENCE, Interval, interquartile_mean
-from profiler.records.reading import Run, RunSession
+from profiler.records.lines import RunSession
+from profiler.records.reading import Run
 from profiler.records.types import Case, Failure, Measurement, Record
 
 #: Visits of a case that each run must have: two give a spread of one degree of freedom, which tells nothing.

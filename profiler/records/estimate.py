@@ -166,6 +166,13 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
     )
 
 
+def relative_half_width(visits: Sequence[Measurement], pilot: int = PILOT) -> float | None:
+    """Return ``CaseEstimate.relative_half_width`` without all the rest; arguments as for ``case_estimate``."""
+    level = quiet_level(visits)
+    half = _headline([visit_estimate(visit, level) for visit in visits], pilot)[1]
+    return None if half is None else math.expm1(half)
+
+
 def _headline(estimates: Sequence[VisitEstimate], pilot: int = PILOT) -> tuple[float, float | None]:
     """Logarithm of the headline in ns, and the half width of its 95% interval; None for the latter of a single visit.
 

@@ -12,7 +12,7 @@ from profiler.models.naming import is_brought, may_be_family
 from profiler.models.published import figures_of, told_source
 from profiler.models.zoo import arch_of
 from profiler.records.columns import Row, Value
-from profiler.records.reading import RunSession
+from profiler.records.lines import RunSession
 from profiler.records.types import Case, Measurement, Record
 
 

@@ -20,7 +20,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from profiler.errors import UserError
 from profiler.records.outside import toml_table
-from profiler.records.reading import NAME, Run, read
+from profiler.records.reading import NAME, Heard, Run, read
 from profiler.records.types import SCHEMA, Record
 
 _LOCK = ".lock"
@@ -43,7 +43,9 @@ class Journal:
     _kept: int = field(default=0)
 
     @classmethod
-    def open(cls, folder: Path, facts: Mapping[str, Any], *, resume: bool = False) -> Journal:
+    def open(
+        cls, folder: Path, facts: Mapping[str, Any], *, resume: bool = False, heard: Heard | None = None
+    ) -> Journal:
         """Create or continue the run in ``folder`` and write the session's line.
 
         Args:
@@ -51,6 +53,7 @@ class Journal:
             facts: Facts of the session; dataclasses in it (cases, budget) are written as objects.
             resume: Continue a run of the same plan on the same machine. Without a journal in ``folder`` this
                 starts one.
+            heard: Is given the visits that the folder holds, which are then not kept in memory.
 
         Raises:
             UserError: Another process runs here; the folder holds a run and ``resume`` is False; the run in
@@ -60,7 +63,7 @@ class Journal:
         path = folder / NAME
         lock = _locked(folder)
         try:
-            earlier = _continued(path, facts, resume)
+            earlier = _continued(path, facts, resume, heard)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             # A torn last line would swallow the next one: cut it off before anything is appended.
             os.ftruncate(fd, earlier.size)
@@ -71,7 +74,7 @@ class Journal:
         except UserError:
             lock.release()
             raise
-        journal = cls(path, earlier, fd, lock, earlier.size, len(earlier.records))
+        journal = cls(path, earlier, fd, lock, earlier.size, earlier.made)
         try:
             journal._write({"kind": "session", "schema": SCHEMA, "pid": os.getpid(), "facts": facts})
         except UserError:
@@ -79,14 +82,16 @@ class Journal:
             raise
         return journal
 
-    def append(self, record: Record) -> None:
-        """Add one visit; when this returns it is on the disk.
+    def append(self, record: Record) -> int:
+        """Add one visit, which is then on the disk; return the byte at which its line starts.
 
         Raises:
             UserError: The disk is full or fails. The journal then ends with the last whole line.
         """
+        start = self._size
         self._write({"kind": "visit", "record": record})
         self._kept += 1
+        return start
 
     def close(self) -> None:
         """Give the folder back. Closing twice does nothing."""
@@ -159,7 +164,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     )
 
 
-def _continued(path: Path, facts: Mapping[str, Any], resume: bool) -> Run:
+def _continued(path: Path, facts: Mapping[str, Any], resume: bool, heard: Heard | None) -> Run:
     """What there is to continue; refuses to mix it with a run that is not the same."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is no file (a pipe, a device or a folder); choose another folder with --out.")
@@ -169,7 +174,7 @@ def _continued(path: Path, facts: Mapping[str, Any], resume: bool) -> Run:
         raise UserError(
             f"{path.parent} already holds a run; continue it with --resume, or choose another folder with --out."
         )
-    earlier = read(path)
+    earlier = read(path, heard)
     _refuse_unknown(earlier)
     for session in earlier.sessions[-1:]:
         _refuse_other_plan(path, session.facts, facts)

@@ -9,8 +9,9 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import pydantic
 
@@ -28,8 +29,9 @@ _BETWEEN = re.compile(r"[=,{}\[\]\n]")
 _Kind = TypeVar("_Kind")
 
 
-def file_bytes(path: Path) -> bytes:
-    """Return what a file holds.
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading.
 
     Raises:
         OSError: It cannot be read; or it is a pipe or a device, which might never end and is not waited for.
@@ -41,6 +43,12 @@ def file_bytes(path: Path) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.ESPIPE, "a pipe or a device; save what comes out of it as a file first", str(path))
+        yield file
+
+
+def file_bytes(path: Path) -> bytes:
+    """Return what a file holds; raises OSError as ``open_file``."""
+    with open_file(path) as file:
         return file.read()
 
 

@@ -1,113 +1,30 @@
-"""Read journals, those cut short or damaged included: what a line says is used only where all of it can be."""
+"""Read journals, those cut short or damaged included."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
-from functools import cache
-from io import BytesIO
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import BinaryIO, overload
 
 import pydantic
 
 from profiler.errors import UserError
-from profiler.models.complexity import Complexity
-from profiler.records.nominal import Calibration
-from profiler.records.outside import checked, file_bytes, is_folder, json_of, problem
-from profiler.records.ranges import MOST, Count, Name
-from profiler.records.types import SCHEMA, Budget, Case, Epoch, Failure, Measurement, Memory, Pass, Record
+from profiler.records.lines import NewerError, RunSession, entry_of
+from profiler.records.outside import is_folder, open_file, problem
+from profiler.records.types import Budget, Case, Record
 
 NAME = "journal.jsonl"
 
 #: Damaged lines that are named one by one.
 _NAMED = 5
-
-
-def _usable(kept: object) -> dict[str, Calibration]:
-    """Return the calibrations among what was kept; what is none is measured anew."""
-    found: dict[str, Calibration] = {}
-    for name, values in kept.items() if isinstance(kept, dict) else ():
-        with suppress(ValueError):
-            found[name] = checked(Calibration, values)
-    return found
-
-
-class _Facts(pydantic.BaseModel):
-    """What a session knew, as far as anything uses it."""
-
-    cases: tuple[Case, ...] = ()
-    budget: Budget = Budget()
-    calibrations: Annotated[dict[str, Calibration], pydantic.PlainValidator(_usable)] = {}
-    host: dict[str, Any] = {}
-    hosts: dict[str, dict[str, Any]] = {}
-    versions: dict[str, str] = {}
-    argv: list[str] = []
-    seed: Count = 0
-    reference: Count = 0
-    plan: str = ""
-    digest: Name = ""
-    started: Name = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSession:
-    """One start of ``profiler run`` in this folder.
-
-    Attributes:
-        pid: Process that wrote the line.
-        facts: What the run knew then: host, versions, argv, seed, plan, digest, started, cases, budget, calibrations;
-            any may be missing. Those that are there are what they should be.
-        schema: Version of the format, as in ``Record``.
-    """
-
-    pid: int
-    facts: Mapping[str, Any]
-    schema: int = SCHEMA
-
-    @property
-    def host(self) -> Mapping[str, Any]:
-        """Facts of the machine; empty when they were not recorded."""
-        host: Mapping[str, Any] = self.facts.get("host", {})
-        return host
-
-    @property
-    def hosts(self) -> Mapping[str, Mapping[str, Any]]:
-        """Facts of every machine of a fleet by its key; of this machine alone where there is no fleet."""
-        hosts: Mapping[str, Mapping[str, Any]] = self.facts.get("hosts", {})
-        return hosts or {str(self.host.get("key")): self.host}
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of what was installed; empty when they were not recorded."""
-        versions: Mapping[str, str] = self.facts.get("versions", {})
-        return versions
-
-    @property
-    def cases(self) -> tuple[Case, ...]:
-        """Its cases in plan order, measured or not."""
-        cases: tuple[Case, ...] = self.facts.get("cases", ())
-        return cases
-
-    @property
-    def budget(self) -> Budget:
-        """Its budget; fields that it lacks at their defaults."""
-        budget: Budget = self.facts.get("budget", Budget())
-        return budget
-
-    @property
-    def calibrations(self) -> Mapping[str, Calibration]:
-        """The calibrations of an earlier run that it was given, under their names."""
-        calibrations: Mapping[str, Calibration] = self.facts.get("calibrations", {})
-        return calibrations
-
-    @property
-    def started(self) -> str:
-        """UTC time, ISO 8601; empty when it was not recorded."""
-        return str(self.facts.get("started", ""))
+#: Bytes of a journal whose records are kept in memory, where they take several times as much.
+_HELD = 64 << 20
+#: What some editors put before a text.
+_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +34,28 @@ class Run:
     Attributes:
         path: The journal.
         sessions: In the order of their start.
-        records: In the order in which they were measured, each once.
+        records: In the order in which they were measured, each once; those of a large journal are read when asked for.
         notices: One sentence for each line that could not be read, as far as they are few.
         size: Bytes up to the end of the last whole line; what follows is torn.
         adrift: Visits before the first session: nothing says of which plan and machine they are.
         newer: The sentence for the first line that a newer version wrote; empty where none did.
+        made: How many visits there are, also where somebody else was given them.
     """
 
     path: Path
     sessions: tuple[RunSession, ...] = ()
-    records: tuple[Record, ...] = ()
+    records: Sequence[Record] = ()
     notices: tuple[str, ...] = ()
     size: int = 0
     adrift: int = 0
     newer: str = ""
+    made: int = 0
 
     @property
-    def by_case(self) -> dict[str, tuple[Record, ...]]:
+    def by_case(self) -> Mapping[str, Sequence[Record]]:
         """Visits of each case under its key, cases in the order of their first visit."""
+        if isinstance(self.records, Stored):
+            return self.records.by_case()
         groups: dict[str, list[Record]] = {}
         for record in self.records:
             groups.setdefault(record.case.key, []).append(record)
@@ -151,66 +72,59 @@ class Run:
         return self.sessions[-1].budget if self.sessions else Budget()
 
 
-class _NewerError(ValueError):
-    """A later version of this program wrote the line."""
-
-
-@cache
-def _records() -> pydantic.TypeAdapter[Record]:
-    return pydantic.TypeAdapter(Record)
-
-
-def dump(record: Record) -> str:
-    """One record as JSON text without line breaks; floats keep every digit, also NaN and the infinities."""
-    return json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":"))
-
-
-def parse_record(text: str | bytes) -> Record:
-    """The record that ``dump`` wrote, equal to the last bit.
+def visits_at(journal: Path, starts: Iterable[int]) -> Iterator[Record]:
+    """Yield visits of a journal by the bytes at which their lines start, in the order of ``starts``.
 
     Raises:
-        ValueError: The text is no JSON, a field is missing, of another type or out of its range, or two contradict.
+        UserError: The journal cannot be read any more, or has changed.
     """
-    record = _records().validate_json(text, strict=True)
-    for wrong in _contradictions(record):
-        raise ValueError(wrong)
-    return record
+    try:
+        with open_file(journal) as file:
+            for start in starts:
+                file.seek(start)
+                yield _visit(file.readline())
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it has changed since it was opened"
+        raise UserError(f"{journal} cannot be read again ({why}); repeat the command") from error
 
 
-def _contradictions(record: Record) -> list[str]:
-    """What no field says by itself: numbers of other modules' types, and what must fit together."""
-    case, outcome = record.case, record.outcome
-    wrong = _of_complexity(record.complexity) if record.complexity else []
-    if not 1 <= case.placement.threads <= MOST:
-        wrong.append(f"case.placement.threads: {case.placement.threads}: expected 1 or more")
-    if not isinstance(outcome, Failure | _MADE_BY[record.measures]):
-        wrong.append(f"a visit for {record.measures} brings no {type(outcome).__name__}")
-    if isinstance(outcome, Measurement):
-        wrong += _of_measurement(outcome)
-    if isinstance(outcome, Epoch) and not len(outcome.step_ns) == len(outcome.loader_ns) == len(outcome.joint_ns) > 0:
-        wrong.append("outcome: steps, loader and both together need as many blocks each, and one at least")
-    return wrong
+def _visit(line: bytes) -> Record:
+    entry = entry_of(line.removeprefix(_MARK).removesuffix(b"\n"))
+    if not isinstance(entry, Record):
+        raise ValueError("no visit")  # noqa: TRY004 - changed data
+    return entry
 
 
-_MADE_BY: Mapping[Pass, type] = {"latency": Measurement, "memory": Memory, "epoch": Epoch}
+class Stored(Sequence[Record]):
+    """The records of a large journal: each is read again whenever it is asked for.
 
+    Args:
+        journal: Where they are.
+        starts: Bytes at which their lines start.
+        cases: The same for each case, by its key.
+    """
 
-def _of_complexity(counted: Complexity) -> list[str]:
-    counts = {field.name: getattr(counted, field.name) for field in fields(counted)}
-    odd = {name: n for name, n in counts.items() if isinstance(n, int) and not 0 <= n <= MOST}
-    return [f"complexity.{name}: {n}: expected a count from 0" for name, n in odd.items()]
+    def __init__(self, journal: Path, starts: array[int], cases: Mapping[str, array[int]]) -> None:
+        self._journal, self._starts, self._cases = journal, starts, cases
 
+    def __len__(self) -> int:
+        return len(self._starts)
 
-def _of_measurement(made: Measurement) -> list[str]:
-    blocks, references, waits = len(made.samples_ns), len(made.reference_ns), len(made.core_wait_ns)
-    wrong = []
-    if not blocks or not all((*made.samples_ns, *made.reference_ns, *made.parts_ns.values())):
-        wrong.append("outcome: a block without a time")
-    if references not in (0, blocks + 1):
-        wrong.append(f"outcome.reference_ns: {references} blocks: expected {blocks + 1}, or none")
-    if waits not in (0, blocks):
-        wrong.append(f"outcome.core_wait_ns: {waits} numbers: expected {blocks}, or none")
-    return wrong
+    @overload
+    def __getitem__(self, at: int) -> Record: ...
+    @overload
+    def __getitem__(self, at: slice) -> Stored: ...
+    def __getitem__(self, at: int | slice) -> Record | Stored:
+        if isinstance(at, slice):
+            return Stored(self._journal, self._starts[at], {})
+        return next(visits_at(self._journal, [self._starts[at]]))
+
+    def __iter__(self) -> Iterator[Record]:
+        return visits_at(self._journal, self._starts)
+
+    def by_case(self) -> dict[str, Sequence[Record]]:
+        """Those of each case under its key."""
+        return {key: Stored(self._journal, starts, {}) for key, starts in self._cases.items()}
 
 
 def _journal_path(path: Path) -> Path:
@@ -229,115 +143,107 @@ def _journal_path(path: Path) -> Path:
     return journal
 
 
-def read(path: Path) -> Run:
+#: Hears of a visit, and of the byte at which its line starts.
+Heard = Callable[[Record, int], None]
+
+
+def read(path: Path, heard: Heard | None = None) -> Run:
     """Read a run while it grows or after it ended; takes no lock.
 
     A torn last line is left out, and so is a line in the middle that cannot be read; each gives a notice. A line that
     of a visit that stands there twice counts once.
+
+    Args:
+        path: The folder of the run, or its journal.
+        heard: Is given the records, of which the run then has none.
 
     Raises:
         UserError: There is no journal, it cannot be read, or it is all of a newer version.
     """
     journal = _journal_path(path)
     try:
-        data = file_bytes(journal)
+        with open_file(journal) as file:
+            return _Lines(journal, os.fstat(file.fileno()).st_size > _HELD, heard).all(file)
     except OSError as error:
         raise UserError(f"{journal} cannot be read ({error.strerror}); expected a run's journal.") from error
-    size = data.rfind(b"\n") + 1
-    return _Lines(journal).all(data[:size], len(data) - size)
 
 
 class _Lines:
     """The lines of one journal, on their way to a ``Run``."""
 
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
+    def __init__(self, journal: Path, stored: bool, heard: Heard | None) -> None:
+        self._journal, self._stored, self._heard = journal, stored, heard
         self._sessions: list[RunSession] = []
         self._records: list[Record] = []
-        self._visits: set[bytes] = set()
+        self._starts = array("q")
+        self._cases: dict[str, array[int]] = {}
+        self._seen: set[bytes] = set()
         self._twice = 0
         self._damaged: list[str] = []
         self._newer = ""
         self._adrift = 0
 
-    def all(self, data: bytes, torn: int) -> Run:
-        """Read whole lines; ``torn`` bytes follow them.
+    def all(self, file: BinaryIO) -> Run:
+        """Read all lines.
 
         Raises:
             UserError: There is nothing but what a newer version wrote.
         """
-        for number, line in enumerate(BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
-            self._add(line.removesuffix(b"\n"), f"{self._journal}:{number}")
-        if self._newer and not (self._sessions or self._records):
+        size = torn = 0
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                torn = len(line)
+                break
+            text = line.removesuffix(b"\n")
+            self._add(text.removeprefix(_MARK) if number == 1 else text, size, f"{self._journal}:{number}")
+            size += len(line)
+        if self._newer and not (self._sessions or self._seen):
             raise UserError(self._newer)
-        notices = self._damaged[:_NAMED]
-        if len(self._damaged) > _NAMED:
-            notices.append(
-                f"{self._journal}: {len(self._damaged) - _NAMED} further lines are damaged and were skipped."
-            )
-        if self._twice:
-            notices.append(f"{self._journal}: {self._twice} visits stand there twice, and count once.")
-        if torn:
-            notices.append(f"{self._journal}: the last line was cut off after {torn} bytes and was left out.")
-        return Run(
-            self._journal,
-            tuple(self._sessions),
-            tuple(self._records),
-            tuple(notices),
-            len(data),
-            self._adrift,
-            self._newer,
-        )
+        records = Stored(self._journal, self._starts, self._cases) if self._starts else tuple(self._records)
+        made = len(self._seen)
+        notices = tuple(self._notices(torn))
+        return Run(self._journal, tuple(self._sessions), records, notices, size, self._adrift, self._newer, made)
 
-    def _add(self, line: bytes, where: str) -> None:
+    def _notices(self, torn: int) -> Iterator[str]:
+        yield from self._damaged[:_NAMED]
+        if len(self._damaged) > _NAMED:
+            yield f"{self._journal}: {len(self._damaged) - _NAMED} further lines are damaged and were skipped."
+        if self._twice:
+            yield f"{self._journal}: {self._twice} visits stand there twice, and count once."
+        if torn:
+            yield f"{self._journal}: the last line was cut off after {torn} bytes and was left out."
+
+    def _add(self, line: bytes, start: int, where: str) -> None:
         try:
-            entry = _entry(line)
-        except _NewerError as error:
+            entry = entry_of(line)
+        except NewerError as error:
             self._newer = self._newer or f"{where} {error}"
             self._damaged.append(f"{where} {error}")
         except ValueError as error:
             self._damaged.append(f"{where}: this line is damaged and was skipped ({_first_line(error)}).")
         else:
             if isinstance(entry, RunSession):
-                self._sessions.append(entry)
-            elif (digest := hashlib.blake2b(line, digest_size=16).digest()) in self._visits:
+                self._sessions.append(self._shared(entry))
+            elif (digest := hashlib.blake2b(line, digest_size=16).digest()) in self._seen:
                 self._twice += 1
             else:
-                self._visits.add(digest)
-                self._records.append(entry)
+                self._seen.add(digest)
+                self._keep(entry, start)
                 self._adrift += not self._sessions
 
+    def _shared(self, session: RunSession) -> RunSession:
+        """Return a session that has its cases in common with the one before it, where they are equal."""
+        last = self._sessions[-1].cases if self._sessions else ()
+        return replace(session, facts={**session.facts, "cases": last}) if last and session.cases == last else session
 
-#: How a visit's line begins.
-_VISIT = b'{"kind":"visit","record":'
-
-
-def _entry(line: bytes) -> RunSession | Record:
-    """One whole line; raises ValueError for a damaged one."""
-    if line.startswith(_VISIT):  # as nearly all do: what is wrong with another one is found slowly
-        with suppress(ValueError):
-            record = parse_record(line[len(_VISIT) : -1])
-            if record.schema <= SCHEMA:
-                return record
-    raw = json_of(line)
-    if not isinstance(raw, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - damaged data, handled like any other
-    body = raw.get("record") if raw.get("kind") == "visit" else raw
-    schema = body.get("schema") if isinstance(body, dict) else None
-    if not isinstance(schema, int):
-        raise ValueError("no schema version")  # noqa: TRY004
-    if schema > SCHEMA:
-        raise _NewerError(
-            f"was written with schema {schema}, and this version reads up to {SCHEMA}; "
-            "upgrade latency-profiler to read it."
-        )
-    if raw.get("kind") == "visit":
-        return parse_record(json.dumps(body))
-    if raw.get("kind") == "session" and isinstance(raw.get("facts"), dict) and isinstance(raw.get("pid"), int):
-        known = _Facts.model_validate_json(json.dumps(raw["facts"]), strict=True)
-        used = {name: getattr(known, name) for name in known.model_fields_set}
-        return RunSession(raw["pid"], raw["facts"] | used, schema)
-    raise ValueError(f"neither a session nor a visit: kind {raw.get('kind')!r:.60}")
+    def _keep(self, record: Record, start: int) -> None:
+        if self._heard is not None:
+            self._heard(record, start)
+        elif not self._stored:
+            self._records.append(record)
+        else:
+            self._starts.append(start)
+            self._cases.setdefault(record.case.key, array("q")).append(start)
 
 
 def _first_line(error: ValueError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,23 +60,36 @@ def rows(run: Run) -> list[Row]:
     A number that was not measured is None, never 0. ``status`` is ``ok``, ``unstable`` (the interval is
     wider than asked for), the status of the failure, or ``pending`` (planned and not measured yet).
     """
+    return list(each_row(run))
+
+
+def each_row(run: Run) -> Iterator[Row]:
+    """Yield what ``rows`` returns, one at a time: a large run is larger than memory."""
     measured = run.by_case
     cases = {case.key: case for case in run.planned}
     # Visits of a model that has changed since stay in the journal; the row is that of the model as it is now.
     asked = {replace(case, content="") for case in cases.values()}
     others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
     cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
-    made = {key: _row(case, measured.get(key, ()), run) for key, case in cases.items()}
-    for key, base in bases(list(cases.values())).items():
-        made[key] |= of_pairs(base, measured.get(base.key, ()), measured.get(key, ()), run.budget.pilot)
-    return list(made.values())
+    compared = bases(list(cases.values()))
+    for key, case in cases.items():
+        visits, base = tuple(measured.get(key, ())), compared.get(key)
+        row = _row(case, visits, run)
+        if base is not None:
+            row |= of_pairs(base, tuple(measured.get(base.key, ())), visits, run.budget.pilot)
+        yield row
 
 
 def frame(run: Run) -> pd.DataFrame:
     """``rows`` as a data frame with the columns of ``COLUMNS``."""
+    return frame_of(each_row(run))
+
+
+def frame_of(made: Iterable[Row]) -> pd.DataFrame:
+    """Rows as a data frame with the columns of ``COLUMNS``."""
     import pandas as pd
 
-    return pd.DataFrame(rows(run), columns=list(COLUMNS))
+    return pd.DataFrame(list(made), columns=list(COLUMNS))
 
 
 def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:

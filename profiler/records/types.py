@@ -130,7 +130,7 @@ _YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_labe
 
 
 #: A run asks for the keys of its cases over and over.
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 18)
 def _key(case: Case, _factor: str) -> str:
     """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
     fields = {name: value for name, value in asdict(case).items() if value or name not in _YOUNGER}

@@ -91,7 +91,7 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
             console.print(notice, markup=False)
         _print_outcome(rows, run.records, seconds, console)
     if any(row["status"] in _MEASURED for row in rows):
-        frame = table.frame(run)
+        frame = table.frame_of(rows)
         if detail != "quiet":
             _print_answer(rows, frame, console, full=detail == "full")
         if _ABOUT_CLAIMS in str(run.sessions[-1].facts.get("plan", "")):

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.errand import SUBJECT, Errand, Introduction, Lost, Missing, answered_text, errand_of, to_text
 from profiler.run.lab import Lab, one_visit
-from profiler.run.processes import LocalExecutor
+from profiler.run.preparing import prepare_exports
+from profiler.run.processes import LocalExecutor, start_server
 from profiler.run.travel import Depot, as_asked, moved
 
 #: How ``profiler worker`` tells its processes what they are.
@@ -63,7 +64,8 @@ def introduction() -> Introduction:
 
 
 def introduced(_worker: object) -> str:
-    """Tell the scheduler what this worker is, once."""
+    """Tell the scheduler what this worker is, once; what the first visit needs is loaded meanwhile."""
+    start_server()
     return to_text(introduction())
 
 
@@ -149,6 +151,8 @@ def _visited(errand: Errand) -> Record | Missing | Lost:
     lab = _lab(errand)
     _STATE.now = errand.case.label
     try:
+        if errand.measures == "latency":  # a visit that exports would be another one than those after it
+            prepare_exports([here], cache_folder(), errand.budget, lab.limits, partial(LocalExecutor, errand.isolation))
         made = one_visit(here, errand.number, lab, errand.measures)
     finally:
         _STATE.now = ""

@@ -66,7 +66,7 @@ class Display:
     def before(self, case: Case, number: int, progress: Progress) -> None:
         """Show what runs now and the time left; nothing is drawn until ``after``: the parent must sleep meanwhile."""
         cases, left = progress.cases, self._left(progress)
-        made, missing = sum(map(len, progress.visits.values())), self._missing(progress)
+        made, missing = progress.total, self._missing(progress)
         if self._bar:
             elapsed = time.monotonic() - self._begin
             done, total = (made, made + missing) if self._budget_s is None else (elapsed, self._budget_s)
@@ -100,7 +100,7 @@ class Display:
     def _missing(progress: Progress) -> int:
         """Return how many visits are still to be made, one at least for every unfinished case."""
         return sum(
-            max(1, progress.budget.min_rounds - len(progress.visits[case.key]))
+            max(1, progress.budget.min_rounds - progress.made(case))
             for case in progress.cases
             if not progress.finished(case)
         )

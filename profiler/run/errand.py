@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import pydantic
 
-from profiler.records.reading import dump, parse_record
+from profiler.records.lines import dump, parse_record
 from profiler.records.types import Budget, Case, Feed, Pass, Record
 from profiler.run.processes import Isolation
 
@@ -124,9 +123,9 @@ def errand_of(text: str) -> Errand:
 
 def introduction_of(said: object) -> Introduction:
     """Return what a worker says of itself; raises ValueError where it is something else."""
-    if not isinstance(said, Mapping) or not isinstance(said.get(SUBJECT), str):
+    if not isinstance(said, str):
         raise ValueError("no worker that `profiler worker` of this version started")  # noqa: TRY004 - data of others
-    return _introductions().validate_json(said[SUBJECT], strict=True)
+    return _introductions().validate_json(said, strict=True)
 
 
 def answered_text(answer: Answer) -> str:

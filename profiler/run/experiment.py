@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,8 +29,8 @@ from profiler.plan.read import digest, to_toml
 from profiler.records.columns import write_csv
 from profiler.records.journal import Journal
 from profiler.records.nominal import Calibration
-from profiler.records.reading import read
-from profiler.records.table import rows
+from profiler.records.reading import NAME, read, visits_at
+from profiler.records.table import each_row
 from profiler.records.types import Case, Pass, Record, now
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits, LimitsFor
@@ -117,21 +117,24 @@ def measure_into(
     seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(2**31)
     known = described(cases, lab.executor)
     cases, lab = known.cases, replace(lab, described=known.found)
-    with Journal.open(folder, _session_facts(plan, cases, seed) | dict(facts or {}), resume=resume) as journal:
+    progress, earlier = Progress(cases, lab.budget, partial(visits_at, folder / NAME)), _Earlier(cases)
+
+    def heard(made: Record, at: int) -> None:
+        progress.add(made, at)
+        earlier.add(made.case)
+
+    session = _session_facts(plan, cases, seed) | dict(facts or {})
+    with Journal.open(folder, session, resume=resume, heard=heard) as journal:
         if console:
-            for notice in (*journal.earlier.notices, *_changed_models(journal.earlier.records, cases)):
+            for notice in (*journal.earlier.notices, *earlier.changed_models()):
                 console.print(notice, markup=False)
-        progress = Progress(cases, lab.budget)
-        for earlier in journal.earlier.records:
-            progress.add(earlier)
         for failed in _undescribed(cases, known, progress, lab):
-            journal.append(failed)
-            progress.add(failed)
-        for session in journal.earlier.sessions[:1]:
-            seed = session.facts.get("seed", seed)
+            progress.add(failed, journal.append(failed))
+        for first in journal.earlier.sessions[:1]:
+            seed = first.facts.get("seed", seed)
         with Display(None if watcher else console, plan.time) as shown:
             stopped = measure(Measuring(journal, progress, lab, watcher or shown, seed), passes, plan.time)
-    write_csv(rows(read(folder)), folder / "cases.csv")
+    write_csv(each_row(read(folder)), folder / "cases.csv")
     if stopped:
         raise StoppedError(
             f"{stopped}; continue with: {go_on}" if go_on else f"{stopped}; what was measured is in {folder}"
@@ -141,19 +144,32 @@ def measure_into(
 
 def _undescribed(cases: Sequence[Case], known: Described, progress: Progress, lab: Lab) -> list[Record]:
     """Return the records of cases whose model cannot be had, and of which nothing is known from before."""
-    new = [case for case in cases if case.key in known.failed and not progress.visits[case.key]]
+    new = [case for case in cases if case.key in known.failed and not progress.made(case)]
     return [record(case, known.failed[case.key], lab) for case in new]
 
 
-def _changed_models(earlier: Iterable[Record], cases: Sequence[Case]) -> list[str]:
-    """Say which models have changed since they were visited: their cases begin anew."""
-    before = {record.case for record in earlier}
-    changed = {case.model: (old.content, case.content) for case in cases for old in before if case.another_content(old)}
-    return [
-        f"{model} has changed since it was measured (content {old} then, {new} now): its cases begin anew, and the "
-        "earlier visits stay in the journal alone"
-        for model, (old, new) in changed.items()
-    ]
+class _Earlier:
+    """Cases that were visited before, of which the models may have changed: those begin anew."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._cases, self._keys = cases, {case.key for case in cases}
+        self._others: set[Case] = set()
+
+    def add(self, case: Case) -> None:
+        """Hear of a visit."""
+        if case.key not in self._keys:
+            self._others.add(case)
+
+    def changed_models(self) -> list[str]:
+        """Say which models have changed since they were visited."""
+        now = {replace(case, content=""): case for case in self._cases} if self._others else {}
+        pairs = [(now.get(replace(old, content="")), old) for old in self._others]
+        changed = {case.model: (old.content, case.content) for case, old in pairs if case and case.another_content(old)}
+        return [
+            f"{model} has changed since it was measured (content {old} then, {new} now): its cases begin anew, and the "
+            "earlier visits stay in the journal alone"
+            for model, (old, new) in changed.items()
+        ]
 
 
 def again(folder: Path) -> str:

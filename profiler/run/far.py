@@ -85,6 +85,7 @@ class FleetDisplay:
         self._busy: Mapping[str, str] = {}
         self._progress: Progress | None = None
         self._made: Counter[str] = Counter()
+        self._cases: Counter[str] = Counter()
         self._failed = 0
         self._shown = time.monotonic()
 
@@ -102,6 +103,10 @@ class FleetDisplay:
 
     def before(self, case: Case, number: int, progress: Progress) -> None:  # noqa: ARG002 - of the protocol
         """Hear of a visit that begins."""
+        if progress is not self._progress:
+            self._cases = Counter(each.fleet_label for each in progress.cases)
+            for each in progress.cases if self._live else ():
+                progress.finished(each)
         self._progress = progress
 
     def after(self, record: Record) -> None:
@@ -132,12 +137,10 @@ class FleetDisplay:
 
     def _table(self) -> Table:
         table = Table("label", "workers", "visits", "cases done", "now", box=None, expand=True)
-        progress = self._progress
         for label in self._labels:
             own = [member for member in self._members if member.known.label == label]
-            cases = [case for case in progress.cases if case.fleet_label == label] if progress else []
-            done = sum(progress.finished(case) for case in cases) if progress else 0
+            done = self._progress.done[label] if self._progress else 0
             now = [self._busy[member.address] for member in own if member.address in self._busy]
-            row = (label, str(len(own)), str(self._made[label]), f"{done} of {len(cases)}", "; ".join(now[:2]))
+            row = (label, str(len(own)), str(self._made[label]), f"{done} of {self._cases[label]}", "; ".join(now[:2]))
             table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in row))
         return table

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -178,15 +179,14 @@ class Fleet:
     def landed(self, timeout_s: float) -> tuple[int, Answer | None] | None:
         """Return the next answer with its number, None for that of a file; None where none comes in time."""
         end = time.monotonic() + timeout_s
-        while (left := end - time.monotonic()) > 0:
+        while True:
             try:
-                number = self._landed.get(timeout=left)
+                number = self._landed.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
                 return None
             flight = self._flights.pop(number, None)
             if flight is not None:
                 return number, _answer(flight.future)
-        return None
 
     def give_up(self, number: int) -> None:
         """Wait no longer for an answer."""
@@ -207,16 +207,24 @@ def _answer(future: Any) -> Answer | None:
             future.release()
 
 
+#: As many workers as are looked at every second without being read anew.
+@lru_cache(maxsize=1 << 14)
+def _known(text: str) -> tuple[Introduction, str]:
+    """Return what a worker says of itself, and why it is refused; raises ValueError for what is no worker of ours."""
+    known = introduction_of(text)
+    return known, unlike_versions(known)
+
+
 def _members(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Member]:
     for address, said in found.items():
         try:
-            known = introduction_of(said)
+            known, refused = _known(str(said.get(SUBJECT)))
         except ValueError:
             continue
         doing = said.get("metrics", {}).get(SUBJECT) or {}
         now, visits, made = doing.get("now"), doing.get("visits"), doing.get("calibrated")
         visits = visits if isinstance(visits, int) else 0
-        yield Member(str(address), known, str(now or ""), visits, str(made or ""), unlike_versions(known))
+        yield Member(str(address), known, str(now or ""), visits, str(made or ""), refused)
 
 
 @contextmanager

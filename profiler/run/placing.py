@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from profiler.errors import UserError
 from profiler.plan.cases import Site
 from profiler.records.types import Failure, Pass, Record
-from profiler.run.errand import Errand, Lost, Missing
+from profiler.run.errand import Answer, Errand, Lost, Missing
 from profiler.run.fleet import Fleet, Member, SchedulerLostError
 from profiler.run.lab import record
 from profiler.run.processes import Isolation
@@ -205,11 +205,14 @@ class Placing:
         self._sent[self.fleet.send(member, errand)] = _Sent(turn, member, errand, self.clock())
 
     def _land(self) -> None:
-        """Wait for the next answer, at most until it is time to look who is there."""
+        """Hear the next answers; they are waited for until it is time to look who is there."""
         landed = self.fleet.landed(max(0.01, self._looked + _LOOK_S - self.clock()))
-        if landed is None:
-            return
-        number, answer = landed
+        while landed is not None:
+            self._hear(*landed)
+            landed = self.fleet.landed(0.0)  # of many workers several may have answered
+
+    def _hear(self, number: int, answer: Answer | None) -> None:
+        """Hear an answer; None is that of a file."""
         sent = self._sent.get(number)
         if sent is None:
             return
@@ -243,8 +246,8 @@ class Placing:
             turn.case, answer.outcome, measuring.lab, turn.number, turn.measures, answer.started, answer.wall_s
         )
         made = replace(known, host=answer.host, worker=answer.worker)
-        measuring.journal.append(made)
-        measuring.progress.add(made)
+        at = measuring.journal.append(made)
+        measuring.progress.add(made, at)
         self._losses.pop(turn.case.key, None)
         self._turns[turn.case.fleet_label].done(made)
         measuring.shown.after(made)

@@ -28,7 +28,7 @@ def prepare_exports(
     budget: Budget,
     limits: LimitsFor,
     another: Callable[[], Executor],
-    told: Callable[[int, int], None],
+    told: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> None:
     """Load each case once whose backend exports or traces, where the cache does not say that this was done.
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
-from profiler.records.journal import Journal
-from profiler.records.types import Case, Pass
+from profiler.records.types import Case, Pass, Record
 from profiler.run.display import Watcher
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
@@ -51,11 +51,18 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
+class Keeper(Protocol):
+    """Where records go: a journal, or whoever wants what came of visits alone."""
+
+    def append(self, record: Record) -> int:
+        """Keep a record; return where it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measuring:
     """What measuring needs: where records go, what is known, who makes visits and who watches."""
 
-    journal: Journal
+    journal: Keeper
     progress: Progress
     lab: Lab
     shown: Watcher
@@ -65,8 +72,8 @@ class Measuring:
         """Visit ``case`` once and keep the record."""
         self.shown.before(case, number, self.progress)
         record = one_visit(case, number, self.lab, measures)
-        self.journal.append(record)
-        self.progress.add(record)
+        at = self.journal.append(record)
+        self.progress.add(record, at)
         self.shown.after(record)
 
 
@@ -109,7 +116,7 @@ def measure_within(
                 if interrupt.asked:
                     return False
                 if progress.cost(case) <= begin + seconds - clock():
-                    measuring.visit(case, len(progress.visits[case.key]))
+                    measuring.visit(case, progress.made(case))
     return True
 
 

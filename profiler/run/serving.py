@@ -47,6 +47,8 @@ _NO_PAGES = "127.0.0.1:0"
 _AGAIN_S = 3.0
 #: What `profiler fleet --make-certs` leaves in a folder.
 CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "key.pem"
+#: How what is said at a start ends.
+ENDS = "; Ctrl-C ends it"
 
 
 def engine() -> Any:
@@ -158,8 +160,10 @@ class Meeting:
             ) from error
 
 
-def serve_scheduler(host: str, port: int, file: Path | None, tls: Path | None, say: Callable[[str], None]) -> None:
-    """Run a scheduler until it is stopped.
+def serve_scheduler(
+    host: str, port: int, file: Path | None, tls: Path | None, say: Callable[[str], None], *, until_eof: bool = False
+) -> None:
+    """Run a scheduler until it is stopped, with ``until_eof`` until its standard input ends too.
 
     Raises:
         UserError: It cannot listen there.
@@ -176,13 +180,13 @@ def serve_scheduler(host: str, port: int, file: Path | None, tls: Path | None, s
             security=security,
             scheduler_file=_text(file),
         ) as scheduler:
-            say(f"scheduler at {scheduler.address}; Ctrl-C ends it")
+            say(f"scheduler at {scheduler.address}{ENDS}")
             if not is_loopback(host) and security is None:
                 say(_OPEN.format(scheduler.address))
             await scheduler.finished()
 
     try:
-        _until_stopped(served)
+        _until_stopped(served, until_eof)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no scheduler can listen at {host}:{port} ({words_of(error)}); choose another --host or --port"
@@ -207,8 +211,10 @@ def words_of(error: BaseException) -> str:
     return " ".join(said.split())[:200]
 
 
-def serve_worker(meeting: Meeting, label: str, device: str, together: bool, say: Callable[[str], None]) -> None:
-    """Run a worker until it is stopped; where its scheduler is gone, wait for it.
+def serve_worker(
+    meeting: Meeting, label: str, device: str, together: bool, say: Callable[[str], None], *, until_eof: bool = False
+) -> None:
+    """Run a worker until it is stopped, as ``serve_scheduler``; where its scheduler is gone, wait for it.
 
     Raises:
         UserError: The address is none, or a certificate is missing.
@@ -223,7 +229,7 @@ def serve_worker(meeting: Meeting, label: str, device: str, together: bool, say:
         while True:
             try:
                 async with _nanny(distributed, meeting, label, device, security) as nanny:
-                    say(f"worker {label} on {device} serves {meeting.found()}; Ctrl-C ends it")
+                    say(f"worker {label} on {device} serves {meeting.found()}{ENDS}")
                     waiting = False
                     await nanny.finished()
             except (OSError, RuntimeError, TimeoutError, UserError) as error:
@@ -234,7 +240,7 @@ def serve_worker(meeting: Meeting, label: str, device: str, together: bool, say:
             waiting = True
             await asyncio.sleep(_AGAIN_S)
 
-    _until_stopped(served)
+    _until_stopped(served, until_eof)
 
 
 def _nanny(distributed: Any, meeting: Meeting, label: str, device: str, security: Any) -> Any:
@@ -258,7 +264,7 @@ def _nanny(distributed: Any, meeting: Meeting, label: str, device: str, security
     )
 
 
-def _until_stopped(served: Callable[[], Awaitable[None]]) -> None:
+def _until_stopped(served: Callable[[], Awaitable[None]], until_eof: bool) -> None:
     """Run until the process is told to end; what it started has ended when this returns."""
 
     async def main() -> None:
@@ -266,10 +272,27 @@ def _until_stopped(served: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
+        if until_eof:
+            _watch_input(loop, task)
         with _cancelled():
             await task
 
     asyncio.run(main())
+
+
+def _watch_input(loop: asyncio.AbstractEventLoop, task: asyncio.Future[None]) -> None:
+    """End ``task`` when standard input ends, as that of a process does whose connection is lost."""
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            task.cancel()
+
+    try:
+        loop.add_reader(0, read)
+    except OSError as error:
+        task.cancel()
+        raise UserError(f"--until-eof: standard input is no pipe and no terminal ({words_of(error)})") from error
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Turns:
     def done(self, record: Record) -> None:
         """Hear that a turn has brought a record."""
         del self._out[record.case.key]
-        if record.measures == "latency":
+        if record.measures == "latency" and not self._progress.finished(record.case):
             self._enter(record.case)
 
     def lost(self, turn: Turn) -> None:
@@ -77,15 +77,16 @@ class Turns:
         self._again.append(turn)
 
     def _enter(self, case: Case) -> None:
-        made = len(self._progress.visits[case.key])
-        if not self._progress.finished(case) and (self._end is None or not made):
+        made = self._progress.made(case)
+        if self._end is None or not made:
             order = random.Random(f"{self._seed}:{made}:{case.key}").random()  # noqa: S311 - an order, not a secret
             heapq.heappush(self._rounds, (made, order, case.key))
 
     def _next(self) -> Turn | None:
-        if self._rounds:
+        while self._rounds:
             made, _, key = heapq.heappop(self._rounds)
-            return Turn(self._cases[key], made, "latency")
+            if not self._progress.finished(self._cases[key]):
+                return Turn(self._cases[key], made, "latency")
         if self._later is None:
             if self._out:  # its latency may be the first of its case
                 return None
@@ -106,6 +107,6 @@ class Turns:
             return None
         left = self._end - self._clock()
         cases = [case for case in self._progress.worthwhile(left, self._seed) if case.key not in self._out]
-        turns = [Turn(case, len(self._progress.visits[case.key]), "latency") for case in cases]
+        turns = [Turn(case, self._progress.made(case), "latency") for case in cases]
         self._later = deque(turns[1:])
         return turns[0] if turns else None

@@ -194,3 +194,25 @@ def test_the_command_line_reaches_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", *map(str, files), "--y", "latency_ms"])
     assert done.exit_code == 0, done.output
     assert "new / old" in done.output
+
+
+def test_which_complexity_predicts_is_told_for_each_label(tmp_path: Path) -> None:
+    """On one machine time goes into activations, on the other into flops, which grow otherwise."""
+    rng = np.random.default_rng(3)
+    base = table(n=12)
+    base["flops"] = rng.permutation(base["flops"].to_numpy())
+    base["params"] = rng.permutation(base["params"].to_numpy())
+    frames = []
+    for label, proxy in (("h100", "flops"), ("xeon", "acts")):
+        latency = base[proxy] / base[proxy].max() * 10 * np.exp(0.01 * rng.normal(size=len(base)))
+        ends = {"latency_ci_low_ms": latency / 1.02, "latency_ci_high_ms": latency * 1.02}
+        frames.append(base.assign(fleet_label=label, host=label, latency_ms=latency, **ends))
+    pd.concat(frames).to_csv(tmp_path / "run.csv")
+    said = " ".join(CliRunner().invoke(app, ["compare", str(tmp_path / "run.csv")]).stdout.split())
+    assert "h100: flops predict latency best, in 100% of resamples" in said
+    assert "xeon: activations predict latency best, in 100% of resamples" in said
+    told = json.loads(CliRunner().invoke(app, ["compare", str(tmp_path / "run.csv"), "--json"]).stdout)
+    assert [(one["group"]["fleet_label"], one["winner"]) for one in told["predictors"]] == [
+        ("h100", "flops"),
+        ("xeon", "acts"),
+    ]

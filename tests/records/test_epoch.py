@@ -14,7 +14,8 @@ from profiler.records.circumstances import Conditions
 from profiler.records.columns import Row
 from profiler.records.epoch import _predict_ns, epoch_time, steps_per_epoch
 from profiler.records.journal import Journal
-from profiler.records.reading import dump, parse_record, read
+from profiler.records.lines import dump, parse_record
+from profiler.records.reading import read
 from profiler.records.types import Case, Epoch, Failure, Measurement, Record, Warmup
 
 PLACE = Placement()

@@ -20,7 +20,8 @@ from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
-from profiler.records.reading import NAME, dump, parse_record, read
+from profiler.records.lines import dump, parse_record
+from profiler.records.reading import NAME, read
 from profiler.records.types import SCHEMA, Budget, Case, Failure, Measurement, Record, Warmup
 
 CASE = Case("resnet50", "dWr", 2.0, "eager", Placement(threads=1))

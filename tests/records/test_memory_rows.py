@@ -11,7 +11,8 @@ from profiler.records import table
 from profiler.records.circumstances import Conditions
 from profiler.records.columns import Row
 from profiler.records.journal import Journal
-from profiler.records.reading import dump, parse_record, read
+from profiler.records.lines import dump, parse_record
+from profiler.records.reading import read
 from profiler.records.table import headline
 from profiler.records.types import Case, Failure, Measurement, Memory, Record, Warmup
 

@@ -17,9 +17,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+import pytest
 
 from profiler.records.reading import NAME, Run, read
 from tests import ROOT
+from tests.run.nets import Nets
 
 PROFILER = (sys.executable, "-m", "profiler")
 
@@ -49,10 +51,10 @@ def free_port() -> str:
 
 
 class LocalFleet:
-    """A scheduler and workers; ``folder`` has their caches and what they print."""
+    """A scheduler and workers; ``folder`` has their caches and what they print; with ``net`` each label is a node."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, net: Nets | None = None) -> None:
+        self.folder, self.net = folder, net
         self.file = folder / "scheduler.json"
         self.address = ""
         self.scheduler: subprocess.Popen[bytes] | None = None
@@ -62,20 +64,23 @@ class LocalFleet:
 
     def start_scheduler(self) -> None:
         port = self.address.rpartition(":")[2] or free_port()
+        host = ("--host", self.net.address) if self.net else ()
         self.file.unlink(missing_ok=True)
-        self.scheduler = self.process("scheduler", "--port", port, "--scheduler-file", str(self.file))
+        self.scheduler = self.process("scheduler", *host, "--port", port, "--scheduler-file", str(self.file))
         wait_for(self.file.is_file)
         self.address = json.loads(self.file.read_text())["address"]
 
     def add(self, label: str, name: str = "", **more: str) -> None:
         name = name or label
         arguments = ("worker", "--scheduler", self.address, "--label", label, "--together")
-        self.workers[name] = self.process(*arguments, cwd=self.folder, **more)
+        self.workers[name] = self.process(*arguments, cwd=self.folder, node=label, **more)
 
-    def process(self, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
+    def process(
+        self, *arguments: str, cwd: Path | None = None, node: str = "hub", **more: str
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
-            given = environment(self.folder, **more)
-            made = subprocess.Popen([*PROFILER, *arguments], stdout=log, stderr=log, cwd=cwd, env=given)
+            given, inside = environment(self.folder, **more), self.net.inside(node) if self.net else []
+            made = subprocess.Popen([*inside, *PROFILER, *arguments], stdout=log, stderr=log, cwd=cwd, env=given)
         self.started.append(made)
         return made
 
@@ -114,9 +119,9 @@ class LocalFleet:
 
 
 @contextmanager
-def local_fleet(folder: Path) -> Iterator[LocalFleet]:
+def local_fleet(folder: Path, net: Nets | None = None) -> Iterator[LocalFleet]:
     folder.mkdir(parents=True, exist_ok=True)
-    fleet = LocalFleet(folder)
+    fleet = LocalFleet(folder, net)
     try:
         yield fleet
     finally:
@@ -148,3 +153,23 @@ def orphans(folder: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
+
+
+_SSH = """#!/bin/sh
+while [ "$1" != "--" ]; do shift; done
+shift; host=$1; shift
+case $host in
+  gone) echo "ssh: connect to host gone port 22: No route to host" >&2; exit 255 ;;
+  old) echo "latency-profiler 0.0.1"; exit 0 ;;
+esac
+sh -c "$*" <&0 &
+trap 'exit 255' TERM
+wait $!
+"""
+
+
+def stand_in_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an ``ssh`` first on the path that runs commands here; it loses its connection on SIGTERM."""
+    (folder / "ssh").write_text(_SSH)
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,10 @@ def test_bisection_finds_the_largest_that_fits_with_few_tries(truth, most):
         tries.append(size)
         return size <= truth
 
-    assert batch._largest(fits, most) == min(truth, most)
+    search = batch._Search(CASE, batch._largest(most))
+    while not search.over:
+        search.hear(None if fits(search.batch) else Failure("oom", ""))
+    assert search.batch == min(truth, most)
     assert len(tries) == len(set(tries)) <= 2 * most.bit_length() + 1
     assert all(1 <= size <= most for size in tries)
 
@@ -37,10 +41,10 @@ ASKED = replace(CASE, batch_asked="max")
 
 
 def resolved(
-    probe: batch._Probe, *, earlier: tuple[Case, ...] = (), limit: int | None = 1 << 30
+    probe: Callable[[Case], Failure | None], *, earlier: tuple[Case, ...] = (), limit: int | None = 1 << 30
 ) -> tuple[Case, list[str]]:
     said: list[str] = []
-    (case,) = batch._resolve([ASKED], probe, earlier, said.append, limit)
+    (case,) = batch._resolve([ASKED], lambda tried: list(map(probe, tried)), earlier, said.append, limit)
     return case, said
 
 
@@ -100,7 +104,7 @@ def test_a_resumed_run_keeps_the_batch_that_it_found():
 def test_on_the_cpu_only_a_limit_makes_a_batch_too_large():
     with pytest.raises(UserError, match="--memory-limit 4GiB"):
         resolved(lambda _: None, limit=None)
-    assert batch._resolve([CASE], lambda _: None, (), print, None) == (CASE,)
+    assert batch._resolve([CASE], lambda _: [], (), print, None) == (CASE,)
 
 
 def test_max_goes_through_a_plan_and_leaves_the_keys_of_other_cases_alone():

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
+import shutil
 import signal
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +23,7 @@ from rich.console import Console
 from profiler.cli.fleet_run import run_on_fleet
 from profiler.cli.run import How
 from profiler.cli.workers import workers_command
+from profiler.errors import StoppedError
 from profiler.records.reading import read
 from profiler.records.types import Failure, Measurement
 from profiler.run.serving import Meeting
@@ -43,14 +48,19 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
     wait_for(lambda: not orphans(folder), 10)
 
 
-def drive(fleet: LocalFleet, out: Path, *, resume: bool = False, **flags: object) -> tuple[int, str]:
-    """Run a plan as its user does; return the exit code and what was said."""
+def drive(
+    fleet: LocalFleet, out: Path, *, resume: bool = False, patience: str = "60s", **flags: object
+) -> tuple[int, str]:
+    """Run a plan as its user does; return the exit code, -1 where it stopped, and what was said."""
     console, how = (
         StringIO(),
-        How(out=out, resume=resume, detail="quiet", meeting=Meeting(fleet.address), patience="60s"),
+        How(out=out, resume=resume, detail="quiet", meeting=Meeting(fleet.address), patience=patience),
     )
     given = {"models": f"{fleet.folder}/home/net.py:net", "backends": "fake", "threads": "1", "devices": "big,small"}
-    code = run_on_fleet(None, given | flags, how, None, Console(file=console, width=500))
+    try:
+        code = run_on_fleet(None, given | flags, how, None, Console(file=console, width=500))
+    except StoppedError as stopped:
+        return -1, f"{console.getvalue()}{stopped}"
     return code, console.getvalue()
 
 
@@ -112,3 +122,105 @@ def test_a_driver_that_is_killed_leaves_no_visit_behind_and_resumes(fleet: Local
     code, said = drive(fleet, tmp_path, resume=True, **flagged)
     assert code == 0, said
     assert whole(tmp_path, 4, 3)
+
+
+SLOW = {"backends": "fake:duration_ms=30", "batches": "1,2", "rounds": 2, "visit_s": "300ms"}
+SLOW_FLAGS = ("--backend", "fake:duration_ms=30", "--batch", "1,2", "--rounds", "2", "--visit", "300ms")
+
+
+def started(fleet: LocalFleet, out: Path) -> subprocess.Popen[bytes]:
+    return fleet.run(out, "--model", f"{fleet.folder}/home/net.py:net", *SLOW_FLAGS, "--device", "big,small")
+
+
+def failures(out: Path) -> list[Failure]:
+    return [r.outcome for r in read(out).records if isinstance(r.outcome, Failure)]
+
+
+def test_ctrl_c_of_a_driver_ends_what_is_under_way_and_says_how_to_go_on(fleet: LocalFleet, tmp_path: Path) -> None:
+    run = started(fleet, tmp_path)
+    wait_for(lambda: visits(tmp_path) >= 2)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) == 130
+    assert f"stopped; continue with: profiler run --model {fleet.folder}/home/net.py:net" in fleet.said()
+    assert not fleet.child("big")
+    assert not fleet.child("small")
+    made = visits(tmp_path)
+    assert 2 <= made < 8
+    code, said = drive(fleet, tmp_path, resume=True, **SLOW)
+    assert (code, failures(tmp_path)) == (0, []), said
+    assert whole(tmp_path, 4, 2)
+
+
+def test_two_drivers_take_turns(fleet: LocalFleet, tmp_path: Path) -> None:
+    other = started(fleet, tmp_path / "other")
+    code, said = drive(fleet, tmp_path / "own", **SLOW)
+    assert (code, other.wait(60)) == (0, 0), said
+    for out in (tmp_path / "own", tmp_path / "other"):
+        assert whole(out, 4, 2)
+        assert not failures(out)
+    order = sorted((r.started, out) for out in ("own", "other") for r in read(tmp_path / out).records)
+    assert sum(a[1] != b[1] for a, b in itertools.pairwise(order)) > 2
+
+
+def test_a_scheduler_that_is_killed_costs_what_was_under_way(fleet: LocalFleet, tmp_path: Path) -> None:
+    def kill() -> None:
+        wait_for(lambda: fleet.child("big") and fleet.child("small"))
+        assert fleet.scheduler is not None
+        fleet.scheduler.kill()
+        fleet.scheduler.wait()
+        fleet.start_scheduler()
+
+    killer = beside(kill)
+    code, said = drive(fleet, tmp_path, **SLOW)
+    killer.join()
+    assert (code, failures(tmp_path)) == (0, []), said
+    assert whole(tmp_path, 4, 2)
+    assert "the scheduler is back" in said
+
+
+def test_a_worker_of_which_no_process_is_left_costs_its_visit_alone(fleet: LocalFleet, tmp_path: Path) -> None:
+    def kill() -> None:
+        wait_for(lambda: fleet.child("small"))
+        child, engine = fleet.child("small"), fleet.engine("small")
+        fleet.nanny("small").kill()
+        fleet.workers["small"].wait()
+        wait_for(lambda: not engine.is_running() and not (child and child.is_running()))
+        fleet.add("small")
+
+    killer = beside(kill)
+    code, said = drive(fleet, tmp_path, **SLOW)
+    killer.join()
+    assert (code, failures(tmp_path)) == (0, []), said
+    assert whole(tmp_path, 4, 2)
+    assert said.count("its visit of") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may mount no small disk")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_worker_whose_disk_is_full_blames_no_case(fleet: LocalFleet, tmp_path: Path, small_disk: Path) -> None:
+    fleet.add("many", "full", TMPDIR=str(small_disk))
+    wait_for(lambda: list(small_disk.rglob("worker-*")))
+    with contextlib.suppress(OSError), (small_disk / "rest").open("wb") as rest:
+        while True:
+            rest.write(bytes(4096))
+            rest.flush()
+    wait_for(lambda: "worker many on cpu serves" in fleet.said())
+    code, said = drive(fleet, tmp_path / "alone", devices="many", patience="2s", **SLOW)
+    assert (code, visits(tmp_path / "alone")) == (-1, 0), said
+    fleet.add("many", "roomy")
+    code, said = drive(fleet, tmp_path / "out", devices="many", **SLOW)
+    assert (code, failures(tmp_path / "out")) == (0, []), said
+    assert whole(tmp_path / "out", 2, 2)
+    assert "is full" in said
+    for name in ("full", "roomy"):
+        fleet.workers[name].send_signal(signal.SIGTERM)
+        fleet.workers[name].wait(20)

@@ -26,7 +26,6 @@ from profiler.run import agent, placing
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.errand import (
-    SUBJECT,
     Errand,
     Introduction,
     Lost,
@@ -338,8 +337,8 @@ def test_what_is_no_record_is_refused() -> None:
     with pytest.raises(ValueError, match="is text"):
         answer_of(b"pickle")
     with pytest.raises(ValueError, match="no worker"):
-        introduction_of({"name": "a worker of somebody else's"})
-    assert introduction_of({SUBJECT: to_text(member("a", "a1").known)}) == member("a", "a1").known
+        introduction_of(None)
+    assert introduction_of(to_text(member("a", "a1").known)) == member("a", "a1").known
     assert answer_of(answered_text(Missing(("1", "2")))) == Missing(("1", "2"))
 
 

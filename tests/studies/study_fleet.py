@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import math
 import os
 import random
+import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +27,25 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.records.circumstances import Conditions
+from profiler.records.estimate import visit_estimate
+from profiler.records.intervals import interval
 from profiler.records.journal import Journal
-from profiler.records.reading import NAME, dump, read
+from profiler.records.lines import dump
+from profiler.records.reading import NAME, read
 from profiler.records.types import Budget, Case, Failure, Feed, Measurement, Record, Warmup
 from profiler.run import agent
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.errand import Errand
-from profiler.run.fleet import Fleet
-from profiler.run.lab import Lab
+from profiler.run.fleet import Fleet, sites_of
+from profiler.run.lab import Lab, one_visit
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import LocalExecutor
 from profiler.run.rounds import Measuring
 from profiler.run.schedule import Progress
 from profiler.run.serving import Meeting, engine
-from tests.run.fleets import LocalFleet, environment, local_fleet, orphans, wait_for, whole
+from tests.run.fleets import LocalFleet, environment, local_fleet, orphans, wait_for
+from tests.run.nets import nets
 from tests.studies.lab import RESULTS
 
 pytest.importorskip("distributed")
@@ -53,56 +61,110 @@ def scaled(number: int, least: int = 1) -> int:
     return max(least, round(number * SCALE))
 
 
-def keep(**figures: object) -> None:
-    with (RESULTS / "fleet.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"scale": SCALE} | figures) + "\n")
-    print(figures)
+def keep(name: str, **figures: object) -> None:
+    """Add a row to the table of a study, which stays also where it fails afterwards."""
+    path, row = RESULTS / f"fleet_{name}.csv", {"scale": SCALE} | figures
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    print(row)
 
 
-def hurt(fleet: LocalFleet, chance: random.Random) -> str:
-    """Kill something; what nobody else would start again is started again."""
-    label = chance.choice(LABELS)
-    # What starts again takes seconds of a core: kills of that alone would leave no time to measure.
-    what = chance.choices(["child", "engine", "nanny", "scheduler"], weights=[12, 2, 1, 0.3])[0]
-    try:
+#: What is hurt, and how often relative to each other: what starts again takes seconds of a core, and with as many kills
+#: of that as of visits no time were left to measure.
+HURT = {"child": 20.0, "engine": 1.0, "nanny": 0.5, "scheduler": 0.2, "link": 0.5}
+#: For so many kills is a cut link left down.
+CUT = 10
+
+
+class Hurting:
+    """Kills something of a fleet at random, and starts again what nobody else would."""
+
+    def __init__(self, fleet: LocalFleet, chance: random.Random) -> None:
+        self.fleet, self.chance = fleet, chance
+        self.killed: Counter[str] = Counter()
+        self.cut: dict[str, int] = {}
+
+    def once(self) -> None:
+        kinds = [kind for kind in HURT if kind != "link" or self.fleet.net]
+        [what] = self.chance.choices(kinds, weights=[HURT[kind] for kind in kinds])
+        try:
+            self.killed[what if self._done(what, self.chance.choice(LABELS)) else "nothing"] += 1
+        except (StopIteration, psutil.Error):  # it had ended by itself, or has not started again
+            self.killed["nothing"] += 1
+        self.mend()
+
+    def mend(self, *, now: bool = False) -> None:
+        for label in list(self.cut):
+            self.cut[label] -= 1
+            if now or not self.cut[label]:
+                assert self.fleet.net is not None
+                self.fleet.net.link(label, up=True)
+                del self.cut[label]
+
+    def _done(self, what: str, label: str) -> bool:
+        fleet = self.fleet
         if what == "scheduler":
             assert fleet.scheduler is not None
             fleet.scheduler.kill()
             fleet.scheduler.wait()
             fleet.start_scheduler()
+        elif what == "link":
+            assert fleet.net is not None
+            fleet.net.link(label, up=False)
+            self.cut[label] = CUT
         elif what == "nanny":
             fleet.nanny(label).kill()
             fleet.workers[label].wait()
             fleet.add(label)
-        elif (victim := fleet.engine(label) if what == "engine" else fleet.child(label)) is not None:
-            victim.kill()
-    except (StopIteration, psutil.Error):  # it had ended by itself, or has not started again
-        return "nothing"
-    return what
+        else:
+            victims = [fleet.engine(label)] if what == "engine" else list(filter(None, map(fleet.child, LABELS)))
+            if not victims:
+                return False
+            self.chance.choice(victims).kill()
+        return True
 
 
 @pytest.mark.parametrize("time_of", range(scaled(10)))
 def test_two_hundred_cases_are_accounted_for_whatever_is_killed(tmp_path: Path, time_of: int) -> None:
-    chance, batches = random.Random(time_of), scaled(50, 3)
+    batches = scaled(50, 3)
     (tmp_path / "net.py").write_text(NET)
-    with local_fleet(tmp_path / "fleet") as fleet:
+    with nets(LABELS) as net, local_fleet(tmp_path / "fleet", net) as fleet:
         for label in LABELS:
             fleet.add(label)
-        begin, killed = time.monotonic(), Counter[str]()
+        begin, hurting = time.monotonic(), Hurting(fleet, random.Random(time_of))
         shape = ("--batch", ",".join(str(n + 1) for n in range(batches)), "--rounds", "1", "--visit", "200ms")
         given = ("--model", str(tmp_path / "net.py:net"), "--backend", "fake:duration_ms=20", *shape)
         run = fleet.run(tmp_path / "out", *given, "--device", ",".join(LABELS), "--patience", "120s", "--quiet")
         wait_for(lambda: (tmp_path / "out" / NAME).is_file() or run.poll() is not None, 120)
         while run.poll() is None:
             time.sleep(2)
-            killed[hurt(fleet, chance)] += 1
+            hurting.once()
             assert time.monotonic() - begin < 1800, fleet.said()
-        records = read(tmp_path / "out").records
-        failed = [r for r in records if isinstance(r.outcome, Failure)]
-        keep(study="kills", seconds=time.monotonic() - begin, killed=dict(killed), failed=len(failed))
-        assert whole(tmp_path / "out", 4 * batches, 1), fleet.said()
-        assert len(failed) <= killed["child"]
-    wait_for(lambda: not orphans(tmp_path / "fleet"), 20)
+        hurting.mend(now=True)
+        seconds, found = time.monotonic() - begin, read(tmp_path / "out")
+        failed = [r for r in found.records if isinstance(r.outcome, Failure)]
+        counted = Counter((r.case.key, r.round) for r in found.records)
+        figures = {
+            "machines": "namespaces" if net else "loopback",
+            "cases": 4 * batches,
+            "accounted": len({key for key, _ in counted}),
+            "twice": sum(n > 1 for n in counted.values()),
+            "failed": len(failed),
+            "seconds": seconds,
+            **{f"killed_{kind}": hurting.killed[kind] for kind in HURT},
+        }
+        blamed = [r.outcome.reason for r in failed if "signal 9" not in r.outcome.reason]  # type: ignore[union-attr]
+        said = fleet.said()
+    wait_for(lambda: not orphans(tmp_path / "fleet"), 30)
+    keep("kills", **figures, blamed=len(blamed))
+    assert figures["accounted"] == 4 * batches, said
+    assert not figures["twice"], said
+    assert not blamed, blamed
+    assert len(failed) <= hurting.killed["child"], said
 
 
 GOOD = Measurement(((1_000_000,) * 10,) * 3, 1, (), None, Warmup((1,), steady=True), 0.0, Conditions(), {}, {})
@@ -151,14 +213,13 @@ def test_a_thousand_workers_and_a_hundred_thousand_cases(tmp_path: Path) -> None
 
 
 def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: Path) -> None:
-    from profiler.run.fleet import sites_of
 
     sites = sites_of(driver.members())
-    planned = [Case("resnet50", "", 1.0, "fake", Placement(), n + 1, fleet_label="a") for n in range(cases)]
+    asked = planned(cases)
     budget = Budget(rounds=1, min_rounds=1, precision=None, visit_s=1.0)
     executor = LocalExecutor()
     lab = Lab(budget, executor, lambda _: Limits(), Calibrations(executor, folder, lambda _: Limits()), Feed())
-    progress = Progress(planned, budget)
+    progress = Progress(asked, budget)
     looks: list[float] = []
     members = driver.members
 
@@ -176,10 +237,10 @@ def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: P
         placing = Placing(driver, Way(sites, 60.0), told)
         assert placing(Measuring(journal, progress, lab, told, 1), (), None) == ""
         seconds = time.monotonic() - begin
-    assert sum(len(made) for made in progress.visits.values()) == cases
+    assert progress.total == cases
     assert fleet.scheduler is not None
     keep(
-        study="scale",
+        "scale",
         workers=number,
         cases=cases,
         records_per_s=cases / seconds,
@@ -191,29 +252,156 @@ def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: P
 
 _RESUME = """
 import json, resource, sys, time
+from functools import partial
 from pathlib import Path
-from profiler.records.reading import NAME, dump, read
+from profiler.records.columns import write_csv
+from profiler.records.estimate import visit_estimate
+from profiler.records.intervals import interval
+from profiler.records.journal import Journal
+from profiler.records.reading import NAME, read, visits_at
+from profiler.records.table import each_row
 from profiler.records.types import Budget
 from profiler.run.schedule import Progress
+from profiler.run.turns import Turns
+from tests.studies.study_fleet import planned
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+folder, cases = Path(sys.argv[1]), planned(int(sys.argv[2]))
+figures = {"cases": len(cases), "before_mb": peak_mb()}
+cpu = time.process_time()
 begin = time.monotonic()
-run = read(Path(sys.argv[1]))
-progress = Progress(run.planned, Budget())
-for record in run.records:
-    progress.add(record)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-print(json.dumps({"records": len(run.records), "resume_s": time.monotonic() - begin, "peak_mb": peak}))
+progress = Progress(cases, Budget(), partial(visits_at, folder / NAME))
+with Journal.open(folder, {"cases": cases, "budget": Budget()}, resume=True, heard=progress.add) as journal:
+    figures |= {"records": journal.earlier.made}
+    figures |= {"turn": Turns(progress, (), 0).take().number, "resume_s": time.monotonic() - begin}
+    figures |= {"resume_cpu_s": time.process_time() - cpu, "resume_mb": peak_mb()}
+if len(sys.argv) > 3:
+    begin = time.monotonic()
+    write_csv(each_row(read(folder)), folder / "cases.csv")
+    figures |= {"table_s": time.monotonic() - begin, "table_mb": peak_mb()}
+print(json.dumps(figures))
 """
+
+
+def planned(number: int) -> list[Case]:
+    return [Case("resnet50", "", 1.0, "fake", Placement(), n + 1, fleet_label="a") for n in range(number)]
 
 
 def test_a_journal_of_a_million_records_is_resumed(tmp_path: Path) -> None:
     number = scaled(1_000_000, 1000)
-    first = Case("resnet50", "", 1.0, "fake", Placement(), fleet_label="a")
-    line = Record(first, None, None, "cafe", 0, "now", 0.1, GOOD)
-    with Journal.open(tmp_path, {"cases": [], "budget": Budget()}) as journal:
+    cases = planned(number * 2 // 9)
+    with Journal.open(tmp_path, {"cases": cases, "budget": Budget()}) as journal:
         path = journal.path
     with path.open("a", encoding="utf-8") as file:
         for n in range(number):
-            case = replace(line.case, batch=n // 5 + 1)
-            file.write(f'{{"kind":"visit","record":{dump(replace(line, case=case, round=n % 5))}}}\n')
-    done = subprocess.run([sys.executable, "-c", _RESUME, str(tmp_path)], capture_output=True, text=True, check=True)
-    keep(study="journal", file_mb=path.stat().st_size / 1e6, **json.loads(done.stdout))
+            line = Record(cases[n % len(cases)], None, None, "cafe", n // len(cases), "now", 0.1, GOOD)
+            file.write(f'{{"kind":"visit","record":{dump(line)}}}\n')
+    size = path.stat().st_size / 1e6
+    arguments = [str(tmp_path), str(len(cases)), *(["table"] if os.environ.get("PROFILER_STUDY_TABLE") else [])]
+    done = subprocess.run([sys.executable, "-c", _RESUME, *arguments], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    figures = json.loads(done.stdout)
+    keep("journal", file_mb=size, **figures)
+    assert figures["turn"] == 4
+    assert figures["resume_mb"] < 2000
+    assert figures["resume_s"] < 60
+
+
+def processes(fleet: LocalFleet) -> list[psutil.Process]:
+    """The scheduler and the worker, with all that they started."""
+    assert fleet.scheduler is not None
+    roots = [psutil.Process(fleet.scheduler.pid), fleet.nanny("a")]
+    return [each for root in roots for each in (root, *root.children(recursive=True))]
+
+
+def cpu_s(of: Iterable[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in of)
+
+
+class Asking:
+    """Asks the one worker of a fleet for visits."""
+
+    def __init__(self, driver: Fleet, budget: Budget) -> None:
+        wait_for(driver.members, 60)
+        self.driver, self.budget = driver, budget
+        [self.member] = driver.members()
+
+    def visit(self, case: Case, number: int) -> Record:
+        sent = self.driver.send(self.member, Errand(case, number, "latency", self.budget, Feed()))
+        landed = self.driver.landed(120)
+        assert landed is not None
+        assert landed[0] == sent
+        assert isinstance(landed[1], Record)
+        return landed[1]
+
+
+@contextmanager
+def stopped(fleet: LocalFleet) -> Iterator[None]:
+    """Keep a fleet from running for a moment, shorter than it takes to be missed."""
+    found = processes(fleet)
+    for process in found:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in found:
+            process.resume()
+
+
+def ratio_to_reference(record: Record) -> float:
+    """A latency that does not depend on what either side takes for the reference's nominal time."""
+    made = record.outcome
+    assert isinstance(made, Measurement), made
+    assert made.nominal_ns is not None
+    return visit_estimate(made).normalised_ns / made.nominal_ns
+
+
+def test_a_worker_costs_next_to_nothing(tmp_path: Path) -> None:
+    idle_s, number, pairs = scaled(60), scaled(100, 5), scaled(24, 2)
+    quick, budget = Budget(visit_s=0.01, warmup_s=0.01), Budget(visit_s=0.5, warmup_s=1.0)
+    fake = Case("resnet50", "", 1.0, "fake:duration_ms=0.1", Placement(), fleet_label="a")
+    real = Case("regnety_200mf", "", 1.0, "eager", Placement(), fleet_label="a")
+    executor = LocalExecutor()
+    lab = Lab(budget, executor, lambda _: Limits(), Calibrations(executor, tmp_path, lambda _: Limits()), Feed())
+    with local_fleet(tmp_path / "fleet") as fleet:
+        fleet.add("a")
+        with Fleet(Meeting(fleet.address)) as driver, Journal.open(tmp_path / "out", {}) as journal:
+            asking = Asking(driver, quick)
+            asking.visit(fake, 0)
+            time.sleep(3)
+            worker = [fleet.nanny("a"), *fleet.nanny("a").children(recursive=True)]
+            both = processes(fleet)
+            before, before_both = cpu_s(worker), cpu_s(both)
+            time.sleep(idle_s)
+            idle, idle_both = ((cpu_s(of) - b) / idle_s for of, b in ((worker, before), (both, before_both)))
+            beyond = []
+            for n in range(number):
+                begin = time.monotonic()
+                record = asking.visit(fake, n)
+                journal.append(record)
+                beyond.append(time.monotonic() - begin - record.wall_s)
+            asking = Asking(driver, budget)
+            ratios = []
+            for n in range(pairs + 1):
+                under = ratio_to_reference(asking.visit(real, n))
+                with stopped(fleet):
+                    alone = ratio_to_reference(one_visit(replace(real, fleet_label=""), n, lab))
+                ratios.append(math.log(under / alone))
+            mean, half = interval(ratios[1:], len(ratios) - 1)
+    assert half is not None
+    keep(
+        "cost",
+        idle_share_of_a_core=idle,
+        with_scheduler=idle_both,
+        beyond_ms=1e3 * statistics.median(beyond),
+        beyond_p90_ms=1e3 * sorted(beyond)[len(beyond) * 9 // 10],
+        pairs=pairs,
+        under_a_worker=math.exp(mean),
+        under_low=math.exp(mean - half),
+        under_high=math.exp(mean + half),
+    )
+    assert idle < 0.004
+    assert statistics.median(beyond) < 0.010
+    assert math.exp(mean - half) < 1.005

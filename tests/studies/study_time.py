@@ -33,7 +33,7 @@ def played(rounds: int, draw: random.Random, *, on_time: bool, heavy: bool) -> P
         tail = math.sqrt(4 / draw.gammavariate(2, 2)) if heavy else 1.0  # Student's t with 4 degrees of freedom
         ns = round(NS * math.exp(spread[case.key] * draw.gauss(0, 1) * tail))
         outcome = Measurement(((ns,),), 1, (), None, Warmup((ns,), steady=True), None, Conditions(), {}, {})
-        number = len(progress.visits[case.key])
+        number = progress.made(case)
         progress.add(Record(case, None, 224, "h", number, "2026-01-01T00:00:00+00:00", 1.0, outcome))
 
     left, chosen = rounds * CASES, list(cases)
