@@ -119,4 +119,4 @@ def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[alt.
         alt.Tooltip(f"{proxy}:Q", title=unit, format=".4~g"),
         *(alt.Tooltip(f"{name}:N") for name in ("family", "scaling", "resolution", "status", "parity")),
     ]
-    return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).notna().any()]
+    return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).nunique() > 0]

@@ -44,8 +44,8 @@ document.getElementById("download").addEventListener("click", () => {
 const tip = document.getElementById("tip");
 for (const figure of document.querySelectorAll("figure.chart")) {
   figure.addEventListener("pointermove", (e) => {
-    const mark = e.target.closest("[aria-roledescription][aria-label]");
-    tip.hidden = !mark || !/mark|point|bar|circle/i.test(mark.getAttribute("aria-roledescription"));
+    const mark = e.target.closest("use[aria-label], [aria-roledescription][aria-label]");
+    tip.hidden = !mark || !/mark|point|bar|circle/i.test(mark.getAttribute("aria-roledescription") ?? "point");
     if (tip.hidden) return;
     tip.textContent = mark.getAttribute("aria-label").replaceAll("; ", "\n");
     tip.style.left = `${Math.min(e.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
