@@ -138,9 +138,9 @@ def _printed(points: list[_Point], limit_ms: float | None, *, json: bool) -> int
 
 
 def _table(points: list[_Point]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("backend", "load", "threads each", "p50 ms", "p90 ms", "p99 ms", "waiting ms", "per s", "busy"):
-        table.add_column(name, justify="left" if name in ("backend", "load") else "right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("backend", "load", "threads", "p50 ms", "p90 ms", "p99 ms", "waiting", "per s", "busy"):
+        table.add_column(name, justify="left" if name in ("backend", "load") else "right", overflow="fold")
     for case, streams, rate, one in points:
         load = f"{rate:g} per s" if rate else f"{streams} stream{'s' * (streams != 1)}"
         numbers: list[str] = []

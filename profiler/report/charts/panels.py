@@ -117,6 +117,7 @@ def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[alt.
         alt.Tooltip("low:Q", title="95% from", format=".4~g"),
         alt.Tooltip("high:Q", title="95% to", format=".4~g"),
         alt.Tooltip(f"{proxy}:Q", title=unit, format=".4~g"),
-        *(alt.Tooltip(f"{name}:N") for name in ("family", "scaling", "resolution", "status", "parity")),
+        *(alt.Tooltip(f"{name}:N") for name in ("family", "scaling", "resolution", "parity") if points[name].nunique() > 1),
+        alt.Tooltip("status:N"),
     ]
-    return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).nunique() > 0]
+    return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).notna().any()]
