@@ -82,7 +82,8 @@ def styled(chart: _Styled, padding: int = 14) -> _Styled:
 
 def specification(chart: Chart) -> dict[str, Any]:
     """The Vega-Lite specification of a chart, with legends in rows, which altair cannot ask for."""
-    spec: dict[str, Any] = chart.to_dict()
+    # Checking it against the schema takes longer than drawing it; tests check every chart.
+    spec: dict[str, Any] = chart.to_dict(validate=False)
     layout = {"bottom": {"direction": "vertical", "anchor": "start", "margin": 10}}
     spec["config"].setdefault("legend", {})["layout"] = layout
     return spec

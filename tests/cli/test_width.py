@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from profiler.analysis.quantity import Quantity
 from profiler.backends.base import Placement
 from profiler.cli import load, workers
 from profiler.cli.advise import advise_command
@@ -22,6 +21,7 @@ from profiler.cli.history import history_command
 from profiler.cli.models import models_command
 from profiler.cli.rank import rank_command
 from profiler.gate.baseline import update
+from profiler.measure.layers import Layer
 from profiler.records.load import LoadPoint
 from profiler.records.types import Case
 from profiler.report.explanation import costs_table
@@ -29,8 +29,7 @@ from profiler.run.errand import Introduction
 from profiler.run.fleet import Member
 from tests import ROOT
 from tests.analysis.test_layers import explain, traced
-from tests.gate.runs import CASE, record, measured, written
-from profiler.measure.layers import Layer
+from tests.gate.runs import CASE, measured, record, written
 
 REFERENCE = ROOT / "results" / "reference"
 QUICK, SWEEP = (REFERENCE / name / "cases.csv" for name in ("quick", "sweep"))
@@ -54,7 +53,8 @@ def baseline(folder: Path) -> None:
 
 
 def fleet(_: Path) -> None:
-    known = Introduction("xeon-large", "cuda:0", True, "n", "node-17.cluster", {}, "0123456789ab", {"torch": "2.11.0"})
+    versions = {"torch": "2.11.0+cu130", "onnxruntime": "1.32.0"}
+    known = Introduction("xeon-large", "cuda:0", False, "n", "node-17.cluster", {}, "0123456789ab", versions)  # noqa: FBT003
     member = Member("tcp://127.0.0.1:1", known, visits=12345, calibrated="2026-01-02T03:04:05+00:00")
     Console().print(workers._table([member, replace(member, visits=1)]))
 

@@ -54,13 +54,16 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   figure.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
 function unfold(id) {
-  const folded = id && document.getElementById(id)?.querySelector("details");
-  if (folded) folded.open = true;
+  const inner = id && document.getElementById(id)?.querySelector("details");
+  if (inner) inner.open = true;
 }
 for (const link of document.querySelectorAll("nav a")) {
   link.addEventListener("click", () => unfold(link.hash.slice(1)));
 }
 unfold(location.hash.slice(1));
+let folded = [];
 addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
 });
+addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
