@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 #: What a user does, and what comes of it as the text of the last element.
 ERRORS = """<script>const errors = [];
-for (const kind of ["error", "unhandledrejection"]) 
+for (const kind of ["error", "unhandledrejection"])
   addEventListener(kind, (e) => errors.push(String(e.message ?? e.reason)));
 for (const name of ["error", "warn"]) console[name] = (...said) => errors.push(said.join(" "));
 window.alert = (said) => errors.push(`alert ${said}`);</script>"""
