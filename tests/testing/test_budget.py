@@ -13,6 +13,7 @@ from profiler.records.circumstances import Conditions
 from profiler.records.types import Budget, Failure, Measurement, Warmup
 from profiler.testing.arguments import Limited
 from profiler.testing.budget import _budgeted, _visits
+from tests.gate.runs import measured as referenced
 
 
 def measured(ms: float, stalls: float = 0.0, seed: int = 0, blocks: int = 1, calls: int = 5) -> Measurement:
@@ -133,9 +134,8 @@ def test_a_table_that_disagrees_is_told_however_wide_the_interval() -> None:
     assert "median of all calls 3.57 ms" in found.reason
 
 
-def test_an_interval_that_is_not_known_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("profiler.records.estimate.counted", lambda estimates: estimates[:1])
-    found = judged({"median": 5}, [measured(3.66) for _ in range(5)])
+def test_an_interval_that_is_not_known_says_why() -> None:
+    found = judged({"median": 5}, [referenced(3.66), *(referenced(3.66, slower=3.0) for _ in range(4))])
     assert found.status == "inconclusive"
     assert "3.66 ms with no interval: one process alone was undisturbed" in found.reason
     assert found.facts["interval_s"] == [None, None]
