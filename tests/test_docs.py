@@ -370,10 +370,3 @@ def test_results_in_git_are_small() -> None:
     kept = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in kept} <= {".csv", ".png", ".txt"}
     assert [path for path in kept if path.stat().st_size > 200_000] == []
-
-
-def test_every_column_of_the_table_is_described() -> None:
-    from profiler.records.columns import COLUMNS
-
-    described = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "table.md").read_text(encoding="utf-8")))
-    assert set(COLUMNS) <= described

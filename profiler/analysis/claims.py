@@ -113,7 +113,7 @@ def _paced(rule: str, control: str, limit: float = 1.0, *, slower: bool = False)
     """Ask whether a rule is faster than another at equal flops, within a limit; or slower."""
 
     def ask(frame: pd.DataFrame, one: Fit) -> Evidence | None:
-        cost = next((each.cost for each in paces(steps(frame, one), control) if each.rule == rule), None)
+        cost = next((each.cost for each in paces(steps(frame, one), control, rule)), None)
         if cost is None:
             return None
         told = f"{rule} takes {_times(cost)} of the time of {control}"

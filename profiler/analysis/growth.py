@@ -119,7 +119,7 @@ def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
     return Growth(rule, acts, cost, len(bases), len(scaled))
 
 
-def paces(relative: pd.DataFrame, control: str = CONTROL) -> list[Growth]:
+def paces(relative: pd.DataFrame, control: str = CONTROL, only: str | None = None) -> list[Growth]:
     """Every rule beside one, compound scaling, of the same bases by the same factors, at equal flops; cheapest first.
 
     Ratios are geometric means over bases of costs per multiply-add, with Student's interval over them; below 1 the
@@ -131,12 +131,13 @@ def paces(relative: pd.DataFrame, control: str = CONTROL) -> list[Growth]:
     Args:
         relative: From ``steps``.
         control: Rule that the others are held against.
+        only: The one rule that is wanted; None for every one.
     """
     scaled = relative[(relative["scaling"] != "") & (relative["factor"] > 1)]
     scaled = scaled.drop_duplicates(["model", "scaling", "factor"])
     held = scaled[scaled["scaling"] == control].set_index(["model", "factor"])
     found = []
-    for rule in dict.fromkeys(scaled["scaling"]):
+    for rule in [only] if only else dict.fromkeys(scaled["scaling"]):
         own = scaled[scaled["scaling"] == rule].set_index(["model", "factor"])
         own, other = own.align(held, join="inner", axis=0)
         if rule == control or own.empty:

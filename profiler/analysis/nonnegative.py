@@ -10,7 +10,8 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
+from scipy.special import stdtrit
 
 from profiler.analysis.regression import LEAST_NETWORKS, Floats
 
@@ -102,7 +103,7 @@ def margin_of(errors: Floats) -> float:
     if rank <= n:
         return float(np.sort(np.abs(errors))[rank - 1])
     rms = float(np.sqrt(np.mean(errors**2)))
-    return rms * float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * math.sqrt(1 + 1 / n)
+    return rms * float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * math.sqrt(1 + 1 / n)
 
 
 def inside_hull(points: Floats, point: Floats) -> bool:

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 from profiler.analysis.quantity import Quantity
 from profiler.records.intervals import CONFIDENCE, Interval
@@ -32,7 +32,7 @@ def geometric_mean(ratios: Sequence[float] | Floats, least: int = 3) -> tuple[fl
     centre = float(logs.mean())
     if len(logs) < least:
         return math.exp(centre), None
-    t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(logs) - 1))
+    t = float(stdtrit(len(logs) - 1, 0.5 + CONFIDENCE / 2))
     half = t * float(logs.std(ddof=1)) / math.sqrt(len(logs))
     return math.exp(centre), (math.exp(centre - half), math.exp(centre + half))
 
@@ -41,6 +41,8 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """Spearman's correlation; None below four networks, or where one side is constant."""
     if len(first) < _LEAST_FOR_RANKS or min(np.ptp(first), np.ptp(second)) == 0:
         return None
+    from scipy import stats  # half a second, which one command needs
+
     return float(stats.spearmanr(first, second).statistic)
 
 
@@ -55,7 +57,7 @@ def fisher_interval(r: float, n: int) -> Interval:
         return (-1.0, 1.0)
     if abs(r) >= 1:
         return (r, r)
-    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) / np.sqrt(n - 3)
+    half = float(ndtri(0.5 + CONFIDENCE / 2)) / np.sqrt(n - 3)
     centre = np.arctanh(r)
     return (float(np.tanh(centre - half)), float(np.tanh(centre + half)))
 
@@ -89,7 +91,7 @@ def coefficient(terms: Floats, y: Floats, weights: Floats | None = None) -> Quan
         return Quantity(value)
     stretched = np.where(own, 0.0, pull / np.where(own, 1.0, 1 - leverage))
     error = float(np.sqrt(np.sum((stretched * (target - hat @ target)) ** 2)))
-    half = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, _bell_mccaffrey(stretched, hat)))
+    half = error * float(stdtrit(_bell_mccaffrey(stretched, hat), 0.5 + CONFIDENCE / 2))
     return Quantity(value, (value - half, value + half), error)
 
 
@@ -148,10 +150,10 @@ def bca_interval(estimate: float, draws: Floats, jackknife: Floats) -> Interval:
     if len(draws) == 0 or np.ptp(draws) < 1e-12:
         return (estimate, estimate)
     below = np.mean(draws < estimate) + np.mean(draws == estimate) / 2
-    bias = stats.norm.ppf(np.clip(below, 1 / (len(draws) + 1), len(draws) / (len(draws) + 1)))
+    bias = ndtri(np.clip(below, 1 / (len(draws) + 1), len(draws) / (len(draws) + 1)))
     skew = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
     cube = 6 * np.sum(skew**2) ** 1.5
     acceleration = np.sum(skew**3) / cube if cube > 0 else 0.0
-    z = bias + stats.norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = np.quantile(draws, stats.norm.cdf(bias + z / (1 - acceleration * z)))
+    z = bias + ndtri([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(draws, ndtr(bias + z / (1 - acceleration * z)))
     return (float(low), float(high))

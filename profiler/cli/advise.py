@@ -122,9 +122,7 @@ def _print(advice: Advice, trained: AccuracyModel, console: Console) -> None:
     console.print(f"{looked}; predicted from {escape(model.basis)}.", highlight=False)
     unit = unit_of(model.y)
     told = [] if isinstance(advice.base, Brought) else ["top-1 [90%]"]
-    table = plain_table("rule", "s", "flops", f"{unit} [90%]", *told, *_shape(advice.best[0].arch))
-    for column in table.columns:
-        column.no_wrap = column.header not in ("depths", "widths")
+    table = plain_table("rule", "s", "flops", f"{unit} [90%]", *told)
     others = [one for one in reversed(advice.front) if one is not advice.best[0]]
     for one in (advice.best[0], *others[: _SHOWN - 1]):
         table.add_row(*_row(one, trained))
@@ -133,6 +131,7 @@ def _print(advice: Advice, trained: AccuracyModel, console: Console) -> None:
         table.add_row(*_row(one, trained), style="bold")
     console.print(table)
     console.print(_advice_sentence(advice), highlight=False)
+    console.print(escape(_made_of(advice.best[0].arch)), highlight=False)
     console.print(escape(_accuracy_sentence(advice, trained)), highlight=False)
     beyond = model.beyond(advice.best[0].counts)
     if beyond:
@@ -148,7 +147,6 @@ def _row(one: Candidate, trained: AccuracyModel) -> list[str]:
         format_flops(one.counts.flops).replace(" ", ""),
         escape(f"{one.latency:.3g} [{low:.3g}, {high:.3g}]") + ("" if one.meets else " *"),
         *([] if isinstance(one.arch, Brought) else [_top1(one, trained)]),
-        *_shape(one.arch).values(),
     ]
 
 
@@ -157,11 +155,11 @@ def _top1(one: Candidate, trained: AccuracyModel) -> str:
     return escape(f"{said.top1:.1f} [{said.interval[0]:.1f}, {said.interval[1]:.1f}]") if said else ""
 
 
-def _shape(arch: Network) -> dict[str, str]:
-    """The columns that show what a network is made of."""
+def _made_of(arch: Network) -> str:
+    """What a network is made of, in a sentence."""
     words = size_words(arch)
-    words.pop("group widths", None)
-    return words if isinstance(arch, Brought) else {"px": str(arch.resolution)} | words
+    words |= {} if isinstance(arch, Brought) else {"resolution": str(arch.resolution)}
+    return f"It has {'; '.join(f'{name} {value}' for name, value in words.items() if value)}."
 
 
 def _advice_sentence(advice: Advice) -> str:

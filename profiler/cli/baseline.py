@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from typer import Argument, Option, Typer
 
+from profiler.analysis.quantity import Quantity
 from profiler.cli.options import JournalPath, Json, warn
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
-from profiler.units import format_duration
+from profiler.report.answer import milliseconds
+from profiler.report.console import minute, plain_table
 
-#: Versions worth a column; the rest is in the file.
+#: Versions worth a word; the rest is in the file.
 _SHOWN = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino")
-
-
-def _cells(one: Mapping[str, Any]) -> list[str]:
-    low, high = one["latency_ci_low_ms"], one["latency_ci_high_ms"]
-    ends = f"[{format_duration(low / 1e3)}, {format_duration(high / 1e3)}]" if low is not None else ""
-    versions = ", ".join(f"{name} {one['versions'][name]}" for name in _SHOWN if name in one["versions"])
-    latency = format_duration(one["latency_ms"] / 1e3)
-    return [one["label"], latency, ends, str(one["visits"]), one["started"], one["host"], versions]
-
 
 baseline_command = Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 _Stored = Annotated[Path, Argument(metavar="[FILE]", help="The baseline.")]
@@ -56,13 +48,28 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     if json:
         print(jsonlib.dumps(told, indent=2, allow_nan=False))
         return
-    shown = Table(box=None, pad_edge=False)
-    for name in ("case", "latency", "95%", "visits", "when", "host", "versions"):
-        shown.add_column(name, overflow="fold", justify="right" if name in ("latency", "95%", "visits") else "left")
-    for one in told:
-        shown.add_row(*map(escape, _cells(one)))
     console = Console()
-    console.print(shown)
-    machines = {one["host"]: ", ".join(filter(None, (one["cpu"], one["gpu"]))) for one in told}
-    for key, words in machines.items():
-        console.print(f"machine {key}: {escape(words)}", highlight=False, soft_wrap=True)
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in told:
+        groups.setdefault((one["label"].partition(" · ")[2], _machine(one)), []).append(one)
+    for (setting, _), members in groups.items():
+        _print_cases(setting, members, console)
+    for machine in dict.fromkeys(machine for _, machine in groups):
+        console.print(machine, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_cases(setting: str, members: Sequence[Mapping[str, Any]], console: Console) -> None:
+    console.print(setting, style="bold", highlight=False, markup=False, soft_wrap=True)
+    table = plain_table("network", "latency [95%]", "visits", "when (UTC)")
+    for one in members:
+        low, high = one["latency_ci_low_ms"], one["latency_ci_high_ms"]
+        latency = milliseconds(Quantity(one["latency_ms"], None if low is None else (low, high)))
+        cells = (one["label"].partition(" · ")[0], latency, str(one["visits"]), minute(one["started"]))
+        table.add_row(*map(escape, cells))
+    console.print(table)
+
+
+def _machine(one: Mapping[str, Any]) -> str:
+    """The machine of a case, and the versions it was measured with."""
+    versions = ", ".join(f"{name} {one['versions'][name]}" for name in _SHOWN if name in one["versions"])
+    return f"machine {one['host']}: {', '.join(filter(None, (one['cpu'], one['gpu'], versions)))}"

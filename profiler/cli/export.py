@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Exit, Option
 
 from profiler.cli.options import JournalPath, warn
 from profiler.errors import UserError
+from profiler.records.described import columns_text
 from profiler.records.exporting import write_table
 from profiler.records.reading import read
 from profiler.records.table import rows
+
+
+def _columns(asked: bool) -> None:
+    if asked:
+        print(columns_text(shutil.get_terminal_size().columns))
+        raise Exit
 
 
 def export_command(
@@ -22,6 +30,15 @@ def export_command(
     csv: Annotated[Path | None, Option("--csv", metavar="FILE", help="The same, as CSV whatever its name.")] = None,
     all_columns: Annotated[
         bool, Option("--all-columns", help="Every column, not only those that most ask for.")
+    ] = False,
+    _columns_told: Annotated[
+        bool,
+        Option(
+            "--columns",
+            callback=_columns,
+            is_eager=True,
+            help="Say what every column means, its unit, what told it and when it is empty, as docs/table.md.",
+        ),
     ] = False,
 ) -> None:
     """Write the table of a run.

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from typer import Argument, Option
 
 from profiler.analysis.history import History, Point, histories
 from profiler.cli.options import Json, warn
 from profiler.errors import UserError
+from profiler.report.console import minute, plain_table
 from profiler.units import format_share
 
 
@@ -69,12 +69,15 @@ def _print_machine(found: Sequence[History], y: str, console: Console) -> None:
 def _print_case(history: History, y: str, console: Console) -> set[str]:
     """Print one case and return the runs at which it changed."""
     notes = {
-        history.measured[at].run: f"{format_share(change, signed=True)} from here (p = {p:.2g})"
+        history.measured[at].run: f"{format_share(change, signed=True)} from here, p = {p:.2g}"
         for at, change, p in history.changes
     }
-    shown = Table(title=escape(history.label), title_justify="left", title_style="", box=None, pad_edge=False)
-    for name in ("when", "run", y, "95%", "change"):
-        shown.add_column(name, overflow="fold", justify="right" if name in (y, "95%") else "left")
+    console.print(history.label, highlight=False, markup=False, soft_wrap=True)
+    shown = plain_table("when (UTC)")
+    shown.columns[0].no_wrap = True
+    shown.add_column("run", overflow="fold")
+    shown.add_column(f"{y} [95%]", justify="right", overflow="fold")
+    shown.add_column("change", overflow="fold")
     for point in history.points:
         shown.add_row(*map(escape, _cells(point, notes.get(point.run, ""))))
     console.print(shown)
@@ -83,5 +86,5 @@ def _print_case(history: History, y: str, console: Console) -> set[str]:
 
 def _cells(point: Point, note: str) -> list[str]:
     value = point.status if point.value is None else f"{point.value:.4g}"
-    ends = f"[{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
-    return [point.started, point.run, value, ends, note]
+    ends = f" [{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
+    return [minute(point.started), point.run, value + ends, note]

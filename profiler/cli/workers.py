@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from profiler.cli.options import Json, Scheduler, SchedulerFile, Tls, meeting_of
 from profiler.errors import UserError
-from profiler.report.console import plain_table
+from profiler.report.console import minute, plain_table
 from profiler.run.fleet import Member, SchedulerLostError, joined
 
 
@@ -33,17 +36,28 @@ def workers_command(
     if not members:
         print("no worker is there; start one with: profiler worker --label NAME --scheduler ...")
         return
-    table = plain_table("label", "device", "on", "host", "torch", "onnxruntime", "calibrated", "visits", "now")
+    Console().print(_table(members))
+    for versions in dict.fromkeys(map(_versions, members)):
+        print(f"{', '.join(each.known.label for each in members if _versions(each) == versions)}: {versions}")
     for each in members:
-        table.add_row(*_row(each))
-    Console().print(table)
-    for each in members:
+        if each.now:
+            print(f"{each.said} measures {each.now}")
         if each.refused:
             print(f"{each.said} would not be asked: {each.refused}")
 
 
-def _row(each: Member) -> tuple[str, ...]:
-    known = each.known
-    runtime = known.versions.get("onnxruntime") or known.versions.get("onnxruntime-gpu") or ""
-    what = (known.label, known.device, known.hostname, known.key, known.versions.get("torch", ""), runtime)
-    return (*what, each.calibrated, str(each.visits), each.now)
+def _table(members: Sequence[Member]) -> Table:
+    table = plain_table("label")
+    for name in ("device", "on", "machine", "calibrated (UTC)", "visits"):
+        table.add_column(name, overflow="fold", justify="right" if name == "visits" else "left")
+    table.padding = (0, 1, 0, 0)
+    for each in members:
+        known = each.known
+        cells = (known.label, known.device, known.hostname, known.key, minute(each.calibrated), str(each.visits))
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _versions(each: Member) -> str:
+    named = ((name, each.known.versions.get(name)) for name in ("torch", "onnxruntime", "onnxruntime-gpu"))
+    return ", ".join(f"{name} {version}" for name, version in named if version) or "no runtime"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from profiler.errors import UserError
 from profiler.records.columns import COLUMNS, Row, write_csv
+from profiler.records.described import columns as described
 from profiler.records.files import write_file
 
 #: What most ask of a table, in this order.
@@ -87,14 +88,25 @@ def _cell(value: object) -> str:
 
 
 def _parquet(rows: Sequence[Row], path: Path, columns: Sequence[str]) -> None:
+    """Text as strings, counts as int64, others as float64; a column of empty cells has its type all the same."""
     try:
         import pyarrow as pa  # type: ignore[import-not-found, import-untyped, unused-ignore]  # no dependency
         import pyarrow.parquet as pq  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
-        raise UserError(f"{path}: Parquet needs pyarrow, which is not installed: pip install pyarrow") from error
-    table = pa.table({name: [row.get(name) for row in rows] for name in columns})
+        raise UserError(f"{path}: Parquet needs pyarrow: pip install 'latency-profiler[parquet]'") from error
+    texts = {column.name for column in described() if not column.unit}
+    made = {}
+    for name in columns:
+        cells = [row.get(name) for row in rows]
+        kinds = {type(cell) for cell in cells if cell is not None} or {str if name in texts else float}
+        if str in kinds:
+            made[name] = pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+        elif kinds == {int}:
+            made[name] = pa.array(cells, pa.int64())
+        else:
+            made[name] = pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(pa.table(made), sink)
     write_file(path, sink.getvalue().to_pybytes())
 
 

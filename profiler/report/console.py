@@ -46,6 +46,11 @@ def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:
             console.print(escape(f"{one.family}: {one.reason}."), highlight=False)
 
 
+def minute(stamp: str) -> str:
+    """A time of ISO 8601 to the minute: ``2026-11-25 10:20``."""
+    return stamp[:16].replace("T", " ")
+
+
 def plain_table(first: str, *numbers: str, title: str = "") -> Table:
     """A table without frame: one column of names, then columns of numbers."""
     table = Table(title=title or None, title_justify="left", title_style="", box=None, pad_edge=False)

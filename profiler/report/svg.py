@@ -15,10 +15,30 @@ _USUAL = re.compile(
 _OF_LINES = re.compile(r'(<line[^>]*?) aria-label="[^"]*"(?: aria-roledescription="[^"]*")?')
 #: In the label of a mark its two coordinates, which stand again behind them by the names of their columns.
 _COORDINATES = re.compile(r'(<path aria-label=")[^;"]*; y: [^;"]*; ')
+#: In a label that has a network's name, what that name says too; and that nothing is wrong.
+_SAID_TWICE = re.compile(r'(?<=aria-label=")scaling: [^;"]*; (?=[^"]*network: )|; status: ok(?=[;"])')
+_POINT = re.compile(r'<path (aria-label="[^"]*") aria-roledescription="point" (transform="[^"]*") d="([^"]*)"([^>]*)/>')
 
 
 def embedded(svg: str, name: str) -> str:
-    """Return an SVG without what a page does not need of it, and with ids that begin with ``name``."""
+    """Return an SVG without what a page does not need of it, and with ids that begin with ``name``.
+
+    Points are ``use`` elements: each shape stands there once.
+    """
     rounded = _DIGITS.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), svg)
-    light = _COORDINATES.sub(r"\1", _OF_LINES.sub(r"\1", _USUAL.sub("", rounded)))
-    return re.sub(r'(\bid="|url\(#)', rf"\g<1>{name}-", light)
+    light = _SAID_TWICE.sub("", _COORDINATES.sub(r"\1", _OF_LINES.sub(r"\1", _USUAL.sub("", rounded))))
+    shapes: dict[str, str] = {}
+
+    def used(found: re.Match[str]) -> str:
+        label, place, shape, style = found.groups()
+        return f'<use href="#{shapes.setdefault(shape, f"s{len(shapes)}")}" {label} {place}{_unstroked(style)}/>'
+
+    drawn = _POINT.sub(used, light)
+    kept = "".join(f'<path id="{key}" d="{shape}"/>' for shape, key in shapes.items())
+    whole = re.sub(r"(<svg[^>]*>)", rf"\1<defs>{kept}</defs>", drawn, count=1) if kept else drawn
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", whole)
+
+
+def _unstroked(style: str) -> str:
+    """Return attributes without the width of a stroke that is not there."""
+    return style if " stroke=" in style else re.sub(r' stroke-width="[^"]*"', "", style)

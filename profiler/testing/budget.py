@@ -53,15 +53,17 @@ class _Estimate:
             return "over budget"
         return "pass" if self.high is not None and self.high < limit_ns else "inconclusive"
 
-    def holds(self, ns: float) -> bool:
-        """Whether this time lies in the interval."""
-        return (self.low or 0.0) <= ns <= (self.high or math.inf)
+    @property
+    def text(self) -> str:
+        return format_duration(self.ns / 1e9)
 
     @property
     def said(self) -> str:
-        """As ``12.3 ms [12.1 ms, 12.5 ms]``."""
+        """As ``12.3 ms [12.1 ms, 12.5 ms]``, or why there is no interval."""
+        if self.low is None and self.high is None:
+            return f"{self.text} with no interval: one process alone was undisturbed"
         ends = ["?" if end is None else format_duration(end / 1e9) for end in (self.low, self.high)]
-        return f"{format_duration(self.ns / 1e9)} [{', '.join(ends)}]"
+        return f"{self.text} [{', '.join(ends)}]"
 
 
 def judge_budget(model: Given, limits_s: Mapping[Limited, float], rerun: Rerun, seconds: float) -> Verdict:
@@ -183,7 +185,7 @@ def _facts(
     last = _estimate(sets[-1], "median")
     return {
         "latency_s": last.ns / 1e9,
-        "interval_s": [bound / 1e9 for bound in (last.low, last.high) if bound is not None],
+        "interval_s": [None if end is None else end / 1e9 for end in (last.low, last.high)],
         "mean_s": fmean(samples) / 1e9,
         "processes": sum(map(len, sets)),
         "limits_s": {of: limit / 1e9 for of, limit in limits_ns.items()},
@@ -219,6 +221,6 @@ def _besides(samples: Sequence[float], estimates: Mapping[Limited, Sequence[_Est
         text = format_duration(ns / 1e9)
         if of not in estimates:
             told.append(f"{of} {text}")
-        elif not any(one.holds(ns) or text in one.said for one in estimates[of]):
+        elif not any(one.text == text for one in estimates[of]):
             told.append(f"{of} of all calls {text}")
     return ", ".join(told)

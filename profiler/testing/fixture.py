@@ -99,11 +99,13 @@ class Gate:
         inputs = {"shape": shape, "input_file": input_file}
         verdict, rule, again = self._judged(candidate, {"baseline": baseline, **limits, **budget, **allowed, **inputs})
         line = f"{verdict.status.upper()}: {verdict.reason}"
+        tolerated = () if self._config.getoption("latency_require") else _UNKNOWN
+        fails = verdict.status not in ("pass", *tolerated)
+        if verdict.status == "inconclusive" and not fails:
+            line += "; the test passes all the same, and fails with --latency-require"
         self._note(line)
         self._store(verdict)
-        if verdict.status == "pass":
-            return
-        if verdict.status not in _UNKNOWN or self._config.getoption("latency_require"):
+        if fails:
             pytest.fail(_text(line, verdict, rule, again), pytrace=False)
         if verdict.status == "not gated":
             pytest.skip(line)

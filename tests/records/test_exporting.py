@@ -51,12 +51,18 @@ def test_prometheus_quotes_labels_and_leaves_out_what_is_not_known(tmp_path: Pat
 
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
 def test_parquet_is_read_back(tmp_path: Path) -> None:
-    import pandas as pd
+    import pyarrow.parquet as pq
 
-    write_table([row(), row(latency_ms=None, status="oom")], tmp_path / "t.parquet")
-    found = pd.read_parquet(tmp_path / "t.parquet")
-    assert list(found.columns) == list(COLUMNS)
-    assert found["latency_ms"].isna().tolist() == [False, True]
+    rows = [row(visits=3, factor=1), row(latency_ms=None, status="oom", visits=2**60, factor=1.5)]
+    write_table(rows, tmp_path / "t.parquet")
+    found = pq.read_table(tmp_path / "t.parquet")
+    assert found.to_pylist() == rows
+    kinds = {name: str(found.schema.field(name).type) for name in COLUMNS}
+    assert kinds["visits"] == "int64"
+    assert {kinds[name] for name in ("latency_ms", "factor", "device_ms")} == {"double"}
+    assert {kinds[name] for name in ("model", "reason")} <= {"string", "large_string"}
+    write_table([], tmp_path / "none.parquet", all_columns=False)
+    assert pq.read_table(tmp_path / "none.parquet").column_names == list(MAIN)
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +70,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     for name, said in {
         "t.xls": "written as .csv, .parquet, .json, .md, .prom",
         "none/t.csv": "there is no folder",
-        "t.parquet": "pip install pyarrow",
+        "t.parquet": r"pip install 'latency-profiler\[parquet\]'",
     }.items():
         with pytest.raises(UserError, match=said):
             write_table([row()], tmp_path / name)

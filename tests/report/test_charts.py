@@ -57,7 +57,9 @@ def usual() -> dict[str, Any]:
 
 
 def specification(frame: pd.DataFrame, y: str = "latency_ms") -> dict[str, Any]:
-    return render.specification(latency_panels(frame, fit(frame, y)))
+    chart = latency_panels(frame, fit(frame, y))
+    chart.to_dict()  # which is checked against the schema
+    return render.specification(chart)
 
 
 def elements_of(page: str) -> list[tuple[str, dict[str, str | None]]]:

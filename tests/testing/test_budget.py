@@ -13,6 +13,7 @@ from profiler.records.circumstances import Conditions
 from profiler.records.types import Budget, Failure, Measurement, Warmup
 from profiler.testing.arguments import Limited
 from profiler.testing.budget import _budgeted, _visits
+from tests.gate.runs import measured as referenced
 
 
 def measured(ms: float, stalls: float = 0.0, seed: int = 0, blocks: int = 1, calls: int = 5) -> Measurement:
@@ -122,3 +123,19 @@ def test_visits_are_as_long_as_the_tail_needs_and_time_allows() -> None:
     # 30 seconds for five visits of 100 ms a call.
     asked, _ = recorded(100, 30.0, 1000)
     assert max(asked) == 60
+
+
+def test_a_table_that_disagrees_is_told_however_wide_the_interval() -> None:
+    # One process runs undisturbed in no time and makes most of the calls; those that say little make the headline.
+    few = [measured(ms, calls=2) for ms in (8.0, 10.0, 12.0, 13.0)]
+    found = judged({"median": 80}, [*few, measured(3.57, blocks=10, calls=10)])
+    low, high = found.facts["interval_s"]  # type: ignore[misc]  # a pair
+    assert low < median(found.samples_ns) / 1e9 == 3.57e-3 < found.facts["latency_s"] < high  # type: ignore[operator]
+    assert "median of all calls 3.57 ms" in found.reason
+
+
+def test_an_interval_that_is_not_known_says_why() -> None:
+    found = judged({"median": 5}, [referenced(3.66), *(referenced(3.66, slower=3.0) for _ in range(4))])
+    assert found.status == "inconclusive"
+    assert "3.66 ms with no interval: one process alone was undisturbed" in found.reason
+    assert found.facts["interval_s"] == [None, None]

@@ -14,6 +14,9 @@ from profiler.analysis.predict import costs_of
 from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, shape_of, top_of, y_title
 from profiler.report.render import INK, PANEL, Chart, empty, styled
 
+#: What is told of a point where not all have the same.
+_TOLD = ("family", "scaling", "resolution", "parity")
+
 
 def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
     """Latency against activations, flops and parameters: three panels side by side, a row per group.
@@ -117,6 +120,11 @@ def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[alt.
         alt.Tooltip("low:Q", title="95% from", format=".4~g"),
         alt.Tooltip("high:Q", title="95% to", format=".4~g"),
         alt.Tooltip(f"{proxy}:Q", title=unit, format=".4~g"),
-        *(alt.Tooltip(f"{name}:N") for name in ("family", "scaling", "resolution", "status", "parity")),
+        *(
+            alt.Tooltip(f"{name}:N")
+            for name in ("family", "scaling", "resolution", "parity")
+            if points[name].nunique() > 1
+        ),
+        alt.Tooltip("status:N"),
     ]
     return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).notna().any()]

@@ -44,8 +44,8 @@ document.getElementById("download").addEventListener("click", () => {
 const tip = document.getElementById("tip");
 for (const figure of document.querySelectorAll("figure.chart")) {
   figure.addEventListener("pointermove", (e) => {
-    const mark = e.target.closest("[aria-roledescription][aria-label]");
-    tip.hidden = !mark || !/mark|point|bar|circle/i.test(mark.getAttribute("aria-roledescription"));
+    const mark = e.target.closest("use[aria-label], [aria-roledescription][aria-label]");
+    tip.hidden = !mark || !/mark|point|bar|circle/i.test(mark.getAttribute("aria-roledescription") ?? "point");
     if (tip.hidden) return;
     tip.textContent = mark.getAttribute("aria-label").replaceAll("; ", "\n");
     tip.style.left = `${Math.min(e.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
@@ -54,13 +54,16 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   figure.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
 function unfold(id) {
-  const folded = id && document.getElementById(id)?.querySelector("details");
-  if (folded) folded.open = true;
+  const inner = id && document.getElementById(id)?.querySelector("details");
+  if (inner) inner.open = true;
 }
 for (const link of document.querySelectorAll("nav a")) {
   link.addEventListener("click", () => unfold(link.hash.slice(1)));
 }
 unfold(location.hash.slice(1));
+let folded = [];
 addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
 });
+addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
