@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.analysis.faster import Suggestion, Tried
-from profiler.analysis.layers import Explanation, LayerCost
+from profiler.analysis.layers import Explanation, LayerCost, parts_of
 from profiler.records.files import write_file
 from profiler.report.explanation import (
     advice_sentence,
@@ -64,7 +64,7 @@ def write_layers_page(one: Explanation, advices: Sequence[Suggestion], trials: S
 def _tree(layers: Sequence[LayerCost]) -> _Node:
     root = _Node("forward")
     for layer in layers:
-        *within, last = [*filter(None, _parts(layer.name))][:_DEPTH] or ["(model)"]
+        *within, last = [*filter(None, parts_of(layer.name))][:_DEPTH] or ["(model)"]
         node = root
         _add(node, layer)
         for part in (*within, f"{last}", layer.operator):
@@ -72,11 +72,6 @@ def _tree(layers: Sequence[LayerCost]) -> _Node:
             _add(node, layer)
         node.bound = layer.bound or ""
     return root
-
-
-def _parts(name: str) -> list[str]:
-    """The names of modules in a path, or in the name of a node of ONNX with slashes."""
-    return name.strip("/").split("/") if name.startswith("/") else name.split(".")
 
 
 def _add(node: _Node, layer: LayerCost) -> None:
