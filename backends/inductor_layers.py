@@ -80,7 +80,7 @@ def _kernel(name: str, turn: int, told: Iterable[tuple[int, float, Any]], forwar
 
 
 def _call(name: str, turn: str, ns: tuple[float, ...], shapes: tuple[tuple[int, ...], ...]) -> LayerTime:
-    """Return a call of one of torch's own kernels; products of matrices are counted, as the profiler tells no outputs."""
+    """Return a call of one of torch's own kernels; products of matrices alone are counted."""
     factors = shapes[1:] if name == "addmm" else shapes
     if name in ("addmm", "mm", "bmm") and len(factors) == 2:
         made = (*factors[0][:-1], factors[1][-1])

@@ -73,7 +73,7 @@ def _layer(op: Any, ns: tuple[float, ...], *, brought: bool) -> LayerTime:
 
 
 def _operator(kind: str, made_of: Sequence[str]) -> str:
-    """Return an operator by ONNX's name where its shapes tell its multiply-adds; several that hold a product by that."""
+    """Return ONNX's name of an operator whose shapes tell its multiply-adds; several with a product among them by that."""
     if kind == "FullyConnected":
         return "Gemm"
     if kind == "Subgraph" and any("MatMul" in one for one in made_of):

@@ -18,6 +18,8 @@ from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.measure.layers import Layer
 from profiler.models.brought import Network
+from profiler.records.columns import Row
+from profiler.records.outside import checked
 from profiler.records.types import Case
 from profiler.run.explaining import layers_of
 from profiler.run.processes import Executor, LocalExecutor
@@ -85,7 +87,7 @@ def _by_layers(
         return one
     there = in_place(networks, one.group)
     row = there[0].row
-    place = Placement(*(str(row[key]) for key in ("device", "precision")), 1, str(row["memory_format"]))
+    place = _placement(row)
     case = Case(
         arch.name, arch.scaling, arch.factor, str(row["backend"]), place, int(row["batch"] or 1),
         step=arch.step, shape=fed[0], input_file=fed[1],
@@ -95,3 +97,12 @@ def _by_layers(
     except UserError as error:
         return replace(one, basis=f"{one.basis}; not layer by layer: {error}")
     return closer(one, there, layers, arch.family)
+
+
+def _placement(row: Row) -> Placement:
+    """Where a row was measured, on one thread; raises UserError where its values are none of a placement."""
+    told = {"device": row["device"], "precision": row["precision"], "memory_format": row.get("memory_format") or ""}
+    try:
+        return checked(Placement, {name: value for name, value in told.items() if value} | {"threads": 1})
+    except ValueError as error:
+        raise UserError(f"no place to run in is {told}: correct the file, or explain its networks again") from error

@@ -139,7 +139,7 @@ def _ns_of_one(point: Sequence[Layer]) -> float:
 
 
 def _fit(operator: str, points: Sequence[Sequence[Layer]]) -> OperatorCost:
-    """Least squares of errors over the root of the time: neither the many small layers nor the few large ones decide."""
+    """Least squares of errors over the root of the time: neither many small layers nor few large ones decide."""
     ns = np.array([max(_TICK_NS, _ns_of_one(point)) for point in points])
     first = [point[0] for point in points]
     counts = np.array([[(one.flops or 0) / one.calls, (one.moved_bytes or 0) / one.calls] for one in first])

@@ -1,6 +1,6 @@
 """Layer costs as a file that other programs can read: measured networks, and what follows for any layer.
 
-The file is JSON; `docs/layer-costs.md` says what is in it.
+The file is JSON; `docs/how-to/answers.md` says what is in it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from profiler.records.outside import checked, file_bytes, json_of
 _FORMAT = "latency-profiler layer costs 1"
 #: What is the same for layers that may be priced by each other.
 PLACE = ("host", "backend", "device", "precision", "memory_format", "threads", "batch", "mode")
+#: Without which a row says nothing.
+_NEEDED = ("model", "backend", "device", "precision", "threads", "batch")
 #: What is kept of a row beside its place.
 _KEPT = (
     "case",
@@ -64,15 +66,32 @@ def read_costs(path: Path) -> list[Costed]:
     try:
         found = json_of(file_bytes(path))
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}); give a file that `profiler explain --costs` wrote.") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); give a file that `profiler explain --costs` wrote."
+        ) from error
     except ValueError as error:
         raise _no_costs(path, str(error)) from error
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise _no_costs(path, f"its format is not {_FORMAT!r}")
     try:
-        return checked(list[Costed], found.get("networks"))
+        networks = checked(list[Costed], found.get("networks"))
     except ValueError as error:
         raise _no_costs(path, "its networks are none") from error
+    if not networks:
+        raise _no_costs(path, "it has no networks")
+    if not all(map(_can_be, networks)):
+        raise _no_costs(path, "its networks are none")
+    return networks
+
+
+def _can_be(one: Costed) -> bool:
+    told = (one.row.get(name) for name in (*_NEEDED, "latency_ms"))
+    counts = (getattr(layer, name) or 0 for layer in one.layers for name in ("flops", "moved_bytes", "ns"))
+    return (
+        all(value is not None for value in told)
+        and all(n >= 0 for n in counts)
+        and all(x.calls > 0 for x in one.layers)
+    )
 
 
 def _no_costs(path: Path, why: str) -> UserError:

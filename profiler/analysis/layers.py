@@ -16,7 +16,7 @@ from profiler.records.intervals import Interval
 
 Bound = Literal["compute", "memory", "overhead"]
 
-#: A stage is sought so many modules deep; one that has more of the time than this is looked into, and so many tell nothing.
+#: How deep a stage is sought; with more of the time than this it is looked into, and so many stages tell nothing.
 _DEEPEST, _MOST_OF_ONE, _MOST_STAGES = 6, 0.8, 24
 
 #: Columns of a table of layers, in their order; counts are of the whole batch.

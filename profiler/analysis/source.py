@@ -23,8 +23,7 @@ _NEEDED = ("model", "flops", "params", "acts")
 def read_table(
     path: Path, say: Callable[[str], None] = lambda _: None, needed: Sequence[str] = _NEEDED
 ) -> pd.DataFrame:
-    """A table for fitting: a run folder, a journal, layer costs, or any CSV with model, flops, params, acts
-    and a latency.
+    """A table for fitting: a run, layer costs, or any CSV with model, flops, params, acts and a latency.
 
     Args:
         path: The source.

@@ -50,7 +50,10 @@ _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memor
 
 
 def explain_command(
-    model: Annotated[str, Argument(metavar="MODEL", help="A name, package.module:function, a file; or a run, for all that it measured.")],
+    model: Annotated[
+        str,
+        Argument(metavar="MODEL", help="A name, package.module:function, a file; or a run, for all that it measured."),
+    ],
     backend: Annotated[
         Many, Option("--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].")
     ] = None,
@@ -64,7 +67,9 @@ def explain_command(
     csv: Annotated[Path | None, Option("--csv", metavar="FILE", help="Write all layers.")] = None,
     html: Annotated[Path | None, Option("--html", metavar="FILE", help="Write a page.")] = None,
     verify: Annotated[bool, Option("--verify", help="Try what would make it faster, as long each.")] = False,
-    costs: Annotated[Path | None, Option("--costs", metavar="FILE", help="Add what layers cost to a JSON file.")] = None,
+    costs: Annotated[
+        Path | None, Option("--costs", metavar="FILE", help="Add what layers cost to a JSON file.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print which layers take the time of a forward.
@@ -75,7 +80,14 @@ def explain_command(
         UserError: The model cannot be had or measured, an option is wrong, or the backend does not tell its layers.
     """
     if is_folder(Path(model)) or model.endswith(".jsonl"):
-        others = {"device": device, "batch": batch, "threads": threads, "precision": precision, "shape": shape, "input": input_file}
+        others = {
+            "device": device,
+            "batch": batch,
+            "threads": threads,
+            "precision": precision,
+            "shape": shape,
+            "input": input_file,
+        }
         others |= {"csv": csv, "html": html, "verify": verify, "json": json}
         _run(Path(model), backend, costs, [name for name, value in others.items() if value])
         return

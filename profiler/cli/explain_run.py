@@ -39,7 +39,9 @@ def explain_run(source: Path, backend: str | None, costs: Path | None) -> None:
     """
     chosen = list(_measured_here(source, backend))
     if not chosen:
-        raise UserError(f"{source} has no latency{f' on {backend}' if backend else ''} that was measured on this machine: explain it where it was measured")
+        raise UserError(
+            f"{source} has no latency{f' on {backend}' if backend else ''} that was measured on this machine: explain it where it was measured"
+        )
     known, console, executor = known_costs(costs), Console(), LocalExecutor()
     done = 0
     try:

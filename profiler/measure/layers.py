@@ -69,7 +69,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """The layers of one process in the order in which they ran first, and the time of a traced forward, in ns; None where nobody tells."""
+    """What one process told.
+
+    Attributes:
+        layers: In the order in which they ran first.
+        forward_ns: Of a whole traced forward; None where the runtime does not tell.
+    """
 
     layers: tuple[Layer, ...]
     forward_ns: float | None
@@ -97,7 +102,9 @@ def trace(task: TraceTask) -> Traced:
 
 def untraceable(backend: Backend) -> str:
     """Say that a backend cannot tell the times of its layers."""
-    return f"{backend.name} does not tell the times of its layers: use --backend eager, onnxruntime, openvino or compile"
+    return (
+        f"{backend.name} does not tell the times of its layers: use --backend eager, onnxruntime, openvino or compile"
+    )
 
 
 def middle(times: Sequence[float]) -> float:
@@ -112,7 +119,10 @@ def _by_runtime(backend: LayerTimed, loaded: Loaded, task: TraceTask) -> Traced:
     groups: dict[tuple[str, str], list[LayerTime]] = defaultdict(list)
     for one in told.layers:
         groups[one.name, node_name(one)].append(one)
-    return Traced(tuple(_joined(*key, group) for key, group in groups.items()), middle(told.forward_ns) if told.forward_ns else None)
+    return Traced(
+        tuple(_joined(*key, group) for key, group in groups.items()),
+        middle(told.forward_ns) if told.forward_ns else None,
+    )
 
 
 def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
