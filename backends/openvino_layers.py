@@ -73,7 +73,7 @@ def _layer(op: Any, ns: tuple[float, ...], *, brought: bool) -> LayerTime:
 
 
 def _operator(kind: str, made_of: Sequence[str]) -> str:
-    """Return ONNX's name of an operator whose shapes tell its multiply-adds; several with a product among them by that."""
+    """Return ONNX's name where shapes tell the multiply-adds; several with a product among them by that."""
     if kind == "FullyConnected":
         return "Gemm"
     if kind == "Subgraph" and any("MatMul" in one for one in made_of):
@@ -96,7 +96,7 @@ def _is_product(name: str) -> bool:
 
 def _module_of(made_of: Sequence[str], kind: str) -> str:
     """Return the path of the module that several nodes come from; empty where they come from none."""
-    paths = [(one, match[1]) for one in made_of if (match := _MODULE.search(one))]
+    paths = [(one, match[1].removeprefix("module.")) for one in made_of if (match := _MODULE.search(one))]
     known = next((path for one, path in paths if kind in _PRODUCTS and _is_product(one)), "")
     return known or (paths[0][1] if paths else "")
 

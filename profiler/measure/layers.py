@@ -235,8 +235,8 @@ def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Trac
         ns = middle([times.get(key, math.nan) for times in forwards])
         if math.isnan(ns):
             raise BackendError("the model runs other operators each time, so that no layer has a time: fix its inputs")
-        told = sum(sized.weights.values()), sized.moved, _of_one_call(sized.shapes), len(sized.shapes)
-        layers.append(Layer(*key, ns, *_counts(operations), *told))
+        params, shapes = sum(sized.weights.values()), _of_one_call(sized.shapes)
+        layers.append(Layer(*key, ns, *_counts(operations), params, sized.moved, shapes, len(sized.shapes)))
     return Traced(tuple(layers), middle(whole))
 
 

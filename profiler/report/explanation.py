@@ -16,8 +16,8 @@ from profiler.report.answer import milliseconds
 from profiler.report.console import plain_table
 from profiler.units import format_count, format_duration, format_share
 
-#: How many layers a terminal gets, operators and stages that it names, and lines in all.
-LAYERS, _OPERATORS, _STAGES, _LINES = 10, 4, 7, 20
+#: How many layers a terminal gets, lines in all, and columns that a line of shares fits in.
+LAYERS, _LINES, _WIDTH = 10, 20, 80
 _NAME = 26
 
 
@@ -71,25 +71,29 @@ def headline_sentence(one: Explanation) -> str:
 def groups_sentences(one: Explanation) -> list[str]:
     """Say what stages cost, and what operators cost."""
     stages = one.stages()
-    most = sorted(stages, key=lambda stage: -stage.share)[:_STAGES]
-    said = [_shares("By stage", [stage for stage in stages if stage in most], len(stages))] if stages else []
-    operators = one.by_operator()
-    return [*said, _shares("By operator", operators[:_OPERATORS], len(operators))]
+    said = [_shares("By stage", stages)] if stages else []
+    return [*said, _shares("By operator", one.by_operator())]
 
 
-def _shares(what: str, named: Sequence[LayerCost], count: int) -> str:
-    said = [f"{layer.name or '(model)'} {format_share(layer.share)}" for layer in named]
-    if count > len(named):
-        said.append(f"{count - len(named)} more {format_share(max(0.0, 1 - sum(layer.share for layer in named)))}")
-    return f"{what}: {', '.join(said)}."
+def _shares(what: str, groups: Sequence[LayerCost]) -> str:
+    """Name the costliest groups in their order, as many as a line holds, and what the others take."""
+    by_cost = sorted(groups, key=lambda one: -one.share)
+    for count in range(len(groups), 0, -1):
+        named = [one for one in groups if one in by_cost[:count]]
+        said = [f"{one.name or '(model)'} {format_share(one.share)}" for one in named]
+        if rest := by_cost[count:]:
+            said.append(f"{len(rest)} more {format_share(sum(one.share for one in rest))}")
+        text = f"{what}: {', '.join(said)}."
+        if len(text) <= _WIDTH or count == 1:
+            return text
+    return ""
 
 
 def tracing_sentence(one: Explanation) -> str:
     """Say what tracing did to the times, and how they were scaled."""
-    layers = f"its layers {one.inflation:.2f} times: scaled to add up"
     if one.tracing is None:
-        return f"Traced, how long a forward takes is not told; {layers}."
-    return f"Traced, a forward takes {one.tracing:.2f} times as long, {layers}."
+        return f"Traced, its layers take {one.inflation:.2f} times the latency: scaled to add up."
+    return f"Traced, a forward takes {one.tracing:.2f} times as long, its layers {one.inflation:.2f}: scaled to add up."
 
 
 def peaks_sentence(one: Explanation) -> str:
@@ -99,12 +103,12 @@ def peaks_sentence(one: Explanation) -> str:
         return f"How far from the machine's peaks is not known: {one.no_peaks}."
     sizes = sorted(peaks.bytes_per_s)
     near, far = (f"{peaks.bytes_per_s[size] / 1e9:.3g}" for size in (sizes[0], sizes[-1]))
-    said = f"Peaks here: {format_count(peaks.flops_per_s)}F/s, {near} GB/s in cache, {far} GB/s in memory"
+    said = f"Peaks here: {format_count(peaks.flops_per_s)}F/s, {near} GB/s in cache, {far} in memory"
     roofs = [layer.roof_ms for layer in one.layers]
     if None in roofs:
         return f"{said}."
     least = sum(roof or 0.0 for roof in roofs)
-    return f"{said}; at them it would take {format_duration(least / 1e3)}."
+    return f"{said}; at them {format_duration(least / 1e3)}."
 
 
 def advice_sentence(one: Suggestion) -> str:

@@ -20,8 +20,8 @@ from profiler.analysis.source import read_table
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure.layers import Layer
+from profiler.models import get, names
 from profiler.models.complexity import complexity
-from profiler.models.zoo import get, names
 from profiler.records.columns import Row
 
 #: ns of a call, of a multiply-add and of a byte.
@@ -112,10 +112,11 @@ def test_a_file_keeps_networks_and_says_what_follows(tmp_path: Path) -> None:
     write_costs(NETWORKS, path)
     assert read_costs(path) == NETWORKS
     assert list(read_table(path)["model"]) == [f"net{i}" for i in range(8)]
+    known = NETWORKS[0].layers[2]
     [place] = json.loads(path.read_text())["costs"]
     assert (place["place"]["backend"], place["networks"]) == ("fake", 8)
     assert {one["operator"] for one in place["operators"]} == {*TRUTH, PRODUCTS, OTHERS}
-    assert {"operator": "relu", "shapes": "40 -> 40", "ns": pytest.approx(layer("relu", 40).ns)} in place["shapes"]
+    assert {"operator": "relu", "shapes": known.shapes, "ns": pytest.approx(known.ns)} in place["shapes"]
     again = network(3, [10])
     both = merged(NETWORKS, [again])
     assert len(both) == 8
@@ -167,7 +168,8 @@ def test_explain_collects_what_predict_asks(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["predict", str(costs), small[0], "--json"])
     assert done.exit_code == 0, done.exception
     [told] = json.loads(done.stdout)["predictions"]
-    assert told["predicted"] == pytest.approx(4, rel=0.05)
+    measured = [float(one.row["latency_ms"] or 0) for one in read_costs(costs)]
+    assert min(measured) <= told["predicted"] <= max(measured)
     assert "layer by layer" in told["basis"]
 
 
