@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,14 +34,17 @@ def traced_kernels(run: Callable[[], None], warm: int, calls: int) -> LayerTrace
     Raises:
         BackendError: It saw none.
     """
-    import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         for _ in range(warm + calls):
             with record_function(_FORWARD):
                 run()
-    forwards = [one for one in profiled.events() if one.name == _FORWARD][warm:]
+    return kernels_of([one for one in profiled.events() if one.name == _FORWARD][warm:])
+
+
+def kernels_of(forwards: Sequence[Any]) -> LayerTrace:
+    """Return what the events of some forwards say of the kernels within; raises BackendError where there are none."""
     found: dict[tuple[str, int], list[tuple[int, float, Any]]] = defaultdict(list)
     for i, forward in enumerate(forwards):
         turns: Counter[str] = Counter()
@@ -53,7 +56,7 @@ def traced_kernels(run: Callable[[], None], warm: int, calls: int) -> LayerTrace
             took = event.self_cpu_time_total if between else event.cpu_time_total
             found[name, turn].append((i, took * 1e3, event))
     if not found or all(name == BETWEEN for name, _ in found):
-        raise BackendError(f"torch {torch.__version__} tells no kernels of what it compiled: use --backend eager")
+        raise BackendError("this version of torch tells no kernels of what it compiled: use --backend eager")
     layers = (_kernel(name, turn, told, len(forwards)) for (name, turn), told in found.items())
     return LayerTrace(tuple(layers), tuple(one.time_range.elapsed_us() * 1e3 for one in forwards))
 

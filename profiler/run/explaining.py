@@ -14,6 +14,7 @@ from profiler.measure.peaks import Peaks, PeaksTask, best_of, measure_peaks, pea
 from profiler.records.types import Case, Failure, now
 from profiler.run.child import Limits
 from profiler.run.lab import Lab
+from profiler.run.preparing import ahead_s
 from profiler.run.processes import Executor
 
 #: Fresh processes that trace: where they differ, a share is not known better.
@@ -59,7 +60,7 @@ def traced_by(case: Case, latency_ms: float, executor: Executor, processes: int 
     calls = min(_MOST_CALLS, max(_LEAST_CALLS, round(_TRACE_S * 1e3 / latency_ms)))
     task, made = TraceTask(case, calls, cache_folder()), list[Traced]()
     for _ in range(processes):
-        answer = executor.call(trace, task, _TRACE_TIMEOUT_S, Limits())
+        answer = executor.call(trace, task, _TRACE_TIMEOUT_S + ahead_s(case), Limits())
         if isinstance(answer, Failure):
             raise UserError(f"{case.label}: no times of layers: {answer.reason}")
         made.append(answer)
@@ -91,7 +92,7 @@ def layers_of(case: Case, executor: Executor) -> tuple[Layer, ...]:
         UserError: The backend does not tell its layers, or the model failed.
     """
     task = TraceTask(replace(case, placement=replace(case.placement, threads=1)), 1, cache_folder())
-    answer = executor.call(trace, task, _TRACE_TIMEOUT_S, Limits())
+    answer = executor.call(trace, task, _TRACE_TIMEOUT_S + ahead_s(case), Limits())
     if isinstance(answer, Failure):
         raise UserError(f"{case.label}: its layers are not known: {answer.reason}")
     return answer.layers

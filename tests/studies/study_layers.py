@@ -31,12 +31,12 @@ PLACE = Placement(threads=1)
 #: torch.compile takes a minute for each network.
 CELLS = [
     *itertools.product(("regnety_400mf", "resnet50", "efficientnet_b0"), ("eager", "onnxruntime", "openvino")),
-    ("regnety_400mf", "compile"),
+    *([("regnety_400mf", "compile")] if os.environ.get("COMPILE") else []),
 ]
 #: Layers that agree from here on, and by how much, in parts of the latency.
 LARGE, POINT = 0.05, 0.01
 #: In s.
-LATENCY, TURNS = 1.2, 5
+LATENCY, TURNS = 1.0, 5
 EDGE, BYTES = 1024, 1 << 28
 #: Before any process of the studies starts: numpy's product is to run on one thread, as ours.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
