@@ -59,7 +59,7 @@ def _layer(op: Any, ns: tuple[float, ...], *, brought: bool) -> LayerTime:
     given = [tuple(op.input(i).get_shape()) for i in range(op.get_input_size())]
     made = [tuple(op.output(i).get_shape()) for i in range(op.get_output_size())]
     ports = [*(op.input(i) for i in range(op.get_input_size())), *(op.output(i) for i in range(op.get_output_size()))]
-    weights = [shape for i, shape in enumerate(given) if _is_constant(op.input_value(i).get_node())]
+    weights = [shape for i, shape in enumerate(given) if _is_learned(op, i)]
     return LayerTime(
         name=_node_of(made_of, kind) if brought else _module_of(made_of, kind),
         operator=_operator(kind, made_of),
@@ -81,8 +81,10 @@ def _operator(kind: str, made_of: Sequence[str]) -> str:
     return _SAME.get(kind, kind)
 
 
-def _is_constant(node: Any) -> bool:
-    return text_of(node.get_rt_info()["layerType"]) == "Const"
+def _is_learned(op: Any, i: int) -> bool:
+    """Whether an input is a constant of numbers that are no axes or shapes: those are int32 and int64."""
+    constant = text_of(op.input_value(i).get_node().get_rt_info()["layerType"]) == "Const"
+    return constant and (op.input(i).get_element_type().is_real() or op.input(i).get_element_type().size == 1)
 
 
 def _node_of(made_of: Sequence[str], kind: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,17 @@ def _tree(layers: Sequence[LayerCost]) -> _Node:
             node = node.inner.setdefault(part, _Node(part))
             _add(node, layer)
         node.bound = layer.bound or ""
+    root.inner = {name: _joined(inner) for name, inner in root.inner.items()}
     return root
+
+
+def _joined(node: _Node) -> _Node:
+    """Make one of modules that hold nothing but each other: ``spatial.0``."""
+    inner = {name: _joined(one) for name, one in node.inner.items()}
+    only = next(iter(inner.values())) if len(inner) == 1 else None
+    if only is not None and only.inner:
+        return replace(only, name=f"{node.name}.{only.name}")
+    return replace(node, inner=inner)
 
 
 def _add(node: _Node, layer: LayerCost) -> None:
@@ -88,7 +98,7 @@ def _boxes(node: _Node, left: float, depth: int) -> Iterator[dict[str, Any]]:
         "name": node.name,
         "said": f"{node.name}: {format_duration(node.latency_ms / 1e3)}, {node.share:.1%}",
         "bound": node.bound or "module",
-        "named": node.share > 0.02,
+        "named": node.share > 0.015,
     }
     for inner in node.inner.values():
         if inner.share >= _LEAST:

@@ -330,6 +330,13 @@ PLANTS = (
         _EXPLAIN,
     ),
     Plant(
+        "modules with one within are not joined",
+        "profiler/report/layers_page.py",
+        "if only is not None and only.inner:",
+        "if False:",
+        "tests/report/test_layers_page.py",
+    ),
+    Plant(
         "the page leaves the advice out",
         "profiler/report/layers_page.py",
         "advice=[*map(advice_sentence, advices), *map(tried_sentence, trials)]",
