@@ -274,10 +274,10 @@ PLANTS = (
         _PEAKS,
     ),
     Plant(
-        "the peak is that of the first product",
+        "the peak is that of the slowest product",
         "profiler/measure/peaks.py",
-        "flops = max(edge**3",
-        "flops = min(edge**3",
+        "flops = max(*products",
+        "flops = min(*products",
         _PEAKS,
     ),
     Plant(

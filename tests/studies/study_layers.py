@@ -56,29 +56,29 @@ def case_of(network: str, backend: str) -> Case:
     return Case(network, "", 1.0, backend, PLACE)
 
 
+def measured_peaks(executor: LocalExecutor) -> Peaks:
+    found: Peaks = lab.call(executor, measure_peaks, PeaksTask(PLACE, now()))
+    return found
+
+
 def latency_ms(case: Case, executor: LocalExecutor) -> float:
     measurement = lab.call(executor, lab.ours, lab.Job(case, LATENCY))
     return visit_estimate(measurement).raw_ns / 1e6
 
 
 @pytest.fixture(scope="module")
-def peaks(executor: LocalExecutor) -> Peaks:
-    """The better of two measurements, as the program keeps the best of all."""
-    first, second = (lab.call(executor, measure_peaks, PeaksTask(PLACE, now())) for _ in range(2))
-    return best_of(first, second)
-
-
-@pytest.fixture(scope="module")
-def cells(executor: LocalExecutor, peaks: Peaks) -> list[Cell]:
-    made = []
+def cells(executor: LocalExecutor) -> list[Cell]:
+    """Every cell, under the best peaks that were measured before, between and after, as the program keeps them."""
+    made, peaks = list[Cell](), measured_peaks(executor)
     for network, backend in CELLS:
         if backends.get(backend).unavailable(PLACE) is None:
             case = case_of(network, backend)
             ms = fmean(latency_ms(case, executor) for _ in range(2))
             traces = traced_by(case, ms, executor, processes=2)
             row: Row = {"model": network, "backend": backend, "threads": 1, "batch": 1}
-            made.append(Cell(network, backend, traces, explained(row, Quantity(ms), traces, peaks)))
-    return made
+            made.append(Cell(network, backend, traces, explained(row, Quantity(ms), traces, None)))
+            peaks = best_of(peaks, measured_peaks(executor))
+    return [replace(one, one=explained(one.one.row, one.one.latency, one.traces, peaks)) for one in made]
 
 
 def test_shares_agree_between_two_processes(cells: list[Cell]) -> None:
@@ -145,7 +145,7 @@ def test_an_inserted_convolution_is_recovered(executor: LocalExecutor, backend: 
     for _ in range(TURNS):
         for way, case in cases.items():
             told[way].append(latency_ms(case, executor))
-    grown = median(more - plain for plain, more in zip(told["plain"], told["more"], strict=True))
+    grown = median(told["more"]) - median(told["plain"])
     ms = median(told["more"])
     one = explained({}, Quantity(ms), traced_by(cases["more"], ms, executor, processes=2), None)
     found = sum(layer.latency_ms for layer in one.layers if layer.name.startswith(inserted.LAYER))
@@ -169,12 +169,12 @@ def _seconds(run: object) -> float:
     return time.perf_counter() - begin
 
 
-def test_peaks_are_those_of_a_plain_product_and_a_plain_copy(executor: LocalExecutor, peaks: Peaks) -> None:
+def test_peaks_are_those_of_a_plain_product_and_a_plain_copy(executor: LocalExecutor) -> None:
     """By turns on the same core, the best of each; numpy brings a BLAS of its own and copies as STREAM does."""
-    plain, best = list[tuple[float, float]](), replace(peaks)
+    plain, best = list[tuple[float, float]](), measured_peaks(executor)
     for _ in range(2):
         plain.append(lab.call(executor, plain_peaks, None))
-        best = best_of(best, lab.call(executor, measure_peaks, PeaksTask(PLACE, now())))
+        best = best_of(best, measured_peaks(executor))
     flops, copied = (max(column) for column in zip(*plain, strict=True))
     row = {
         "peak_flops_per_s": best.flops_per_s,
