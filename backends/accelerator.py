@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends import devices
@@ -88,6 +89,62 @@ def device_times(
     except NotImplementedError:
         return DeviceTimes()
     return DeviceTimes(times, None if sleep is None else queued)
+
+
+def marked_times(
+    submit: Callable[[Callable[[], None]], object], device: torch.device, calls: int
+) -> list[tuple[int, ...]]:
+    """Time parts of a call on the device: from its beginning to the first mark, and from each mark to the next, in ns.
+
+    The device is held up as by ``device_times``. A call that was not queued when its last mark was made is repeated,
+    until the most that the device may be held up is reached: ``submit`` may be called more often than ``calls``, and
+    its last calls are those that count.
+
+    Args:
+        submit: Submits the parts, calls what it is given after each, and may wait for the device at the end.
+        device: Where.
+        calls: How often.
+
+    Returns:
+        For each call its parts; empty on the CPU and on devices whose events keep no time.
+    """
+    import torch
+
+    if device.type == "cpu":
+        return []
+    used = torch.accelerator.current_stream(device)
+    sleep, held = sleeper(device, used), _HELD_CYCLES
+    made: list[list[torch.Event]] = []
+    try:
+        while len(made) < calls:
+            marks = _Marks(device, used)
+            if sleep is not None:
+                sleep(held)
+            marks.add()
+            submit(marks.add)
+            if sleep is not None and marks.begun and held < _MOST_HELD_CYCLES:
+                held, made = held * 4, []
+            else:
+                made.append(marks.events)
+        devices.synchronize(device)
+        return [tuple(round(a.elapsed_time(b) * 1e6) for a, b in pairwise(events)) for events in made]
+    except NotImplementedError:
+        return []
+
+
+class _Marks:
+    """Events in a stream, and whether the first had happened when the last was recorded."""
+
+    def __init__(self, device: torch.device, stream: torch.Stream) -> None:
+        self._device, self._stream = device, stream
+        self.events: list[torch.Event] = []
+        self.begun = False
+
+    def add(self) -> None:
+        """Record one more."""
+        self.events.append(_event(self._device))
+        self.events[-1].record(self._stream)
+        self.begun = bool(self.events[0].query())
 
 
 def sleeper(device: torch.device, stream: torch.Stream | None = None) -> Callable[[int], None] | None:

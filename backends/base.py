@@ -241,7 +241,12 @@ class LayerTime:
 
 @dataclass(frozen=True, slots=True)
 class LayerTrace:
-    """Several forwards, layer by layer: the layers, and the time of each whole forward as it was traced, in ns."""
+    """Several forwards, layer by layer.
+
+    Attributes:
+        layers: Those that ran.
+        forward_ns: Of each whole forward as it was traced, in ns; empty where the runtime does not tell.
+    """
 
     layers: tuple[LayerTime, ...]
     forward_ns: tuple[float, ...]

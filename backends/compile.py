@@ -14,13 +14,15 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from profiler.backends import cache, inductor, pytorch
-from profiler.backends.base import Fact, Model, Placement
+from profiler.backends import cache, inductor, inductor_layers, pytorch
+from profiler.backends.base import BackendError, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
 
 if TYPE_CHECKING:
     from torch import nn
+
+_WARM = 3  # forwards before those whose kernels are timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,26 @@ class Compile(pytorch.Flags):
             )
         return self.refusal(placement) or pytorch.unservable(placement) or inductor.compiler_missing(placement)
 
+    def layer_times(self, model: Model, inputs: Inputs, placement: Placement, calls: int) -> LayerTrace:
+        """Return the times of kernels by torch's profiler; compiled apart, since only marked kernels are told."""
+        if placement.device_type != "cpu":
+            raise BackendError(f"torch.compile tells no kernels on {placement.device}: use --device cpu, or eager")
+        with inductor_layers.kernels_marked(), self._loaded(model, inputs, placement, kernels=True) as session:
+            return inductor_layers.traced_kernels(session.run, _WARM, calls)
+
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:
         """Load ``model`` with ``inputs``; their floats take the precision of ``placement``."""
+        with self._loaded(model, inputs, placement) as session:
+            yield session
+
+    @contextmanager
+    def _loaded(
+        self, model: Model, inputs: Inputs, placement: Placement, *, kernels: bool = False
+    ) -> Iterator[TorchSession]:
         with pytorch.settings(placement, self):
             module, placed = pytorch.place(model, placement, self.name), Placed(inputs, placement)
-            key = self._key(model, inputs, placement)
+            key = self._key(model, inputs, placement, kernels=kernels)
             build = partial(inductor.keep, self._call(module), placed)
             with (
                 cache.entry(model.cache, key, build) as entry,
@@ -73,11 +89,11 @@ class Compile(pytorch.Flags):
     def _call(self, module: nn.Module) -> Callable[..., object]:
         return inductor.compiled(module, None if self.mode == "default" else self.mode, dynamic=self.dynamic)
 
-    def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
+    def _key(self, model: Model, inputs: Inputs, placement: Placement, *, kernels: bool) -> str | None:
         if model.key is None:
             return None
         return cache.content_name(
-            form=("compile", inductor.FACTS),
+            form=("compile", inductor.FACTS, *(["kernels"] if kernels else [])),
             model=model.key,
             inputs=inputs.signature,
             options=asdict(self),

@@ -15,13 +15,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from profiler.backends import cache, devices
-from profiler.backends.base import BackendError, Bounds, Fact, FallbackError, Model, Placement
+from profiler.backends.base import BackendError, Bounds, Fact, FallbackError, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
+from profiler.backends.openvino_layers import Counters, counters_of, traced_nodes
 from profiler.backends.openvino_model import FACTS, GRAPH, convert, nodes_by_precision, read, refusal
 from profiler.backends.stages import stage
 
 if TYPE_CHECKING:
     from profiler.backends.inputs import Array
+
+_WARM = 3  # forwards before those whose nodes are timed
 
 #: What OpenVINO calls a precision among a device's capabilities, and as a type.
 _PRECISIONS = {"fp32": ("FP32", "f32"), "fp16": ("FP16", "f16"), "bf16": ("BF16", "bf16")}
@@ -52,6 +55,11 @@ class RequestSession:
         with refusal("openvino cannot run the model with these inputs", "give others, see --shape and --input"):
             self._request.infer()
         self._ran = True
+
+    def counted(self) -> Counters:
+        """Run one forward of a model that was compiled with counters; return what these say."""
+        self.run()
+        return counters_of(self._request)
 
     def sync(self) -> None:
         """Nothing is left to wait for."""
@@ -111,18 +119,30 @@ class OpenVino:
 
         An ONNX file is read as it is. A torch module is converted once and kept.
         """
+        compiled, facts = self._compiled(model, inputs, placement)
+        opened = RequestSession(compiled, inputs, facts | self._facts(compiled, placement))
+        del compiled  # or closing the session would free nothing
+        with closing(opened):
+            yield opened
+
+    def layer_times(self, model: Model, inputs: Inputs, placement: Placement, calls: int) -> LayerTrace:
+        """Return the times of the nodes by OpenVINO's counters, in a request of its own."""
+        compiled, _ = self._compiled(model, inputs, placement, {"PERF_COUNT": True})
+        with closing(RequestSession(compiled, inputs, {})) as opened:
+            forwards = [opened.counted() for _ in range(_WARM + calls)][_WARM:]
+        return traced_nodes(compiled, forwards, brought=model.onnx is not None)
+
+    def _compiled(
+        self, model: Model, inputs: Inputs, placement: Placement, more: Mapping[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Fact]]:
         facts: dict[str, Fact]
         if model.onnx is not None:
             graph, facts = read(model.onnx, inputs), {"cached": False, "cache_note": None}
         else:
             graph, facts = self._converted(model, inputs)
+        properties = self._properties(placement) | dict(more or {})
         with stage("compile", facts), refusal("openvino cannot compile the model", "use onnxruntime or eager"):
-            compiled = _core().compile_model(graph, "CPU", self._properties(placement))
-        facts |= self._facts(compiled, placement)
-        opened = RequestSession(compiled, inputs, facts)
-        del compiled, graph  # or closing the session would free nothing
-        with closing(opened):
-            yield opened
+            return _core().compile_model(graph, "CPU", properties), facts
 
     def _converted(self, model: Model, inputs: Inputs) -> tuple[Any, dict[str, Fact]]:
         with cache.entry(model.cache, _key(model, inputs), lambda folder: convert(model, inputs, folder)) as entry:

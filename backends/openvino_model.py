@@ -166,9 +166,10 @@ def _shape(array: Array) -> Any:
 def nodes_by_precision(compiled: Any) -> dict[str, Fact]:
     """Return ``nodes_<type>`` -> number of nodes that compute in it, as the compiled model says: f32, bf16, i8 ..."""
     told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
-    kinds = Counter(_text(info["runtimePrecision"]) for info in told if _text(info["layerType"]) not in _STILL)
+    kinds = Counter(text_of(info["runtimePrecision"]) for info in told if text_of(info["layerType"]) not in _STILL)
     return {f"nodes_{kind}": count for kind, count in sorted(kinds.items())}
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return what OpenVINO tells as text, which some versions wrap."""
     return str(getattr(value, "value", value))

@@ -82,6 +82,9 @@ PARSED = {
     "fleet --ssh hosts.toml": "wants other machines; tests/run/test_remote.py has stand-ins",
     "explain resnet50 --backend onnxruntime --html layers.html --csv layers.csv": "tests/cli/test_explain.py runs it",
     "explain resnet50 --batch 4 --verify": "as explain",
+    "explain resnet50 --backend onnxruntime --costs costs.json": "tests/analysis/test_layer_costs.py runs it",
+    "explain results/quick --costs costs.json": "as --costs",
+    "predict costs.json regnety_800mf": "as --costs",
     "report results/quick results/mine -o report.html": "the report of one run is written; tests/report/ has several",
 }
 #: What makes a measuring command fast, by what it begins with: fewer networks, and one short visit of each.

@@ -16,6 +16,9 @@ from profiler.records.intervals import Interval
 
 Bound = Literal["compute", "memory", "overhead"]
 
+#: How deep a stage is sought; with more of the time than this it is looked into, and so many stages tell nothing.
+_DEEPEST, _MOST_OF_ONE, _MOST_STAGES = 6, 0.8, 24
+
 #: Columns of a table of layers, in their order; counts are of the whole batch.
 LAYER_COLUMNS = (
     "layer",
@@ -33,6 +36,8 @@ LAYER_COLUMNS = (
     "bytes_per_s",
     "bound",
     "of_roof",
+    "shapes",
+    "calls",
 )
 
 
@@ -53,6 +58,8 @@ class LayerCost:
         moved_bytes: As flops.
         bound: What keeps it from being faster, of several together most of the time; None where that is not known.
         roof_ms: The least time that the machine's peaks allow it; None where peaks or counts are not known.
+        shapes: As ``profiler.measure.layers.Layer``; empty of several together.
+        calls: How often it runs in one forward.
     """
 
     name: str
@@ -67,6 +74,8 @@ class LayerCost:
     moved_bytes: int | None
     bound: Bound | None
     roof_ms: float | None
+    shapes: str = ""
+    calls: int = 1
 
     @property
     def of_roof(self) -> float | None:
@@ -87,7 +96,8 @@ class LayerCost:
         }
         shown: Row = {"layer": self.name, "operator": self.operator, "latency_ms": self.latency_ms}
         shown |= {"share": self.share, "share_low": low, "share_high": high, "traced_ms": self.traced_ms}
-        return shown | counts | rates | {"bound": self.bound, "of_roof": self.of_roof}
+        placed: Row = {"bound": self.bound, "of_roof": self.of_roof, "shapes": self.shapes, "calls": self.calls}
+        return shown | counts | rates | placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ class Explanation:
         row: The case whose latency it is.
         latency: Of one forward, in ms.
         layers: In the order in which they ran first; their latencies add up to it.
-        traced_ms: A whole traced forward.
+        traced_ms: A whole traced forward; None where the runtime does not tell.
         processes: How many were traced.
         peaks: Of the machine; None where they are not known.
         no_peaks: Why they are not.
@@ -107,7 +117,7 @@ class Explanation:
     row: Row
     latency: Quantity
     layers: tuple[LayerCost, ...]
-    traced_ms: float
+    traced_ms: float | None
     processes: int
     peaks: Peaks | None
     no_peaks: str = ""
@@ -118,9 +128,9 @@ class Explanation:
         return sum(layer.traced_ms for layer in self.layers) / self.latency.value
 
     @property
-    def tracing(self) -> float:
-        """How many times as long as the latency a whole traced forward took."""
-        return self.traced_ms / self.latency.value
+    def tracing(self) -> float | None:
+        """How many times as long as the latency a whole traced forward took; None where the runtime does not tell."""
+        return None if self.traced_ms is None else self.traced_ms / self.latency.value
 
     def costliest(self, count: int) -> list[LayerCost]:
         """The layers that cost most, the first first."""
@@ -132,7 +142,22 @@ class Explanation:
 
     def by_stage(self, depth: int) -> list[LayerCost]:
         """What the modules ``depth`` names down cost, in the order in which they ran first."""
-        return grouped(self.layers, lambda layer: ".".join(layer.name.split(".")[:depth]), ordered=False)
+        return grouped(self.layers, lambda layer: ".".join(parts_of(layer.name)[:depth]), ordered=False)
+
+    def stages(self) -> list[LayerCost]:
+        """The outermost modules that share the time out, in the order in which they ran first; none where none do."""
+        for depth in range(1, _DEEPEST):
+            found = self.by_stage(depth)
+            if len(found) > _MOST_STAGES:
+                return []
+            if len(found) > 1 and max(one.share for one in found) < _MOST_OF_ONE:
+                return found
+        return []
+
+
+def parts_of(name: str) -> list[str]:
+    """The names of modules in a path, or in the name of a node of ONNX with slashes."""
+    return name.strip("/").split("/") if name.startswith("/") else name.split(".")
 
 
 def explained(
@@ -160,7 +185,8 @@ def explained(
             known.setdefault(key, layer)
     traced = fmean(totals) / 1e6
     layers = tuple(_cost(known[key], found, latency.value, traced, peaks) for key, found in shares.items())
-    whole = fmean(one.forward_ns for one in traces) / 1e6
+    forwards = [one.forward_ns for one in traces if one.forward_ns is not None]
+    whole = fmean(forwards) / 1e6 if forwards else None
     return Explanation(row, latency, layers, whole, len(traces), peaks, no_peaks)
 
 
@@ -179,6 +205,8 @@ def _cost(layer: Layer, shares: Sequence[float], latency_ms: float, traced_ms: f
         moved_bytes=layer.moved_bytes,
         bound=None if found is None else max(found.items(), key=lambda floor: floor[1])[0],
         roof_ms=None if found is None else max(found.values()),
+        shapes=layer.shapes,
+        calls=layer.calls,
     )
 
 
@@ -222,6 +250,7 @@ def summed(name: str, layers: Sequence[LayerCost]) -> LayerCost:
         moved_bytes=_sum(layer.moved_bytes for layer in layers),
         bound=None if None in roofs else max(held.items(), key=lambda one: one[1])[0],
         roof_ms=None if None in roofs else sum(roof or 0.0 for roof in roofs),
+        calls=sum(layer.calls for layer in layers),
     )
 
 

@@ -41,6 +41,7 @@ class Prediction:
         basis: What it rests on.
         beyond: How the network lies outside of what was measured, or None.
         measured: y of the same network, where the table has it.
+        error: Mean relative error on what was left out of the fit, as a fraction.
     """
 
     group: dict[str, str]
@@ -51,6 +52,7 @@ class Prediction:
     basis: str
     beyond: str | None
     measured: float | None
+    error: float
 
 
 def predict(frame: pd.DataFrame, arch: Network) -> tuple[list[Prediction], dict[str, str]]:
@@ -82,6 +84,7 @@ def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch
         basis=model.basis,
         beyond=model.beyond(network),
         measured=_measured(frame, model, network, arch),
+        error=model.typical,
     )
 
 

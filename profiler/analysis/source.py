@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.frame import GROUP_KEYS, PROXIES, plain, scale_of
+from profiler.analysis.layer_file import costs_frame, read_costs
 from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.outside import is_folder
@@ -22,7 +23,7 @@ _NEEDED = ("model", "flops", "params", "acts")
 def read_table(
     path: Path, say: Callable[[str], None] = lambda _: None, needed: Sequence[str] = _NEEDED
 ) -> pd.DataFrame:
-    """A table for fitting: a run folder, a journal, or any CSV with model, flops, params, acts and a latency.
+    """A table for fitting: a run, layer costs, or any CSV with model, flops, params, acts and a latency.
 
     Args:
         path: The source.
@@ -37,6 +38,8 @@ def read_table(
         for notice in run.notices:
             say(notice)
         return table.frame(run)
+    if path.suffix == ".json":
+        return costs_frame(read_costs(path))
     found = read_csv(path)
     missing = [name for name in needed if name not in found.columns]
     if missing:

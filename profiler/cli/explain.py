@@ -5,8 +5,9 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,13 +26,17 @@ from profiler.plan.plan import Plan
 from profiler.plan.read import for_answer
 from profiler.records import table
 from profiler.records.columns import Row, write_csv
+from profiler.records.outside import is_folder
 from profiler.records.reading import read
 from profiler.records.types import Case
 from profiler.report.explanation import (
     advice_sentence,
     costs_table,
+    fitting,
+    groups_sentences,
     headline_sentence,
     layer_facts,
+    lines_of,
     peaks_sentence,
     tracing_sentence,
     tried_sentence,
@@ -40,18 +45,20 @@ from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.explaining import traces_of
 from profiler.run.lab import Lab
 
-#: How many sentences of advice a terminal gets; JSON and the page have all.
-_ADVICES = 3
 #: Options of a trial, and the keys of a plan that they are.
 _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memory_format": "memory_formats"}
 
 
 def explain_command(
-    model: Annotated[str, Argument(metavar="MODEL", help="A name, package.module:function, or a file.")],
+    model: Annotated[
+        str,
+        Argument(metavar="MODEL", help="A name, package.module:function, a file; or a run, for all that it measured."),
+    ],
     backend: Annotated[
         Many, Option("--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].")
     ] = None,
     batch: Annotated[Many, Option("--batch", metavar="N", help="Examples per forward [1].")] = None,
+    device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ... [cpu].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N", help="Threads [every usable core].")] = None,
     precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, fp16 or bf16 [fp32].")] = None,
     shape: Shape = None,
@@ -60,16 +67,34 @@ def explain_command(
     csv: Annotated[Path | None, Option("--csv", metavar="FILE", help="Write all layers.")] = None,
     html: Annotated[Path | None, Option("--html", metavar="FILE", help="Write a page.")] = None,
     verify: Annotated[bool, Option("--verify", help="Try what would make it faster, as long each.")] = False,
+    costs: Annotated[
+        Path | None, Option("--costs", metavar="FILE", help="Add what layers cost to a JSON file.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print which layers take the time of a forward.
 
+    Of a run, a line for each network that it measured.
+
     Raises:
         UserError: The model cannot be had or measured, an option is wrong, or the backend does not tell its layers.
     """
+    if is_folder(Path(model)) or model.endswith(".jsonl"):
+        others = {
+            "device": device,
+            "batch": batch,
+            "threads": threads,
+            "precision": precision,
+            "shape": shape,
+            "input": input_file,
+        }
+        others |= {"csv": csv, "html": html, "verify": verify, "json": json}
+        _run(Path(model), backend, costs, [name for name, value in others.items() if value])
+        return
     runtime = backend or ("onnxruntime" if form(model) == "onnx" else "eager")
     flags: dict[str, object] = {"models": model, "backends": runtime, "batches": batch, "threads": threads}
-    flags |= {"precisions": precision, "shapes": shape, "input_file": input_file, "time": time}
+    flags |= {"devices": device, "precisions": precision, "shapes": shape, "input_file": input_file, "time": time}
+    keep = _keeper(costs)
     one = _explanation(for_answer(**flags))
     advices = suggestions(one, host.usable_cores())
     trials = list(_trials(one, advices, flags)) if verify else []
@@ -79,10 +104,29 @@ def explain_command(
         from profiler.report.layers_page import write_layers_page
 
         write_layers_page(one, advices, trials, html)
+    keep(one)
     if json:
         print(jsonlib.dumps(layer_facts(one, advices, trials), indent=2, allow_nan=False))
     else:
         _print(one, advices, trials)
+
+
+def _run(source: Path, backend: str | None, costs: Path | None, others: Sequence[str]) -> None:
+    from profiler.cli.explain_run import explain_run  # pandas takes half a second
+
+    if others:
+        told = ", ".join(f"--{name}" for name in others)
+        raise UserError(f"{source} is a run, whose cases say how they ran; leave out {told}, or give a model")
+    explain_run(source, backend, costs)
+
+
+def _keeper(costs: Path | None) -> Callable[[Explanation], object]:
+    """Return what keeps an explanation in a file of costs; raises UserError where the file is another one."""
+    if costs is None:
+        return lambda _: None
+    from profiler.cli.explain_run import keep, known_costs  # pandas takes half a second
+
+    return partial(keep, known_costs(costs), costs)
 
 
 def _trials(one: Explanation, advices: Sequence[Suggestion], flags: dict[str, object]) -> Iterator[Tried]:
@@ -123,8 +167,10 @@ def _explanation(plan: Plan) -> Explanation:
 
 def _print(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried]) -> None:
     console = Console()
+    costs, texts = costs_table(one), (*groups_sentences(one), tracing_sentence(one), peaks_sentence(one))
+    above = sum(lines_of(text, console.width) for text in (headline_sentence(one), *texts))
     console.print(headline_sentence(one), highlight=False, markup=False)
-    console.print(costs_table(one))
-    told = (*map(advice_sentence, advices[:_ADVICES]), *map(tried_sentence, trials))
-    for text in (tracing_sentence(one), peaks_sentence(one), *told):
+    console.print(costs)
+    advice = fitting(above + costs.row_count + 2, [*map(advice_sentence, advices)], console.width)
+    for text in (*texts, *advice, *map(tried_sentence, trials)):
         console.print(text, highlight=False, markup=False)

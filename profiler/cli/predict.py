@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from typer import Option
 
+from profiler.analysis.by_layers import layer_by_layer
 from profiler.analysis.frame import PROXIES, group_label, prose
+from profiler.analysis.layer_file import read_costs
 from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
@@ -33,7 +35,7 @@ def predict_command(
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     json: Json = False,
 ) -> None:
-    """Predict what a network costs from a run.
+    """Predict what a network costs from a run, or from what layers cost.
 
     Raises:
         UserError: The table or the network cannot be used, or no group has enough networks.
@@ -43,6 +45,8 @@ def predict_command(
     made, without = predict(frame, arch)
     if not made:
         raise UserError(f"{source} does not suffice for a prediction: {_listed(without)}")
+    if source.suffix == ".json":
+        made = layer_by_layer(made, read_costs(source), arch, " ".join(shape or ()), input_file or "")
     if json:
         print(jsonlib.dumps(_facts(arch, made, without), indent=2, allow_nan=False))
     else:

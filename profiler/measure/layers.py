@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from profiler import backends
-from profiler.backends.base import Backend, BackendError, LayerTime, LayerTimed, OperatorWise
+from profiler.backends import accelerator
+from profiler.backends.base import Around, Backend, BackendError, LayerTime, LayerTimed, OperatorWise
+from profiler.backends.inputs import shape_text
 from profiler.machine import allocator
 from profiler.measure.timing import host_clock
 from profiler.models import source
@@ -48,6 +51,9 @@ class Layer:
         acts: Outputs of operators that multiply-add; None as ``flops``.
         params: Learned numbers that it takes.
         moved_bytes: What goes in and comes out, weights among it; None where the runtime does not tell.
+        shapes: Of what goes into one of its calls, and after an arrow of what comes out; empty where its calls differ,
+            or the runtime does not tell.
+        calls: How often it runs in one forward.
     """
 
     name: str
@@ -57,14 +63,21 @@ class Layer:
     acts: int | None = None
     params: int | None = None
     moved_bytes: int | None = None
+    shapes: str = ""
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """The layers of one process in the order in which they ran first, and the time of a traced forward, in ns."""
+    """What one process told.
+
+    Attributes:
+        layers: In the order in which they ran first.
+        forward_ns: Of a whole traced forward; None where the runtime does not tell.
+    """
 
     layers: tuple[Layer, ...]
-    forward_ns: float
+    forward_ns: float | None
 
 
 def trace(task: TraceTask) -> Traced:
@@ -89,7 +102,9 @@ def trace(task: TraceTask) -> Traced:
 
 def untraceable(backend: Backend) -> str:
     """Say that a backend cannot tell the times of its layers."""
-    return f"{backend.name} does not tell the times of its layers: use --backend eager or onnxruntime"
+    return (
+        f"{backend.name} does not tell the times of its layers: use --backend eager, onnxruntime, openvino or compile"
+    )
 
 
 def middle(times: Sequence[float]) -> float:
@@ -104,7 +119,10 @@ def _by_runtime(backend: LayerTimed, loaded: Loaded, task: TraceTask) -> Traced:
     groups: dict[tuple[str, str], list[LayerTime]] = defaultdict(list)
     for one in told.layers:
         groups[one.name, node_name(one)].append(one)
-    return Traced(tuple(_joined(*key, group) for key, group in groups.items()), middle(told.forward_ns))
+    return Traced(
+        tuple(_joined(*key, group) for key, group in groups.items()),
+        middle(told.forward_ns) if told.forward_ns else None,
+    )
 
 
 def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
@@ -112,7 +130,18 @@ def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
     counted = [node_operations(node) for node in nodes]
     operations = None if None in counted else [one for each in counted for one in each or ()]
     moved, params = _sum([node.moved_bytes for node in nodes]), _sum([node.weights for node in nodes])
-    return Layer(name, operator, sum(middle(node.ns) for node in nodes), *_counts(operations), params, moved)
+    shapes = _of_one_call([shapes_text(node.given, node.made) if node.given or node.made else "" for node in nodes])
+    ns = sum(middle(node.ns) for node in nodes)
+    return Layer(name, operator, ns, *_counts(operations), params, moved, shapes, len(nodes))
+
+
+def shapes_text(given: Iterable[Sequence[int]], made: Iterable[Sequence[int]]) -> str:
+    """Return what goes in and what comes out in words: ``1x8x48x48 64x8x3x3 64 -> 1x64x48x48``."""
+    return " -> ".join(" ".join(shape_text(tuple(one)) for one in side) for side in (given, made))
+
+
+def _of_one_call(told: Sequence[str]) -> str:
+    return told[0] if len(set(told)) == 1 else ""
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
@@ -128,10 +157,11 @@ def _counts(operations: Sequence[Operation] | None) -> tuple[int | None, int | N
 
 @dataclass(slots=True)
 class _Sized:
-    """What a layer moves in one forward, its weights by where they are."""
+    """What a layer moves in one forward, its weights by where they are, and the shapes of each of its calls."""
 
     moved: int = 0
     weights: dict[int, int] = field(default_factory=dict)
+    shapes: list[str] = field(default_factory=list)
 
 
 class _Sizes:
@@ -149,6 +179,7 @@ class _Sizes:
         out = func(*args, **kwargs)
         sized = self.layers[layer, operator_name(func, args, kwargs)]
         given, made = list(_tensors((args, kwargs))), list(_tensors(out))
+        sized.shapes.append(shapes_text((one.shape for one in given), (one.shape for one in made)))
         changes = getattr(getattr(func, "_schema", None), "is_mutable", False)
         if changes or not {storage(one) for one in made} <= {storage(one) for one in given}:
             sized.moved += sum(one.numel() * one.element_size() for one in [*given, *made])
@@ -163,40 +194,76 @@ def _tensors(value: object) -> Iterator[Tensor]:
     return (one for one in tree_leaves(value) if isinstance(one, Tensor) and one.layout == strided)
 
 
-class _Times:
-    """An ``Around`` that times each operator."""
+#: Times of layers in one forward, in ns.
+_Forward = dict[tuple[str, str], float]
 
-    def __init__(self) -> None:
-        self.ns: dict[tuple[str, str], float] = defaultdict(float)
+
+class _Times:
+    """An ``Around`` that times each operator by the host's clock, or by marks that its caller puts between them."""
+
+    def __init__(self, mark: Callable[[], object] | None = None) -> None:
+        self.ns: _Forward = defaultdict(float)
+        self.keys: list[tuple[str, str]] = []
+        self._mark = mark
 
     def __call__(self, layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator and note how long it took."""
         begin = host_clock()
         out = func(*args, **kwargs)
         took = host_clock() - begin
-        self.ns[layer, operator_name(func, args, kwargs)] += took
+        key = layer, operator_name(func, args, kwargs)
+        if self._mark is None:
+            self.ns[key] += took
+        else:
+            self._mark()
+            self.keys.append(key)
         return out
 
 
 def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Traced:
     place = task.case.placement
-    if place.device_type != "cpu":
-        raise BackendError(f"layers are timed on the CPU alone, not on {place.device!r}: use --device cpu")
     with backend.watched(loaded.model, loaded.inputs, place) as run:
-        sizes, counts, forwards, whole = _Sizes(), OperatorCounts(), list[_Times](), list[float]()
+        sizes, counts = _Sizes(), OperatorCounts()
         run(sizes)
         run(counts)
-        for _ in range(_WARM + task.calls):
-            times, begin = _Times(), host_clock()
-            run(times)
-            whole.append(host_clock() - begin)
-            forwards.append(times)
+        timed = _timed_here if place.device_type == "cpu" else partial(_timed_there, place.device)
+        forwards, whole = timed(run, _WARM + task.calls)
     forwards, whole = forwards[_WARM:], whole[_WARM:]
     layers = []
     for key, sized in sizes.layers.items():
         operations = None if key in counts.unknown else counts.operations.get(key, ())
-        ns = middle([times.ns.get(key, math.nan) for times in forwards])
+        ns = middle([times.get(key, math.nan) for times in forwards])
         if math.isnan(ns):
             raise BackendError("the model runs other operators each time, so that no layer has a time: fix its inputs")
-        layers.append(Layer(*key, ns, *_counts(operations), sum(sized.weights.values()), sized.moved))
+        params, shapes = sum(sized.weights.values()), _of_one_call(sized.shapes)
+        layers.append(Layer(*key, ns, *_counts(operations), params, sized.moved, shapes, len(sized.shapes)))
     return Traced(tuple(layers), middle(whole))
+
+
+def _timed_here(run: Callable[[Around], None], calls: int) -> tuple[list[_Forward], list[float]]:
+    forwards, whole = list[_Forward](), list[float]()
+    for _ in range(calls):
+        times, begin = _Times(), host_clock()
+        run(times)
+        whole.append(host_clock() - begin)
+        forwards.append(times.ns)
+    return forwards, whole
+
+
+def _timed_there(device: str, run: Callable[[Around], None], calls: int) -> tuple[list[_Forward], list[float]]:
+    """Time each operator on an accelerator by its events; the whole is from the first of them to the last."""
+    import torch
+
+    watches: list[_Times] = []
+
+    def submit(mark: Callable[[], object]) -> None:
+        watches.append(_Times(mark))
+        run(watches[-1])
+
+    told = accelerator.marked_times(submit, torch.device(device), calls)
+    if not told:
+        raise BackendError(f"the events of {device} keep no time, so that no layer has one: use --device cpu")
+    for watch, between in zip(watches[-calls:], told, strict=True):
+        for key, ns in zip(watch.keys, between, strict=True):
+            watch.ns[key] += ns
+    return [watch.ns for watch in watches[-calls:]], [float(sum(between)) for between in told]

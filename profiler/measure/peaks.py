@@ -16,11 +16,13 @@ from profiler.measure.timing import host_clock
 from profiler.records.ranges import Count, Rate
 
 #: Bumped when the work changes that peaks are measured by.
-VERSION = 1
+VERSION = 2
 #: Where peaks are kept, in the user's cache.
 _FILE = "peaks.json"
 #: Edges of the square matrices that are multiplied: the best of them counts.
 _EDGES = (256, 512, 1024)
+#: Channels and edges of images of a 3 x 3 convolution, which some processors do faster than a product.
+_IMAGES = ((64, 56), (256, 14))
 #: Bytes that one copy reads and writes: from what a core has for itself to what no cache holds.
 _WORKING_SETS = tuple(2**power for power in range(17, 30, 2))
 #: In s, for each size; the fastest turn of many counts.
@@ -35,7 +37,7 @@ class Peaks:
     """The most that a device did, with one precision and number of threads.
 
     Attributes:
-        flops_per_s: Multiply-adds per second, of a matrix product.
+        flops_per_s: Multiply-adds per second, of a matrix product or a convolution, whichever does more.
         bytes_per_s: Bytes per second that a copy reads and writes, by the bytes that it goes through.
         overhead_ns: Time of an operator on a single number.
         made: When they were last measured, ISO 8601.
@@ -92,7 +94,11 @@ def measure_peaks(task: PeaksTask) -> Peaks:
     torch.set_num_threads(place.threads)
     kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[place.precision]
     with torch.inference_mode():
-        flops = max(edge**3 / _fastest(_product(edge, kind)) for edge in _EDGES)
+        products = [edge**3 / _fastest(_product(edge, kind)) for edge in _EDGES]
+        convolutions = [
+            9 * (channels * edge) ** 2 / _fastest(_convolution(channels, edge, kind)) for channels, edge in _IMAGES
+        ]
+        flops = max(*products, *convolutions)
         moved = {size: size / _fastest(_copy(size)) for size in _WORKING_SETS}
         tiny = torch.ones(1)
 
@@ -133,6 +139,19 @@ def _product(edge: int, kind: object) -> Callable[[], None]:
 
     def run() -> None:
         torch.mm(a, b, out=out)
+
+    return run
+
+
+def _convolution(channels: int, edge: int, kind: object) -> Callable[[], None]:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, channels, edge, edge, generator=generator).to(kind)  # type: ignore[call-overload]
+    weight = torch.rand(channels, channels, 3, 3, generator=generator).to(kind)  # type: ignore[call-overload]
+
+    def run() -> None:
+        torch.conv2d(image, weight, padding=1)
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from textwrap import wrap
 from typing import Any
 
 from rich.markup import escape
@@ -15,21 +16,17 @@ from profiler.report.answer import milliseconds
 from profiler.report.console import plain_table
 from profiler.units import format_count, format_duration, format_share
 
-#: How many lines of each kind a terminal gets.
-LAYERS, _OPERATORS = 10, 3
+#: How many layers a terminal gets, lines in all, and columns that a line of shares fits in.
+LAYERS, _LINES, _WIDTH = 10, 20, 80
 _NAME = 26
 
 
 def costs_table(one: Explanation) -> Table:
-    """The ten layers that cost most, then operators; in no more than 80 columns."""
+    """The ten layers that cost most, in no more than 80 columns."""
     table = plain_table("layer", "time", "share", "GF/s", "GB/s", "held by", "of roof")
     table.padding = (0, 1, 0, 0)
     for layer in one.costliest(LAYERS):
         table.add_row(*map(escape, (_short(layer), *_cells(layer))))
-    table.add_section()
-    rest = one.by_operator()
-    for layer in rest[:_OPERATORS]:
-        table.add_row(*map(escape, (f"all {layer.name}", *_cells(layer))))
     return table
 
 
@@ -71,12 +68,32 @@ def headline_sentence(one: Explanation) -> str:
     return f"{what} {LAYERS} of its {len(one.layers)} layers take {share} of it:"
 
 
+def groups_sentences(one: Explanation) -> list[str]:
+    """Say what stages cost, and what operators cost."""
+    stages = one.stages()
+    said = [_shares("By stage", stages)] if stages else []
+    return [*said, _shares("By operator", one.by_operator())]
+
+
+def _shares(what: str, groups: Sequence[LayerCost]) -> str:
+    """Name the costliest groups in their order, as many as a line holds, and what the others take."""
+    by_cost = sorted(groups, key=lambda one: -one.share)
+    for count in range(len(groups), 0, -1):
+        named = [one for one in groups if one in by_cost[:count]]
+        said = [f"{one.name or '(model)'} {format_share(one.share)}" for one in named]
+        if rest := by_cost[count:]:
+            said.append(f"{len(rest)} more {format_share(sum(one.share for one in rest))}")
+        text = f"{what}: {', '.join(said)}."
+        if len(text) <= _WIDTH or count == 1:
+            return text
+    return ""
+
+
 def tracing_sentence(one: Explanation) -> str:
     """Say what tracing did to the times, and how they were scaled."""
-    return (
-        f"A traced forward takes {one.tracing:.2f} times the latency, the layers in it {one.inflation:.2f} times: "
-        f"their times are divided by that, so that they add up to the latency ({one.processes} processes)."
-    )
+    if one.tracing is None:
+        return f"Traced, its layers take {one.inflation:.2f} times the latency: scaled to add up."
+    return f"Traced, a forward takes {one.tracing:.2f} times as long, its layers {one.inflation:.2f}: scaled to add up."
 
 
 def peaks_sentence(one: Explanation) -> str:
@@ -86,12 +103,12 @@ def peaks_sentence(one: Explanation) -> str:
         return f"How far from the machine's peaks is not known: {one.no_peaks}."
     sizes = sorted(peaks.bytes_per_s)
     near, far = (f"{peaks.bytes_per_s[size] / 1e9:.3g}" for size in (sizes[0], sizes[-1]))
-    said = f"At most here: {format_count(peaks.flops_per_s)}F/s, {near} GB/s in cache, {far} GB/s in memory"
+    said = f"Peaks here: {format_count(peaks.flops_per_s)}F/s, {near} GB/s in cache, {far} in memory"
     roofs = [layer.roof_ms for layer in one.layers]
     if None in roofs:
         return f"{said}."
     least = sum(roof or 0.0 for roof in roofs)
-    return f"{said}; at these peaks all layers together would take {format_duration(least / 1e3)}."
+    return f"{said}; at them {format_duration(least / 1e3)}."
 
 
 def advice_sentence(one: Suggestion) -> str:
@@ -133,3 +150,25 @@ def layer_facts(one: Explanation, advices: Sequence[Suggestion], trials: Sequenc
 
 def _fact(one: Suggestion) -> dict[str, Any]:
     return asdict(one) | {"rests_on": one.rests_on.row(), "sentence": advice_sentence(one)}
+
+
+def fitting(before: int, told: Sequence[str], width: int) -> list[str]:
+    """The sentences of advice for which a terminal has room; the first in any case.
+
+    Args:
+        before: Lines that are printed already.
+        told: Sentences, the most important first.
+        width: Columns.
+    """
+    room, made = _LINES - before, list[str]()
+    for text in told:
+        room -= lines_of(text, width)
+        if made and room < 0:
+            break
+        made.append(text)
+    return made
+
+
+def lines_of(text: str, width: int) -> int:
+    """How many lines a sentence takes."""
+    return len(wrap(text, width))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from profiler.analysis.faster import Suggestion, Tried
-from profiler.analysis.layers import Explanation, LayerCost
+from profiler.analysis.layers import Explanation, LayerCost, parts_of
 from profiler.records.files import write_file
 from profiler.report.explanation import (
     advice_sentence,
@@ -64,19 +64,24 @@ def write_layers_page(one: Explanation, advices: Sequence[Suggestion], trials: S
 def _tree(layers: Sequence[LayerCost]) -> _Node:
     root = _Node("forward")
     for layer in layers:
-        *within, last = [*filter(None, _parts(layer.name))][:_DEPTH] or ["(model)"]
+        *within, last = [*filter(None, parts_of(layer.name))][:_DEPTH] or ["(model)"]
         node = root
         _add(node, layer)
         for part in (*within, f"{last}", layer.operator):
             node = node.inner.setdefault(part, _Node(part))
             _add(node, layer)
         node.bound = layer.bound or ""
+    root.inner = {name: _joined(inner) for name, inner in root.inner.items()}
     return root
 
 
-def _parts(name: str) -> list[str]:
-    """The names of modules in a path, or in the name of a node of ONNX with slashes."""
-    return name.strip("/").split("/") if name.startswith("/") else name.split(".")
+def _joined(node: _Node) -> _Node:
+    """Make one of modules that hold nothing but each other: ``spatial.0``."""
+    inner = {name: _joined(one) for name, one in node.inner.items()}
+    only = next(iter(inner.values())) if len(inner) == 1 else None
+    if only is not None and only.inner:
+        return replace(only, name=f"{node.name}.{only.name}")
+    return replace(node, inner=inner)
 
 
 def _add(node: _Node, layer: LayerCost) -> None:
@@ -93,7 +98,7 @@ def _boxes(node: _Node, left: float, depth: int) -> Iterator[dict[str, Any]]:
         "name": node.name,
         "said": f"{node.name}: {format_duration(node.latency_ms / 1e3)}, {node.share:.1%}",
         "bound": node.bound or "module",
-        "named": node.share > 0.02,
+        "named": node.share > 0.015,
     }
     for inner in node.inner.values():
         if inner.share >= _LEAST:

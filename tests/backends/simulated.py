@@ -24,7 +24,7 @@ from profiler.backends.onnx_session import OrtSession
 from profiler.machine import device_checks
 from profiler.machine.bench import Bench
 from profiler.machine.gpu import Reading
-from profiler.measure import reference, timing
+from profiler.measure import layers, reference, timing
 from profiler.records.types import Budget
 from tests.backends.samples import fed, only
 from tests.backends.simulator import Simulator
@@ -95,6 +95,17 @@ def latency(backend: str, sim: Simulator) -> dict[str, object]:
             "simulated": session.facts()["simulated"],
             "device_name": session.facts()["device_name"],
         }
+
+
+def layered() -> dict[str, object]:
+    """Times of layers by the device's events, which begins with a pause far too short for a forward to be queued."""
+    before, accelerator._HELD_CYCLES = accelerator._HELD_CYCLES, 1
+    try:
+        with backends.get("eager").watched(MODEL, fed(EXAMPLE), PLACE) as run:
+            forwards, whole = layers._timed_there(PLACE.device, run, 3)
+    finally:
+        accelerator._HELD_CYCLES = before
+    return {"forwards": [{" ".join(key): ns for key, ns in one.items()} for one in forwards], "whole": whole}
 
 
 class OnSimulator:
@@ -233,6 +244,7 @@ def main(library: Path) -> dict[str, object]:
     sim.cost("aten::addmm", LINEAR)
     results["forward_ns"] = FORWARD
     results |= {backend: latency(backend, sim) for backend in ("eager", "torchscript")}
+    results["layered"] = layered()
     results["cold"] = cold(sim)
     results["shared_stream"] = shared_stream(sim)
     sim.cost("aten::mm", MS)

@@ -47,6 +47,19 @@ def test_a_session_that_forgets_to_wait_is_far_off(backend, results):
     assert results[backend]["unsynchronised_ns"] < 0.05 * results["forward_ns"]
 
 
+def test_events_time_each_layer_once_the_device_has_them_all(results):
+    """The first turns are repeated: the device waited for the host in them, as ``_HELD_CYCLES`` was made too small."""
+    found = results["layered"]
+    assert len(found["forwards"]) == 3
+    for one in found["forwards"]:
+        assert {name.split()[0] for name in one} == {"0", "1", "2", "3", "4", "5", "6"}
+        assert one["0 conv2d"] == pytest.approx(5_000_000, rel=0.05)
+        assert one["3 conv2d"] == pytest.approx(5_000_000, rel=0.05)
+        assert one["6 linear"] == pytest.approx(2_000_000, rel=0.05)
+        assert sum(one.values()) == pytest.approx(results["forward_ns"], rel=0.05)
+    assert found["whole"] == pytest.approx([sum(one.values()) for one in found["forwards"]])
+
+
 def test_flushing_the_cache_is_not_timed(results):
     found = results["cold"]
     assert found["cold"] is True

@@ -14,6 +14,7 @@ from profiler.backends.base import Placement
 from profiler.cli.app import app
 from profiler.errors import UserError
 from profiler.measure import peaks
+from profiler.run import explaining
 
 FAKE = "fake:duration_ms=4,layers=4,traced=3"
 
@@ -45,7 +46,7 @@ def test_the_terminal_gets_a_few_lines_that_fit_it() -> None:
     code, said, _ = ask("resnet50", "--backend", "fake:duration_ms=4,layers=30", "--time", "1ms")
     assert code == 0, said
     lines = said.splitlines()
-    assert len(lines) <= 22
+    assert len(lines) <= 20
     assert max(map(len, lines)) <= 80
     assert "10 of its 30 layers take 55% of it" in " ".join(said.split())
     assert [line.split()[0] for line in lines if line.startswith("layer") and "Fake" in line][:2] == [
@@ -83,3 +84,22 @@ def test_peaks_are_those_of_a_plain_product_and_are_kept(monkeypatch: pytest.Mon
     assert peaks.stored_peaks(tmp_path, "there") is None
     (tmp_path / "peaks.json").write_text('{"here": {"flops_per_s": 0}}')
     assert peaks.stored_peaks(tmp_path, "here") is None
+
+
+def test_advice_is_tried_as_it_says_and_the_page_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The fake takes as long whatever the batch: four examples at once are four times as fast."""
+    slow = peaks.Peaks(1e9, {1 << 17: 1e12}, 3e6, "")
+    monkeypatch.setattr(explaining, "peaks_of", lambda *_: slow)
+    page = tmp_path / "layers.html"
+    code, said, _ = ask("resnet50", "--backend", FAKE, "--time", "1ms", "--verify", "--json", "--html", str(page))
+    assert code == 0, said
+    found = json.loads(said)
+    assert [advice["trial"] for advice in found["advice"]] == [{"batch": "4"}]
+    [tried] = found["tried"]
+    assert tried["row"]["batch"] == 4
+    assert tried["gain"][0] == pytest.approx(4, rel=0.5)
+    text = page.read_text()
+    assert found["advice"][0]["sentence"] in text
+    assert tried["sentence"] in text
+    places = re.findall(r"title=\"layer(\d): .*left: ([\d.]+)%; width", text)
+    assert {name: float(left) for name, left in places} == {"1": 0, "2": 10, "3": 30, "4": 60}

@@ -1,4 +1,6 @@
-"""Bugs of the GPU path, each as a text of the source and what takes its place, with the tests that must turn red."""
+"""Bugs of the GPU path and of layers, each as a text of the source and what takes its place, with its tests, which must
+turn red.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +31,8 @@ _SIMULATOR = "tests/backends/test_simulator.py"
 _RUNS = "tests/run/test_gpu_runs.py"
 _GPU, _NVML = "tests/machine/test_gpu.py", "tests/machine/test_nvml.py"
 _ROWS = "tests/records/test_memory_rows.py"
+_LAYERS, _PEAKS, _EXPLAIN = "tests/analysis/test_layers.py", "tests/measure/test_peaks.py", "tests/cli/test_explain.py"
+_COSTS = "tests/analysis/test_layer_costs.py"
 
 PLANTS = (
     Plant(
@@ -261,5 +265,103 @@ PLANTS = (
         "hotter = joules is None or joules[1] > _MORE_ENERGY * max(joules[0], 0.0)",
         "hotter = True",
         "tests/machine/test_doctor.py tests/backends/test_simulator.py",
+    ),
+    Plant(
+        "a copy counts what it reads, not what it writes",
+        "profiler/measure/peaks.py",
+        "{size: size / _fastest",
+        "{size: size / 2 / _fastest",
+        _PEAKS,
+    ),
+    Plant(
+        "the peak is that of the slowest product",
+        "profiler/measure/peaks.py",
+        "flops = max(*products",
+        "flops = min(*products",
+        _PEAKS,
+    ),
+    Plant(
+        "an operator takes as long as a turn of many",
+        "profiler/measure/peaks.py",
+        "overhead = _fastest(add) / _TINY",
+        "overhead = _fastest(add)",
+        _PEAKS,
+    ),
+    Plant(
+        "the worse of two peaks is kept",
+        "profiler/measure/peaks.py",
+        "max(first.flops_per_s, second.flops_per_s)",
+        "min(first.flops_per_s, second.flops_per_s)",
+        _LAYERS,
+    ),
+    Plant(
+        "advice promises what its layers take, not what they lose to the roof",
+        "profiler/analysis/faster.py",
+        "layer.share * max(0.0, 1 - (layer.of_roof or 0.0))",
+        "layer.share",
+        _LAYERS,
+    ),
+    Plant(
+        "advice of no worth is given",
+        "profiler/analysis/faster.py",
+        "if one.at_most >= _WORTH",
+        "if one.at_most >= 0",
+        _LAYERS,
+    ),
+    Plant(
+        "a trial at another batch is compared forward by forward",
+        "profiler/analysis/faster.py",
+        'examples = int(row["batch"] or 1) / int(base["batch"] or 1)',
+        "examples = 1.0",
+        f"{_LAYERS} {_EXPLAIN}",
+    ),
+    Plant(
+        "a trial measures what was explained again",
+        "profiler/cli/explain.py",
+        "for_answer(**flags | {_KEYS[name]: value for name, value in trial.items()})",
+        "for_answer(**flags)",
+        _EXPLAIN,
+    ),
+    Plant(
+        "all boxes of a module begin at its left",
+        "profiler/report/layers_page.py",
+        "        left += inner.share\n",
+        "",
+        _EXPLAIN,
+    ),
+    Plant(
+        "modules with one within are not joined",
+        "profiler/report/layers_page.py",
+        "if only is not None and only.inner:",
+        "if False:",
+        "tests/report/test_layers_page.py",
+    ),
+    Plant(
+        "the page leaves the advice out",
+        "profiler/report/layers_page.py",
+        "advice=[*map(advice_sentence, advices), *map(tried_sentence, trials)]",
+        "advice=[]",
+        _EXPLAIN,
+    ),
+    Plant(
+        "a network left out is among those that foretell it",
+        "profiler/analysis/layer_costs.py",
+        "if its != out]",
+        "if its]",
+        _COSTS,
+    ),
+    Plant(
+        "a layer that runs twice costs as one that runs once",
+        "profiler/analysis/layer_costs.py",
+        "else layer.calls * known",
+        "else known",
+        _COSTS,
+    ),
+    Plant(
+        "events that came too late count",
+        "backends/accelerator.py",
+        "                held, made = held * 4, []\n",
+        "                held, made = held * 4, [*made, marks.events]\n",
+        _SIMULATOR,
     ),
 )

@@ -1,0 +1,43 @@
+"""The page of layers: its icicle."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from profiler.analysis.layers import explained
+from profiler.analysis.quantity import Quantity
+from profiler.measure.layers import Layer, Traced
+from profiler.report.layers_page import write_layers_page
+
+LAYERS = (
+    Layer("stem.0", "conv2d", 1e6),
+    Layer("body.0.spatial.0", "conv2d", 2e6),
+    Layer("body.0.spatial.1", "relu", 1e6),
+    Layer("body.1.act.0", "relu", 4e6),
+    Layer("", "add", 2e6),
+)
+
+
+def test_modules_that_hold_nothing_but_each_other_are_one_box(tmp_path: Path) -> None:
+    traced = Traced(LAYERS, 10e6)
+    one = explained({"model": "net", "backend": "eager", "threads": 1, "batch": 1}, Quantity(10.0), [traced], None)
+    write_layers_page(one, [], [], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    boxes = re.findall(r'title="(.*?): [^"]*?([\d.]+)%" style="left: ([\d.]+)%; width: ([\d.]+)%; top: (\d+)px', text)
+    found = {(name, int(top) // 26): (float(left), float(width)) for name, _, left, width, top in boxes}
+    assert found == {
+        ("forward", 0): (0, 100),
+        ("stem.0", 1): (0, 10),
+        ("conv2d", 2): (0, 10),
+        ("body", 1): (10, 70),
+        ("0.spatial", 2): (10, 30),
+        ("0", 3): (10, 20),
+        ("1", 3): (30, 10),
+        ("conv2d", 4): (10, 20),
+        ("relu", 4): (30, 10),
+        ("1.act.0", 2): (40, 40),
+        ("relu", 3): (40, 40),
+        ("(model)", 1): (80, 20),
+        ("add", 2): (80, 20),
+    }
