@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, overload
@@ -163,9 +165,23 @@ def read(path: Path, heard: Heard | None = None) -> Run:
     journal = _journal_path(path)
     try:
         with open_file(journal) as file:
-            return _Lines(journal, os.fstat(file.fileno()).st_size > _HELD, heard).all(file)
+            lines = _Lines(journal, os.fstat(file.fileno()).st_size > _HELD, heard)
+            with _uncollected():
+                return lines.all(file)
     except OSError as error:
         raise UserError(f"{journal} cannot be read ({error.strerror}); expected a run's journal.") from error
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do without the collector of cycles for a while: records have none, and it would look at all of them again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Lines:

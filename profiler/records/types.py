@@ -129,11 +129,11 @@ class Case:
 _YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
 
 
-#: A run asks for the keys of its cases over and over.
-@lru_cache(maxsize=1 << 18)
+@lru_cache(maxsize=1 << 18)  # a run asks for the keys of its cases over and over
 def _key(case: Case, _factor: str) -> str:
     """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
-    fields = {name: value for name, value in asdict(case).items() if value or name not in _YOUNGER}
+    values = {name: getattr(case, name) for name in Case.__slots__} | {"placement": asdict(case.placement)}
+    fields = {name: value for name, value in values.items() if value or name not in _YOUNGER}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
 
 

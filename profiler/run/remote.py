@@ -34,6 +34,8 @@ _ASK_S = 60.0
 _LOOK_S, _REST_S = 1.0, 10.0
 #: How long what was told to end may take, in seconds: a visit ends at once, connections are closed.
 _END_S = 15.0
+#: How long the last words of a process are waited for, in seconds; what it left elsewhere may keep its output open.
+_LAST_S = 1.0
 #: What ssh itself ends with, and a shell that finds no program, or none that may run.
 _NO_SSH, _NO_PROGRAM = 255, (126, 127)
 
@@ -63,14 +65,24 @@ class _Started:
             )
         except OSError as error:
             raise UserError(f"{self.command[0]} cannot be started here ({error.strerror}); install it") from error
-        threading.Thread(target=self._listen, args=(self.process, events), daemon=True).start()
+        reader = threading.Thread(target=self._read, args=(self.process, events), daemon=True)
+        reader.start()
+        threading.Thread(target=self._wait, args=(self.process, reader, events), daemon=True).start()
 
-    def _listen(self, process: subprocess.Popen[str], events: SimpleQueue[tuple[_Started, str | None]]) -> None:
+    def _read(self, process: subprocess.Popen[str], events: SimpleQueue[tuple[_Started, str | None]]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip():
                 events.put((self, line.strip().removesuffix(ENDS)))
+
+    def _wait(
+        self,
+        process: subprocess.Popen[str],
+        reader: threading.Thread,
+        events: SimpleQueue[tuple[_Started, str | None]],
+    ) -> None:
         process.wait()
+        reader.join(_LAST_S)
         events.put((self, None))
 
     def tell(self) -> None:

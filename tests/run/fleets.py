@@ -162,7 +162,8 @@ case $host in
   gone) echo "ssh: connect to host gone port 22: No route to host" >&2; exit 255 ;;
   old) echo "latency-profiler 0.0.1"; exit 0 ;;
 esac
-sh -c "$*" <&0 &
+exec 3<&0
+sh -c "$*" <&3 &
 trap 'exit 255' TERM
 wait $!
 """
