@@ -17,7 +17,7 @@ from profiler.analysis.frame import group_label
 from profiler.cli.options import Json, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
-from profiler.report.console import plain_table
+from profiler.report.plain import plain_table
 
 
 def compare_command(
