@@ -27,7 +27,7 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.models.brought import Brought, Network
 from profiler.models.naming import is_brought, may_be_family
-from profiler.report.console import plain_table
+from profiler.report.plain import plain_table
 from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
 
 #: Networks of the front in the table, the best one included.

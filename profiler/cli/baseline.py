@@ -16,7 +16,7 @@ from profiler.cli.options import JournalPath, Json, warn
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.report.answer import milliseconds
-from profiler.report.console import minute, plain_table
+from profiler.report.plain import minute, plain_table
 
 #: Versions worth a word; the rest is in the file.
 _SHOWN = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino")

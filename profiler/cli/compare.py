@@ -19,7 +19,8 @@ from profiler.cli.options import Json, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
-from profiler.report.console import plain_table, rich_table
+from profiler.report.console import rich_table
+from profiler.report.plain import plain_table
 
 
 def compare_command(

@@ -21,8 +21,9 @@ from profiler.analysis.source import read_table
 from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
 from profiler.records.intervals import CONFIDENCE
-from profiler.report.console import plain_table, print_fits
+from profiler.report.console import print_fits
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
+from profiler.report.plain import plain_table
 
 #: What JSON calls the coefficients of counts whose columns are no such name.
 _PER = {"layers": "layer", "padding_flops": "padding"}

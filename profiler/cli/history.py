@@ -16,7 +16,7 @@ from typer import Argument, Option
 from profiler.analysis.history import History, Point, histories
 from profiler.cli.options import Json, warn
 from profiler.errors import UserError
-from profiler.report.console import minute, plain_table
+from profiler.report.plain import minute, plain_table
 from profiler.units import format_share
 
 

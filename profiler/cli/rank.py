@@ -14,7 +14,7 @@ from profiler.analysis.ranking import Place, ranked
 from profiler.analysis.source import read_table
 from profiler.cli.options import Json, Many, RunPath, warn
 from profiler.report.answer import milliseconds
-from profiler.report.console import plain_table
+from profiler.report.plain import plain_table
 from profiler.units import format_flops, parse_duration, parse_flops
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from profiler.cli.options import Json, Scheduler, SchedulerFile, Tls, meeting_of
 from profiler.errors import UserError
-from profiler.report.console import minute, plain_table
+from profiler.report.plain import minute, plain_table
 from profiler.run.fleet import Member, SchedulerLostError, joined
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row
-from profiler.report.console import plain_table
+from profiler.report.plain import plain_table
 from profiler.units import format_bytes, format_count, format_duration
 
 #: The backend that the others are compared with, where it is among them.

@@ -12,8 +12,8 @@ from profiler.analysis.claims import claims
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, grouping, plain
 from profiler.errors import UserError
-from profiler.report.console import plain_table
 from profiler.report.grid import Table
+from profiler.report.plain import plain_table
 
 _NOTE = (
     "Dollár, Singh and Girshick, Fast and Accurate Model Scaling (CVPR 2021, arXiv 2103.06877), measured on a GPU. A "

@@ -12,6 +12,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
 from profiler.report.grid import Table as Grid
+from profiler.report.plain import plain_table
 from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
 
 
@@ -44,21 +45,6 @@ def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:
     for one in families:
         if one.reason and pooled.lines:
             console.print(escape(f"{one.family}: {one.reason}."), highlight=False)
-
-
-def minute(stamp: str) -> str:
-    """A time of ISO 8601 to the minute: ``2026-11-25 10:20``."""
-    return stamp[:16].replace("T", " ")
-
-
-def plain_table(first: str, *numbers: str, title: str = "") -> Table:
-    """A table without frame: one column of names, then columns of numbers."""
-    table = Table(title=title or None, title_justify="left", title_style="", box=None, pad_edge=False)
-    # Folded where a log is narrow: a cell that is cut off is a lost number.
-    table.add_column(first, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
 
 
 def rich_table(table: Grid) -> Table:

@@ -13,7 +13,7 @@ from rich.table import Table
 from profiler.analysis.faster import Suggestion, Tried
 from profiler.analysis.layers import Explanation, LayerCost
 from profiler.report.answer import milliseconds
-from profiler.report.console import plain_table
+from profiler.report.plain import plain_table
 from profiler.units import format_count, format_duration, format_share
 
 #: How many layers a terminal gets, lines in all, and columns that a line of shares fits in.

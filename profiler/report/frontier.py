@@ -14,7 +14,7 @@ from profiler.analysis.accuracy_model import left_out
 from profiler.analysis.frame import SECONDS, unit_of
 from profiler.analysis.frontier import SURE, Choice, Front, Placed
 from profiler.records.intervals import Interval
-from profiler.report.console import plain_table
+from profiler.report.plain import plain_table
 from profiler.units import format_bytes, format_duration
 
 #: Networks that are behind the front as measured, and may be on it, in the table.

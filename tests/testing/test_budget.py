@@ -126,9 +126,10 @@ def test_visits_are_as_long_as_the_tail_needs_and_time_allows() -> None:
 
 
 def test_a_table_that_disagrees_is_told_however_wide_the_interval() -> None:
-    # One process runs undisturbed in no time and makes most of the calls; those that say little make the headline.
-    few = [measured(ms, calls=2) for ms in (8.0, 10.0, 12.0, 13.0)]
-    found = judged({"median": 80}, [*few, measured(3.57, blocks=10, calls=10)])
+    # One process is the fastest and makes most of the calls; the others make the headline.
+    few = [measured(ms, calls=2) for ms in (4.0, 20.0, 6.0, 15.0)]
+    found = judged({"median": 5000}, [*few, measured(3.57, blocks=10, calls=10)])
+    assert found.status == "pass"
     low, high = found.facts["interval_s"]  # type: ignore[misc]  # a pair
     assert low < median(found.samples_ns) / 1e9 == 3.57e-3 < found.facts["latency_s"] < high  # type: ignore[operator]
     assert "median of all calls 3.57 ms" in found.reason

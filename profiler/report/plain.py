@@ -1,0 +1,20 @@
+"""Tables of a terminal without what fits need: little to import."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+
+def minute(stamp: str) -> str:
+    """A time of ISO 8601 to the minute: ``2026-11-25 10:20``."""
+    return stamp[:16].replace("T", " ")
+
+
+def plain_table(first: str, *numbers: str, title: str = "") -> Table:
+    """A table without frame: one column of names, then columns of numbers."""
+    table = Table(title=title or None, title_justify="left", title_style="", box=None, pad_edge=False)
+    # Folded where a log is narrow: a cell that is cut off is a lost number.
+    table.add_column(first, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
