@@ -28,11 +28,7 @@ from profiler.run.processes import LocalExecutor
 from tests.studies import inserted, lab
 
 PLACE = Placement(threads=1)
-#: torch.compile takes a minute for each network.
-CELLS = [
-    *itertools.product(("regnety_400mf", "resnet50", "efficientnet_b0"), ("eager", "onnxruntime", "openvino")),
-    *([("regnety_400mf", "compile")] if os.environ.get("COMPILE") else []),
-]
+CELLS = [*itertools.product(("regnety_400mf", "resnet50", "efficientnet_b0"), ("eager", "onnxruntime", "openvino"))]
 #: Layers that agree from here on, and by how much, in parts of the latency.
 LARGE, POINT = 0.05, 0.01
 #: In s.
