@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from profiler.measure.layers import Layer
 from profiler.models import get, names
 from profiler.models.complexity import complexity
 from profiler.records.columns import Row
+from tests import ROOT
 
 #: ns of a call, of a multiply-add and of a byte.
 TRUTH = {"conv2d": (4_000.0, 0.02, 0.1), "linear": (2_000.0, 0.05, 0.2), "relu": (1_000.0, 0.0, 0.3)}
@@ -193,3 +196,17 @@ def test_a_run_is_explained_network_by_network(tmp_path: Path) -> None:
     for words, sentence in ((["--batch", "2"], "leave out --batch"), (["--backend", "eager"], "no latency on eager")):
         refused = CliRunner().invoke(app, ["explain", str(run), *words])
         assert sentence in str(refused.exception)
+
+
+def test_the_example_of_the_docs_prices_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_costs(NETWORKS, tmp_path / "costs.json")
+    text = (ROOT / "docs" / "how-to" / "answers.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(# price.py.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    exec(program, known)
+    costs = layer_costs(NETWORKS)
+    for size in (10, 999):
+        for one in (layer(operator, size) for operator in TRUTH):
+            told = known["price_ns"](one.operator, one.shapes, one.flops, one.moved_bytes)
+            assert told == pytest.approx(costs.ns(one))
