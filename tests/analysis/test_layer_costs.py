@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from profiler.analysis.by_layers import closer, layered_errors
-from profiler.analysis.layer_costs import OTHERS, PRODUCTS, Costed, layer_costs, left_out
-from profiler.analysis.layer_file import costs_frame, merged, read_costs, write_costs
+from profiler.analysis.layer_costs import OTHERS, PRODUCTS, Costed, layer_costs, said_by_others
+from profiler.analysis.layer_file import brought_together, costs_frame, read_costs, write_costs
 from profiler.analysis.predict import Prediction
 from profiler.analysis.source import read_table
 from profiler.cli.app import app
@@ -88,9 +88,11 @@ def test_networks_left_out_are_foretold_by_the_others_alone() -> None:
     said, measured = layered_errors(NETWORKS)
     assert said == pytest.approx(measured, rel=1e-6)
     lone = [network(0, [5, 6, 7, 8, 9, 10, 11])]
-    assert np.isnan(left_out(lone, lambda one: str(one.row["model"]))).all()
+    assert np.isnan(said_by_others(lone, lambda one: str(one.row["model"]))).all()
     odd = Costed(NETWORKS[0].row, tuple(Layer("o", "relu", 9e9, 0, 0, 0, 4, "odd -> odd") for _ in range(2)))
-    assert left_out([odd, *NETWORKS[1:]], lambda one: str(one.row["model"]))[0] < 1  # nothing is learned from itself
+    assert (
+        said_by_others([odd, *NETWORKS[1:]], lambda one: str(one.row["model"]))[0] < 1
+    )  # nothing is learned from itself
 
 
 def foretold(error: float) -> Prediction:
@@ -121,7 +123,7 @@ def test_a_file_keeps_networks_and_says_what_follows(tmp_path: Path) -> None:
     assert {one["operator"] for one in place["operators"]} == {*TRUTH, PRODUCTS, OTHERS}
     assert {"operator": "relu", "shapes": known.shapes, "ns": pytest.approx(known.ns)} in place["shapes"]
     again = network(3, [10])
-    both = merged(NETWORKS, [again])
+    both = brought_together(NETWORKS, [again])
     assert len(both) == 8
     assert both[3] == again
     assert len(costs_frame(both)) == 8
