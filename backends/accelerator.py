@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +119,7 @@ def marked_times(
     try:
         while len(made) < calls:
             marks = _Marks(device, used)
-            if sleep is not None:
-                sleep(held)
-            marks.add()
+            marks.begin(None if sleep is None else partial(sleep, held))
             submit(marks.add)
             if sleep is not None and marks.begun and held < _MOST_HELD_CYCLES:
                 held, made = held * 4, []
@@ -139,6 +138,12 @@ class _Marks:
         self._device, self._stream = device, stream
         self.events: list[torch.Event] = []
         self.begun = False
+
+    def begin(self, hold: Callable[[], object] | None) -> None:
+        """Hold the device up where that can be done, and record the first."""
+        if hold is not None:
+            hold()
+        self.add()
 
     def add(self) -> None:
         """Record one more."""

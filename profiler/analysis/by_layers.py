@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from profiler.analysis.frame import network_names, plain
-from profiler.analysis.layer_costs import Costed, in_place, layer_costs, left_out
+from profiler.analysis.layer_costs import Costed, in_place, layer_costs, said_by_others
 from profiler.analysis.layer_file import costs_frame
 from profiler.analysis.nonnegative import mape, margin_of
 from profiler.analysis.predict import Prediction
@@ -28,7 +28,7 @@ from profiler.run.processes import Executor, LocalExecutor
 def layered_errors(networks: Sequence[Costed], *, by_family: bool = False) -> tuple[Floats, Floats]:
     """What the layers of others said of each network left out, and what was measured, both in ms, shape (n,)."""
     names = dict(zip(map(id, networks), network_names(costs_frame(networks)), strict=True))
-    said = left_out(networks, lambda one: plain(one.row.get("family")) if by_family else names[id(one)])
+    said = said_by_others(networks, lambda one: plain(one.row.get("family")) if by_family else names[id(one)])
     return said, np.array([float(one.row["latency_ms"] or math.nan) for one in networks])
 
 

@@ -152,7 +152,7 @@ def in_place(networks: Iterable[Costed], group: Mapping[str, str]) -> list[Coste
     return [one for one in networks if all(plain(one.row.get(key)) == value for key, value in group.items())]
 
 
-def left_out(networks: Sequence[Costed], part: Callable[[Costed], str]) -> Floats:
+def said_by_others(networks: Sequence[Costed], part: Callable[[Costed], str]) -> Floats:
     """What the layers of the others say of each network, in ms, shape (n,); NaN where there are no others.
 
     Args:

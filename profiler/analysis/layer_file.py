@@ -103,7 +103,7 @@ def costs_frame(networks: Iterable[Costed]) -> pd.DataFrame:
     return pd.DataFrame([one.row for one in networks])
 
 
-def merged(earlier: Iterable[Costed], new: Iterable[Costed]) -> list[Costed]:
+def brought_together(earlier: Iterable[Costed], new: Iterable[Costed]) -> list[Costed]:
     """Earlier networks and new ones; what was measured again in the same place stands once, as it is now."""
     return [*{(one.row.get("case"), one.row.get("host")): one for one in (*earlier, *new)}.values()]
 

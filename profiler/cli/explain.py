@@ -45,6 +45,8 @@ from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.explaining import traces_of
 from profiler.run.lab import Lab
 
+#: Options that a run has no use for.
+_OF_A_MODEL = ("device", "batch", "threads", "precision", "shape", "input", "csv", "html", "verify", "json")
 #: Options of a trial, and the keys of a plan that they are.
 _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memory_format": "memory_formats"}
 
@@ -124,9 +126,9 @@ def _keeper(costs: Path | None) -> Callable[[Explanation], object]:
     """Return what keeps an explanation in a file of costs; raises UserError where the file is another one."""
     if costs is None:
         return lambda _: None
-    from profiler.cli.explain_run import keep, known_costs  # pandas takes half a second
+    from profiler.cli.explain_run import keep_costs, known_costs  # pandas takes half a second
 
-    return partial(keep, known_costs(costs), costs)
+    return partial(keep_costs, known_costs(costs), costs)
 
 
 def _trials(one: Explanation, advices: Sequence[Suggestion], flags: dict[str, object]) -> Iterator[Tried]:

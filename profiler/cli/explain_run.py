@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from profiler.analysis.layer_costs import Costed, costed
-from profiler.analysis.layer_file import kept_row, merged, read_costs, write_costs
+from profiler.analysis.layer_file import brought_together, kept_row, read_costs, write_costs
 from profiler.analysis.layers import Explanation, explained
 from profiler.analysis.speed import latency_of
 from profiler.errors import UserError
@@ -51,16 +51,16 @@ def explain_run(source: Path, backend: str | None, costs: Path | None) -> None:
                 done += 1
                 console.print(_line(case, one), highlight=False, markup=False, soft_wrap=True)
                 if costs is not None:
-                    known = keep(known, costs, one)
+                    known = keep_costs(known, costs, one)
     finally:
         executor.close()
     if not done:
         raise UserError(f"no case of {source} tells its layers, see above")
 
 
-def keep(known: Sequence[Costed], path: Path, one: Explanation) -> list[Costed]:
+def keep_costs(known: Sequence[Costed], path: Path, one: Explanation) -> list[Costed]:
     """Write what is known and an explained network to a file of costs; return both."""
-    both = merged(known, [costed(one, kept_row(one.row))])
+    both = brought_together(known, [costed(one, kept_row(one.row))])
     write_costs(both, path)
     return both
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from profiler.analysis.by_layers import closer, layered_errors
-from profiler.analysis.layer_costs import OTHERS, PRODUCTS, Costed, layer_costs, left_out
-from profiler.analysis.layer_file import costs_frame, merged, read_costs, write_costs
+from profiler.analysis.layer_costs import OTHERS, PRODUCTS, Costed, layer_costs, said_by_others
+from profiler.analysis.layer_file import brought_together, costs_frame, read_costs, write_costs
 from profiler.analysis.predict import Prediction
 from profiler.analysis.source import read_table
 from profiler.cli.app import app
@@ -23,6 +25,7 @@ from profiler.measure.layers import Layer
 from profiler.models import get, names
 from profiler.models.complexity import complexity
 from profiler.records.columns import Row
+from tests import ROOT
 
 #: ns of a call, of a multiply-add and of a byte.
 TRUTH = {"conv2d": (4_000.0, 0.02, 0.1), "linear": (2_000.0, 0.05, 0.2), "relu": (1_000.0, 0.0, 0.3)}
@@ -85,9 +88,11 @@ def test_networks_left_out_are_foretold_by_the_others_alone() -> None:
     said, measured = layered_errors(NETWORKS)
     assert said == pytest.approx(measured, rel=1e-6)
     lone = [network(0, [5, 6, 7, 8, 9, 10, 11])]
-    assert np.isnan(left_out(lone, lambda one: str(one.row["model"]))).all()
+    assert np.isnan(said_by_others(lone, lambda one: str(one.row["model"]))).all()
     odd = Costed(NETWORKS[0].row, tuple(Layer("o", "relu", 9e9, 0, 0, 0, 4, "odd -> odd") for _ in range(2)))
-    assert left_out([odd, *NETWORKS[1:]], lambda one: str(one.row["model"]))[0] < 1  # nothing is learned from itself
+    assert (
+        said_by_others([odd, *NETWORKS[1:]], lambda one: str(one.row["model"]))[0] < 1
+    )  # nothing is learned from itself
 
 
 def foretold(error: float) -> Prediction:
@@ -118,7 +123,7 @@ def test_a_file_keeps_networks_and_says_what_follows(tmp_path: Path) -> None:
     assert {one["operator"] for one in place["operators"]} == {*TRUTH, PRODUCTS, OTHERS}
     assert {"operator": "relu", "shapes": known.shapes, "ns": pytest.approx(known.ns)} in place["shapes"]
     again = network(3, [10])
-    both = merged(NETWORKS, [again])
+    both = brought_together(NETWORKS, [again])
     assert len(both) == 8
     assert both[3] == again
     assert len(costs_frame(both)) == 8
@@ -193,3 +198,17 @@ def test_a_run_is_explained_network_by_network(tmp_path: Path) -> None:
     for words, sentence in ((["--batch", "2"], "leave out --batch"), (["--backend", "eager"], "no latency on eager")):
         refused = CliRunner().invoke(app, ["explain", str(run), *words])
         assert sentence in str(refused.exception)
+
+
+def test_the_example_of_the_docs_prices_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_costs(NETWORKS, tmp_path / "costs.json")
+    text = (ROOT / "docs" / "how-to" / "answers.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(# price.py.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    exec(program, known)
+    costs = layer_costs(NETWORKS)
+    for size in (10, 999):
+        for one in (layer(operator, size) for operator in TRUTH):
+            told = known["price_ns"](one.operator, one.shapes, one.flops, one.moved_bytes)
+            assert told == pytest.approx(costs.ns(one))

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
 import pytest
 
 from profiler import backends
+from profiler.analysis.by_layers import layered_errors
+from profiler.analysis.cost_model import cost_models
+from profiler.analysis.layer_costs import in_place
+from profiler.analysis.layer_file import costs_frame, read_costs
 from profiler.analysis.layers import Explanation, explained
+from profiler.analysis.nonnegative import mape
 from profiler.analysis.quantity import Quantity
 from profiler.backends.base import Placement
 from profiler.measure.layers import Traced
@@ -25,14 +33,15 @@ from profiler.records.estimate import visit_estimate
 from profiler.records.types import Case, now
 from profiler.run.explaining import traced_by
 from profiler.run.processes import LocalExecutor
+from tests import ROOT
 from tests.studies import inserted, lab
 
 PLACE = Placement(threads=1)
-#: torch.compile takes a minute for each network.
-CELLS = [
-    *itertools.product(("regnety_400mf", "resnet50", "efficientnet_b0"), ("eager", "onnxruntime", "openvino")),
-    *([("regnety_400mf", "compile")] if os.environ.get("COMPILE") else []),
-]
+CELLS = [*itertools.product(("regnety_400mf", "resnet50", "efficientnet_b0"), ("eager", "onnxruntime", "openvino"))]
+FORETOLD = (
+    "regnety_200mf,regnety_400mf,regnety_600mf,regnetx_200mf,regnetx_400mf,regnetx_600mf,efficientnet_b0,efficientnet_b1,"
+    "regnetz_500mf,resnet50,resnext50"
+)
 #: Layers that agree from here on, and by how much, in parts of the latency.
 LARGE, POINT = 0.05, 0.01
 #: In s.
@@ -186,3 +195,31 @@ def test_peaks_are_those_of_a_plain_product_and_a_plain_copy(executor: LocalExec
     print(row)
     assert best.flops_per_s == pytest.approx(flops, rel=0.1)
     assert best.bandwidth(BYTES) == pytest.approx(copied, rel=0.1)
+
+
+def test_networks_left_out_are_foretold_by_layers(tmp_path: Path) -> None:
+    """Small networks of six families, measured and traced as a user would; each left out, then each family."""
+    run, costs = tmp_path / "run", tmp_path / "costs.json"
+    measure = [
+        "--backend",
+        "eager,onnxruntime",
+        "--threads",
+        "1",
+        "--visit",
+        "250ms",
+        "--rounds",
+        "2",
+        "--precision",
+        "5%",
+    ]
+    for words in (["run", "--model", FORETOLD, *measure, "--out", run], ["explain", run, "--costs", costs]):
+        subprocess.run([sys.executable, "-m", "profiler", *words], check=True, cwd=ROOT)
+    networks, rows = read_costs(costs), []
+    for left, strange in (("network", None), ("family", "none of these")):
+        for whole in cost_models(costs_frame(networks), "latency_ms", strange)[0]:
+            said, measured = layered_errors(in_place(networks, whole.group), by_family=strange is not None)
+            errors = {"whole_networks": whole.typical, "by_layers": mape(said, measured)}
+            rows.append({"backend": whole.group["backend"], "left_out": left, "networks": len(said)} | errors)
+    lab.save_rows("layers_foretell", rows)
+    print(*rows, sep="\n")
+    assert all(row["by_layers"] <= 0.08 for row in rows)
