@@ -54,7 +54,7 @@ def _frozen(trace: nn.Module) -> nn.Module:
     import torch
 
     with deprecation_silenced():
-        return torch.jit.freeze(trace)  # type: ignore[no-any-return, arg-type]
+        return torch.jit.freeze(trace)  # type: ignore[no-any-return]
 
 
 def _state(module: nn.Module) -> list[tuple[int, int]]:

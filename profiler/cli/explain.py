@@ -82,7 +82,7 @@ def explain_command(
         UserError: The model cannot be had or measured, an option is wrong, or the backend does not tell its layers.
     """
     if is_folder(Path(model)) or model.endswith(".jsonl"):
-        others = {
+        others: dict[str, object] = {
             "device": device,
             "batch": batch,
             "threads": threads,

@@ -24,7 +24,7 @@ def bases(cases: Sequence[Case]) -> dict[str, Case]:
     groups: dict[Case, list[Case]] = {}
     for case in cases:
         groups.setdefault(replace(case, backend="any"), []).append(case)
-    found = {}
+    found: dict[str, Case] = {}
     for group in groups.values():
         base = next((case for case in group if case.backend == _BASE), group[0])
         found |= {case.key: base for case in group if case is not base}
