@@ -85,3 +85,16 @@ def test_a_run_without_rules_says_so(both: pd.DataFrame) -> None:
     one = both[both["scaling"] == ""]
     with pytest.raises(UserError, match="no claim can be judged"):
         claims_markdown(one, fit(one))
+
+
+@pytest.mark.parametrize("run", ["fast-and-accurate", "sweep", "sweep_xeon"])
+def test_the_documented_tables_are_those_of_the_runs(run: str) -> None:
+    table = (ROOT / "results" / "reference" / run / "claims.md").read_text(encoding="utf-8").partition("\n\n")[0]
+    assert table.count("\n") >= 7
+    assert table in (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_a_run_follows_from_its_rows() -> None:
+    folder = ROOT / "results" / "reference" / "fast-and-accurate"
+    frame = to_frame([folder / "cases.csv"])
+    assert claims_markdown(frame, fit(frame)) == (folder / "claims.md").read_text(encoding="utf-8")
