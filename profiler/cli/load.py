@@ -117,8 +117,7 @@ def load_command(
     gaps, counts, rates = _gaps(gap), _numbers("--streams", streams), _rates(rate)
     if gap is not None and rates and not counts:
         raise UserError("--gap is between the calls of closed loops: name some with --streams, or leave it out")
-    if not (counts or rates or limit):
-        counts = [1, 2]
+    counts = counts if counts or rates or limit else [1, 2]
     wanted = [replace(base, streams=n, gap_s=each) for each in gaps for n in counts]
     wanted += [replace(base, rate=each) for each in rates]
     flags = {"models": model, "backends": backend, "batches": batch, "devices": device, "precisions": precision}
@@ -130,23 +129,26 @@ def load_command(
         for case in cases:
             for load in wanted:
                 loads.put(case, load, lab)
-            if limit and not wanted:
-                for each in gaps:
-                    _search(loads, case, replace(base, gap_s=each), lab, limit)
+            for each in gaps if limit and not wanted else ():
+                _search(loads, case, replace(base, gap_s=each), lab, limit)
     _print(loads, limit, json=json)
     if report:
-        from profiler.report.load_page import write_load_page
-
-        write_load_page(read_loads(loads.folder), loads.folder / "report.html")
+        _write_page(loads.folder)
     raise Exit(0 if len(loads.told) == len(loads.records) else 1)
 
 
-def _search(loads: _Loads, case: Case, base: Load, lab: Lab, limit: Limit) -> None:
+def _write_page(folder: Path) -> None:
+    from profiler.report.load_page import write_load_page  # pandas takes a second
+
+    write_load_page(read_loads(folder), folder / "report.html")
+
+
+def _search(loads: _Loads, case: Case, base: Load, lab: Lab, limit: Limit | None) -> None:
     """Put ``case`` under more streams, and then fewer, until the most that keep ``limit`` are known."""
     tried: dict[int, bool] = {}
     while (streams := next_streams(tried)) is not None:
         found = loads.put(case, replace(base, streams=streams), lab)
-        tried[streams] = found is not None and limit.held(found[1]) is True
+        tried[streams] = bool(found and limit and limit.held(found[1]))
 
 
 def _cases(plan: Plan, lab: Lab) -> Sequence[Case]:
