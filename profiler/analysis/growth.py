@@ -89,7 +89,7 @@ def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
     bases = table[table["scaling"] == ""].drop_duplicates("model").set_index("model")
     table = table[table["model"].isin(bases.index)].reset_index(drop=True)
     for column in ("s", "acts", "cost"):
-        table[column] /= table["model"].map(bases[column])
+        table[column] /= table["model"].map(bases[column]).astype(float)  # of no row it would be text
     return table
 
 
