@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from profiler.analysis.fit import fit
+from profiler.analysis.source import read_table
 from profiler.backends.base import Placement
 from profiler.cli.report import report_command
 from profiler.errors import UserError
@@ -17,6 +18,7 @@ from profiler.records.types import Case, Measurement, Record, Warmup
 from profiler.report import page
 from profiler.report.claims import claims_markdown, claims_table, print_claims
 from profiler.report.summary import finish
+from tests import ROOT
 from tests.analysis.test_claims import FASTER, scaled
 
 
@@ -96,5 +98,5 @@ def test_the_documented_tables_are_those_of_the_runs(run: str) -> None:
 
 def test_the_table_of_a_run_follows_from_its_rows() -> None:
     folder = ROOT / "results" / "reference" / "fast-and-accurate"
-    frame = to_frame([folder / "cases.csv"])
+    frame = read_table(folder / "cases.csv")
     assert claims_markdown(frame, fit(frame)) == (folder / "claims.md").read_text(encoding="utf-8")
