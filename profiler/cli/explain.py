@@ -45,8 +45,6 @@ from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.explaining import traces_of
 from profiler.run.lab import Lab
 
-#: Options that a run has no use for.
-_OF_A_MODEL = ("device", "batch", "threads", "precision", "shape", "input", "csv", "html", "verify", "json")
 #: Options of a trial, and the keys of a plan that they are.
 _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memory_format": "memory_formats"}
 
