@@ -23,6 +23,7 @@ _BUILT_IN = {
     "eager": "profiler.backends.eager:Eager",
     "torchscript": "profiler.backends.torchscript:TorchScript",
     "compile": "profiler.backends.compile:Compile",
+    "aoti": "profiler.backends.aoti:Aoti",
     "onnxruntime": "profiler.backends.onnxruntime:OnnxRuntime",
     "openvino": "profiler.backends.openvino:OpenVino",
     "fake": "profiler.backends.fake:Fake",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from profiler.backends import accelerator, pytorch, training
 from profiler.backends.base import Around, BackendError, Bounds, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
+from profiler.backends.int8 import INT8_ALLOWED
 from profiler.backends.pytorch import Placed, TorchSession
 from profiler.backends.torch_int8 import in_int8
 from profiler.backends.training import TorchTraining
@@ -17,10 +18,6 @@ from profiler.backends.training import TorchTraining
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-#: As in ``profiler.backends.onnxruntime``.
-_INT8 = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class Eager(pytorch.Flags):
     @property
     def allowed(self) -> float | None:
         """How far outputs may be from plain eager's; None for what the precision allows."""
-        return self.tolerance or (_INT8 if self.quantize != "none" else None)
+        return self.tolerance or (INT8_ALLOWED if self.quantize != "none" else None)
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:

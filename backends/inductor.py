@@ -67,7 +67,7 @@ def unpacked(archive: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep warnings of torch's to its own developers, on importing and on compiling, from the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,7 +78,7 @@ def _forget() -> None:
     """Throw away what torch.compile holds in memory, or nothing would be read from the folder."""
     import torch
 
-    with _silence():
+    with silence():
         from torch._inductor import utils
 
     torch._dynamo.reset()  # noqa: SLF001 - torch.compiler.reset leaves the counters
@@ -90,7 +90,7 @@ def compiled(module: nn.Module, mode: str | None, *, dynamic: bool) -> Callable[
     """Return what torch.compile makes of ``module``: the first call compiles it."""
     import torch
 
-    with _silence():
+    with silence():
         return cast("Callable[..., object]", torch.compile(module, mode=mode, dynamic=dynamic))
 
 
@@ -113,7 +113,7 @@ def first_call(call: Callable[..., object], placed: Placed) -> None:
     import torch
 
     try:
-        with torch.inference_mode(), _silence():
+        with torch.inference_mode(), silence():
             call(*placed.args, **placed.kwargs)
     except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from profiler.backends.base import BackendError, Fact
+from profiler.backends.int8 import counted_nodes
 
 if TYPE_CHECKING:
     from profiler.backends.inputs import Array
@@ -83,19 +84,9 @@ def int8_nodes(path: Path) -> dict[str, Fact]:
     if not quantised and not converting.keys() & {*_CONVERTING[:3]}:
         return {}
     floats = {kind: n for kind, n in kinds.items() if kind not in {*quantised, *converting}}
-    counts = [sum(group.values()) for group in (quantised, floats, converting)]
-    note = (
-        f"of {sum(counts)} nodes {counts[0]} compute in int8 ({_listed(quantised)}), {counts[1]} in floats "
-        f"({_listed(floats)}), and {counts[2]} only convert between them ({_listed(converting)}), which takes time too"
-    )
-    return {"nodes_int8": counts[0], "nodes_float": counts[1], "nodes_converting": counts[2], "precision_note": note}
+    return counted_nodes(quantised, floats, converting)
 
 
 def _in_int8(kind: str) -> bool:
     named = kind.startswith(("QLinear", "QGemm", "QAttention", "Dynamic")) or "Integer" in kind
     return named and kind not in _CONVERTING
-
-
-def _listed(kinds: Mapping[str, int]) -> str:
-    most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{n} {kind}" for kind, n in most[:4]) + (", ..." if len(most) > 4 else "") or "none"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from profiler.backends import accelerator, cache, devices, onnx_providers
 from profiler.backends.base import BackendError, Bounds, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
+from profiler.backends.int8 import INT8_ALLOWED
 from profiler.backends.onnx_graph import (
     FACTS,
     GRAPH,
@@ -54,9 +55,6 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-
-#: int8 has 1 part in 256 of each tensor's range, and errors of layers add up.
-_INT8 = 0.3
 
 _SILENT = 4  # every error is also an exception
 _WARM = 3  # forwards before those whose nodes are timed
@@ -107,7 +105,7 @@ class OnnxRuntime:
     @property
     def allowed(self) -> float | None:
         """How far outputs may be from eager's; None for what the precision allows."""
-        return self.tolerance or (_INT8 if self.quantize != "none" else None)
+        return self.tolerance or (INT8_ALLOWED if self.quantize != "none" else None)
 
     def _optimised(self, placement: Placement) -> bool:
         """Whether the optimised graph is what is kept."""

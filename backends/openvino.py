@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from profiler.backends import cache, devices
 from profiler.backends.base import BackendError, Bounds, Fact, FallbackError, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
+from profiler.backends.int8 import INT8_ALLOWED
+from profiler.backends.openvino_int8 import int8_layers, nncf_missing
 from profiler.backends.openvino_layers import Counters, counters_of, traced_nodes
-from profiler.backends.openvino_model import FACTS, GRAPH, convert, nodes_by_precision, read, refusal
+from profiler.backends.openvino_model import FACTS, GRAPH, computing_layers, convert, nodes_by_precision, read, refusal
 from profiler.backends.stages import stage
 
 if TYPE_CHECKING:
@@ -95,11 +98,16 @@ class OpenVino:
         streams: Requests that it serves at once, among which its threads are divided; 0 leaves it to the hint. A
             forward is one request all the same.
         pin: Pin its threads to cores. Off, because the reference runs on the same cores between the samples.
+        quantize: int8 by nncf, with ranges found on the given inputs (``static``).
+        tolerance: How far outputs may be from eager's, relative to the largest; 0 is the precision's own, and for int8
+            0.3.
     """
 
     hint: Literal["latency", "throughput"] = "latency"
     streams: Annotated[int, Bounds(0, 1024)] = 0
     pin: bool = False
+    quantize: Literal["none", "static"] = "none"
+    tolerance: Annotated[float, Bounds(0)] = 0.0
 
     name: ClassVar[str] = "openvino"
     exports: ClassVar[bool] = True
@@ -111,13 +119,24 @@ class OpenVino:
         reason = devices.malformed(placement)
         if reason is None and placement.device_type != "cpu":
             return f"openvino runs on the CPU here, not on {placement.device!r}: use --device cpu"
+        if reason is None and self.quantize != "none":
+            reason = nncf_missing() or (
+                None
+                if placement.precision == "fp32"
+                else f"quantize={self.quantize} begins with fp32: use precision fp32"
+            )
         return reason or devices.unavailable(placement.device) or _unsupported(placement)
+
+    @property
+    def allowed(self) -> float | None:
+        """How far outputs may be from eager's; None for what the precision allows."""
+        return self.tolerance or (INT8_ALLOWED if self.quantize != "none" else None)
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[RequestSession]:
         """Load ``model`` with ``inputs``, to compute in the precision of ``placement``.
 
-        An ONNX file is read as it is. A torch module is converted once and kept.
+        An ONNX file is read as it is. A torch module is converted once and kept, and so is what is quantised.
         """
         compiled, facts = self._compiled(model, inputs, placement)
         opened = RequestSession(compiled, inputs, facts | self._facts(compiled, placement))
@@ -136,7 +155,7 @@ class OpenVino:
         self, model: Model, inputs: Inputs, placement: Placement, more: Mapping[str, Any] | None = None
     ) -> tuple[Any, dict[str, Fact]]:
         facts: dict[str, Fact]
-        if model.onnx is not None:
+        if model.onnx is not None and self.quantize == "none":
             graph, facts = read(model.onnx, inputs), {"cached": False, "cache_note": None}
         else:
             graph, facts = self._converted(model, inputs)
@@ -145,11 +164,25 @@ class OpenVino:
             return _core().compile_model(graph, "CPU", properties), facts
 
     def _converted(self, model: Model, inputs: Inputs) -> tuple[Any, dict[str, Fact]]:
-        with cache.entry(model.cache, _key(model, inputs), lambda folder: convert(model, inputs, folder)) as entry:
+        build = partial(convert, model, inputs, int8=self.quantize != "none")
+        with cache.entry(model.cache, self._key(model, inputs), build) as entry:
             graph = read(entry.folder / GRAPH, inputs)
             size = entry.size
             told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8"))
         return graph, {"cached": entry.cached, "cache_note": entry.note, "model_bytes": size} | told
+
+    def _key(self, model: Model, inputs: Inputs) -> str | None:
+        if model.key is None:
+            return None
+        quantised = {} if self.quantize == "none" else {"quantize": self.quantize, "nncf": metadata.version("nncf")}
+        return cache.content_name(
+            form=("openvino", FACTS),
+            model=model.key,
+            inputs=inputs.signature,
+            torch=metadata.version("torch"),
+            runtime=metadata.version("openvino"),
+            **quantised,
+        )
 
     def _properties(self, placement: Placement) -> dict[str, Any]:
         import openvino
@@ -173,11 +206,11 @@ class OpenVino:
                 f"{self.streams or 'as many as it likes'} were asked: use fewer streams than threads, and no more "
                 "threads than cores"
             )
-        nodes = nodes_by_precision(compiled)
-        other = {name for name in nodes if name in ("nodes_bf16", "nodes_f16")}
-        if placement.precision == "fp32" and other:
-            spread = " and ".join(sorted(other))
-            raise FallbackError(f"openvino computes {spread} where fp32 was asked: install another openvino")
+        layers = computing_layers(compiled)
+        nodes = nodes_by_precision(layers)
+        _check_precision(nodes, placement)
+        if self.quantize != "none":
+            nodes |= int8_layers(layers)
         return {
             "openvino": openvino.__version__.partition("-")[0],
             "device": placement.device,
@@ -189,6 +222,18 @@ class OpenVino:
             "pinned": bool(compiled.get_property("ENABLE_CPU_PINNING")),
             "requests": int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
         } | nodes
+
+
+def _check_precision(nodes: Mapping[str, Fact], placement: Placement) -> None:
+    """Raise FallbackError where nodes compute in less than fp32 that was asked, or none in the half that was."""
+    asked = f"nodes_{_PRECISIONS[placement.precision][1]}"
+    half = sorted(nodes.keys() & {"nodes_bf16", "nodes_f16"})
+    if placement.precision == "fp32" and half:
+        raise FallbackError(f"openvino computes {' and '.join(half)} where fp32 was asked: install another openvino")
+    if placement.precision != "fp32" and asked not in nodes:
+        raise FallbackError(
+            f"openvino computes nothing in {placement.precision}, which was asked, but in fp32: use precision fp32"
+        )
 
 
 def _core() -> Any:
@@ -207,15 +252,3 @@ def _unsupported(placement: Placement) -> str | None:
             f"{', '.join(able)}): use precision fp32"
         )
     return None
-
-
-def _key(model: Model, inputs: Inputs) -> str | None:
-    if model.key is None:
-        return None
-    return cache.content_name(
-        form=("openvino", FACTS),
-        model=model.key,
-        inputs=inputs.signature,
-        torch=metadata.version("torch"),
-        runtime=metadata.version("openvino"),
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.backends import onnx_graph
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs, shape_text
+from profiler.backends.openvino_int8 import quantised
 from profiler.backends.pytorch import Placed
 from profiler.backends.stages import stage
 from profiler.backends.torch_trace import deprecation_silenced, traced, watching
@@ -52,24 +53,32 @@ def own_words(error: BaseException) -> str:
     return (said or lines or [type(error).__name__])[0][:200]
 
 
-def convert(model: Model, inputs: Inputs, folder: Path) -> None:
-    """Write the module of ``model`` in OpenVINO's form for exactly the shapes of ``inputs``, and facts beside it.
+def convert(model: Model, inputs: Inputs, folder: Path, *, int8: bool = False) -> None:
+    """Write ``model`` in OpenVINO's form for exactly the shapes of ``inputs``, in int8 if asked, and facts beside it.
 
     What OpenVINO cannot convert itself it reads from this program's ONNX export, and the facts say so.
     """
     import openvino
 
-    if model.module is None:
-        raise BackendError("the model has neither a module nor an ONNX file: give one of them")
     facts: dict[str, Fact] = {}
     with stage("export", facts):
-        module = flat(evaluated(model.module()), inputs)
-        try:
-            graph = _by_front_end(module, inputs, facts)
-        except _RefusedError as refused:
-            graph = _by_onnx(model, inputs, facts, str(refused))
+        graph = _converted(model, inputs, facts)
+        if int8:
+            graph = quantised(graph, inputs)
         openvino.save_model(graph, str(folder / GRAPH), compress_to_fp16=False)
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _converted(model: Model, inputs: Inputs, facts: dict[str, Fact]) -> Any:
+    if model.onnx is not None:
+        return read(model.onnx, inputs)
+    if model.module is None:
+        raise BackendError("the model has neither a module nor an ONNX file: give one of them")
+    module = flat(evaluated(model.module()), inputs)
+    try:
+        return _by_front_end(module, inputs, facts)
+    except _RefusedError as refused:
+        return _by_onnx(model, inputs, facts, str(refused))
 
 
 class _RefusedError(Exception):
@@ -163,10 +172,16 @@ def _shape(array: Array) -> Any:
     return openvino.PartialShape(list(array.shape))
 
 
-def nodes_by_precision(compiled: Any) -> dict[str, Fact]:
-    """Return ``nodes_<type>`` -> number of nodes that compute in it, as the compiled model says: f32, bf16, i8 ..."""
+def computing_layers(compiled: Any) -> list[tuple[str, str]]:
+    """Return the kind of each layer that works in a forward, and the type that it computes in: f32, bf16, i8 ..."""
     told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
-    kinds = Counter(text_of(info["runtimePrecision"]) for info in told if text_of(info["layerType"]) not in _STILL)
+    found = [(text_of(info["layerType"]), text_of(info["runtimePrecision"])) for info in told]
+    return [(kind, number) for kind, number in found if kind not in _STILL]
+
+
+def nodes_by_precision(layers: Sequence[tuple[str, str]]) -> dict[str, Fact]:
+    """Return ``nodes_<type>`` -> number of layers that compute in it, from ``computing_layers``."""
+    kinds = Counter(number for _, number in layers)
     return {f"nodes_{kind}": count for kind, count in sorted(kinds.items())}
 
 

@@ -24,6 +24,7 @@ from profiler.measure.visit import Task, visit
 from profiler.models import naming
 from profiler.records.types import Budget, Case, Failure
 from profiler.run.child import Limits
+from profiler.run.preparing import ahead_s
 from profiler.run.processes import Executor
 
 #: A trial begins no further look that would end after this, in seconds.
@@ -56,11 +57,13 @@ def together(pair: Pair, executor: Executor, seconds: float = SECONDS) -> Contes
 
     def trial(candidate: Case, allowed: Sequence[Kind], rules: Sequence[Rule], seed: int) -> Trial | Failure:
         call = partial(blocks.of_cases, old, candidate, rules, seed, seconds, allowed=allowed)
-        return executor.call(call, cache, seconds + LOAD_S, Limits())
+        loading = LOAD_S + ahead_s(old) + ahead_s(candidate)
+        return executor.call(call, cache, seconds + loading, Limits())
 
     def peaks(name: str) -> dict[str, int] | Failure:
-        task = Task({"baseline": old, "candidate": new}[name], Budget(), None, cache, "memory")
-        return peaks_of_visit(executor.call(visit, task, LOAD_S, Limits()))
+        case = {"baseline": old, "candidate": new}[name]
+        task = Task(case, Budget(), None, cache, "memory")
+        return peaks_of_visit(executor.call(visit, task, LOAD_S + ahead_s(case), Limits()))
 
     return Contest("Together", partial(trial, new, pair.allowed), partial(trial, old, EVERY_KIND), peaks)
 

@@ -32,6 +32,7 @@ from profiler.measure.visit import Task, visit
 from profiler.records.table import peaks_by_source
 from profiler.records.types import Budget, Case, Failure, Memory, Outcome
 from profiler.run.child import failure
+from profiler.run.preparing import ahead_s
 
 #: A worker that has not loaded its model after this long is stopped, in seconds; likewise one slot.
 LOAD_S = 300.0
@@ -73,6 +74,7 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         grace_s: float = 0.0,
         mark: str = "",
+        load_s: float = LOAD_S,
     ) -> None:
         """Start a process that serves one side.
 
@@ -84,9 +86,10 @@ class Worker:
             environment: Variables besides those of this process.
             grace_s: When it is closed it has so long to end by itself, in seconds.
             mark: With what a line that it prints begins where it says why it failed; empty where nothing marks it.
+            load_s: It is stopped where it has not loaded after so many seconds.
         """
         self._name, self._what = name, what or {}
-        self._grace_s, self._mark = grace_s, mark
+        self._grace_s, self._mark, self._load_s = grace_s, mark, load_s
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         self._output = contextlib.ExitStack()
@@ -118,11 +121,11 @@ class Worker:
 
     def load(self) -> None:
         """Have it load what it serves."""
-        self.ask("load", LOAD_S, **self._what)
+        self.ask("load", self._load_s, **self._what)
 
     def peaks(self) -> dict[str, int]:
         """Return the peaks of memory of what it serves by source, in bytes; instead of ``load``."""
-        peaks: dict[str, int] = self.ask("memory", LOAD_S, **self._what)["peaks"]
+        peaks: dict[str, int] = self.ask("memory", self._load_s, **self._what)["peaks"]
         return peaks
 
     def _line(self, timeout_s: float) -> dict[str, Any]:
@@ -199,7 +202,8 @@ def of_case(folder: Path, case: Case, cache: Path, python: str = sys.executable,
     # A revision that is older than a field takes the case without it.
     younger = {field.name for field in fields(case) if getattr(case, field.name) == field.default}
     given = {key: value for key, value in asdict(case).items() if key not in younger}
-    return Worker(command, folder, name, {"case": given, "cache": str(cache)})
+    what = {"case": given, "cache": str(cache)}
+    return Worker(command, folder, name, what, load_s=LOAD_S + ahead_s(case))
 
 
 def alternate_workers(

@@ -17,7 +17,7 @@ from profiler.machine import nvml
 #: The facts that latencies depend on; two runs with the same values may be compared. Never a measured clock.
 _KEY_FACTS = ("cpu", "isa", "cores", "quota", "os", "gpu", "driver", "torch", "onnxruntime")
 #: Younger ones: a host that does not tell one keeps the key that it had, and an old run that lacks one is not unlike.
-_YOUNGER_FACTS = ("gpu_setup",)
+_YOUNGER_FACTS = ("gpu_setup", "openvino")
 
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnx", "openvino", "numpy")
 #: Instruction sets that change which kernels a runtime picks.
@@ -87,6 +87,7 @@ def facts() -> Mapping[str, str | int | float | None]:
         "gpu_setup": nvml.set_up() if gpu else None,
         "torch": installed.get("torch"),
         "onnxruntime": installed.get("onnxruntime") or installed.get("onnxruntime-gpu"),
+        "openvino": installed.get("openvino"),
     }
 
 
@@ -101,7 +102,7 @@ def key(described: Mapping[str, object] | None = None) -> str:
 def difference(ours: Mapping[str, object], theirs: Mapping[str, object]) -> str | None:
     """Return a sentence naming the key facts in which two machines differ, or None when they match."""
     pairs = [(name, ours.get(name), theirs.get(name)) for name in _KEY_FACTS]
-    younger = [(name, ours[name], theirs[name]) for name in _YOUNGER_FACTS if ours.get(name) and theirs.get(name)]
+    younger = [(name, ours[name], theirs[name]) for name in _YOUNGER_FACTS if name in ours and name in theirs]
     unlike = [f"{name} is {a!r} here and {b!r} there" for name, a, b in pairs + younger if a != b]
     return f"not the same machine: {'; '.join(unlike)}" if unlike else None
 

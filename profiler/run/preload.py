@@ -22,6 +22,7 @@ _MODULES = (
     "profiler.backends.eager",
     "profiler.backends.torchscript",
     "profiler.backends.compile",
+    "profiler.backends.aoti",
     "profiler.backends.onnxruntime",
     "profiler.backends.openvino",
     "profiler.backends.fake",

@@ -19,6 +19,7 @@ from profiler.records.intervals import calls_to_bound, interval, tail_interval
 from profiler.records.types import Budget, Failure, Measurement
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
+from profiler.run.preparing import ahead_s
 from profiler.run.processes import LocalExecutor
 from profiler.testing.arguments import Given, Limited, side_of
 from profiler.testing.rerun import Rerun
@@ -110,8 +111,8 @@ def _visitor(model: Given, rerun: Rerun, executor: LocalExecutor, *, single: boo
     def measured(budget: Budget) -> Measurement | Failure:
         task = Task(case, budget, calibration, cache_folder(), energy=False, single=single)
         if not isinstance(model, Side):
-            return rerun.visit(replace(task, cache=None))
-        outcome = executor.call(visit, task, budget.timeout_s, Limits())
+            return replace(rerun, longer_s=ahead_s(case)).visit(replace(task, cache=None))
+        outcome = executor.call(visit, task, budget.timeout_s + ahead_s(case), Limits())
         if isinstance(outcome, Measurement | Failure):
             return outcome
         return Failure("error", f"no latency was measured: {outcome!r:.100}")

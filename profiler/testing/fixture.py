@@ -27,6 +27,7 @@ from profiler.gate.side import Pair, Side
 from profiler.gate.tail import TAIL_RULE
 from profiler.gate.verdict import Verdict
 from profiler.gate.worker import Worker, WorkerError
+from profiler.run.preparing import ahead_s
 from profiler.testing.arguments import GateCall, Given, side_of
 from profiler.testing.budget import BUDGET_RULE, judge_budget
 from profiler.testing.rerun import Rerun
@@ -175,6 +176,7 @@ class Gate:
         name = f"{rerun.file}::{rerun.test} {pair.baseline.label} {pair.baseline.case.key}"
         revision = pair.baseline.revision
         load = partial(_load, otherwise=f"the test fails at git:{revision}")
+        rerun = replace(rerun, longer_s=ahead_s(pair.baseline.case) + ahead_s(pair.candidate.case))
         with _opened_starts(revision, rerun) as starts:
             contest = apart(starts, self._seconds, pair.allowed, load) if starts else rerun.together(self._seconds)
             return settle(pair, contest, name, self._seed, self._among, self_test=self._self_test)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 import pytest
@@ -61,6 +61,7 @@ class Rerun:
         options: Of pytest.
         name: For messages.
         left: Top folder of the current code, where another version is to be used; None for the current one.
+        longer_s: How much longer than others its models may take to load where nothing is kept, in seconds.
     """
 
     file: Path
@@ -72,6 +73,7 @@ class Rerun:
     options: tuple[str, ...]
     name: str = "the test in its own process"
     left: Path | None = None
+    longer_s: float = 0.0
 
     @classmethod
     def of(cls, item: pytest.Item) -> Rerun:
@@ -122,7 +124,8 @@ class Rerun:
         environment |= dict.fromkeys(_TRACERS, "")
         what = {"side": side, "left": str(self.left or "")}
         command = self._command()
-        return Worker(command, self.folder, self.name, what, environment=environment, grace_s=_GRACE_S, mark="E ")
+        more: dict[str, Any] = {"environment": environment, "grace_s": _GRACE_S, "mark": "E "}
+        return Worker(command, self.folder, self.name, what, load_s=LOAD_S + self.longer_s, **more)
 
     def _command(self) -> list[str]:
         alone = ("-p", "no:cacheprovider", "-o", "addopts=", "-q", "-W", _EARLY)
@@ -136,13 +139,14 @@ class Rerun:
 
         def blocks(rules: Sequence[Rule], seed: int, *, itself: bool) -> Trial | Failure:
             wanted = {"rules": [asdict(rule) for rule in rules], "seed": seed, "seconds": seconds, "itself": itself}
-            return self._asked(Trial, "trial", "blocks", seconds + LOAD_S, wanted)
+            return self._asked(Trial, "trial", "blocks", seconds + LOAD_S + self.longer_s, wanted)
 
         return Contest("Together", partial(blocks, itself=False), partial(blocks, itself=True), _no_peaks)
 
     def visit(self, task: Task) -> Measurement | Failure:
         """Measure the candidate in a fresh process, as a visit of ``profiler run`` measures a case."""
-        return self._asked(Measurement, "measurement", "visit", task.budget.timeout_s, {"task": asdict(task)})
+        timeout_s = task.budget.timeout_s + self.longer_s
+        return self._asked(Measurement, "measurement", "visit", timeout_s, {"task": asdict(task)})
 
     def _asked(self, kind: type[T], name: str, what: str, timeout_s: float, details: dict[str, object]) -> T | Failure:
         try:

@@ -22,13 +22,13 @@ SPECS = {
     "fake": "fake:duration_ms=0.1",
 } | ({"openvino": "openvino"} if find_spec("openvino") else {})
 # Compiling takes minutes in all: tox's environment runtimes asks for it; test_compile.py holds the rest of the time.
-SPECS |= {"compile": "compile"} if os.environ.get("PROFILER_COMPILE") else {}
+SPECS |= {"compile": "compile", "aoti": "aoti"} if os.environ.get("PROFILER_COMPILE") else {}
 
 
 REAL = [name for name in SPECS if name != "fake"]
 
 
-TORCH = [name for name in SPECS if name in ("eager", "torchscript", "compile")]
+TORCH = [name for name in SPECS if name in ("eager", "torchscript", "compile", "aoti")]
 
 
 CACHING = [name for name in SPECS if getattr(backends.get(name), "exports", False)]

@@ -11,6 +11,7 @@ import torch
 
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement, Session
+from profiler.measure.parity import PARITY
 from profiler.models import build, get, scale
 from tests.backends.samples import (
     CLASSES,
@@ -121,6 +122,25 @@ def test_agrees_with_eager_on_a_real_network(name, network, scaling):
             session.run()
             outputs.append(only(session))
     assert difference(outputs[1], outputs[0]) < 1e-3
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_bf16_is_computed_near_fp32_or_refused(name):
+    """torch has it on every processor, OpenVINO where the processor has, and ONNX has no convolution in it."""
+    placement = Placement(precision="bf16")
+    reason = backends.get(SPECS[name]).unavailable(placement)
+    assert name not in TORCH or reason is None
+    if reason is not None:
+        assert "bf16" in reason
+        assert "use precision fp32" in reason
+        return
+    with loaded(name, images(2), placement) as session:
+        session.run()
+        session.sync()
+        found, facts = only(session), session.facts()
+    assert facts.get("dtype") == "bfloat16" or facts["nodes_bf16"] > 0
+    # It has 8 bits of what fp32 has 24 of: what were equal to fp32 would be fp32.
+    assert 1e-4 < difference(found, answer("eager", images(2))) < PARITY["bf16"]
 
 
 @pytest.mark.parametrize("name", SPECS)

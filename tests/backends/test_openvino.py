@@ -48,7 +48,7 @@ def test_nodes_are_counted_by_what_they_compute_in():
 
 
 def test_another_precision_than_asked_is_a_fallback(monkeypatch):
-    monkeypatch.setattr("profiler.backends.openvino.nodes_by_precision", lambda _: {"nodes_bf16": 3})
+    monkeypatch.setattr("profiler.backends.openvino.computing_layers", lambda _: [("Convolution", "bf16")] * 3)
     with pytest.raises(FallbackError, match="nodes_bf16 where fp32 was asked"):
         facts("openvino")
 
@@ -58,6 +58,9 @@ def test_bf16_is_served_where_the_processor_has_it_and_else_refused():
     reason = backends.get("openvino").unavailable(Placement(precision="bf16"))
     assert (reason is None) is ("BF16" in able)
     assert reason is None or "no bf16 kernels" in reason
+    if reason:  # whoever loads it all the same is told, too
+        with pytest.raises(FallbackError, match="computes nothing in bf16, which was asked, but in fp32"):
+            facts("openvino", Placement(precision="bf16"))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from torch import nn
 
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement
+from profiler.backends.openvino_int8 import int8_layers
 from profiler.measure.agreement import agreement
 from tests.backends.samples import PLACE, answer, difference, fed, images, model, only
 
@@ -103,3 +104,53 @@ def test_torch_has_nothing_to_quantise_in_convolutions():
     ):
         pass
     assert "use --device cpu" in backends.get("eager:quantize=dynamic").unavailable(Placement(device="cuda"))
+
+
+def test_openvino_computes_in_int8_what_nncf_quantised(tmp_path, capfd):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    found = []
+    for _ in range(2):
+        with backends.get("openvino:quantize=static").load(model(tmp_path), fed(images()), PLACE) as session:
+            session.run()
+            found.append((only(session), dict(session.facts())))
+    (first, made), (second, read) = found
+    np.testing.assert_array_equal(first, second)
+    assert (made["cached"], read["cached"]) == (False, True)
+    assert 1e-5 < difference(first, answer("eager", images())) < 0.3
+    assert read["nodes_int8"] >= 2
+    assert f"{read['nodes_int8']} compute in int8" in read["precision_note"]
+    with backends.get("openvino").load(model(tmp_path), fed(images()), PLACE) as session:
+        assert session.facts()["cached"] is False  # the two forms are not one
+        assert "nodes_int8" not in session.facts()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_openvino_quantises_a_file_too(tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    from profiler.backends.onnx_graph import GRAPH, export
+
+    export(model(), fed(images()), PLACE, tmp_path)
+    given = Model("file", None, tmp_path / GRAPH)
+    with backends.get("openvino:quantize=static").load(given, fed(images()), PLACE) as session:
+        assert session.facts()["nodes_int8"] >= 1
+
+
+def test_without_nncf_openvino_says_so(monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("profiler.backends.openvino_int8.find_spec", lambda name: None)
+    backend = backends.get("openvino:quantize=static")
+    assert backend.unavailable(PLACE) == (
+        "openvino:quantize=static needs nncf: pip install 'latency-profiler[openvino-int8]', or use "
+        "onnxruntime:quantize=static"
+    )
+    assert backends.get("openvino").unavailable(PLACE) is None
+    assert (backend.allowed, backends.get("openvino:quantize=static,tolerance=0.1").allowed) == (0.3, 0.1)
+
+
+def test_layers_are_counted_by_what_they_compute_in():
+    layers = [("Convolution", "u8")] * 3 + [("Softmax", "f32"), ("Reorder", "f32"), ("FakeQuantize", "u8")]
+    told = int8_layers(layers)
+    assert (told["nodes_int8"], told["nodes_float"], told["nodes_converting"]) == (3, 1, 2)
+    assert "3 compute in int8 (3 Convolution)" in told["precision_note"]

@@ -23,7 +23,7 @@ def test_get_imports_no_runtime():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "eager, torchscript, compile, onnxruntime, openvino, fake"),
+        ("", "eager, torchscript, compile, aoti, onnxruntime, openvino, fake"),
         ("tensorrt", "choose one of eager"),
         ("eager:turbo=1", "cudnn_benchmark"),
         ("fake:duration_ms", "option=value"),

@@ -16,12 +16,13 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.gate.blocks import Trial
-from profiler.gate.contest import apart
+from profiler.gate.contest import apart, together
 from profiler.gate.decision import Rule
 from profiler.gate.likeness import Unlike
-from profiler.gate.side import SIDES
-from profiler.gate.worker import Worker, WorkerError, of_case
+from profiler.gate.side import SIDES, Pair, Side
+from profiler.gate.worker import LOAD_S, Worker, WorkerError, of_case
 from profiler.records.types import Case, Failure
+from profiler.run.preparing import ahead_s
 from tests import ROOT
 
 RULE = Rule(0.05, looks=(10,))
@@ -170,3 +171,35 @@ def test_a_worker_that_ended_early_is_explained_by_the_first_line_that_it_marked
         failed = raised.value.failure
         assert (failed.status, failed.reason.endswith(f"answered{reason}")) == ("crashed", True)
         assert failed.detail.startswith("collecting")
+
+
+def test_a_first_compilation_may_take_its_time_on_either_side(tmp_path: Path) -> None:
+    """As in a run, where it has a limit of its own."""
+    compiled, told = replace(FAKE, backend="compile"), list[float]()
+
+    class Noted:
+        def call(self, function: object, argument: object, timeout_s: float, limits: object) -> Failure:
+            told.append(timeout_s)
+            return Failure("timeout", "noted")
+
+        def close(self) -> None:
+            pass
+
+    for sides in ((FAKE, compiled), (compiled, FAKE), (FAKE, FAKE)):
+        contest = together(Pair(*map(Side, sides)), Noted(), 60.0)
+        contest.trial([RULE], 1)
+        contest.peaks("baseline")
+    both, old, neither = told[::2], told[1::2], 60.0 + LOAD_S
+    assert [seconds - neither for seconds in both] == [ahead_s(compiled), ahead_s(compiled), 0]
+    assert [seconds - LOAD_S for seconds in old] == [0, ahead_s(compiled), 0]
+    with of_case(tmp_path, compiled, tmp_path) as worker:
+        assert worker._load_s == LOAD_S + ahead_s(compiled) > 3600
+
+
+def test_a_worker_that_loads_for_long_is_waited_for_as_long_as_it_may(tmp_path: Path) -> None:
+    slow = "import os, sys, time; time.sleep(0.3); os.write(int(sys.argv[2]), b'{}\\n'); time.sleep(60)"
+    with Worker([sys.executable, "-c", slow], tmp_path, "it", load_s=30.0) as worker:
+        worker.load()
+    with Worker([sys.executable, "-c", slow], tmp_path, "it", load_s=0.01) as worker, pytest.raises(WorkerError) as end:
+        worker.load()
+    assert "no answer within 0.01 s" in end.value.failure.reason
