@@ -6,7 +6,7 @@ one path. Only CUDA is meant to be relied on: the others are untested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,47 +49,77 @@ def device_times(
 ) -> DeviceTimes:
     """Time each of ``calls`` calls of ``submit`` on the device.
 
-    Where the device can sleep it does ahead of each call, long enough for the whole call to be queued behind it: else
-    the device would wait for the host between two small kernels, and its events would tell the host's pace. Whether it
-    was long enough the first event says, which must not have happened yet when the last one is submitted.
-
     Args:
         submit: Submits what is timed.
         device: Where.
         calls: How often.
-        before: Submits ahead of each call what is not timed.
+        before: Submits ahead of each call what is not timed, in the same stream.
         stream: Where ``submit`` puts its work; None is torch's current stream.
+    """
+    return device_parts((submit,), device, calls, before, stream)[0]
+
+
+def device_parts(
+    parts: Sequence[Callable[[], object]],
+    device: torch.device,
+    calls: int,
+    before: Callable[[], object] | None = None,
+    stream: torch.Stream | None = None,
+) -> tuple[DeviceTimes, ...]:
+    """Time the parts of each of ``calls`` calls on the device, which follow each other and between which nobody waits.
+
+    Where the device can sleep it does ahead of each call, long enough for the whole call to be queued behind it: else
+    the device would wait for the host between two small kernels, and its events would tell the host's pace. Whether it
+    was long enough the first event says, which must not have happened yet when the last part is submitted. An event
+    between two parts ends the one and begins the other, so that the parts add up to the call.
+
+    Args:
+        parts: Each submits its part.
+        device: Where.
+        calls: How often all of them are submitted.
+        before: As in ``device_times``.
+        stream: As in ``device_times``.
     """
     import torch
 
     if device.type == "cpu":
-        return DeviceTimes()
+        return (DeviceTimes(),) * len(parts)
     used = stream or torch.accelerator.current_stream(device)
     sleep = sleeper(device, used)
     held, queued = _HELD_CYCLES, sleep is not None
-    pairs: list[tuple[torch.Event, torch.Event]] = []
+    kept: list[list[torch.Event]] = []
     try:
-        while len(pairs) < calls:
-            start, end = _event(device), _event(device)
+        while len(kept) < calls:
             if before is not None:
-                before()
+                with _in_stream(used):
+                    before()
             if sleep is not None:
                 sleep(held)
-            start.record(used)
-            submit()
-            end.record(used)
-            if sleep is None or not start.query():
-                pairs.append((start, end))
+            events = _between_events(parts, device, used)
+            if sleep is None or not events[0].query():
+                kept.append(events)
             elif held < _MOST_HELD_CYCLES:
                 held *= 4
             else:
                 queued = False
-                pairs.append((start, end))
+                kept.append(events)
         devices.synchronize(device)
-        times = tuple(round(start.elapsed_time(end) * 1e6) for start, end in pairs)
+        times = [[round(a.elapsed_time(b) * 1e6) for a, b in pairwise(events)] for events in kept]
     except NotImplementedError:
-        return DeviceTimes()
-    return DeviceTimes(times, None if sleep is None else queued)
+        return (DeviceTimes(),) * len(parts)
+    return tuple(DeviceTimes(tuple(part), None if sleep is None else queued) for part in zip(*times, strict=True))
+
+
+def _between_events(
+    parts: Sequence[Callable[[], object]], device: torch.device, stream: torch.Stream
+) -> list[torch.Event]:
+    """Submit ``parts`` with an event before the first and one after each."""
+    events = [_event(device) for _ in range(len(parts) + 1)]
+    events[0].record(stream)
+    for part, event in zip(parts, events[1:], strict=True):
+        part()
+        event.record(stream)
+    return events
 
 
 def marked_times(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from profiler.backends.inputs import Array
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 Fact = str | int | float | bool | None
 
@@ -52,7 +52,8 @@ class Placement:
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:N``, ``xpu`` or ``mps``.
-        precision: Type of weights, activations and input.
+        precision: Type of weights, activations and input. ``tf32`` is fp32 as runtimes compute it on NVIDIA GPUs where
+            nobody forbids it: torch rounds what convolutions multiply to TF32, ONNX Runtime what products multiply too.
         threads: Intra-op threads on the host; at least 1. Inter-op parallelism is always 1.
         memory_format: Layout of the input and the weights, where the backend has the choice.
     """
@@ -126,6 +127,14 @@ class DeviceTimed(Protocol):
 
     def device_ns(self, calls: int) -> tuple[int, ...]:
         """Return the time of single forwards on the device by its events, in ns; empty where it has none."""
+
+
+@runtime_checkable
+class PartsTimed(Protocol):
+    """A ``TrainingSession`` whose device keeps its own time of the parts of a step, between which nobody waits."""
+
+    def device_parts_ns(self, calls: int) -> Mapping[str, tuple[int, ...]]:
+        """Return the time of each part on the device over ``calls`` steps, in ns; empty where it has no events."""
 
 
 @runtime_checkable

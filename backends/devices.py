@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Bare metal and containers, Windows' subsystem for Linux, Jetson.
 _DRIVER_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl-gpu")
 
+#: Where nobody computes fp32 in TF32 unless told to.
+_WITHOUT_TF32 = ("cpu", "xpu", "mps")
+
 _USE_CPU = "or use --device cpu"
 
 
@@ -34,6 +37,8 @@ def malformed(placement: Placement) -> str | None:
         return f"threads is {placement.threads}: use 1 or more"
     if not re.fullmatch(r"[a-z]+(:\d+)?", placement.device):
         return f"device is {placement.device!r}: use cpu, cuda, cuda:N, xpu or mps"
+    if placement.precision == "tf32" and placement.device_type in _WITHOUT_TF32:
+        return f"tf32 is arithmetic of NVIDIA's GPUs and the device is {placement.device!r}: use precision fp32"
     return None
 
 
@@ -55,16 +60,19 @@ def untested(device: str) -> str | None:
     return None if kind == "cpu" else kind.upper()
 
 
-def bfloat16_unavailable(device: str) -> str | None:
-    """Return why ``device``, which is available, has no bf16 arithmetic, or None when it has."""
+def arithmetic_unavailable(placement: Placement) -> str | None:
+    """Return why an available device has no arithmetic in the precision of ``placement``, or None when it has."""
     import torch
 
-    if device.partition(":")[0] != "cuda":
+    precision, device = placement.precision, placement.device
+    if placement.device_type != "cuda" or precision not in ("bf16", "tf32"):
         return None
+    if torch.version.hip:
+        return "tf32 is arithmetic of NVIDIA's GPUs: use precision fp32" if precision == "tf32" else None
     major, minor = torch.cuda.get_device_capability(torch.device(device))
-    if torch.version.hip or major >= 8:
+    if major >= 8:
         return None
-    return f"{device} has compute capability {major}.{minor} and bf16 needs 8.0: use precision fp16 or fp32"
+    return f"{device} has compute capability {major}.{minor} and {precision} needs 8.0: use precision fp16 or fp32"
 
 
 def synchronize(device: torch.device) -> None:

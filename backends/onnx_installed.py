@@ -48,7 +48,7 @@ def unsupported(placement: Placement) -> str | None:
             f"{distribution()} {ort.__version__} has no {PROVIDERS[kind]}: pip uninstall"
             f" {distribution()}, then pip install 'latency-profiler[{_extra(placement)}]'"
         )
-    return devices.unavailable(placement.device)
+    return devices.unavailable(placement.device) or devices.arithmetic_unavailable(placement)
 
 
 def _extra(placement: Placement) -> str:

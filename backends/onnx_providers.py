@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.backends.base import Placement
+from profiler.backends.base import Placement, Precision
 
 #: ``default`` is that of the device: the CPU's own, or CUDA's.
 ProviderName = Literal["default", "openvino", "tensorrt", "dml", "coreml", "xnnpack"]
@@ -20,6 +20,7 @@ class _Provider:
         device: Type of device that it is used with here; the inputs are in its memory.
         source: Where a build with it comes from, as a remedy.
         told: Options by its own names, beside the number of the device.
+        precision: In which it is served here.
         threads: Its own name for the number of threads; empty where it takes the session's.
     """
 
@@ -28,6 +29,7 @@ class _Provider:
     source: str
     told: tuple[tuple[str, str], ...] = ()
     threads: str = ""
+    precision: Precision = "fp32"
 
 
 _KNOWN = {
@@ -39,7 +41,10 @@ _KNOWN = {
         "num_of_threads",
     ),
     "tensorrt": _Provider(
-        "TensorrtExecutionProvider", "cuda", "pip install onnxruntime-gpu and TensorRT in place of onnxruntime"
+        "TensorrtExecutionProvider",
+        "cuda",
+        "pip install onnxruntime-gpu and TensorRT in place of onnxruntime",
+        precision="tf32",  # TensorRT takes TF32 for fp32 unless its builder is told not to, which no option does
     ),
     "dml": _Provider("DmlExecutionProvider", "cpu", "on Windows, pip install onnxruntime-directml in its place"),
     "coreml": _Provider("CoreMLExecutionProvider", "cpu", "use onnxruntime on macOS, whose wheel has it"),
@@ -68,8 +73,9 @@ def provider_missing(name: str, placement: Placement) -> str | None:
     one = _KNOWN[name]
     if placement.device_type != one.device:
         return f"provider={name} goes with device {one.device} and not {placement.device!r}: use --device {one.device}"
-    if placement.precision != "fp32":
-        return f"provider={name} is served in fp32 alone and not in {placement.precision}: use precision fp32"
+    if placement.precision != one.precision:
+        served, asked = one.precision, placement.precision
+        return f"provider={name} is served in {served} alone and not in {asked}: use precision {served}"
     if one.called not in ort.get_available_providers():
         have = ", ".join(ort.get_available_providers())
         return f"this onnxruntime {ort.__version__} has no {one.called} (it has {have}): {one.source}, or leave it out"

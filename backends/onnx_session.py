@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.backends import accelerator
 from profiler.backends.base import BackendError, Fact, FallbackError, Placement
 from profiler.backends.inputs import Inputs, shape_text
+from profiler.backends.onnx_layout import as_given, as_taken
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from profiler.backends.inputs import Array
 
 _NUMPY_TYPES = {"float": "float32", "double": "float64"}
-_PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_PRECISIONS = {"float": ("fp32", "tf32"), "float16": ("fp16",), "bfloat16": ("bf16",)}
+
+#: Which graph of a session a run captures or replays: 0 is onnxruntime's own, and -1 none.
+_CAPTURED, _NOT_CAPTURED = ("gpu_graph_id", "1"), ("gpu_graph_id", "-1")
+_NO_GRAPH, _LEAVE = "onnxruntime cannot capture the model as a CUDA graph", "leave cuda_graph out"
 
 
 def open_session(path: Path, options: Any, provider: str, provider_options: Mapping[str, str]) -> Any:
@@ -46,6 +51,8 @@ def one_sentence(what: str, advice: str = "check the file with onnx.checker") ->
         yield
     except kinds as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
+        if "cannot use the" in said and "graph" in said.casefold():  # some node is elsewhere, or decides what runs next
+            raise BackendError(f"{what} as a CUDA graph ({said}): leave cuda_graph out") from error
         if "fallback to CPU EP has been explicitly disabled" in said:
             raise FallbackError(f"{what} on the device alone ({said}): use --device cpu, with no provider") from error
         raise BackendError(f"{what} ({said}): {advice}") from error
@@ -55,7 +62,8 @@ class OrtSession:
     """An ONNX Runtime session with its input and output bound.
 
     ``stream`` is torch's stream in which it was told to work; the provider's own word, among the ``facts``, says
-    whether it does.
+    whether it does. ``cold`` flushes the device's cache before each forward that its events time. With ``graph`` the
+    session has been told to capture a CUDA graph, which ``capture`` then does.
     """
 
     def __init__(
@@ -65,22 +73,30 @@ class OrtSession:
         placement: Placement,
         facts: Mapping[str, Fact],
         stream: torch.Stream | None = None,
+        *,
+        cold: bool = False,
+        graph: bool = False,
     ) -> None:
         import onnxruntime as ort
 
         self._facts = dict(facts)
         self._stream = stream if facts.get("provider_has_user_compute_stream") == "1" else None
+        self._cold, self._graph = cold, graph
         self._session: Any = session
         self._options = ort.RunOptions()
         # Submitting and waiting are apart, as in torch: run() does not wait for a GPU, sync() does.
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if graph:
+            self._options.add_run_config_entry(*_CAPTURED)
         self._binding = session.io_binding()
         place = placement.device_type, placement.device_index
-        taken = _matching(session.get_inputs(), inputs.arrays, placement)
+        wanted = session.get_inputs()
+        taken = _matching(wanted, as_taken([value.name for value in wanted], inputs.arrays), placement)
         self._on_host = taken
         self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(array, *place) for name, array in taken.items()}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
+        self._names = [output.name for output in session.get_outputs()]
         self._outputs = self._bind_outputs(placement)
         self._binding.synchronize_inputs()  # the upload was not in the stream that reads it
         self._ran = False
@@ -89,19 +105,34 @@ class OrtSession:
         """Allocate every output once and bind it; only a run tells shapes that the file does not, or tells wrong."""
         import onnxruntime as ort
 
-        names = [output.name for output in self._session.get_outputs()]
-        place = placement.device_type, placement.device_index
-        for name in names:
+        place, once = (placement.device_type, placement.device_index), ort.RunOptions()
+        if self._graph:  # a graph holds addresses, and the outputs of this run are not those of the later ones
+            once.add_run_config_entry(*_NOT_CAPTURED)
+        for name in self._names:
             self._binding.bind_output(name, *place)
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, once)
         made = self._binding.get_outputs()
         if not all(value.is_tensor() for value in made):
+            if self._graph:
+                raise BackendError(
+                    f"{_NO_GRAPH} (its outputs are not all tensors, and each run makes new ones): {_LEAVE}"
+                )
             return list(made)  # sequences and maps cannot be allocated beforehand: each run makes its own
         values = [ort.OrtValue.ortvalue_from_shape_and_type(one.shape(), one.element_type(), *place) for one in made]
         self._binding.clear_binding_outputs()
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(self._names, values, strict=True):
             self._binding.bind_ortvalue_output(name, value)
         return values
+
+    def capture(self) -> None:
+        """Capture the forward, where the session was told to; BackendError where that cannot be.
+
+        Inputs and outputs are where they will stay, and a first run has allocated what a forward needs.
+        """
+        if self._graph:
+            with one_sentence(_NO_GRAPH, _LEAVE):
+                self._session.run_with_iobinding(self._binding, self._options)
+                self.sync()
 
     def run(self) -> None:
         """Submit one forward pass."""
@@ -119,7 +150,9 @@ class OrtSession:
         """Return the time of ``calls`` forwards by events in the stream shared with torch, in ns; empty without one."""
         if self._stream is None:
             return ()
-        told = accelerator.device_times(self.run, self._stream.device, calls, stream=self._stream)
+        device = self._stream.device
+        before = accelerator.flusher(device).run if self._cold else None
+        told = accelerator.device_times(self.run, device, calls, before, stream=self._stream)
         self._facts["device_queued"] = told.queued
         return told.ns
 
@@ -139,7 +172,8 @@ class OrtSession:
         if self._session is None or not self._ran:
             raise BackendError("there is no output: call run() in an open session first")
         self.sync()
-        return tuple(_fetched(value) for value in self._binding.get_outputs() if value.is_tensor())
+        made = zip(self._names, self._binding.get_outputs(), strict=True)
+        return tuple(as_given(name, _fetched(value)) for name, value in made if value.is_tensor())
 
     def facts(self) -> Mapping[str, Fact]:
         """Return versions, provider, threads and nodes by provider as read back."""
@@ -179,12 +213,12 @@ def _check(value: Any, array: Array, placement: Placement) -> None:
     element = _element(value.type)
     if array.dtype.kind == "c":
         raise BackendError(f"the input {value.name!r} is complex, and ONNX Runtime has no such numbers: use eager")
-    needed = _PRECISIONS.get(element)
-    fits = element == "double" or needed == placement.precision or _in_fp32(element, placement)
+    needed = _PRECISIONS.get(element, ())
+    fits = element == "double" or placement.precision in needed or _in_fp32(element, placement)
     if array.dtype.kind == "f" and not fits:
         raise BackendError(
             f"the input {value.name!r} is {value.type} and precision {placement.precision} was asked:"
-            f" use {f'precision {needed}' if needed else 'a model with float input'}"
+            f" use {f'precision {needed[0]}' if needed else 'a model with float input'}"
         )
     # It says the same of a scalar and of a rank that is not known.
     if value.shape and (len(value.shape) != array.ndim or any(map(_unlike, value.shape, array.shape))):

@@ -13,13 +13,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from profiler.backends import accelerator, cache, devices, onnx_providers
+from profiler.backends import cache, devices, onnx_cuda, onnx_providers
 from profiler.backends.base import BackendError, Bounds, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.int8 import INT8_ALLOWED
@@ -34,6 +34,7 @@ from profiler.backends.onnx_graph import (
     without_listed_weights,
 )
 from profiler.backends.onnx_installed import PROVIDERS, distribution, not_installed, unsupported
+from profiler.backends.onnx_layout import with_channels_last
 from profiler.backends.onnx_providers import ProviderName
 from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
 from profiler.backends.onnx_session import (
@@ -75,8 +76,10 @@ class OnnxRuntime:
         arena: Keep freed memory of the CPU for the next forward.
         spin: Let idle threads spin. Off, because a second pool runs between the samples in the same process,
             and two spinning pools double the latency of both.
-        tf32: On CUDA, let fp32 convolutions and matrix products use TF32. Off: fp32 means fp32.
+        tf32: On CUDA, let fp32 convolutions and matrix products use TF32, as precision tf32 does. Off: fp32 means fp32.
         cudnn_benchmark: On CUDA, let cuDNN try all algorithms instead of choosing by heuristic.
+        cuda_graph: On CUDA, capture the forward once and replay it: what a network costs without launches.
+        cold: Flush the device's L2 cache before each forward that the device itself times, as ``eager:cold=1`` does.
     """
 
     graph: Literal["all", "extended", "basic", "none"] = "all"
@@ -89,6 +92,8 @@ class OnnxRuntime:
     arena: bool = True
     tf32: bool = False
     cudnn_benchmark: bool = False
+    cuda_graph: bool = False
+    cold: bool = False
 
     name: ClassVar[str] = "onnxruntime"
     exports: ClassVar[bool] = True
@@ -98,6 +103,8 @@ class OnnxRuntime:
         reason = not_installed(placement) or devices.malformed(placement)
         if reason is None and self.provider != "default":
             reason = onnx_providers.provider_missing(self.provider, placement)
+        how = {"cuda_graph": self.cuda_graph, "cold": self.cold}
+        reason = reason or onnx_cuda.refusal(placement, self.provider, **how)
         if reason is None and self.quantize != "none" and not self._optimised(placement):
             reason = f"quantize={self.quantize} is for the CPU's own provider: use --device cpu, with no provider"
         return reason or unsupported(placement)
@@ -118,7 +125,7 @@ class OnnxRuntime:
         A model that was brought as ONNX runs as it is. Raises BackendError when it does not take ``inputs``,
         FallbackError when a node is not on the provider asked for.
         """
-        with _stream(placement) as stream:
+        with onnx_cuda.shared_stream(placement) as stream:
             with (
                 self._prepared(model, inputs, placement) as prepared,
                 one_sentence(f"onnxruntime cannot load {model.onnx or 'the exported model'}"),
@@ -132,9 +139,10 @@ class OnnxRuntime:
             with one_sentence(
                 "onnxruntime cannot run the model with these inputs", "give others, see --shape and --input"
             ):
-                opened = OrtSession(session, inputs, placement, facts, stream)
+                opened = OrtSession(session, inputs, placement, facts, stream, cold=self.cold, graph=self.cuda_graph)
             del session  # or closing the session would free nothing
             with closing(opened):
+                opened.capture()
                 yield opened
 
     def arena_peak(self, model: Model, inputs: Inputs, placement: Placement) -> int | None:
@@ -174,7 +182,9 @@ class OnnxRuntime:
         ):
             options = self._options(placement, prepared.level)
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-            session = open_session(prepared.path, options, self._provider(placement), self._provider_options(placement))
+            told = self._provider_options(placement)
+            told.pop(onnx_cuda.GRAPH, None)  # a replayed graph has no nodes
+            session = open_session(prepared.path, options, self._provider(placement), told)
             with closing(OrtSession(session, inputs, placement, {})) as opened:
                 for _ in range(calls):
                     opened.run()
@@ -185,20 +195,26 @@ class OnnxRuntime:
     @contextmanager
     def _prepared(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[_Prepared]:
         """Give the file to open and how far it still has to be optimised."""
-        on_cpu = self._optimised(placement)
-        if model.onnx is not None and not on_cpu:
+        on_cpu, last = self._optimised(placement), placement.memory_format == "channels_last"
+        if model.onnx is not None and not (on_cpu or last):
             yield _Prepared(model.onnx, self.graph, cached=False, note=None)
             return
 
         def build(folder: Path) -> None:
-            if model.onnx is not None:
+            if model.onnx is not None and last:
+                with_channels_last(model.onnx, folder)
+                _note(folder, {})
+            elif model.onnx is not None:
                 with tempfile.TemporaryDirectory(prefix="latency-profiler-") as scratch:
                     whole = without_listed_weights(model.onnx, Path(scratch))
                     self._optimise(self._quantised(whole, Path(scratch), inputs), folder, placement)
-            elif on_cpu:
+            elif on_cpu or last:
                 with cache.entry(None, None, lambda scratch: export(model, inputs, placement, scratch)) as exported:
-                    graph = self._quantised(exported.folder / GRAPH, exported.folder, inputs)
-                    self._optimise(graph, folder, placement)
+                    if last:
+                        with_channels_last(exported.folder / GRAPH, folder)
+                    else:
+                        graph = self._quantised(exported.folder / GRAPH, exported.folder, inputs)
+                        self._optimise(graph, folder, placement)
                     _note(folder, json.loads((exported.folder / FACTS).read_text(encoding="utf-8")))
                     shutil.copyfile(exported.folder / NAMES, folder / NAMES)
             else:
@@ -268,18 +284,17 @@ class OnnxRuntime:
 
     def _provider_options(self, placement: Placement, stream: torch.Stream | None = None) -> dict[str, str]:
         """Return the provider's options by its own names; ``stream`` is where it shall work and copy."""
+        shared = {} if placement.device_type == "cpu" else onnx_cuda.stream_options(stream)
         if self.provider != "default":
-            return onnx_providers.options_of(self.provider, placement)
+            return shared | onnx_providers.options_of(self.provider, placement)
         if placement.device_type == "cpu":
             return {}
-        address = getattr(stream, "cuda_stream", 0)
-        shared = {"user_compute_stream": str(address), "do_copy_in_default_stream": "1"} if address else {}
-        return shared | {
-            "device_id": str(placement.device_index),
-            "cudnn_conv_algo_search": "EXHAUSTIVE" if self.cudnn_benchmark else "HEURISTIC",
-            "use_tf32": str(int(self.tf32)),
-            "prefer_nhwc": str(int(placement.memory_format == "channels_last")),
-        }
+        copies = {"do_copy_in_default_stream": "1"} if shared else {}
+        how = {"cudnn_benchmark": self.cudnn_benchmark, "cuda_graph": self.cuda_graph}
+        return shared | copies | onnx_cuda.cuda_options(placement, tf32=self._in_tf32(placement), **how)
+
+    def _in_tf32(self, placement: Placement) -> bool:
+        return self.tf32 or placement.precision == "tf32"
 
     def _facts(self, session: Any, placement: Placement) -> dict[str, Fact]:
         """Read back what the session really uses; BackendError where that is not what was asked."""
@@ -309,7 +324,11 @@ class OnnxRuntime:
             "mem_pattern": options.enable_mem_pattern,
             "arena": options.enable_cpu_mem_arena,
             "input_type": session.get_inputs()[0].type,
-        } | effective
+        } | (effective | self._device_facts(placement))
+
+    def _device_facts(self, placement: Placement) -> dict[str, Fact]:
+        how = {"cuda_graph": self.cuda_graph, "cold": self.cold}
+        return onnx_cuda.device_facts(placement, tf32=self._in_tf32(placement), **how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,12 +345,3 @@ def _note(folder: Path, facts: Mapping[str, Fact]) -> None:
     file = folder / FACTS
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     file.write_text(json.dumps(earlier | dict(facts)), encoding="utf-8")
-
-
-def _stream(placement: Placement) -> AbstractContextManager[torch.Stream | None]:
-    """Make torch and the session use one stream, so that torch's events time the forward; none on the CPU."""
-    if placement.device_type == "cpu":
-        return nullcontext()
-    import torch
-
-    return accelerator.own_stream(torch.device(placement.device_type, placement.device_index))

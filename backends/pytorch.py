@@ -26,7 +26,8 @@ class Flags:
     """Global switches of torch, set while a session is open and put back after it.
 
     Attributes:
-        tf32: Let fp32 convolutions and matrix products use TF32. Off: fp32 means fp32.
+        tf32: Let fp32 convolutions and matrix products use TF32. Off: fp32 means fp32, and precision tf32 means
+            convolutions, as torch has it by default.
         cudnn_benchmark: Let cuDNN try its algorithms on the first run instead of choosing by heuristic.
         cold: Flush the device's L2 cache before each forward that the device itself times: ``device_ns`` is then
             that of a network whose weights are not in the cache. The host's latency is the same as without.
@@ -147,10 +148,11 @@ def unservable(placement: Placement) -> str | None:
     """Return why torch cannot serve ``placement`` here, with the remedy, or None when it can."""
     if find_spec("torch") is None:
         return "torch is not installed: pip install latency-profiler"
-    reason = devices.malformed(placement) or devices.unavailable(placement.device)
-    if reason is None and placement.precision == "bf16":
-        reason = devices.bfloat16_unavailable(placement.device)
-    return reason
+    return (
+        devices.malformed(placement)
+        or devices.unavailable(placement.device)
+        or devices.arithmetic_unavailable(placement)
+    )
 
 
 def place(model: Model, placement: Placement, backend: str) -> nn.Module:
@@ -176,7 +178,7 @@ def dtype(placement: Placement) -> torch.dtype:
     """Return the torch type of ``placement.precision``."""
     import torch
 
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[placement.precision]
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(placement.precision, torch.float32)
 
 
 def layout(placement: Placement) -> torch.memory_format:
@@ -197,7 +199,9 @@ def settings(placement: Placement, flags: Flags) -> AbstractContextManager[None]
 
     Entering raises BackendError where torch runs with another number of threads than asked.
     """
-    return switches.held(placement.threads, tf32=flags.tf32, cudnn_benchmark=flags.cudnn_benchmark)
+    convolutions = flags.tf32 or placement.precision == "tf32"
+    tf32 = {"convolutions_in_tf32": convolutions, "products_in_tf32": flags.tf32}
+    return switches.held(placement.threads, **tf32, cudnn_benchmark=flags.cudnn_benchmark)
 
 
 def read_back(inputs: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, Fact]:

@@ -64,14 +64,23 @@ _held: ContextVar[Switches | None] = ContextVar("held switches", default=None)
 
 
 @contextmanager
-def held(threads: int, *, tf32: bool = False, cudnn_benchmark: bool = False) -> Iterator[None]:
+def held(
+    threads: int,
+    *,
+    convolutions_in_tf32: bool = False,
+    products_in_tf32: bool = False,
+    cudnn_benchmark: bool = False,
+) -> Iterator[None]:
     """Let torch compute fp32 as asked on ``threads`` threads, whatever state the process is in; put that back after it.
+
+    By default torch has convolutions in TF32, of cuDNN alone, and products not.
 
     Raises:
         BackendError: torch runs with another number of threads than asked.
     """
     before = _read()
-    wanted = replace(_fp32(before, tf32=tf32), threads=threads, cudnn_benchmark=cudnn_benchmark)
+    asked = _fp32(before, convolutions=convolutions_in_tf32, products=products_in_tf32)
+    wanted = replace(asked, threads=threads, cudnn_benchmark=cudnn_benchmark)
     with _holding(before, wanted):
         yield
 
@@ -86,7 +95,8 @@ def plain(threads: int, device_type: str) -> Iterator[None]:
 
     before = _read()
     half = tuple(default for name, default in _HALF.items() if name in _half_names())
-    wanted = replace(_fp32(before, tf32=False), threads=threads, cudnn_benchmark=False, half=half, deterministic=0)
+    asked = _fp32(before, convolutions=False, products=False)
+    wanted = replace(asked, threads=threads, cudnn_benchmark=False, half=half, deterministic=0)
     with _holding(before, replace(wanted, mkldnn=True)):
         if torch.is_autocast_enabled(device_type):
             with torch.autocast(device_type, enabled=False):
@@ -126,13 +136,14 @@ def _holding(before: Switches, wanted: Switches) -> Iterator[None]:
         _held.set(outer)
 
 
-def _fp32(before: Switches, *, tf32: bool) -> Switches:
+def _fp32(before: Switches, *, convolutions: bool, products: bool) -> Switches:
+    of_cudnn = [owner == "cudnn" for owner, _ in _operations()]
     return replace(
         before,
-        matmul="high" if tf32 else "highest",
-        cudnn_tf32=tf32,
-        onednn_tf32=None if before.onednn_tf32 is None else tf32,
-        operations=("tf32" if tf32 else "ieee",) * len(before.operations),
+        matmul="high" if products else "highest",
+        cudnn_tf32=convolutions,
+        onednn_tf32=None if before.onednn_tf32 is None else products,
+        operations=tuple("tf32" if (convolutions if its else products) else "ieee" for its in of_cudnn),
         cudnn=True,
         cudnn_deterministic=False,
     )
@@ -143,7 +154,8 @@ def _read() -> Switches:
     import torch
 
     cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
-    libraries, operations = (tuple(str(one.fp32_precision) for one in ones) for ones in (_libraries(), _operations()))
+    every = _libraries(), [operation for _, operation in _operations()]
+    libraries, operations = (tuple(str(one.fp32_precision) for one in ones) for ones in every)
     return Switches(
         threads=torch.get_num_threads(),
         matmul=_older(torch.get_float32_matmul_precision),
@@ -183,7 +195,7 @@ def _put(switches: Switches) -> None:
         onednn["_allow_tf32"] = switches.onednn_tf32
     if onednn:
         torch.backends.mkldnn.set_flags(**onednn, **_kept())  # type: ignore[no-untyped-call]
-    for operation, precision in zip(_operations(), switches.operations, strict=True):
+    for (_, operation), precision in zip(_operations(), switches.operations, strict=True):
         operation.fp32_precision = precision
     for name, value in zip(_half_names(), switches.half, strict=True):
         setattr(torch.backends.cuda.matmul, name, value)
@@ -203,7 +215,7 @@ def _older(ask: Callable[[], _T]) -> _T:
     with suppress(RuntimeError):
         return ask()
     for precision in ("ieee", "tf32"):
-        for operation in _operations():
+        for _, operation in _operations():
             operation.fp32_precision = precision
         with suppress(RuntimeError):
             return ask()
@@ -224,13 +236,14 @@ def _libraries() -> tuple[Any, ...]:
 
 
 @cache
-def _operations() -> tuple[Any, ...]:
-    """What has a precision of its own in this torch, libraries of CUDA before oneDNN."""
-    from torch.backends import cuda, cudnn, mkldnn
+def _operations() -> tuple[tuple[str, Any], ...]:
+    """What has a precision of its own in this torch, behind the name of its library; those of CUDA before oneDNN."""
+    from torch import backends
 
-    libraries = ((cudnn, "conv"), (cudnn, "rnn"), (mkldnn, "matmul"), (mkldnn, "conv"), (mkldnn, "rnn"))
-    found = (cuda.matmul, *(getattr(library, name, None) for library, name in libraries))
-    return tuple(operation for operation in found if hasattr(operation, "fp32_precision"))
+    names = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+    owners = [name.partition(".")[::2] for name in names]
+    found = [(owner, getattr(getattr(backends, owner), name, None)) for owner, name in owners]
+    return tuple((owner, operation) for owner, operation in found if hasattr(operation, "fp32_precision"))
 
 
 @cache

@@ -84,6 +84,12 @@ class TorchTraining:
         self._facts["device_queued"] = told.queued
         return told.ns
 
+    def device_parts_ns(self, calls: int) -> Mapping[str, tuple[int, ...]]:
+        """Return the time of the parts of ``calls`` steps on the device by its events, in ns; empty on the CPU."""
+        parts = self.parts
+        told = accelerator.device_parts(tuple(parts.values()), self._device, calls)
+        return {name: part.ns for name, part in zip(parts, told, strict=True) if part.ns}
+
     def feed(self, images: Tensor, labels: Tensor) -> None:
         """Train on another batch from now on: fp32 images and int64 labels on the host."""
         self._images = images.to(self._device, non_blocking=True, memory_format=self._layout)

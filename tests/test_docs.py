@@ -57,6 +57,7 @@ PARSED = {
     "doctor --device cuda:0": "wants a GPU",
     "run quick --device cuda:0": "wants a GPU",
     "run quick --device cuda:0 --lock-clocks 1410": "wants a GPU",
+    "run quick --device cuda:0 --precision fp32,tf32": "wants a GPU",
     "gate quick --against results/baseline.jsonl": "measures a whole plan; tests/gate/test_stored.py runs it",
     "calibrate --threads 1": "as calibrate",
     "run fast-and-accurate": "takes half an hour; tests/report/test_claims.py has its end",

@@ -60,7 +60,7 @@ def explain_command(
     batch: Annotated[Many, Option("--batch", metavar="N", help="Examples per forward [1].")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ... [cpu].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N", help="Threads [every usable core].")] = None,
-    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, fp16 or bf16 [fp32].")] = None,
+    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, tf32, fp16 or bf16 [fp32].")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
     time: Annotated[str, Option("--time", metavar="10s", help="How long to measure the latency.")] = "10s",

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import InputFile, Json, Many, Shape
+from profiler.cli.options import InputFile, Json, LockClocks, Many, Shape, warn
 from profiler.errors import UserError
 from profiler.gate.contest import SECONDS
 from profiler.gate.judge import judge_pairs
 from profiler.gate.suite import flag_of, load_suite, pairs_of_flags
 from profiler.gate.verdict import exit_code
 from profiler.machine import host
+from profiler.plan.read import load, override
 from profiler.records.crowding import crowds
+from profiler.run.clocks import checked_clock, held_clocks
 from profiler.units import parse_duration, parse_share
 
 if TYPE_CHECKING:
@@ -69,14 +71,16 @@ def _pairs(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any]
     for crowd in crowds((pair.candidate.case for pair in pairs), host.usable_cores()):
         print(crowd, file=sys.stderr)
     time = how.get("time")
-    return judge_pairs(
-        pairs,
-        seed=how.get("seed"),
-        seconds=parse_duration(time) if time else SECONDS,
-        self_test=how.get("self_test", True),
-        baseline_python=how.get("baseline_python"),
-        after=shown,
-    )
+    places = [side.case.placement.device for pair in pairs for side in (pair.baseline, pair.candidate)]
+    with held_clocks(how.get("lock_clocks"), places, warn):
+        return judge_pairs(
+            pairs,
+            seed=how.get("seed"),
+            seconds=parse_duration(time) if time else SECONDS,
+            self_test=how.get("self_test", True),
+            baseline_python=how.get("baseline_python"),
+            after=shown,
+        )
 
 
 _ALLOWED = ("allow_different_output", "allow_different_inputs")
@@ -102,7 +106,9 @@ def _against(plan: str | None, flags: Mapping[str, object], how: Mapping[str, An
             raise UserError(f"--against compares latencies with a stored run; leave out --{name.replace('_', '-')}")
     keys = {_PLAN_KEYS[name]: value for name, value in flags.items() if name in _PLAN_KEYS and value is not None}
     limit = parse_share(str(flags.get("max_slowdown") or "5%"))
-    found = against(how["against"], plan, limit, how.get("out"), flags=keys, resume=how.get("resume", False))
+    places = override(load(plan), **keys).devices
+    with held_clocks(how.get("lock_clocks"), places, warn):
+        found = against(how["against"], plan, limit, how.get("out"), flags=keys, resume=how.get("resume", False))
     for verdict in found:
         shown(verdict)
     return found
@@ -152,7 +158,7 @@ def gate_command(
     against: _Against = None,
     backend: Annotated[Many, Option("--backend", metavar="B", help="Of sides that name none.")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ...")] = None,
-    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, fp16 or bf16.")] = None,
+    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, tf32, fp16 or bf16.")] = None,
     threads: Annotated[int | None, Option("--threads", metavar="N", help="Threads [1].")] = None,
     batch: Annotated[int | None, Option("--batch", metavar="N", help="Images per forward [1].")] = None,
     shape: Shape = None,
@@ -160,6 +166,7 @@ def gate_command(
     time: _Time = None,
     self_test: _SelfTest = True,
     baseline_python: _Python = None,
+    lock_clocks: LockClocks = None,
     seed: Annotated[int | None, Option("--seed", metavar="N", help="Seed of the order within blocks.")] = None,
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="With --against: folder of the run.")] = None,
     resume: Annotated[bool, Option("--resume", help="With --against: continue an interrupted run.")] = False,
@@ -174,5 +181,5 @@ def gate_command(
     where = {"backend": backend, "device": device, "precision": precision, "threads": threads, "batch": batch}
     inputs = {"shapes": shape or None, "input_file": input_file}
     trial = {"time": time, "self_test": self_test, "seed": seed, "baseline_python": baseline_python}
-    how = {**trial, "against": against, "out": out, "resume": resume}
+    how = {**trial, "against": against, "out": out, "resume": resume, "lock_clocks": checked_clock(lock_clocks)}
     raise Exit(command(suite, {**sides, **limits, **allowed, **where, **inputs}, how, Outputs(json, junit, markdown)))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import InputFile, Json, Many, Shape
+from profiler.cli.options import InputFile, Json, LockClocks, Many, Shape, warn
 from profiler.machine import host
 from profiler.plan.cases import expand
 from profiler.plan.read import for_answer
@@ -22,6 +22,7 @@ from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
 from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, doubts
+from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
 
@@ -51,10 +52,11 @@ def latency_command(
     batch: Annotated[Many, Option("--batch", metavar="N,N", help="Examples per forward [1].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads [every usable core].")] = None,
     device: Annotated[Many, Option("--device", metavar="D,D", help="cpu, cuda:0, ... [cpu].")] = None,
-    precision: Annotated[Many, Option("--precision", metavar="P,P", help="fp32, fp16, bf16 [fp32].")] = None,
+    precision: Annotated[Many, Option("--precision", metavar="P,P", help="fp32, tf32, fp16, bf16 [fp32].")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
     time: Annotated[str, Option("--time", metavar="10s", help="How long to measure.")] = "10s",
+    lock_clocks: LockClocks = None,
     save: Annotated[Path | None, Option("--save", metavar="DIR", help="Keep the run in this folder.")] = None,
     json: Json = False,
 ) -> None:
@@ -68,6 +70,7 @@ def latency_command(
     plan = for_answer(**flags, **inputs, time=time)
     with ExitStack() as stack:
         folder = save or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latency-profiler-")))
+        stack.enter_context(held_clocks(checked_clock(lock_clocks), plan.devices, warn))
         lab = stack.enter_context(opened_lab(plan, calibrate=False))
         live = stack.enter_context(Live(console=Console(stderr=True), auto_refresh=False, transient=True))
         cases = expand(plan, host.usable_cores())

@@ -96,7 +96,7 @@ def load_command(
     ] = None,
     batch: Annotated[Many, Option("--batch", metavar="N", help="Examples per call [1].")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ... [cpu].")] = None,
-    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, fp16, bf16 [fp32].")] = None,
+    precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, tf32, fp16, bf16 [fp32].")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
     time: Annotated[str, Option("--time", metavar="5s", help="How long each load lasts.")] = "5s",

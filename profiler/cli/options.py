@@ -40,6 +40,9 @@ Shape: TypeAlias = Annotated[
 InputFile: TypeAlias = Annotated[
     str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
 ]
+LockClocks: TypeAlias = Annotated[
+    int | None, Option("--lock-clocks", metavar="MHZ", help="Hold the GPUs' clocks meanwhile, where permitted.")
+]
 Scheduler: TypeAlias = Annotated[
     str | None, Option("--scheduler", metavar="TCP", help="Scheduler of a fleet, as tcp://10.0.0.1:8786.")
 ]

@@ -14,7 +14,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import InputFile, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
+from profiler.cli.options import InputFile, LockClocks, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.models.naming import is_brought
@@ -125,7 +125,7 @@ def _measured(
     def measure() -> Progress:
         with (
             opened_lab(plan, isolation=isolation, limits=limits) as lab,
-            held_clocks(how.lock_clocks, cases, lab.executor, partial(console.print, highlight=False, markup=False)),
+            held_clocks(how.lock_clocks, plan.devices, partial(console.print, highlight=False, markup=False)),
         ):
             found = with_batches(cases, folder, lab, lambda text: console.print(text, highlight=False), how.resume)
             go_on = again(folder)
@@ -203,7 +203,7 @@ _Precision = Annotated[
     Option(
         "--precision",
         metavar="P,P",
-        help="Of numbers: fp32, fp16, bf16; of the result: a case is finished when its 95% interval is within this, as 1%.",
+        help="Of numbers: fp32, tf32, fp16, bf16; of the result: a case is finished when its 95% interval is within this, as 1%.",
     ),
 ]
 _Batch = Annotated[Many, Option("--batch", metavar="N,N", help="Images per forward; max finds the largest that fits.")]
@@ -225,9 +225,6 @@ _Model = Annotated[
 ]
 _Time = Annotated[
     str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
-]
-_LockClocks = Annotated[
-    int | None, Option("--lock-clocks", metavar="MHZ", help="Hold the GPUs' clocks meanwhile, where permitted.")
 ]
 _MemoryLimit = Annotated[str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")]
 _Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
@@ -266,7 +263,7 @@ def run_command(
     isolation: _Isolation = None,
     pin: Annotated[bool, Option("--pin", help="Pin each visit to as many cores as it has threads.")] = False,
     memory_limit: _MemoryLimit = None,
-    lock_clocks: _LockClocks = None,
+    lock_clocks: LockClocks = None,
     report: _Report = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,

@@ -126,6 +126,8 @@ def _load_is_seen(bench: Bench, driver: Gpu, clock: Callable[[], int], sleep: Ca
         for what, pair in (("utilisation", shares), ("energy in joules", joules))
         if pair is not None
     )
+    if shares is None and driver.is_partition:
+        return Finding("load is seen", "unverifiable", f"{said}, of the whole GPU: its other partitions count in it")
     busier = shares is None or shares[1] > shares[0]
     hotter = joules is None or joules[1] > _MORE_ENERGY * max(joules[0], 0.0)
     remedy = "the driver's figures are another GPU's, or the GPU was busy" if not busier else "do not use its energy"

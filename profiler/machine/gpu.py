@@ -10,15 +10,14 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, Any
 
+from profiler.machine import beside
 from profiler.records.circumstances import Conditions
 
 #: The clock of readings, in nanoseconds: all processes of a machine share it.
@@ -153,13 +152,7 @@ class Watch:
 
     def __init__(self, uuid: str, interval_s: float = _INTERVAL_S) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
-        command = [sys.executable, "-P", "-m", "profiler.machine.nvml", uuid, str(interval_s)]
-        # The child must find this package where the parent found it, installed or not.
-        places = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=self._file, stderr=subprocess.DEVNULL, env=environment
-        )
+        self._process = beside.started("profiler.machine.nvml", uuid, str(interval_s), stdout=self._file)
         self._size, self._settled = 0, False
 
     def settled(self) -> bool:

@@ -118,6 +118,11 @@ class Gpu:
         """The handle of the GPU that it is a partition of; its own where it is none."""
         return _whole(self.handle)
 
+    @property
+    def is_partition(self) -> bool:
+        """Whether it is a partition (MIG) of a GPU."""
+        return self.whole is not self.handle
+
     def read(self) -> Reading:
         """Look at it once. Raises NvmlError when it is lost."""
         return _reading(self.handle)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler import backends
-from profiler.backends.base import Backend, Fact, InputHolder, Session
+from profiler.backends.base import Backend, Fact, InputHolder, Placement, Session
 from profiler.backends.inputs import Inputs, shape_text
 from profiler.measure.agreement import agreement
 from profiler.models.content import of_inputs, of_parts
@@ -30,7 +30,7 @@ Outputs = tuple["Array", ...]
 
 #: Largest difference from eager that is still the same network: relative to the largest number of an output, or the
 #: share of unequal elements where an output holds no floats.
-PARITY = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
+PARITY = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 3e-2, "bf16": 1e-1}
 
 _RANDOM = "random"
 _SAID = {
@@ -70,7 +70,8 @@ class _Seen:
 
 def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache: Path | None) -> Checked:
     """Run the loaded ``session`` twice; compare its outputs with each other and with eager's."""
-    allowed = getattr(backend, "allowed", None) or PARITY[case.placement.precision]
+    usual = PARITY[_arithmetic(backend, case.placement)]
+    allowed = getattr(backend, "allowed", None) or usual
     own = _watched(session, allowed)
     simulated: Callable[[Inputs], Outputs] | None = getattr(backend, "expected", None)
     expected = _Seen(simulated(loaded.inputs)) if simulated else _expected(loaded, case, cache)
@@ -80,7 +81,15 @@ def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache:
         return Checked(note=_RANDOM_NOTE)
     if own.fault in ("input", "state") or (own.fault and expected is None):
         return Checked(failure=Failure("parity", _SAID[own.fault]))
-    return Checked() if expected is None else _compared(own.outputs, expected.outputs, case, allowed)
+    if expected is None:
+        return Checked()
+    return _compared(own.outputs, expected.outputs, case, allowed, usual=allowed == usual)
+
+
+def _arithmetic(backend: Backend, placement: Placement) -> str:
+    """Return the precision in which ``backend`` computes: TF32 by a precision of that name, or by its own option."""
+    by_option = placement.precision == "fp32" and placement.device_type != "cpu" and getattr(backend, "tf32", False)
+    return "tf32" if by_option else placement.precision
 
 
 def changed(session: Session, before: Outputs, case: Case) -> Failure | None:
@@ -91,7 +100,7 @@ def changed(session: Session, before: Outputs, case: Case) -> Failure | None:
     return Failure("parity", f"after it was timed, {_SAID['state']}")
 
 
-def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float) -> Checked:
+def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float, *, usual: bool) -> Checked:
     parity = gap(found, expected)
     if parity <= allowed:
         return Checked(parity, agreement=agreement(found, expected))
@@ -101,7 +110,7 @@ def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float) -> 
     )
     if place.precision != "fp32" and any(map(_has_nan, found)):
         said = f"the model computes NaN in {place.precision} and numbers in fp32: use another precision"
-    elif allowed != PARITY[place.precision]:
+    elif not usual:
         said = (
             f"{case.backend} is further from eager than allowed: {_unlike(found, expected) or f'{parity:.2g}'} of the "
             f"largest output, {allowed:g} is allowed; raise the option tolerance, or quantise another way"

@@ -92,7 +92,7 @@ def measure_peaks(task: PeaksTask) -> Peaks:
     if place.device_type != "cpu":
         raise BackendError(f"peaks are measured on the CPU alone, not on {place.device!r}")
     torch.set_num_threads(place.threads)
-    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[place.precision]
+    kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(place.precision, torch.float32)
     with torch.inference_mode():
         products = [edge**3 / _fastest(_product(edge, kind)) for edge in _EDGES]
         convolutions = [

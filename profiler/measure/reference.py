@@ -99,7 +99,7 @@ def _on_host(threads: int) -> tuple[Callable[[], None], ...]:
 def _on_device(placement: Placement) -> tuple[Callable[[], None], ...]:
     import torch
 
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[placement.precision]
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(placement.precision, torch.float32)
     generator = torch.Generator().manual_seed(0)
 
     def random(*size: int) -> torch.Tensor:

@@ -16,6 +16,13 @@ from profiler.units import format_share
 #: first kernel's start take some ten microseconds, a tenth of a forward of a tenth of a millisecond.
 _LAUNCH_BOUND = 1.2
 _MS = 1e6
+#: A device's queue holds about a thousand kernels.
+_WAITS = (
+    "device_ms may hold waits for the host: the model asks for a value within a forward, or has more kernels than the "
+    "device's queue holds"
+)
+#: Backends with an option that replays a forward as one CUDA graph.
+_WITH_GRAPHS = ("eager", "onnxruntime")
 
 
 def of_device(good: Sequence[Measurement], host_ns: float | None, pilot: int) -> Row:
@@ -65,7 +72,7 @@ def _of_events(good: Sequence[Measurement], host_ns: float | None, pilot: int) -
 def device_notes(case: Case, good: Sequence[Measurement], row: Row) -> list[str]:
     """Return what whoever reads the row of an accelerator should know, a sentence each."""
     queued = {m.facts["device_queued"] for m in good if m.device_ns and "device_queued" in m.facts}
-    waits = "device_ms holds waits for the host, which the model asks for within a forward" if False in queued else ""
+    waits = _WAITS if False in queued else ""
     return [note for note in (_launches(case, row, waits), waits, _clocks(good), _slowed(good), _limited(good)) if note]
 
 
@@ -75,9 +82,10 @@ def _launches(case: Case, row: Row, waits: str) -> str:
         return ""
     said = f"launch-bound: the device works for {device:.3g} of {host:.3g} ms and waits for the host in the others"
     name = case.backend.partition(":")[0]
-    if name != "eager" or case.mode != "infer" or "cuda_graph" in case.backend or waits:
+    has_graphs = name in _WITH_GRAPHS and not any(word in case.backend for word in ("cuda_graph", "provider"))
+    if not has_graphs or case.mode != "infer" or waits:
         return said
-    return f"{said}; a CUDA graph (eager:cuda_graph=1) would take about {device:.3g} ms"
+    return f"{said}; a CUDA graph ({name}:cuda_graph=1) would take about {device:.3g} ms"
 
 
 def _clocks(good: Sequence[Measurement]) -> str:

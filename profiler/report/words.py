@@ -8,7 +8,7 @@ from profiler.analysis.frame import LATENCY_NAME, PROXIES, SECONDS
 from profiler.units import format_count, format_flops
 
 #: Bytes of one activation.
-_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 
 
 def sentence(one: Fit) -> str:

@@ -5,6 +5,7 @@ Usage: ``python tests/backends/simulated.py LIBRARY``; prints one JSON object, n
 
 from __future__ import annotations
 
+import ctypes
 import json
 import statistics
 import sys
@@ -112,17 +113,24 @@ class OnSimulator:
     """ONNX Runtime's session, whose forwards also work on the simulated device, in a stream of its own choice."""
 
     def __init__(self, session: object, works_in: torch.Stream) -> None:
-        self._session, self._stream = session, works_in
+        self._session, self.stream = session, works_in
         self._a = torch.ones(2, 2, device=works_in.device)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._session, name)
 
     def run_with_iobinding(self, *_: object) -> None:
-        torchs = torch.accelerator.current_stream(self._stream.device)
-        torch.accelerator.set_stream(self._stream)
-        torch.mm(self._a, self._a)
+        torchs = torch.accelerator.current_stream(self.stream.device)
+        torch.accelerator.set_stream(self.stream)
+        self.made = torch.mm(self._a, self._a)
         torch.accelerator.set_stream(torchs)
+
+
+def flushed(sim: Simulator, session: OrtSession) -> dict[str, object]:
+    """Flushing takes as long as ten forwards, and is not counted."""
+    sim.cost("aten::zero_", 10 * FORWARD)
+    busy, zeroed = sim.busy(), sim.zeroed()
+    return {"ns": session.device_ns(3), "busy_ns": sim.busy() - busy, "bytes": sim.zeroed() - zeroed}
 
 
 def shared_stream(sim: Simulator) -> dict[str, object]:
@@ -134,8 +142,9 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
     with backends.get("onnxruntime").load(MODEL, fed(EXAMPLE), Placement("cpu")) as real:
         with accelerator.own_stream(device) as stream:
 
-            def session(works_in: torch.Stream, facts: dict[str, Fact]) -> OrtSession:
-                return OrtSession(OnSimulator(real._session, works_in), fed(EXAMPLE), Placement("cpu"), facts, stream)
+            def session(works_in: torch.Stream, facts: dict[str, Fact], **how: bool) -> OrtSession:
+                runs = OnSimulator(real._session, works_in)
+                return OrtSession(runs, fed(EXAMPLE), Placement("cpu"), facts, stream, **how)
 
             workload = reference.Reference(PLACE)
             inside = {
@@ -144,11 +153,72 @@ def shared_stream(sim: Simulator) -> dict[str, object]:
                 "device_ns": session(stream, told).device_ns(3),
                 "elsewhere_ns": session(torch.Stream(device), told).device_ns(3),
                 "unconfirmed_ns": session(stream, {}).device_ns(3),
+                "cold": flushed(sim, session(stream, told, cold=True)),
                 "reference_ns": accelerator.device_times(workload.run, device, 1, stream=stream).ns,
             }
         # Another session may have made its own stream torch's since.
         outside = {"later_ns": session(stream, told).device_ns(3)}
     return inside | outside | {"is_given_back": torch.accelerator.current_stream(device) == torchs}
+
+
+def raw(tensor: torch.Tensor) -> np.ndarray:
+    """What the tensor's memory holds at this moment; nobody waits."""
+    held = (ctypes.c_float * tensor.numel()).from_address(tensor.data_ptr())
+    return np.array(held, np.float32).reshape(tensor.shape)
+
+
+class Late:
+    """ONNX Runtime's binding, whose output is the device's memory: whoever reads it finds what is there."""
+
+    def __init__(self, binding: object, session: OnSimulator) -> None:
+        self._binding, self._session = binding, session
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._binding, name)
+
+    def synchronize_outputs(self) -> None:
+        self._session.stream.synchronize()
+
+    def get_outputs(self) -> list[Late]:
+        return [self]
+
+    def is_tensor(self) -> bool:
+        return True
+
+    def numpy(self) -> np.ndarray:
+        return raw(self._session.made)
+
+
+def races(sim: Simulator) -> dict[str, object]:
+    """Outputs read before and after the device has finished, where submitting returns long before."""
+    sim.lazy(on=True)
+    found: dict[str, object] = {}
+    with backends.get("eager").load(MODEL, fed(EXAMPLE), Placement("cpu")) as session:
+        session.run()
+        expected = only(session)
+    with backends.get("eager").load(MODEL, fed(EXAMPLE), PLACE) as session:
+        session.run()
+        found["unwaited"] = bool(np.isnan(raw(session._output)).all())
+        session.sync()
+        found["waited"] = float(np.abs(raw(session._output) - expected).max())
+        session.run()
+        found["outputs"] = float(np.abs(only(session) - expected).max())
+        session.run()
+        copied = torch.empty(session._output.shape).copy_(session._output, non_blocking=True)
+        found["unwaited_copy"] = bool(np.isnan(copied.numpy()).all())
+    device = torch.device(PLACE.device)
+    with (
+        backends.get("onnxruntime").load(MODEL, fed(EXAMPLE), Placement("cpu")) as real,
+        accelerator.own_stream(device) as stream,
+    ):
+        runs = OnSimulator(real._session, stream)
+        opened = OrtSession(runs, fed(EXAMPLE), Placement("cpu"), {}, stream)
+        opened._binding = Late(opened._binding, runs)
+        opened.run()
+        found["unwaited_runtime"] = bool(np.isnan(raw(runs.made)).all())
+        found["runtime"] = only(opened).tolist()
+    sim.lazy(on=False)
+    return found
 
 
 class SimBench(Bench):
@@ -220,10 +290,10 @@ class WrongGraph(SimBench):
 class Driver:
     """A driver that sees what happens on the simulator; ``blind`` means that it looks at another device."""
 
-    def __init__(self, sim: Simulator, *, blind: bool = False) -> None:
+    def __init__(self, sim: Simulator, *, blind: bool = False, partition: bool = False) -> None:
         self.sim, self.blind = sim, blind
         self.name = "another GPU" if blind else "simulated accelerator"
-        self.max_clock_mhz = None
+        self.max_clock_mhz, self.is_partition = None, partition
 
     def read(self) -> Reading:
         busy = 0.0 if self.blind else self.sim.busy() / 1e9
@@ -247,11 +317,13 @@ def main(library: Path) -> dict[str, object]:
     results["layered"] = layered()
     results["cold"] = cold(sim)
     results["shared_stream"] = shared_stream(sim)
+    results["races"] = races(sim)
     sim.cost("aten::mm", MS)
     device_checks._LOAD_S = 0.02  # virtual, but a bench that forgets to wait fills it with real submissions
     kinds = (SimBench, ForgetsToWait, WrongStream, ReadsEarly, KeepsPeak, Blocks, WrongGraph)
     results["checks"] = {kind.__name__: checked(kind(sim), Driver(sim), sim) for kind in kinds}
     results["checks"] |= {"BlindDriver": checked(SimBench(sim), Driver(sim, blind=True), sim)}
+    results["checks"] |= {"Partition": checked(SimBench(sim), Driver(sim, blind=True, partition=True), sim)}
     results["checks"] |= {"NoDriver": checked(SimBench(sim), None, sim)}
     return results
 

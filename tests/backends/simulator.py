@@ -83,6 +83,10 @@ class Simulator:
         """Let matrix products and convolutions cost so many times less wherever torch's switches allow TF32."""
         self._library.sim_tf32(ctypes.c_int64(divisor))
 
+    def lazy(self, *, on: bool) -> None:
+        """Let memory hold what operations write only once their stream has come so far."""
+        self._library.sim_lazy(ctypes.c_bool(on))
+
     def clock_mhz(self, mhz: int) -> None:
         """Let the multiprocessors run at ``mhz`` from now on; it moves the kernels that count cycles, and no other."""
         self._library.sim_clock_mhz(ctypes.c_int64(mhz))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.backends import devices
+from profiler.backends.base import Placement
 
 ONES = torch.ones
 
@@ -112,10 +113,10 @@ def test_rocm_skips_what_only_nvidia_has(gpu):
 
 
 def test_bf16_needs_an_ampere(gpu):
-    assert devices.bfloat16_unavailable("cuda") is None
-    assert devices.bfloat16_unavailable("cpu") is None
+    assert devices.arithmetic_unavailable(Placement("cuda", "bf16")) is None
+    assert devices.arithmetic_unavailable(Placement("cpu", "bf16")) is None
     gpu.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    assert "7.5 and bf16 needs 8.0" in devices.bfloat16_unavailable("cuda")
+    assert "7.5 and bf16 needs 8.0" in devices.arithmetic_unavailable(Placement("cuda", "bf16"))
 
 
 def test_other_accelerators_must_be_the_one_torch_has(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from profiler import backends
 from profiler.backends.base import Placement
-from tests.backends.simulator import results_of
+from tests.backends.simulator import L2_BYTES, results_of
 
 SCENARIOS = Path(__file__).parent / "simulated.py"
 
@@ -87,6 +87,28 @@ def test_a_runtime_that_works_in_another_stream_is_far_off(results):
     assert results["shared_stream"]["unconfirmed_ns"] == []
 
 
+def test_onnxruntime_finds_a_cold_cache_where_that_is_asked(results):
+    """The flush is in its stream, ahead of each forward, and no part of its time."""
+    found = results["shared_stream"]["cold"]
+    assert found["ns"] == pytest.approx([results["forward_ns"]] * 3, rel=0.05)
+    assert found["busy_ns"] == 3 * 11 * results["forward_ns"]
+    assert found["bytes"] == 3 * 2 * L2_BYTES
+
+
+def test_nobody_reads_what_the_device_has_not_written_yet(results):
+    """Submitting returns long before; until then the memory holds no number."""
+    found = results["races"]
+    assert found["waited"] < 1e-5
+    assert found["outputs"] < 1e-5
+    assert found["runtime"] == [[2.0, 2.0], [2.0, 2.0]]
+
+
+def test_whoever_does_not_wait_reads_what_was_there_before(results):
+    """What the test above is worth."""
+    found = results["races"]
+    assert (found["unwaited"], found["unwaited_copy"], found["unwaited_runtime"]) == (True, True, True)
+
+
 @pytest.mark.parametrize("backend", ["eager", "torchscript"])
 def test_rows_say_that_they_are_simulated(backend, results):
     assert results[backend]["simulated"] is True
@@ -126,12 +148,21 @@ def test_a_planted_bug_turns_its_checks_red(bug, red, results):
     assert failed(results, bug) == red
 
 
+def test_the_energy_of_a_whole_gpu_says_nothing_of_a_partition(results):
+    """A slice of a seventh at work raises it by less than its neighbours may."""
+    found = results["checks"]["Partition"]["load is seen"]
+    assert found["status"] == "unverifiable"
+    assert "of the whole GPU" in found["said"]
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
         ("eager:cuda_graph=1", "cuda_graph=1 needs a CUDA device"),
         ("eager:cold=1", "cold=1 needs a device with events"),
         ("torchscript:cold=1", "cold=1 needs a device with events"),
+        ("onnxruntime:cold=1", "cold=1 needs a device with events"),
+        ("onnxruntime:cuda_graph=1", "cuda_graph=1 needs a CUDA device"),
     ],
 )
 def test_options_of_a_device_are_refused_on_the_cpu(spec, words):

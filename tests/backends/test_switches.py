@@ -24,6 +24,9 @@ TF32 = {name: "tf32" if value == "ieee" else value for name, value in FP32.items
     "matmul precision": "high",
     "cuDNN": (True, True, False),
 }
+ALL = {"convolutions_in_tf32": True, "products_in_tf32": True}
+#: As torch is when nobody has touched a switch: convolutions in TF32, products not.
+BY_DEFAULT = FP32 | {"convolutions": "tf32", "recurrent": "tf32", "allow_tf32 of cuDNN": True}
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +45,8 @@ def test_what_is_held_is_in_force_and_what_was_set_comes_back(before: list[str],
         for hold, expected in (
             (switches.plain(1, "cpu"), PLAIN | {"threads": 1}),
             (switches.held(2), FP32 | {"threads": 2}),
-            (switches.held(1, tf32=True, cudnn_benchmark=True), TF32 | {"threads": 1}),
+            (switches.held(1, **ALL, cudnn_benchmark=True), TF32 | {"threads": 1}),
+            (switches.held(2, convolutions_in_tf32=True), BY_DEFAULT | {"threads": 2}),
         ):
             with hold:
                 assert only(seen(), expected) == expected
@@ -86,6 +90,21 @@ def watching(leak: Callable[[], object] = lambda: None) -> tuple[Model, list[dic
     return Model(None, build), notes
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"), [("eager", BY_DEFAULT), ("torchscript", BY_DEFAULT), ("eager:tf32=1", TF32)]
+)
+def test_precision_tf32_is_torchs_default_and_the_option_adds_products(spec: str, expected: dict[str, object]) -> None:
+    model, notes = watching()
+    with backends.get(spec).load(model, Inputs((IMAGE,)), Placement(precision="tf32", threads=1)) as session:
+        session.run()
+        facts = session.facts()
+        assert (facts["tf32_convolution"], facts["tf32_matmul"]) == (True, expected["allow_tf32 of cuBLAS"])
+        assert facts["dtype"] == "float32"
+        found = seen() if spec == "torchscript" else notes.pop()  # what was traced notes nothing
+    names = {name: value for name, value in expected.items() if name != "cuDNN"}
+    assert only(found, names) == names
+
+
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_session_runs_as_asked_whatever_its_models_author_sets(leak: str) -> None:
     model, notes = watching(LEAKS[leak])
@@ -121,6 +140,6 @@ def test_a_torch_without_a_precision_for_each_operation_has_the_older_switches_a
     torch.set_float32_matmul_precision("high")
     older = ("allow_tf32 of cuBLAS", "allow_tf32 of cuDNN", "matmul precision")
     for tf32, expected in ((False, (False, False, "highest")), (True, (True, True, "high"))):
-        with switches.held(1, tf32=tf32):
+        with switches.held(1, convolutions_in_tf32=tf32, products_in_tf32=tf32):
             assert tuple(seen()[name] for name in older) == expected
         assert tuple(seen()[name] for name in older) == (True, True, "high")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pynvml
 import pytest
@@ -247,18 +248,23 @@ def test_an_old_run_that_says_nothing_of_the_setup_is_not_unlike():
     assert "gpu_setup is 'GPU-aaaa' here and 'GPU-b' there" in host.difference(ours, theirs | {"gpu_setup": "GPU-b"})
 
 
-LOCKING = """[
-    (lambda scope: (scope.__enter__(), host.facts()['gpu_setup'], scope.__exit__(None, None, None),
-     host.facts()['gpu_setup']))(locking.locked_clocks(['GPU-bbbb'], 1200))
-]"""
+LOCKING = """(lambda said: (lambda scope: (
+    scope.__enter__(), host.facts()['gpu_setup'], scope.__exit__(None, None, None), host.facts()['gpu_setup'], said
+))(locking.locked_clocks(['{uuid}'], 1200, said.append)))([])"""
+
+
+def locked_meanwhile(uuid="GPU-bbbb"):
+    """What identifies the machine while the clock of a GPU is locked and after, and what was said."""
+    _, during, _, after, said = asked(LOCKING.format(uuid=uuid))
+    return during, after, said
 
 
 def test_a_clock_is_locked_for_a_run_and_reset_after_it(scripted, tmp_path, monkeypatch):
     """Of the GPU that was asked for alone; what identifies the machine says so meanwhile."""
     scripted(lock="0")
     monkeypatch.setenv("NVML_STUB_LOCKED", str(tmp_path / "locked"))
-    ((warnings, during, _, after),) = asked(LOCKING)
-    assert warnings == []
+    during, after, said = locked_meanwhile()
+    assert said == []
     assert during == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 1200 MHz"
     assert after == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 585 MHz"
     assert (tmp_path / "locked").read_text().splitlines() == ["1 1200 1200", "1 0 0"]
@@ -266,17 +272,52 @@ def test_a_clock_is_locked_for_a_run_and_reset_after_it(scripted, tmp_path, monk
 
 def test_a_clock_that_may_not_be_locked_is_a_warning(scripted, tmp_path, monkeypatch):
     scripted(lock="!4")
-    ((warnings, during, _, _),) = asked(LOCKING)
-    assert len(warnings) == 1
-    assert "the clock of GPU-bbbb cannot be locked at 1200 MHz" in warnings[0]
-    assert "insufficient permissions" in warnings[0]
+    during, _, said = locked_meanwhile()
+    assert len(said) == 1
+    assert "the clock of GPU-bbbb cannot be locked at 1200 MHz" in said[0]
+    assert "insufficient permissions" in said[0]
     assert "1200 MHz" not in during
+
+
+def test_a_clock_that_cannot_be_reset_is_said_with_the_remedy(scripted):
+    scripted(lock="0 !4")
+    _, _, said = locked_meanwhile()
+    assert said == [
+        "the clock of GPU-bbbb cannot be reset (insufficient permissions): reset it with nvidia-smi --reset-gpu-clocks"
+    ]
+
+
+def test_the_clock_of_a_partition_is_that_of_its_gpu(scripted, tmp_path, monkeypatch):
+    scripted(**PARTITION | {"lock": "0", "count": "1", "uuids": "GPU-aaaa MIG-cccc"})
+    monkeypatch.setenv("NVML_STUB_LOCKED", str(tmp_path / "locked"))
+    during, after, said = locked_meanwhile("MIG-cccc")
+    assert said == []
+    assert "1200 MHz" in during
+    assert "1200 MHz" not in after
+    assert (tmp_path / "locked").read_text().splitlines() == ["0 1200 1200", "0 0 0"]
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_clock_is_reset_however_the_command_ends(how, scripted, tmp_path, monkeypatch):
+    scripted(lock="0")
+    file = tmp_path / "locked"
+    monkeypatch.setenv("NVML_STUB_LOCKED", str(file))
+    code = (
+        "import os, signal, time; from profiler.machine import locking\n"
+        f"with locking.locked_clocks(['GPU-bbbb'], 1200, print): os.kill(os.getpid(), signal.{how}); time.sleep(9)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True)
+    until = time.monotonic() + 20
+    while "1 0 0" not in file.read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert file.read_text().splitlines() == ["1 1200 1200", "1 0 0"]
 
 
 def test_without_a_driver_a_clock_is_not_locked_and_the_run_goes_on(scripted):
     scripted(init="!9")
-    ((warnings, *_),) = asked(LOCKING)
-    assert "kernel driver is not loaded" in warnings[0]
+    _, _, (said,) = locked_meanwhile()
+    assert "kernel driver is not loaded" in said
 
 
 def test_what_is_asked_of_nvml_is_what_its_header_means():

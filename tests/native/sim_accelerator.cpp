@@ -4,6 +4,7 @@
 // stream's by the cost that a test gave the operation. Waiting moves the host's time to the stream's. So all device
 // times are known exactly, and code that forgets to wait, or looks at another stream or another of the two devices, sees
 // the wrong time, as on a GPU. It obeys CUDA's switches for TF32, and its allocator keeps what it once reserved.
+// When it is told to be lazy, memory too holds what an operation writes only once the stream has come so far.
 #include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
@@ -23,9 +24,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -62,6 +65,65 @@ bool in_tf32(const std::string& name) {
 #endif
 }
 
+// ---- lazy memory -----------------------------------------------------------------------------------------------------
+/// What an operation writes: before `at` the memory holds what it held, and afterwards what was computed.
+struct Write {
+  char* to;
+  std::string stale, done;
+  int64_t at;
+};
+bool lazy = false;
+std::vector<Write> writes;                    // in the order of submission
+
+void put(const Write& one, const std::string& bytes) { std::memcpy(one.to, bytes.data(), bytes.size()); }
+
+/// Let memory be what it is at a time.
+void show(int64_t ns) {
+  for (auto one = writes.rbegin(); one != writes.rend(); ++one) put(*one, one->stale);
+  for (const auto& one : writes)
+    if (one.at <= ns) put(one, one.done);
+}
+
+void forget(const char* from, size_t size) {
+  std::erase_if(writes, [&](const Write& one) { return one.to >= from && one.to < from + size; });
+}
+
+/// While this lives memory is as an operation finds it that starts now; afterwards as the host finds it.
+struct Lazily {
+  static inline bool inside = false;
+  const bool outer = lazy && !inside;
+  std::vector<Write> mine;
+
+  explicit Lazily(const std::vector<at::Tensor>& changed) {
+    if (!outer) return;
+    inside = true;
+    show(std::max(stream_ns[here()], host_ns));
+    for (const auto& one : changed) {
+      const auto& storage = one.storage();
+      auto* to = static_cast<char*>(storage.mutable_data());
+      mine.push_back({to, std::string(to, storage.nbytes()), {}, 0});
+    }
+  }
+  /// What did not exist before holds no number until it is written.
+  void made(const at::Tensor& one) {
+    if (!outer || !one.defined() || one.is_cpu()) return;
+    auto* to = static_cast<char*>(one.storage().mutable_data());
+    const auto same = [&](const Write& other) { return other.to == to; };
+    if (std::none_of(mine.begin(), mine.end(), same)) mine.push_back({to, std::string(one.storage().nbytes(), '\xff'), {}, 0});
+  }
+  ~Lazily() {
+    if (!outer) return;
+    for (auto& one : mine) {
+      one.done.assign(one.to, one.stale.size());
+      one.at = stream_ns[here()];
+      writes.push_back(one);
+    }
+    show(host_ns);
+    std::erase_if(writes, [](const Write& one) { return one.at <= host_ns; });
+    inside = false;
+  }
+};
+
 void submit(const std::string& name) {
   const auto found = costs.find(name);
   const int64_t cost = found == costs.end() ? 0 : found->second / (in_tf32(name) ? tf32_divisor : 1);
@@ -78,7 +140,10 @@ void sleep_for(int64_t cycles) {
   end = std::max(end, host_ns) + cycles * 1000 / clock_mhz;
 }
 
-void wait_until(int64_t ns) { host_ns = std::max(host_ns, ns); }
+void wait_until(int64_t ns) {
+  host_ns = std::max(host_ns, ns);
+  if (lazy && !Lazily::inside) show(host_ns);
+}
 
 void wait_for_all(c10::DeviceIndex index) {
   for (const auto& [key, end] : stream_ns)
@@ -118,6 +183,7 @@ struct Allocator final : c10::DeviceAllocator {
     if (!block) return;
     auto* header = reinterpret_cast<Header*>(static_cast<char*>(block) - 64);
     stats[header->index].allocated_bytes[0].decrease(header->size);
+    forget(static_cast<char*>(block), header->size);
     std::free(header);
   }
   static int64_t paged(int64_t size) { return (size + kPage - 1) / kPage * kPage; }
@@ -243,11 +309,16 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
                                            type.value_or(at::kFloat));
 }
 
-at::Tensor copy(const at::Tensor& from, const at::Tensor& to, bool) {
+at::Tensor copy(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   const On on(to.is_cpu() ? from.device() : to.device());
   const std::string name = to.is_cpu() ? "copy_out" : from.is_cpu() ? "copy_in" : "copy";
   if (costs.count(name)) submit(name);        // a test says what it costs, else it is free
-  if (to.is_cpu()) wait_until(stream_ns[here()]);  // the host reads what the stream has written
+  if (to.is_cpu()) {
+    if (!non_blocking) wait_until(stream_ns[here()]);  // the host reads what the stream has written
+    seen(to).copy_(seen(from));
+    return to;
+  }
+  const Lazily lazily({to});
   seen(to).copy_(seen(from));
   return to;
 }
@@ -264,11 +335,14 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::opti
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef output_padding, int64_t groups) {
   const On on(x.device());
+  Lazily lazily({});
   submit("aten::convolution");
   const auto b = bias.has_value() && bias->defined() ? std::optional<at::Tensor>(seen(*bias)) : std::nullopt;
   const Aside aside;
-  return at::convolution(seen(x), seen(w), b, stride, padding, dilation, transposed, output_padding, groups)
-      .to(x.device());
+  auto made = at::convolution(seen(x), seen(w), b, stride, padding, dilation, transposed, output_padding, groups)
+                  .to(x.device());
+  lazily.made(made);
+  return made;
 }
 
 /// Where the arguments of an operation are.
@@ -278,13 +352,34 @@ std::optional<at::Device> device_of(const torch::jit::Stack& arguments) {
   return std::nullopt;
 }
 
+std::vector<at::Tensor> tensors(const c10::IValue& one) {
+  if (one.isTensor()) return {one.toTensor()};
+  return one.isTensorList() ? one.toTensorVector() : std::vector<at::Tensor>{};
+}
+
+/// The arguments that an operation writes to.
+std::vector<at::Tensor> changed(const c10::OperatorHandle& op, const torch::jit::Stack& given) {
+  std::vector<at::Tensor> found;
+  for (size_t i = 0; i < given.size(); ++i) {
+    const auto* alias = op.schema().arguments()[i].alias_info();
+    if (!alias || !alias->isWrite()) continue;
+    for (const auto& one : tensors(given[i]))
+      if (one.defined() && !one.is_cpu() && one.has_storage()) found.push_back(one);
+  }
+  return found;
+}
+
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto name = op.schema().name();
-  const On on(device_of(torch::jit::last(*stack, op.schema().arguments().size()).vec()));
+  const auto given = torch::jit::last(*stack, op.schema().arguments().size()).vec();
+  const On on(device_of(given));
+  Lazily lazily(changed(op, given));
   submit(name);
   if (name == "aten::zero_") zeroed_bytes += torch::jit::peek(*stack, 0, 1).toTensor().nbytes();
   const Aside aside;
   at::native::cpu_fallback(op, stack);
+  for (const auto& one : torch::jit::last(*stack, op.schema().returns().size()))
+    for (const auto& tensor : tensors(one)) lazily.made(tensor);
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&on_the_cpu>()); }
@@ -316,6 +411,7 @@ void sim_others(int64_t index, int64_t bytes) { others_bytes[index] = bytes; }
 int64_t sim_used_bytes(int64_t index) { return Allocator::stats[index].reserved_bytes[0].current + others_bytes[index]; }
 void sim_empty_cache() { allocator.emptyCache({}); }
 void sim_tf32(int64_t divisor) { tf32_divisor = divisor; }
-void sim_advance(int64_t ns) { host_ns += ns; }
+void sim_advance(int64_t ns) { wait_until(host_ns + ns); }
+void sim_lazy(bool on) { lazy = on; }
 void sim_cost(const char* operation, int64_t ns) { costs[operation] = ns; }
 }

@@ -28,6 +28,7 @@ class Plant(NamedTuple):
 _WHOLE = "tests/measure/test_whole_visit.py"
 _SIMULATED = "tests/measure/test_simulated.py"
 _SIMULATOR = "tests/backends/test_simulator.py"
+_ONNX = "tests/backends/test_onnx_cuda.py"
 _RUNS = "tests/run/test_gpu_runs.py"
 _GPU, _NVML = "tests/machine/test_gpu.py", "tests/machine/test_nvml.py"
 _ROWS = "tests/records/test_memory_rows.py"
@@ -59,8 +60,8 @@ PLANTS = (
     Plant(
         "events are in another stream than the work",
         "backends/accelerator.py",
-        "            start.record(used)\n",
-        "            start.record(torch.Stream(device))\n",
+        "    events[0].record(stream)\n",
+        "    events[0].record(type(stream)(device))\n",
         _WHOLE,
     ),
     Plant(
@@ -73,9 +74,59 @@ PLANTS = (
     Plant(
         "the sleep is timed too",
         "backends/accelerator.py",
-        "                sleep(held)\n            start.record(used)\n",
-        "                pass\n            start.record(used)\n            sleep(held)\n",
+        "                sleep(held)\n            events = _between_events(parts, device, used)\n",
+        "                pass\n            timed = (lambda: (sleep(held), parts[0]()), *parts[1:])\n"
+        "            events = _between_events(timed, device, used)\n",
         _WHOLE,
+    ),
+    Plant(
+        "outputs of another runtime are read before they are there",
+        "backends/onnx_session.py",
+        "        self.sync()\n        made =",
+        "        made =",
+        _SIMULATOR,
+    ),
+    Plant(
+        "the host waits between the parts of a step",
+        "profiler/measure/training.py",
+        "if isinstance(session, PartsTimed) and",
+        "if isinstance(session, str) and",
+        _WHOLE,
+    ),
+    Plant(
+        "every part begins with the step",
+        "backends/accelerator.py",
+        "pairwise(events)] for events in kept",
+        "zip(events[:1] * len(parts), events[1:])] for events in kept",
+        _WHOLE,
+    ),
+    Plant(
+        "onnxruntime's cache is warm",
+        "backends/onnx_session.py",
+        "if self._cold else None",
+        "if False else None",
+        _SIMULATOR,
+    ),
+    Plant(
+        "a graph is captured while its outputs are elsewhere",
+        "backends/onnx_session.py",
+        "            once.add_run_config_entry(*_NOT_CAPTURED)\n",
+        "            once.add_run_config_entry(*_CAPTURED)\n",
+        _ONNX,
+    ),
+    Plant(
+        "a network is transposed at its start",
+        "backends/onnx_layout.py",
+        "        _put_channels_last(value)\n    for",
+        "        first.pop()\n    for",
+        _ONNX,
+    ),
+    Plant(
+        "tf32 means TF32 in products too",
+        "backends/pytorch.py",
+        '"products_in_tf32": flags.tf32}',
+        '"products_in_tf32": convolutions}',
+        "tests/backends/test_switches.py",
     ),
     Plant(
         "several forwards share one wait",
@@ -241,7 +292,7 @@ PLANTS = (
     Plant(
         "a locked clock stays locked",
         "profiler/machine/locking.py",
-        "pynvml.nvmlDeviceResetGpuLockedClocks(handles[uuid])",
+        "pynvml.nvmlDeviceResetGpuLockedClocks(found)",
         "pass",
         _NVML,
     ),
@@ -257,6 +308,13 @@ PLANTS = (
         "profiler/machine/bench.py",
         "        devices.synchronize(self.device)\n\n    def event_ns",
         "        pass\n\n    def event_ns",
+        _SIMULATOR,
+    ),
+    Plant(
+        "a partition is blamed for the energy of its neighbours",
+        "profiler/machine/device_checks.py",
+        "if shares is None and driver.is_partition:",
+        "if shares is None and driver is None:",
         _SIMULATOR,
     ),
     Plant(

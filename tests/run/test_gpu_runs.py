@@ -201,29 +201,33 @@ class Tells:
     def call(self, _function, device, _timeout_s, _limits):
         return self.uuid if device == "cuda:0" else Failure("error", "no such device")
 
+    def close(self):
+        pass
+
 
 def test_clocks_are_held_of_the_gpus_that_cases_run_on(monkeypatch):
     locked, warned = [], []
 
     @contextmanager
-    def lock(uuids, mhz):
+    def lock(uuids, mhz, warn):
         locked.append((uuids, mhz))
-        yield ["not permitted"]
+        warn("not permitted")
+        yield
         locked.append("reset")
 
     monkeypatch.setattr(clocks, "locked_clocks", lock)
-    cases = [CASE, CASE, replace(CASE, placement=Placement("cpu")), replace(CASE, placement=Placement("cuda:7"))]
-    with clocks.held_clocks(1410, cases, Tells("GPU-aaaa"), warned.append):
+    monkeypatch.setattr(clocks, "LocalExecutor", lambda: Tells("GPU-aaaa"))
+    with clocks.held_clocks(1410, ["cuda:0", "cuda:0", "cpu", "cuda:7"], warned.append):
         assert locked == [(["GPU-aaaa"], 1410)]
     assert (locked[-1], warned) == ("reset", ["not permitted"])
 
 
 def test_where_there_is_no_gpu_nothing_is_held_and_the_run_goes_on():
     warned = []
-    with clocks.held_clocks(1410, [replace(CASE, placement=Placement("cpu"))], Tells(None), warned.append):
+    with clocks.held_clocks(1410, ["cpu"], warned.append):
         pass
     assert warned == ["--lock-clocks 1410 holds nothing: no case runs on an NVIDIA GPU that works"]
-    with clocks.held_clocks(None, [CASE], None, None):
+    with clocks.held_clocks(None, ["cuda:0"], None):
         pass
 
 

@@ -1,9 +1,9 @@
 """Prove the GPU path on a real GPU, in at most ten minutes: ``python -m tests.studies.prove_gpu``.
 
-It wants Python 3.12, a CUDA build of torch, and the packages of pyproject.toml; what a bare machine lacks is brought in
-a folder of wheels (``pip download --no-deps``, at most 64 MiB) and installed with ``--wheels``. Each step asks for
-something whose answer is known, and runs in a fresh process. What was found is written after each, so that a cut loses
-nothing.
+It wants Python 3.12, a CUDA build of torch, and the packages of pyproject.toml. What a bare machine lacks it names, and
+how to fetch it elsewhere; ``--wheels`` takes the folder in which it was brought, of at most 64 MiB, and installs it
+beside, for this proof alone. Each step asks for something whose answer is known, and runs in a fresh process. What was
+found is written after each, so that a cut loses nothing.
 
 Everything up to the CUDA driver also runs against the simulated accelerator, see ``test_prove_gpu.py``.
 """
@@ -13,19 +13,31 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 NETWORKS = ("regnety_400mf", "efficientnet_b0", "resnet50")
+#: The most that wheels may weigh together, as they travel to the machine with the checkout.
+_WHEELS_BYTES = 64 * MIB
+#: How to fetch wheels for such a machine elsewhere.
+_FETCH = (
+    "python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp "
+    "--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .whl"
+)
 #: Seconds in which nothing more is begun before the end.
 _RESERVE_S = 15.0
 #: Nanoseconds for which the clock is looked at: the driver's is told ten times a second.
@@ -41,11 +53,24 @@ print("held", flush=True)
 time.sleep(300)
 """
 #: Images that do not fit there, of 0.6 MB each.
-_HUGE = "4096"
+_HUGE = "65536"
 
 
 class SkippedError(Exception):
     """What a step needs is not here; the message says what."""
+
+
+@contextmanager
+def held(device: str) -> Iterator[None]:
+    """Let another program leave 2 GiB of ``device`` for the duration of the context."""
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD, device], stdout=subprocess.PIPE)
+    try:
+        if holder.stdout is None or holder.stdout.readline().strip() != b"held":
+            raise SkippedError("nothing could be held on the device")
+        yield
+    finally:
+        holder.kill()
+        holder.wait()
 
 
 @dataclass
@@ -59,8 +84,10 @@ class Proof:
         command: Runs a command of the shell for so many seconds at most; returns its exit code and what it said.
         seconds: For all steps.
         networks: What is measured.
+        trained: A classifier, of which training steps are timed.
         processes: Of the step that looks at their spread.
         visit_s: Timed part of a visit.
+        held: Fills the device but for 2 GiB while its context is open.
     """
 
     device: str
@@ -69,8 +96,10 @@ class Proof:
     command: Callable[[list[str], float], tuple[int, str]]
     seconds: float = 600.0
     networks: tuple[str, ...] = NETWORKS
+    trained: str = NETWORKS[0]
     processes: int = 8
     visit_s: float = 1.0
+    held: Callable[[str], AbstractContextManager[None]] = held
     begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -249,6 +278,106 @@ def onnxruntime(case: Any) -> dict[str, Any]:
     return {"host_ns": host, "device_ns": inside, "submit_ns": submit, "facts": facts, "claims": claims}
 
 
+def runtime_graph(case: Any) -> dict[str, Any]:
+    """ONNX Runtime's own CUDA graph: computes what launches do, also of other inputs, and costs the device no more."""
+    import numpy as np
+
+    with session(replace(case, backend="onnxruntime")) as launched:
+        expected, plain = launched.outputs(), statistics.median(launched.device_ns(20))
+    with session(case) as opened:
+        for _ in range(100):
+            opened.run()
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(opened.outputs(), expected, strict=True))
+        opened.upload()
+        opened.run()
+        worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(opened.outputs(), expected, strict=True)))
+        graph, host, facts = statistics.median(opened.device_ns(20)), host_ns(opened), dict(opened.facts())
+    claims = {
+        "ONNX Runtime's graph equals launches": worst < 1e-4,
+        "ONNX Runtime's graph is no more than launches": graph < 1.05 * plain,
+    }
+    return {"plain_ns": plain, "graph_ns": graph, "host_ns": host, "worst": worst, "facts": facts, "claims": claims}
+
+
+def layout(case: Any) -> dict[str, Any]:
+    """ONNX Runtime in channels last: what eager computes, and no transposition at the ends of what runs."""
+    import numpy as np
+    import onnx
+
+    from profiler.backends import onnxruntime as module
+
+    last = replace(case, placement=replace(case.placement, memory_format="channels_last"))
+    with session(replace(case, backend="eager")) as eager:
+        expected = eager.outputs()
+    with session(case) as opened:
+        first_ns = statistics.median(opened.device_ns(20))
+    with tempfile.TemporaryDirectory() as folder:
+        kept, opening = Path(folder) / "optimised.onnx", module.open_session
+
+        def keeping(path: Any, options: Any, *rest: Any) -> Any:
+            options.optimized_model_filepath = str(kept)
+            return opening(path, options, *rest)
+
+        module.open_session = keeping
+        try:
+            with session(last) as opened:
+                found, last_ns = opened.outputs(), statistics.median(opened.device_ns(20))
+        finally:
+            module.open_session = opening
+        graph = onnx.load(kept, load_external_data=False).graph
+    gap = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, expected, strict=True))
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    turned = [node for node in graph.node if node.op_type == "Transpose"]
+    at_ends = [node.name for node in turned if ends & {*node.input, *node.output}]
+    claims = {"channels last equals eager": gap < 1e-3, "nothing is transposed at the ends": not at_ends}
+    return {
+        "gap": gap, "transposes": len(turned), "at_ends": at_ends, "first_ns": first_ns, "last_ns": last_ns,
+        "claims": claims,
+    }  # fmt: skip
+
+
+def words(case: Any) -> dict[str, Any]:
+    """Precision tf32: how far from fp32 its outputs are, and that it costs no more."""
+    import numpy as np
+
+    from profiler.measure.parity import PARITY
+
+    outputs, times = {}, {}
+    for precision in ("fp32", "tf32"):
+        with session(replace(case, placement=replace(case.placement, precision=precision))) as opened:
+            outputs[precision], times[precision] = opened.outputs(), statistics.median(opened.device_ns(20))
+    pairs = zip(outputs["tf32"], outputs["fp32"], strict=True)
+    gap = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+    claims = {
+        "tf32 is within its tolerance": gap < PARITY["tf32"],
+        "tf32 costs no more": times["tf32"] < 1.02 * times["fp32"],
+    }
+    return {"gap": gap, "ns": times, "claims": claims}
+
+
+def cold(case: Any) -> dict[str, Any]:
+    """A forward whose weights are in no cache costs the device no less."""
+    with session(case) as warm, session(replace(case, backend=f"{case.backend}:cold=1")) as flushed:
+        before, after = (statistics.median(one.device_ns(20)) for one in (warm, flushed))
+    return {"warm_ns": before, "cold_ns": after, "claims": {f"{case.backend} is no faster cold": after > 0.98 * before}}
+
+
+def training(case: Any) -> dict[str, Any]:
+    """The parts of a training step by events: they add up to the step."""
+    from profiler import backends
+    from profiler.models import source
+
+    loaded, backend = source.load_model(case.asked(None)), backends.get(case.backend)
+    with backend.train(loaded.model, loaded.inputs, case.placement) as opened:
+        for _ in range(5):
+            opened.run()
+        opened.sync()
+        step = statistics.median(opened.device_ns(20))
+        parts = {name: statistics.median(part) for name, part in opened.device_parts_ns(20).items()}
+    near = abs(sum(parts.values()) / step - 1) < 0.03
+    return {"step_ns": step, "parts_ns": parts, "claims": {"parts add up to the step": near}}
+
+
 def memory(case: Any) -> dict[str, Any]:
     """What a visit says a model takes of the device, and what the device says it has lost by hand."""
     import torch
@@ -353,30 +482,14 @@ def _cv(values: list[float]) -> float | None:
 
 def near_full(proof: Proof) -> dict[str, Any]:
     """Beside a program that leaves 2 GiB a huge batch is out of memory, and the largest that fits is above 1."""
-    holder = subprocess.Popen([sys.executable, "-c", _HOLD, proof.device], stdout=subprocess.PIPE)
-    try:
-        if holder.stdout is None or holder.stdout.readline().strip() != b"held":
-            raise SkippedError("nothing could be held on the device")
+    with proof.held(proof.device):
         found = {}
-        for batch in ("65536", "max"):
+        for batch in (_HUGE, "max"):
             folder = proof.out / f"batch_{batch}"
-            run = [
-                sys.executable,
-                "-m",
-                "profiler",
-                "run",
-                "--model",
-                "regnety_200mf",
-                "--backend",
-                "eager",
-                "--device",
-            ]
-            run += [proof.device, "--batch", batch, "--rounds", "1", "--visit", "100ms", "--out", str(folder), "-q"]
-            proof.command(run, min(90.0, proof.left))
+            what = ["--model", "regnety_200mf", "--backend", "eager", "--device", proof.device, "--batch", batch]
+            how = ["--rounds", "1", "--visit", "100ms", "--out", str(folder), "-q"]
+            proof.command([sys.executable, "-m", "profiler", "run", *what, *how], min(90.0, proof.left))
             found[batch] = _first_row(folder)
-    finally:
-        holder.kill()
-        holder.wait()
     largest = int(found["max"].get("batch") or 0)
     claims = {"a huge batch is oom": found[_HUGE].get("status") == "oom", "the largest batch is above 1": largest > 1}
     return {"rows": found, "claims": claims}
@@ -419,6 +532,12 @@ def steps(proof: Proof) -> dict[str, Callable[[], dict[str, Any]]]:
         "events": lambda: proof.call(events, proof.case(first)),
         "tf32": lambda: proof.call(tf32, proof.device),
         "onnxruntime": lambda: proof.call(onnxruntime, proof.case(first, "onnxruntime", 64)),
+        "onnxruntime graph": lambda: proof.call(runtime_graph, proof.case(first, "onnxruntime:cuda_graph=1")),
+        "onnxruntime channels last": lambda: proof.call(layout, proof.case(first, "onnxruntime", 16)),
+        "cold eager": lambda: proof.call(cold, proof.case(first)),
+        "cold onnxruntime": lambda: proof.call(cold, proof.case(first, "onnxruntime")),
+        "precision tf32": lambda: proof.call(words, proof.case(first, batch=16)),
+        "training": lambda: proof.call(training, proof.case(proof.trained, batch=16)),
         **{
             f"memory {name}": lambda name=name: proof.call(memory, proof.case(first, name, 16))  # type: ignore[misc]
             for name in ("eager", "torchscript", "onnxruntime")
@@ -433,8 +552,8 @@ def steps(proof: Proof) -> dict[str, Callable[[], dict[str, Any]]]:
 
 def prove(proof: Proof, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """Take the steps one by one; what was found stands in ``prove.json`` after each."""
-    proof.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"device": proof.device, "steps": {}}
+    found: dict[str, Any] = {"device": proof.device, "lacking": lacking(), "steps": {}}
+    keep(proof.out, found)
     for name, step in steps(proof).items():
         if only and name not in only:
             continue
@@ -446,11 +565,59 @@ def prove(proof: Proof, only: tuple[str, ...] = ()) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - one step that fails must not lose the others
             answer = {"error": f"{type(error).__name__}: {error}"[:2000], "claims": {name: False}}
         found["steps"][name] = answer | {"seconds": round(time.monotonic() - begun, 1)}
-        partial = proof.out / ".prove.json"
-        partial.write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
-        partial.replace(proof.out / "prove.json")
+        keep(proof.out, found)
         print(name, answer.get("claims") or answer.get("skipped") or answer.get("error"), flush=True)
     return found
+
+
+def keep(out: Path, found: dict[str, Any]) -> None:
+    """Write what was found so far; a cut leaves the file of before or this one, never half of it."""
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / ".prove.json"
+    partial.write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+    partial.replace(out / "prove.json")
+
+
+def lacking() -> list[str]:
+    """Return which packages of pyproject.toml this Python has not, and ONNX Runtime where there is none."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in told]
+    missing = [name for name in names if not _has(name)]
+    return missing if _has("onnxruntime-gpu") or _has("onnxruntime") else [*missing, "onnxruntime-gpu"]
+
+
+def _has(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def bring(wheels: Path, folder: Path) -> str:
+    """Install ``wheels`` into ``folder``, for this process and those that it starts; return what is wrong."""
+    files = sorted(wheels.glob("*.whl"))
+    size = sum(file.stat().st_size for file in files)
+    if not files:
+        return f"--wheels {wheels} holds no wheel: fetch them elsewhere with {_FETCH} NAME"
+    if size > _WHEELS_BYTES:
+        most = _WHEELS_BYTES // MIB
+        return f"--wheels {wheels} holds {size / MIB:.0f} MiB, {most} can be brought: leave the largest out"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--target"]
+    done = subprocess.run([*pip, str(folder), *map(str, files)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"pip cannot install --wheels {wheels}: {' '.join(done.stderr.split())[-500:]}"
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    return ""
+
+
+def unready(wheels: Path | None, folder: Path) -> str:
+    """Bring ``wheels``; return why nothing can be proved yet, or nothing."""
+    if wheels is not None and (wrong := bring(wheels, folder)):
+        return wrong
+    missing = [name for name in lacking() if not name.startswith("onnxruntime")]
+    return f"missing here: fetch elsewhere with {_FETCH} {' '.join(missing)}, and give --wheels" if missing else ""
 
 
 def refuted(found: dict[str, Any]) -> list[str]:
@@ -478,9 +645,15 @@ def main() -> int:
     asked.add_argument("--wheels", type=Path, help="folder of wheels to install first")
     given = asked.parse_args()
     begun = time.monotonic()
-    if given.wheels is not None:
-        wheels = [str(path) for path in sorted(given.wheels.glob("*.whl"))]
-        subprocess.run([sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", *wheels], check=True)
+    with tempfile.TemporaryDirectory(prefix="proof-") as folder:
+        if wrong := unready(given.wheels, Path(folder)):
+            keep(given.out, {"device": given.device, "steps": {}, "error": wrong})
+            print(wrong, file=sys.stderr)
+            return 2
+        return _proved(given, begun)
+
+
+def _proved(given: argparse.Namespace, begun: float) -> int:
     from profiler.records.types import Failure
     from profiler.run.child import Limits
     from profiler.run.processes import LocalExecutor
