@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GRAPH = "enable_cuda_graph"
 
 
-def refusal(placement: Placement, provider: str, *, cuda_graph: bool, cold: bool) -> str | None:
+def without_meaning(placement: Placement, provider: str, *, cuda_graph: bool, cold: bool) -> str | None:
     """Return which option has no meaning on the device of ``placement`` or with ``provider``, or None."""
     if cuda_graph and placement.device_type != "cuda":
         return f"cuda_graph=1 needs a CUDA device and the device is {placement.device!r}: leave the option out"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 
-def started(module: str, *words: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
+def run_beside(module: str, *words: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """Run ``module`` with ``words``; the end of its standard input is its signal to end.
 
     It is in a session of its own, so that keys which stop a command (Ctrl-C) do not reach it first.

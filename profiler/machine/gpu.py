@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from profiler.machine import beside
+from profiler.machine.beside import run_beside
 from profiler.records.circumstances import Conditions
 
 #: The clock of readings, in nanoseconds: all processes of a machine share it.
@@ -152,7 +152,7 @@ class Watch:
 
     def __init__(self, uuid: str, interval_s: float = _INTERVAL_S) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
-        self._process = beside.started("profiler.machine.nvml", uuid, str(interval_s), stdout=self._file)
+        self._process = run_beside("profiler.machine.nvml", uuid, str(interval_s), stdout=self._file)
         self._size, self._settled = 0, False
 
     def settled(self) -> bool:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 import pynvml
 
-from profiler.machine import beside, host, nvml
+from profiler.machine import host, nvml
+from profiler.machine.beside import run_beside
 
 #: What there is to do where the driver does not permit it.
 _INSTEAD = (
@@ -32,7 +33,7 @@ def locked_clocks(uuids: Sequence[str], mhz: int, warn: Callable[[str], object])
     A partition (MIG) has the clock of its GPU. ``warn`` is told in a sentence what the driver does not permit, setting
     or resetting. The host's facts tell the clocks meanwhile.
     """
-    with beside.started(__name__, str(mhz), *uuids) as process:
+    with run_beside(__name__, str(mhz), *uuids) as process:
         assert process.stdout is not None  # it is a pipe
         locked, refused = _told(process.stdout.readline())
         for said in refused:

@@ -131,7 +131,7 @@ def test_nodes_that_a_graph_cannot_hold_are_refused_with_the_remedy(said):
 
 
 def test_a_graph_is_not_asked_of_another_provider():
-    said = onnx_cuda.refusal(Placement("cuda"), "tensorrt", cuda_graph=True, cold=False)
+    said = onnx_cuda.without_meaning(Placement("cuda"), "tensorrt", cuda_graph=True, cold=False)
     assert said == "cuda_graph=1 is an option of the CUDA provider and not of provider=tensorrt: leave one of them out"
 
 
