@@ -197,6 +197,7 @@ struct Allocator final : c10::DeviceAllocator {
     used.increase(size);
     if (used.current > reserved.current) reserved.increase(paged(used.current) - reserved.current);
     void* block = reinterpret_cast<char*>(header) + 64;
+    if (lazy) std::memset(block, 0xff, size);  // no number
     return {block, block, &release, c10::Device(kSim, device)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
