@@ -110,7 +110,7 @@ def test_outputs_that_are_no_tensors_are_refused_for_a_graph(real, monkeypatch):
         def run_with_iobinding(self, binding, options):
             pass
 
-    with pytest.raises(BackendError, match=r"some output is no tensor.*: leave cuda_graph out"):
+    with pytest.raises(BackendError, match=r"its outputs are not all tensors.*: leave cuda_graph out"):
         opened(Sequences(real), graph=True)
 
 
