@@ -19,7 +19,7 @@ def test_a_provider_that_is_not_here_is_refused_with_what_is_and_a_remedy(name):
     if one.called in ORT.get_available_providers():
         pytest.skip(f"this onnxruntime has {one.called}")
     backend = backends.get(f"onnxruntime:provider={name}")
-    reason = backend.unavailable(Placement(device=one.device))
+    reason = backend.unavailable(Placement(device=one.device, precision=one.precision))
     assert one.called in reason
     assert "it has " in reason
     assert "CPUExecutionProvider" in reason
