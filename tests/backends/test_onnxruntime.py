@@ -311,7 +311,8 @@ def test_the_session_for_a_gpu_works_in_torchs_stream(tmp_path, monkeypatch):
         raise OpenedError
 
     shared = {"cuda:1": Stream(4711)}
-    monkeypatch.setattr(onnxruntime.onnx_cuda.accelerator, "own_stream", lambda device: nullcontext(shared[str(device)]))
+    cuda = onnxruntime.onnx_cuda.accelerator
+    monkeypatch.setattr(cuda, "own_stream", lambda device: nullcontext(shared[str(device)]))
     monkeypatch.setattr(onnxruntime, "open_session", opened)
     with pytest.raises(OpenedError), load(network(tmp_path / "net.onnx"), images(1, 3, 8, 8), Placement("cuda:1")):
         pass
