@@ -285,8 +285,8 @@ PLANTS = (
     Plant(
         "two cards of one name are one machine",
         "profiler/machine/host.py",
-        '_YOUNGER_FACTS = ("gpu_setup",)',
-        "_YOUNGER_FACTS = ()",
+        '_YOUNGER_FACTS = ("gpu_setup", "openvino")',
+        '_YOUNGER_FACTS = ("openvino")',
         _NVML,
     ),
     Plant(
