@@ -286,7 +286,7 @@ PLANTS = (
         "two cards of one name are one machine",
         "profiler/machine/host.py",
         '_YOUNGER_FACTS = ("gpu_setup", "openvino")',
-        '_YOUNGER_FACTS = ("openvino")',
+        '_YOUNGER_FACTS = ("openvino",)',
         _NVML,
     ),
     Plant(
