@@ -17,6 +17,8 @@ from profiler.records.types import Case, Measurement, Record
 
 #: The backend that the others are compared with, where it is among them; else the first.
 _BASE = "eager"
+#: Pairs whose spread says something: of two, the interval is wider than that of two rows by themselves.
+_FEWEST = 3
 
 
 def bases(cases: Sequence[Case]) -> dict[str, Case]:
@@ -32,7 +34,7 @@ def bases(cases: Sequence[Case]) -> dict[str, Case]:
 
 
 def of_pairs(base: Case, theirs: Sequence[Record], mine: Sequence[Record], pilot: int) -> Row:
-    """Return the columns of the speed-up over ``base``; none with fewer than two rounds in which both were measured.
+    """Return the columns of the speed-up over ``base``; none with fewer than three rounds in which both were measured.
 
     Args:
         base: What it is over.
@@ -43,8 +45,8 @@ def of_pairs(base: Case, theirs: Sequence[Record], mine: Sequence[Record], pilot
     before, after = _by_round(theirs), _by_round(mine)
     pairs = [(before[number], after[number]) for number in sorted(before.keys() & after.keys())]
     undisturbed = [pair for pair in pairs if all(one.samples for one in pair)]
-    kept = undisturbed if len(undisturbed) > 1 else pairs
-    if len(kept) < 2:
+    kept = undisturbed if len(undisturbed) >= _FEWEST else pairs
+    if len(kept) < _FEWEST:
         return {}
     centre, half = interval([math.log(a.normalised_ns / b.normalised_ns) for a, b in kept], pilot)
     return {

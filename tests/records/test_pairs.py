@@ -47,12 +47,12 @@ def test_what_slows_both_visits_of_a_round_cancels(tmp_path):
 
 
 def test_rounds_in_which_one_failed_are_no_pairs(tmp_path):
-    found = rows(tmp_path, *visits(EAGER, None, 20, 20, 80), *visits(FAST, 2, 10, 10, None))
+    found = rows(tmp_path, *visits(EAGER, None, 20, 20, 20, 80), *visits(FAST, 2, 10, 10, 10, None))
     assert found["onnxruntime"]["speed_up"] == pytest.approx(2)
 
 
-def test_one_pair_is_none(tmp_path):
-    assert rows(tmp_path, *visits(EAGER, 20, None), *visits(FAST, 10, 10))["onnxruntime"]["speed_up"] is None
+def test_two_pairs_are_none(tmp_path):
+    assert rows(tmp_path, *visits(EAGER, 20, 20, None), *visits(FAST, 10, 10, 10))["onnxruntime"]["speed_up"] is None
 
 
 def test_only_what_differs_in_its_backend_alone_is_compared():
@@ -64,6 +64,6 @@ def test_only_what_differs_in_its_backend_alone_is_compared():
 
 @pytest.mark.parametrize("differs", [{"batch": 8}, {"threads": 2}, {"model": "other"}, {"backend": "torchscript"}])
 def test_a_pair_with_another_base_is_not_this_one(tmp_path, differs):
-    found = rows(tmp_path, *visits(EAGER, 20, 20), *visits(FAST, 10, 10))
+    found = rows(tmp_path, *visits(EAGER, 20, 20, 20), *visits(FAST, 10, 10, 10))
     base = found["eager"] | {"latency_ms": 40.0} | differs
     assert speed_up(found["onnxruntime"], base).value == pytest.approx(4)
