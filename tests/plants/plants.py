@@ -415,11 +415,4 @@ PLANTS = (
         "else known",
         _COSTS,
     ),
-    Plant(
-        "events that came too late count",
-        "backends/accelerator.py",
-        "                held, made = held * 4, []\n",
-        "                held, made = held * 4, [*made, marks.events]\n",
-        _SIMULATOR,
-    ),
 )
