@@ -35,26 +35,40 @@ def traced(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> nn.Module:
         return torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def frozen(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> nn.Module:
-    """Return the frozen trace of ``module``, which must be in evaluation mode.
+def save_frozen(module: nn.Module, tensors: tuple[torch.Tensor, ...], path: Path) -> None:
+    """Write the frozen trace of ``module``, which must be in evaluation mode.
 
     Where it can be, weights are constants of the trace from the start: torch takes longer to give every part of a
     network a type of its own, which freezing removes again, than to trace it.
     """
     if not scripted_within(module):
         before = _state(module)
-        with suppress(RuntimeError):
+        with _without_gradients(module), suppress(RuntimeError):
             made = traced(_bare()(module), tensors)
             if _state(module) == before:
-                return _frozen(made)
-    return _frozen(traced(module, tensors))
+                _freeze_to(path, made)
+                return
+    _freeze_to(path, traced(module, tensors))
 
 
-def _frozen(trace: nn.Module) -> nn.Module:
+def _freeze_to(path: Path, trace: nn.Module) -> None:
     import torch
 
     with deprecation_silenced():
-        return torch.jit.freeze(trace)  # type: ignore[no-any-return]
+        torch.jit.save(torch.jit.freeze(trace), str(path))
+
+
+@contextmanager
+def _without_gradients(module: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for a gradient, as no constant may, and let those that did ask again afterwards."""
+    asking = [one for one in module.parameters() if one.requires_grad and one.is_leaf]
+    for one in asking:
+        one.requires_grad = False
+    try:
+        yield
+    finally:
+        for one in asking:
+            one.requires_grad = True
 
 
 def _state(module: nn.Module) -> list[tuple[int, int]]:
@@ -65,10 +79,9 @@ def _state(module: nn.Module) -> list[tuple[int, int]]:
 @cache
 def _bare() -> Any:
     from torch import nn
-    from torch.func import functional_call
 
     class Bare(nn.Module):
-        """A module whose parts nothing can find, and whose parameters ask for no gradient, as no constant may."""
+        """A module whose parts nothing can find."""
 
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
@@ -77,9 +90,7 @@ def _bare() -> Any:
 
         def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
             """Return what the hidden module returns."""
-            (module,) = self._hidden
-            weights = {name: one.detach() for name, one in module.named_parameters()}
-            return functional_call(module, weights, given)  # type: ignore[no-any-return]
+            return self._hidden[0](*given)  # type: ignore[no-any-return]
 
     return Bare
 

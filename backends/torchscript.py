@@ -20,7 +20,7 @@ from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
 from profiler.backends.stages import stage
-from profiler.backends.torch_trace import deprecation_silenced, frozen, watching
+from profiler.backends.torch_trace import deprecation_silenced, save_frozen, watching
 from profiler.backends.torch_tree import flat
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _traced(module: nn.Module, inputs: Inputs, placement: Placement, folder: Pat
     module, tensors = flat(module, inputs), tuple(Placed(inputs, placement).by_name.values())
     with torch.no_grad(), deprecation_silenced(), watching(module, tensors) as fixed, deprecation_silenced():
         try:
-            torch.jit.save(frozen(module, tensors), str(folder / _FILE))
+            save_frozen(module, tensors, folder / _FILE)
         except RuntimeError as error:
             said = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".")[:200]
             raise BackendError(f"torch.jit.trace cannot trace the model ({said}): use eager or onnxruntime") from error

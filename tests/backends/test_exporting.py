@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,24 +156,43 @@ class Summing(nn.Module):
         return x + self.total
 
 
-def test_a_trace_of_constants_is_the_module_frozen_and_leaves_it_as_it_was() -> None:
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is traced, by its type, one after the other."""
+    names: list[str] = []
+    trace = torch_trace.traced
+
+    def heard(module: nn.Module, given: tuple[torch.Tensor, ...]) -> nn.Module:
+        names.append(type(module).__name__)
+        return trace(module, given)
+
+    monkeypatch.setattr(torch_trace, "traced", heard)
+    return names
+
+
+def test_a_trace_of_constants_is_the_module_frozen_and_leaves_it_as_it_was(tried: list[str], tmp_path: Path) -> None:
     module, given = Small(nn.ReLU()).eval(), torch.ones(1, 3, 8, 8)
     with torch.no_grad(), torch_trace.deprecation_silenced():
-        made = torch_trace.frozen(module, (given,))
-        usual = torch.jit.freeze(torch.jit.trace(module, given, check_trace=False))
+        torch_trace.save_frozen(module, (given,), tmp_path / "net.pt")
+        made = torch.jit.load(str(tmp_path / "net.pt"))
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(module, given, check_trace=False)), str(tmp_path / "usual.pt"))
+        usual = torch.jit.load(str(tmp_path / "usual.pt"))
         torch.testing.assert_close(made(given), module(given))
+    assert tried == ["Bare"]
     kinds = [[node.kind() for node in one.graph.nodes()] for one in (made, usual)]
     assert kinds[0] == kinds[1]
     assert "aten::batch_norm" not in kinds[0]
     assert all(one.requires_grad for one in module.parameters())
 
 
-def test_what_keeps_state_is_traced_with_it() -> None:
+def test_what_keeps_state_is_traced_with_it(tried: list[str], tmp_path: Path) -> None:
     module, given = Small(Summing()).eval(), torch.ones(1, 3, 8, 8)
-    with torch.no_grad():
-        made = torch_trace.frozen(module, (given,))
+    with torch.no_grad(), torch_trace.deprecation_silenced():
+        torch_trace.save_frozen(module, (given,), tmp_path / "net.pt")
+        made = torch.jit.load(str(tmp_path / "net.pt"))
         first, second = made(given).clone(), made(given)
     torch.testing.assert_close(second, first + 1)
+    assert tried == ["Bare", "Small"]
 
 
 def test_exporting_imports_no_compiler() -> None:
