@@ -24,6 +24,7 @@ _WHOLE = {
     "analysis/test_own_advise.py",
     "cli/test_own_folders.py",
     "cli/test_terminal.py",
+    "cli/test_width.py",
     "gate/test_checkout.py",
     "report/test_extra.py",
     "run/test_fleet.py",

@@ -52,11 +52,13 @@ def rank_command(
 
 def _print(name: str, places: Sequence[Place], top: int, console: Console) -> None:
     console.print(escape(name), style="bold", highlight=False)
-    table = plain_table("network", "backend", "flops", "latency [95%]", "x first")
+    backends = ["backend"] if len({place.backend for place in places}) > 1 else []
+    table = plain_table("network", *backends, "flops", "latency [95%]", "x first")
     table.padding = (0, 1, 0, 0)
     for place in places[:top]:
         flops = "" if place.flops is None else format_flops(place.flops)
-        cells = (place.network, place.backend, flops, milliseconds(place.latency), _behind(place, places[0]))
+        runtime = [place.backend] if backends else []
+        cells = (place.network, *runtime, flops, milliseconds(place.latency), _behind(place, places[0]))
         table.add_row(*map(escape, cells))
     console.print(table)
     if any(not place.surely for place in places[1:top]):

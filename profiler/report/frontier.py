@@ -58,7 +58,8 @@ def _counted(front: Front, told: Accuracies) -> str:
 
 
 def _table(front: Front) -> Table:
-    table = plain_table("network", f"{front.what} [95%]", "top-1", "on the front")
+    table = plain_table("network", f"{front.what} [95%]", "top-1", "front")
+    table.padding = (0, 1, 0, 0)
     doubtful = sorted((p for p in front.points if p.doubtful and not p.member), key=lambda p: -(p.probability or 0))
     shown = {*front.members, *doubtful[:_MOST_DOUBTFUL]}
     for point in front.points:

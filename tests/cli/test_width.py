@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from profiler.backends.base import Placement
-from profiler.cli import load, workers
+from profiler.cli import workers
 from profiler.cli.advise import advise_command
 from profiler.cli.baseline import show
 from profiler.cli.compare import compare_command
@@ -22,7 +22,6 @@ from profiler.cli.models import models_command
 from profiler.cli.rank import rank_command
 from profiler.gate.baseline import update
 from profiler.measure.layers import Layer
-from profiler.records.load import LoadPoint
 from profiler.records.types import Case
 from profiler.report.explanation import costs_table
 from profiler.run.errand import Introduction
@@ -59,11 +58,6 @@ def fleet(_: Path) -> None:
     Console().print(workers._table([member, replace(member, visits=1)]))
 
 
-def loads(_: Path) -> None:
-    one = LoadPoint(1000, 123.4, 123.4, 123.4, 234.5, 345.6, 456.7, 0.987)
-    Console().print(load._table([(WIDE, 4, None, one), (WIDE, 1, 123.5, one)]))
-
-
 def layers(_: Path) -> None:
     names = [f"layer{n}.with.a.long.path" for n in range(20)]
     made = [traced(*(Layer(name, "convolution", 1e6 * (n + k)) for n, name in enumerate(names))) for k in (1, 9)]
@@ -74,14 +68,13 @@ COMMANDS: dict[str, Callable[[Path], None]] = {
     "advise": lambda _: advise_command("efficientnet_b0", QUICK, flops="600MF", backend="eager"),
     "advise regnet": lambda _: advise_command("regnety_4.0gf", SWEEP, flops="16GF", backend="onnxruntime"),
     "baseline show": baseline,
-    "compare": lambda _: compare_command([SWEEP, REFERENCE / "sweep_xeon" / "cases.csv"]),
+    "compare": lambda _: compare_command([SWEEP]),
     "explain": layers,
     "fit": lambda _: fit_command(QUICK),
     "frontier": lambda _: frontier_command(SWEEP, latency="20ms", predict_accuracy=True),
     "history": lambda folder: history_command(kept(folder)),
-    "load": loads,
     "models": lambda _: models_command(),
-    "rank": lambda _: rank_command(SWEEP, flops="800MF"),
+    "rank": lambda _: rank_command(SWEEP, flops="800MF", backend="onnxruntime"),
     "workers": fleet,
 }
 
@@ -98,6 +91,7 @@ def test_a_row_is_a_line_of_80_columns(command: str, tmp_path: Path, monkeypatch
     monkeypatch.setattr(Console, "print", watched)
     COMMANDS[command](tmp_path)
     assert seen
+    monkeypatch.undo()
     for table in seen:
         narrow, wide = (lines(table, width) for width in (80, 1000))
         assert len(narrow) == len(wide), "\n".join(narrow)
