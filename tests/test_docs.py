@@ -372,5 +372,5 @@ def test_every_kind_of_example_is_looked_at() -> None:
 def test_results_in_git_are_small() -> None:
     folders = [ROOT / "results" / name for name in ("reference", "studies")]
     kept = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert {path.suffix for path in kept} <= {".csv", ".png", ".txt"}
+    assert {path.suffix for path in kept} <= {".csv", ".md", ".png", ".txt"}
     assert [path for path in kept if path.stat().st_size > 200_000] == []

@@ -113,13 +113,13 @@ def test_the_command_advises_in_processes_as_a_user_starts_them(mlp: str, run: s
     assert told["basis"].startswith(f"17 networks of {mlp}")
 
 
-def test_what_is_printed_has_a_column_for_each_parameter(
+def test_what_is_printed_names_each_parameter_of_the_best(
     advice: Advice, mlp: str, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("profiler.cli.advise.advise_own", lambda name, goal: advice)
     done = CliRunner().invoke(app, ["advise", mlp, run, "--flops", "400kF"])
     assert done.exit_code == 0, done.output
-    assert "depth  width  tokens" in done.stdout
+    assert "It has depth 6; width 64; tokens 16." in done.stdout
     assert "was published, for convolutional networks" in " ".join(done.stdout.split())
 
 
