@@ -73,7 +73,7 @@ MISTAKES = [
     ("model = 1", "model", "unknown key; closest: models; expected one of models, scalings, factors"),
     ('backends = "eagre"', "backends[0]", "no backend 'eagre': choose one of eager, torchscript"),
     ('backends = "eagre"', "backends[0]", "; closest: eager"),
-    ('precisions = "fp8"', "precisions[0]", "'fp8' is not known; expected 'fp32', 'fp16' or 'bf16'"),
+    ('precisions = "fp8"', "precisions[0]", "'fp8' is not known; expected 'fp32', 'tf32', 'fp16' or 'bf16'"),
     ('modes = "predict"', "modes[0]", "'predict' is not known; expected 'infer' or 'train'"),
     ('devices = "gpu"', "devices[0]", "unknown device 'gpu'; expected cpu, cuda, cuda:N"),
     ('scalings = "dz"\nfactors = 2', "scalings[0]", "'dz' is not a scaling rule"),
