@@ -34,6 +34,9 @@ PARTS = ("forward", "loss", "backward", "optimizer", "zero_grad")
 #: Times of the parts of a step of the scripted session, in nanoseconds.
 SCRIPT = {"forward": 30, "loss": 1, "backward": 60, "optimizer": 8, "zero_grad": 1}
 
+#: A busy neighbour makes a row unstable.
+MEASURED = ("ok", "unstable")
+
 
 class Scripted:
     """A training session whose parts take scripted time on a fake clock, at submission or, as on a GPU, in sync."""
@@ -201,7 +204,7 @@ def test_out_of_memory_in_training_is_a_row_and_the_sweep_goes_on(swept):
     large, small = rows
     assert (large["status"], large["latency_ms"], large["peak_memory_bytes"]) == ("oom", None, None)
     assert "out of memory" in large["reason"]
-    assert small["status"] == "ok", small["reason"]
+    assert small["status"] in MEASURED, small["reason"]
     assert small["forward_ms"] > 0
     assert small["peak_memory_bytes"] > 50_000_000
 
@@ -209,7 +212,7 @@ def test_out_of_memory_in_training_is_a_row_and_the_sweep_goes_on(swept):
 def test_the_largest_batch_is_found_in_fresh_processes_and_the_row_says_what_was_asked(swept):
     rows = swept("640MiB", models="own:wide", backends="eager,fake:fault=raise", batches="max")
     real, broken = rows
-    assert real["status"] == "ok", real["reason"]
+    assert real["status"] in MEASURED, real["reason"]
     assert 1 < real["batch"] < 11
     assert {row["batch_asked"] for row in rows} == {"max"}
     assert (broken["status"], broken["batch"]) == ("error", 1)
