@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,17 +59,9 @@ class Aoti(pytorch.Flags):
                 yield session
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
-        if model.key is None:
-            return None
-        return cache.content_name(
-            form=("aoti", _FACTS),
-            model=model.key,
-            inputs=inputs.signature,
-            options=asdict(self),
-            placement=asdict(placement),
-            torch=version("torch"),
-            processor=cache.processor(),
-        )
+        form = ("aoti", _FACTS)
+        processor = cache.processor()
+        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=processor)
 
 
 def _compile(module: Callable[[], nn.Module], placed: Placed, folder: Path) -> None:

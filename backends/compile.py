@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from profiler.backends import cache, inductor, inductor_layers, pytorch
@@ -90,14 +89,6 @@ class Compile(pytorch.Flags):
         return inductor.compiled(module, None if self.mode == "default" else self.mode, dynamic=self.dynamic)
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement, *, kernels: bool) -> str | None:
-        if model.key is None:
-            return None
-        return cache.content_name(
-            form=("compile", inductor.FACTS, *(["kernels"] if kernels else [])),
-            model=model.key,
-            inputs=inputs.signature,
-            options=asdict(self),
-            placement=asdict(placement),
-            torch=version("torch"),
-            processor=cache.processor(),
-        )
+        form = ("compile", inductor.FACTS, *(["kernels"] if kernels else []))
+        processor = cache.processor()
+        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=processor)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from profiler.backends import accelerator, devices, switches
+from profiler.backends import accelerator, cache, devices, switches
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.torch_tree import evaluated, tensors
@@ -162,6 +163,26 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
     module = evaluated(model.module())
     switches.resume(switches.current())  # building it may have changed them
     return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
+
+
+def form_key(model: Model, inputs: Inputs, placement: Placement, **more: object) -> str | None:
+    """Return the name under which what torch makes of ``model`` is kept; None where the model has none.
+
+    Args:
+        model: By its content.
+        inputs: Their names, types and shapes count.
+        placement: All of it counts.
+        **more: What else shapes the form: its kind, options, the processor.
+    """
+    if model.key is None:
+        return None
+    known: dict[str, object] = {
+        "model": model.key,
+        "inputs": inputs.signature,
+        "placement": asdict(placement),
+        "torch": version("torch"),
+    }
+    return cache.content_name(**known, **more)
 
 
 def upload(array: Array, placement: Placement) -> torch.Tensor:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -78,16 +77,7 @@ class TorchScript(pytorch.Flags):
                 yield session
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
-        if model.key is None:
-            return None
-        return cache.content_name(
-            form=("torchscript", _FACTS),
-            model=model.key,
-            inputs=inputs.signature,
-            options=asdict(self),
-            placement=asdict(placement),
-            torch=version("torch"),
-        )
+        return pytorch.form_key(model, inputs, placement, form=("torchscript", _FACTS), options=asdict(self))
 
 
 def _is_script(module: nn.Module) -> bool:
