@@ -92,6 +92,8 @@ PARSED = {
 BRIEF = {
     "latency resnet50": ["--time", "10ms", "--threads", "1"],
     "load": ["--time", "200ms", "--threads", "1"],
+    # No budget that a restless machine can miss.
+    "frontier results/quick --latency": ["--latency", "1h"],
     "run quick": [
         "--visit", "20ms", "--rounds", "1", "--threads", "1", "--backend", "eager",
         "--model", "regnety_200mf", "--factor", "1,2", "--scale", "d,w,dWr",
