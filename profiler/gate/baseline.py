@@ -22,6 +22,8 @@ from profiler.records.files import write_file
 from profiler.records.lines import RunSession, dump
 from profiler.records.nominal import Calibration
 from profiler.records.reading import Run, read
+from profiler.records.sharing import sharing
+from profiler.records.spread import Spread
 from profiler.records.types import Case, Measurement, Record
 
 FILE = Path("results") / "baseline.jsonl"
@@ -142,11 +144,12 @@ def _write(file: Path, sessions: Iterable[RunSession], records: Iterable[Record]
 
 def entries(stored: Run) -> list[dict[str, Any]]:
     """Return the measured cases of a stored run in its order, as plain types; times in ms."""
-    return [_entry(case, visits) for case, visits in visits_of(stored).items() if visits.measured]
+    common = sharing(stored)
+    return [_entry(case, visits, common.of(case)) for case, visits in visits_of(stored).items() if visits.measured]
 
 
-def _entry(case: Case, visits: Visits) -> dict[str, Any]:
-    made = case_estimate(visits.measured, visits.pilot)
+def _entry(case: Case, visits: Visits, common: Spread | None) -> dict[str, Any]:
+    made = case_estimate(visits.measured, visits.pilot, common)
     machine = visits.session.host if visits.session else {}
     return {
         "case": case.key,

@@ -11,10 +11,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, variance
 
 from profiler.records.disturbance import QUIET, quiet_level, scales, undisturbed_blocks
 from profiler.records.intervals import effective_samples, interval, percentiles
+from profiler.records.spread import Spread
 from profiler.records.types import Budget, Measurement
 
 # So many visits with a quiet reference carry a headline without the others: two cores that their host moves apart for a
@@ -126,12 +127,13 @@ def normalised_blocks(visit: Measurement) -> list[list[float]]:
     ]
 
 
-def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEstimate:
+def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT, common: Spread | None = None) -> CaseEstimate:
     """What all visits of one case say. A single visit gives no interval.
 
     Args:
         visits: In the order in which they were made.
         pilot: How many visits were made before their spread first decided whether to go on, see ``interval``.
+        common: What the other cases of the run tell of their spread, see ``spread_of`` and ``shared``.
 
     Raises:
         ValueError: There is no visit, or one of them is malformed.
@@ -140,7 +142,7 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
         raise ValueError("an estimate needs at least one visit")
     level = quiet_level(visits)
     estimates = [visit_estimate(visit, level) for visit in visits]
-    centre, half = _headline(estimates, pilot)
+    centre, half = _headline(estimates, pilot, common)
     samples = [_counted(visit, level) for visit in visits]
     effective = math.fsum(effective_samples(part) for part in samples if part)
     single = all(visit.calls_per_sample == 1 for visit in visits)
@@ -166,21 +168,31 @@ def case_estimate(visits: Sequence[Measurement], pilot: int = PILOT) -> CaseEsti
     )
 
 
-def relative_half_width(visits: Sequence[Measurement], pilot: int = PILOT) -> float | None:
+def relative_half_width(
+    visits: Sequence[Measurement], pilot: int = PILOT, common: Spread | None = None
+) -> float | None:
     """Return ``CaseEstimate.relative_half_width`` without all the rest; arguments as for ``case_estimate``."""
     level = quiet_level(visits)
-    half = _headline([visit_estimate(visit, level) for visit in visits], pilot)[1]
+    half = _headline([visit_estimate(visit, level) for visit in visits], pilot, common)[1]
     return None if half is None else math.expm1(half)
 
 
-def _headline(estimates: Sequence[VisitEstimate], pilot: int = PILOT) -> tuple[float, float | None]:
+def spread_of(visits: Sequence[Measurement]) -> Spread | None:
+    """Return how the visits of a case scatter that its headline counts; None of fewer than two."""
+    level = quiet_level(visits)
+    logs = [math.log(e.normalised_ns) for e in counted([visit_estimate(visit, level) for visit in visits])]
+    return Spread(variance(logs), len(logs) - 1) if len(logs) > 1 else None
+
+
+def _headline(estimates: Sequence[VisitEstimate], pilot: int, common: Spread | None) -> tuple[float, float | None]:
     """Logarithm of the headline in ns, and the half width of its 95% interval; None for the latter of a single visit.
 
     Args:
         estimates: In the order in which the visits were made.
         pilot: As in ``case_estimate``.
+        common: As there.
     """
-    return interval([math.log(e.normalised_ns) for e in counted(estimates)], pilot)
+    return interval([math.log(e.normalised_ns) for e in counted(estimates)], pilot, common)
 
 
 def counted(estimates: Sequence[VisitEstimate]) -> Sequence[VisitEstimate]:

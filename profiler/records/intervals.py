@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean, variance
 from typing import TYPE_CHECKING, TypeAlias
+
+from profiler.records.spread import Spread, moderated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +40,8 @@ def interquartile_mean(values: Sequence[float]) -> float:
     return math.fsum(s * x for s, x in zip(shares, sorted(values), strict=True)) / math.fsum(shares)
 
 
-def _standard_error(values: Sequence[float], pilot: int) -> tuple[float, int]:
-    """Standard error of a mean whose values decided how many there are, and its degrees of freedom; of two values on.
+def _error_of_mean(values: Sequence[float], pilot: int, common: Spread | None) -> Spread:
+    """Spread of a mean whose values decided how many there are; of two values on.
 
     Going on until an interval is narrow stops on values that agree by luck: with 3 to 10 visits Student's interval
     then covers 90% and less. Stein's, from the spread s of the first ``pilot`` values alone, t · s / sqrt(n) with
@@ -48,34 +50,34 @@ def _standard_error(values: Sequence[float], pilot: int) -> tuple[float, int]:
     Student's the one with the wider interval is returned: Student's also sees a later value go wild.
     """
     count = len(values)
-    student = stdev(values) / math.sqrt(count), count - 1
-    if not 2 <= pilot < count:
-        return student
-    stein = stdev(values[:pilot]) / math.sqrt(count), pilot - 1
-    return max(stein, student, key=_half_width)
+    seen = [count, pilot] if 2 <= pilot < count else [count]
+    own = (Spread(variance(values[:first]), first - 1) for first in seen)
+    spreads = (moderated(one, common) for one in own)
+    return max((Spread(one.variance / count, one.freedom) for one in spreads), key=_half_width)
 
 
-def _half_width(error: tuple[float, int]) -> float:
-    """Half width of the 95% interval by Student's t, from a standard error and its degrees of freedom."""
+def _half_width(mean: Spread) -> float:
+    """Half width of the 95% interval by Student's t."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(error[1], (1 + CONFIDENCE) / 2)) * error[0]
+    return float(stdtrit(mean.freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(mean.variance)
 
 
-def interval(values: Sequence[float], pilot: int) -> tuple[float, float | None]:
+def interval(values: Sequence[float], pilot: int, common: Spread | None = None) -> tuple[float, float | None]:
     """Interquartile mean and the half width of its 95% interval; None for the latter with a single value.
 
     Args:
         values: In the order in which they were found.
         pilot: How many of them there were before their spread first decided whether to go on.
+        common: What others tell of their spread; None for nothing.
     """
     centre = interquartile_mean(values)
-    return centre, _half_width(_standard_error(values, pilot)) if len(values) > 1 else None
+    return centre, _half_width(_error_of_mean(values, pilot, common)) if len(values) > 1 else None
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
     """The 95% interval of the mean of values by Student's t, of as many as were asked for beforehand; two at least."""
-    centre, half = fmean(values), _half_width((stdev(values) / math.sqrt(len(values)), len(values) - 1))
+    centre, half = fmean(values), _half_width(Spread(variance(values) / len(values), len(values) - 1))
     return centre - half, centre + half
 
 

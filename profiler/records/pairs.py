@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import variance
 
 from profiler.records.columns import Row
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import VisitEstimate, visit_estimate
 from profiler.records.intervals import interval
+from profiler.records.spread import Spread
 from profiler.records.types import Case, Measurement, Record
 
 #: The backend that the others are compared with, where it is among them; else the first.
@@ -33,28 +35,43 @@ def bases(cases: Sequence[Case]) -> dict[str, Case]:
     return found
 
 
-def of_pairs(base: Case, theirs: Sequence[Record], mine: Sequence[Record], pilot: int) -> Row:
-    """Return the columns of the speed-up over ``base``; none with fewer than three rounds in which both were measured.
+def of_pairs(
+    base: Case, theirs: Sequence[Record], mine: Sequence[Record], pilot: int, common: Spread | None = None
+) -> Row:
+    """Return the columns of the speed-up over ``base``; none where both were measured in too few rounds.
 
     Args:
         base: What it is over.
         theirs: Its visits.
         mine: Those of the case.
         pilot: As for ``profiler.records.intervals.interval``.
+        common: What other speed-ups tell of their spread; of two rounds, only this tells anything.
     """
-    before, after = _by_round(theirs), _by_round(mine)
-    pairs = [(before[number], after[number]) for number in sorted(before.keys() & after.keys())]
-    undisturbed = [pair for pair in pairs if all(one.samples for one in pair)]
-    kept = undisturbed if len(undisturbed) >= _FEWEST else pairs
-    if len(kept) < _FEWEST:
+    logs = _log_ratios(theirs, mine)
+    if len(logs) < (_FEWEST if common is None else 2):
         return {}
-    centre, half = interval([math.log(a.normalised_ns / b.normalised_ns) for a, b in kept], pilot)
+    centre, half = interval(logs, pilot, common)
     return {
         "speed_up": math.exp(centre),
         "speed_up_ci_low": math.exp(centre - (half or 0.0)),
         "speed_up_ci_high": math.exp(centre + (half or 0.0)),
         "speed_up_over": base.backend,
     }
+
+
+def spread_of_pairs(theirs: Sequence[Record], mine: Sequence[Record]) -> Spread | None:
+    """Return how the ratios of the visits of two cases scatter; None of fewer than two rounds."""
+    logs = _log_ratios(theirs, mine)
+    return Spread(variance(logs), len(logs) - 1) if len(logs) > 1 else None
+
+
+def _log_ratios(theirs: Sequence[Record], mine: Sequence[Record]) -> list[float]:
+    """Return the logarithm of the ratio in each round in which both were measured; undisturbed ones where enough."""
+    before, after = _by_round(theirs), _by_round(mine)
+    pairs = [(before[number], after[number]) for number in sorted(before.keys() & after.keys())]
+    undisturbed = [pair for pair in pairs if all(one.samples for one in pair)]
+    kept = undisturbed if len(undisturbed) >= _FEWEST else pairs
+    return [math.log(a.normalised_ns / b.normalised_ns) for a, b in kept]
 
 
 def _by_round(visits: Sequence[Record]) -> Mapping[int, VisitEstimate]:

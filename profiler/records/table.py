@@ -17,6 +17,8 @@ from profiler.records.identity import of_asked, of_facts, of_host, of_network, o
 from profiler.records.on_device import device_notes, of_device
 from profiler.records.pairs import bases, of_pairs
 from profiler.records.reading import Run
+from profiler.records.sharing import sharing
+from profiler.records.spread import Spread
 from profiler.records.types import IMAGENET, Budget, Case, Epoch, Failure, Measurement, Memory, Record
 from profiler.units import format_share
 
@@ -71,12 +73,13 @@ def each_row(run: Run) -> Iterator[Row]:
     asked = {replace(case, content="") for case in cases.values()}
     others = {key: visits[0].case for key, visits in measured.items() if key not in cases}
     cases |= {key: case for key, case in others.items() if replace(case, content="") not in asked}
-    compared = bases(list(cases.values()))
+    compared, common = bases(list(cases.values())), sharing(run)
     for key, case in cases.items():
         visits, base = tuple(measured.get(key, ())), compared.get(key)
-        row = _row(case, visits, run)
+        row = _row(case, visits, run, common.of(case))
         if base is not None:
-            row |= of_pairs(base, tuple(measured.get(base.key, ())), visits, run.budget.pilot)
+            theirs = tuple(measured.get(base.key, ()))
+            row |= of_pairs(base, theirs, visits, run.budget.pilot, common.of_speed_up(case))
         yield row
 
 
@@ -92,11 +95,11 @@ def frame_of(made: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(list(made), columns=list(COLUMNS))
 
 
-def _row(case: Case, visits: Sequence[Record], run: Run) -> Row:
+def _row(case: Case, visits: Sequence[Record], run: Run, common: Spread | None) -> Row:
     timed = [record for record in visits if record.measures == "latency"]
     good = [record.outcome for record in timed if isinstance(record.outcome, Measurement)]
     failures = [record.outcome for record in timed if isinstance(record.outcome, Failure)]
-    estimate = case_estimate(good, run.budget.pilot) if good else None
+    estimate = case_estimate(good, run.budget.pilot, common) if good else None
     row: Row = dict.fromkeys(COLUMNS)
     row |= of_asked(case) | of_network(case, visits) | of_host(visits, run.sessions)
     row |= of_facts(good, case.backend) | of_versions(good, run.sessions) | _of_conditions(good)

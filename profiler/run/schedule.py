@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from profiler.records.clocks import clock_moved, slowdowns
-from profiler.records.estimate import relative_half_width
+from profiler.records.estimate import relative_half_width, spread_of
+from profiler.records.spread import Pool, Spread, looked_at, pool_of, shared
 from profiler.records.types import Budget, Case, Measurement, Pass, Record
 
 #: Cases that take turns at least, where there are as many: two visits of one case in a row share what disturbs them.
@@ -40,14 +41,32 @@ class _Seen:
         made: How many there are.
         good: Their measurements, or where these are.
         costs: How long the latest took, in seconds.
-        width: As in ``CaseEstimate.relative_half_width``, of ``width_of`` visits.
+        spread: Of ``spread_of`` visits.
+        width: As in ``CaseEstimate.relative_half_width``, for ``width_of``: so many visits, and what others tell.
     """
 
     made: int = 0
     good: list[Measurement | int] = field(default_factory=list)
     costs: tuple[float, ...] = ()
+    spread: Spread | None = None
+    spread_of: int = 0
     width: float | None = None
-    width_of: int = 0
+    width_of: tuple[int, Spread | None] = (0, None)
+
+
+@dataclass(slots=True)
+class _Common:
+    """What all cases have had, and tell of each other's spread.
+
+    Attributes:
+        visits: For latency.
+        spreads: Of each pool.
+        due: From so many visits on they are looked at again.
+    """
+
+    visits: int = 0
+    spreads: dict[Pool, Spread | None] = field(default_factory=dict)
+    due: int = 0
 
 
 @dataclass
@@ -70,10 +89,11 @@ class Progress:
     _seen: dict[str, _Seen] = field(default_factory=lambda: defaultdict(_Seen))
     _finished: set[str] = field(default_factory=set)
     _undecided: set[str] = field(default_factory=set)
+    _common: _Common = field(default_factory=_Common)
 
     def part(self, cases: Sequence[Case]) -> Progress:
         """Return the progress of some of the cases; what is added to it is added to this one too."""
-        shared = (self.passes, self.done, self._seen, self._finished, self._undecided)
+        shared = (self.passes, self.done, self._seen, self._finished, self._undecided, self._common)
         return Progress(cases, self.budget, self.again, *shared)
 
     def add(self, record: Record, at: int | None = None) -> None:
@@ -89,6 +109,7 @@ class Progress:
             return
         seen = self._seen[key]
         seen.made += 1
+        self._common.visits += 1
         seen.costs = (*seen.costs[1 - _LATEST :], record.wall_s - _made_s(record))
         if isinstance(record.outcome, Measurement):
             seen.good.append(record.outcome if self.again is None or at is None else at)
@@ -114,7 +135,7 @@ class Progress:
     @property
     def total(self) -> int:
         """How many visits for latency all cases have had."""
-        return sum(seen.made for seen in self._seen.values())
+        return self._common.visits
 
     def measured(self, case: Case) -> bool:
         """Whether ``case`` has a latency."""
@@ -155,14 +176,15 @@ class Progress:
             return False
         good = self.good(case)
         # Where the GPU's clock moved one more visit follows those that were enough.
-        return self._narrow(good) and (clock_moved(good) is None or self._narrow(good[:-1]))
+        common = self._shared(case)
+        return self._narrow(good, common) and (clock_moved(good) is None or self._narrow(good[:-1], common))
 
-    def _narrow(self, good: Sequence[Measurement]) -> bool:
+    def _narrow(self, good: Sequence[Measurement], common: Spread | None) -> bool:
         """Whether visits are as many and as much alike as was asked for."""
         # A visit in which the GPU slowed itself down is kept and marked, and another one is tried in a later round.
         if not good or sum(not slowdowns(measured) for measured in good) < self.budget.min_rounds:
             return False
-        width = relative_half_width(good, self.budget.pilot)
+        width = relative_half_width(good, self.budget.pilot, common)
         return width is not None and self.budget.precision is not None and width <= self.budget.precision
 
     def worthwhile(self, seconds: float, seed: int) -> list[Case]:
@@ -183,20 +205,39 @@ class Progress:
     def _gain(self, case: Case) -> tuple[float, int]:
         """Return by how much of what is asked of it a case's interval narrows per second; fewest visits first.
 
-        An interval narrows with the root of the number of visits. Before the fewest visits it is as good as none.
+        An interval narrows with the root of the number of visits. Without one, and before the fewest visits where
+        nothing but these tells how they scatter, it is as good as none.
         """
-        visits, width = len(self._seen[case.key].good), self._width(case)
-        if width is None or visits < self.budget.min_rounds:
+        common, width = self._shared(case), self._width(case)
+        visits = len(self._seen[case.key].good)
+        if width is None or (common is None and visits < self.budget.min_rounds):
             return math.inf, -visits
         narrowing = width * (1 - math.sqrt(visits / (visits + 1)))
         return narrowing / (self.budget.precision or 1.0) / self.cost(case), -visits
 
     def _width(self, case: Case) -> float | None:
-        """Return the relative half width of the interval of ``case``, computed once per visit."""
-        seen = self._seen[case.key]
-        if seen.width_of != len(seen.good):
-            seen.width, seen.width_of = relative_half_width(self.good(case), self.budget.pilot), len(seen.good)
+        """Return the relative half width of the interval of ``case``, computed once for what is known."""
+        seen, common = self._seen[case.key], self._shared(case)
+        if seen.width_of != (len(seen.good), common):
+            seen.width = relative_half_width(self.good(case), self.budget.pilot, common)
+            seen.width_of = len(seen.good), common
         return seen.width
+
+    def _shared(self, case: Case) -> Spread | None:
+        """Return what the other cases tell of the spread of ``case``, looked at again when a tenth more is known."""
+        if self.total >= self._common.due:
+            self._common.due = max(self.total + 1, math.ceil(1.1 * self.total))
+            pools = looked_at([each for each in self.cases if self.measured(each)])
+            own = {pool: [self._spread(each) for each in cases] for pool, cases in pools.items()}
+            self._common.spreads = {pool: shared(filter(None, found)) for pool, found in own.items()}
+        return self._common.spreads.get(pool_of(case))
+
+    def _spread(self, case: Case) -> Spread | None:
+        """Return how the visits of ``case`` scatter, computed once per visit."""
+        seen = self._seen[case.key]
+        if seen.spread_of != len(seen.good):
+            seen.spread, seen.spread_of = spread_of(self.good(case)), len(seen.good)
+        return seen.spread
 
     def round_order(self, number: int, seed: int) -> list[Case]:
         """Return the unfinished cases that round ``number`` has not visited, in its random order."""
