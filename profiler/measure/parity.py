@@ -61,6 +61,14 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """A first forward: the digest of its inputs before it, see ``given_to``, and its outputs."""
+
+    given: str
+    outputs: Outputs
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """Outputs of a first forward, and what is wrong with the model: a key of ``_SAID``, ``random``, or nothing."""
 
@@ -68,11 +76,22 @@ class _Seen:
     fault: str = ""
 
 
-def check(backend: Backend, loaded: Loaded, case: Case, session: Session, cache: Path | None) -> Checked:
-    """Run the loaded ``session`` twice; compare its outputs with each other and with eager's."""
+def check(
+    backend: Backend, loaded: Loaded, case: Case, session: Session, cache: Path | None, before: Ran | None = None
+) -> Checked:
+    """Compare outputs of a loaded ``session`` with each other and with eager's.
+
+    Args:
+        backend: Of the session.
+        loaded: Its model.
+        case: What it serves.
+        session: The outputs of its latest forward are compared with those in ``before``.
+        cache: Where eager's outputs are kept; None for nowhere.
+        before: Of a forward before the latest; None to run two here.
+    """
     usual = PARITY[_arithmetic(backend, case.placement)]
     allowed = getattr(backend, "allowed", None) or usual
-    own = _watched(session, allowed)
+    own = _watched(session, allowed) if before is None else _since(before, session, allowed)
     simulated: Callable[[Inputs], Outputs] | None = getattr(backend, "expected", None)
     expected = _Seen(simulated(loaded.inputs)) if simulated else _expected(loaded, case, cache)
     if expected is not None and expected.fault in _SAID:
@@ -90,14 +109,6 @@ def _arithmetic(backend: Backend, placement: Placement) -> str:
     """Return the precision in which ``backend`` computes: TF32 by a precision of that name, or by its own option."""
     by_option = placement.precision == "fp32" and placement.device_type != "cpu" and getattr(backend, "tf32", False)
     return "tf32" if by_option else placement.precision
-
-
-def changed(session: Session, before: Outputs, case: Case) -> Failure | None:
-    """Return the row for a session that no longer computes what it did before it was timed; None for all others."""
-    after = session.outputs()
-    if gap(after, before) <= PARITY[case.placement.precision]:
-        return None
-    return Failure("parity", f"after it was timed, {_SAID['state']}")
 
 
 def _compared(found: Outputs, expected: Outputs, case: Case, allowed: float, *, usual: bool) -> Checked:
@@ -161,13 +172,19 @@ def _gap(found: Array, expected: Array) -> float:
 
 def _watched(session: Session, allowed: float) -> _Seen:
     """Run ``session`` twice and say what is wrong with what it computes."""
-    given = _given(session)
-    first, second = _forward(session), _forward(session)
-    if _given(session) != given:
-        return _Seen(first, "input")
-    if gap(second, first) > allowed:
-        return _Seen(first, "state")
-    return _Seen(first, "nan" if any(_has_nan(array) for array in first) else "")
+    given = given_to(session)
+    before = Ran(given, _forward(session))
+    _forward(session)
+    return _since(before, session, allowed)
+
+
+def _since(before: Ran, session: Session, allowed: float) -> _Seen:
+    """Say what is wrong with what ``session`` has computed since ``before``."""
+    if given_to(session) != before.given:
+        return _Seen(before.outputs, "input")
+    if gap(session.outputs(), before.outputs) > allowed:
+        return _Seen(before.outputs, "state")
+    return _Seen(before.outputs, "nan" if any(_has_nan(array) for array in before.outputs) else "")
 
 
 def _forward(session: Session) -> Outputs:
@@ -176,7 +193,7 @@ def _forward(session: Session) -> Outputs:
     return session.outputs()
 
 
-def _given(session: Session) -> str:
+def given_to(session: Session) -> str:
     """Return the digest of the inputs as they are now: copies of them would take memory from the forwards."""
     return of_inputs(Inputs(kwargs=session.inputs())) if isinstance(session, InputHolder) else ""
 

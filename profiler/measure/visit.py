@@ -152,22 +152,23 @@ def _outcome(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) -> O
 
 
 def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:
-    """Load, check parity, warm up and time forwards."""
+    """Load, warm up and time forwards; then compare what the first and the last one computed."""
     case = task.case
     with contextlib.ExitStack() as stack:
         with _phase(phases, "load"), stages.timed_by(timing.stage_timer):
             session = stack.enter_context(backend.load(loaded.model, loaded.inputs, case.placement))
+        given = parity.given_to(session)
         with _phase(phases, "first"):
             session.run()
             session.sync()
-        first = session.outputs()
+        first = parity.Ran(given, session.outputs())
+        timed = _timed(session, task, phases)
         with _phase(phases, "parity"):
-            checked = parity.check(backend, loaded, case, session, task.cache)
+            checked = parity.check(backend, loaded, case, session, task.cache, first)
         if checked.failure is not None:
             return checked.failure
-        timed = _timed(session, task, checked.parity, phases)
-        noted = replace(timed, facts=timed.facts | {"parity_note": checked.note or None} | dict(checked.agreement))
-        return noted if checked.note else parity.changed(session, first, case) or noted
+        told = {"parity_note": checked.note or None} | dict(checked.agreement)
+        return replace(timed, parity=checked.parity, facts=timed.facts | told)
 
 
 def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:
@@ -177,7 +178,7 @@ def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> 
             session = stack.enter_context(backend.train(loaded.model, loaded.inputs, task.case.placement))
             session.run()
             session.sync()
-        timed = _timed(session, task, None, phases)
+        timed = _timed(session, task, phases)
         with _phase(phases, "parts"):
             parts = training.time_parts(session, task.budget)
         return training.nonsense(session) or replace(timed, parts_ns=parts)
@@ -214,10 +215,10 @@ def _epoch(backend: Trainer, loaded: Loaded, task: Task) -> Epoch | Failure:
 
 def timed_alone(session: Session, task: Task) -> Measurement:
     """Warm up and time a session that was loaded elsewhere, as a visit does; its parity is not looked at."""
-    return _timed(session, task, None, _Phases())
+    return _timed(session, task, _Phases())
 
 
-def _timed(session: Session | TrainingSession, task: Task, agreement: float | None, phases: _Phases) -> Measurement:
+def _timed(session: Session | TrainingSession, task: Task, phases: _Phases) -> Measurement:
     place = task.case.placement
     uuid, on_host = accelerator.uuid(place.device), place.device_type == "cpu"
     with gpu.watching(uuid) as watch:
@@ -246,7 +247,7 @@ def _timed(session: Session | TrainingSession, task: Task, agreement: float | No
         reference_ns=timed.reference_ns,
         nominal_ns=task.calibration.nominal_ns if task.calibration else None,
         warmup=warmup,
-        parity=agreement,
+        parity=None,
         conditions=conditions,
         facts={},
         core_wait_ns=timed.core_wait_ns,

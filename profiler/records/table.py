@@ -50,8 +50,6 @@ _NOTES = ("trace_note", "export_note", "kernel_note", "compile_note", "precision
 
 #: How much more than its visit's median a forward may take that counts as steady.
 _STEADY = 1.05
-#: Forwards between the first and those of the warm-up: their outputs are compared, see ``profiler.measure.parity``.
-_UNTIMED = 2
 
 _SUMS = ("involuntary_switches", "steal_s", "stall_s", "throttled_s")
 
@@ -167,14 +165,17 @@ def _of_loading(good: Sequence[Measurement]) -> Row:
 def _steady_after(visit: Measurement) -> int | None:
     """The forward that first takes at most 5% more than the visit's median; None where none did before the timed ones.
 
-    The first one is timed; then two are compared with eager's and not timed; then each is, until the visit is warm.
+    The first one is timed, and each after it until the visit is warm.
     """
     if "first" not in visit.phases_s:
         return None
     limit = _STEADY * visit_estimate(visit).raw_ns
     if visit.phases_s["first"] * 1e9 <= limit:
         return 1
-    warm = (number for number, ns in enumerate(visit.warmup.samples_ns, start=_UNTIMED + 2) if ns <= limit)
+    phases = list(visit.phases_s)
+    # Where outputs were compared first, two forwards came before the warm-up.
+    untimed = 2 if "parity" in phases and phases.index("parity") < phases.index("warmup") else 0
+    warm = (number for number, ns in enumerate(visit.warmup.samples_ns, start=untimed + 2) if ns <= limit)
     return next(warm, None)
 
 
