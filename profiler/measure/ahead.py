@@ -16,6 +16,10 @@ def make_ahead(task: Task) -> bool:
 
     What fails here fails in the visit again, which says it.
     """
+    import torch
+
+    # As many are made at once as there are cores: threads that wait for each other's cores make all of them slower.
+    torch.set_num_threads(1)
     case = task.case
     loaded = source.load_model(case.asked(task.cache))
     backend = backends.get(case.backend)
