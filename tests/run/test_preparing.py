@@ -100,3 +100,22 @@ def test_whoever_stops_it_waits_for_no_export(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, executor, case("a"))
     assert executor.closed
+
+
+def test_exports_side_by_side_use_a_thread_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    import torch
+
+    from profiler.measure import ahead
+
+    torch.set_num_threads(2)
+    used, load = [], ahead.source.load_model
+
+    def loading(asked: Any) -> Any:
+        used.append(torch.get_num_threads())
+        return load(asked)
+
+    monkeypatch.setattr(ahead.source, "load_model", loading)
+    assert make_ahead(Task(case("tests.measure.asking:model", "torchscript"), Budget(), None, tmp_path))
+    assert used == [1]
