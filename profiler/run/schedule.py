@@ -54,21 +54,6 @@ class _Seen:
     width_of: tuple[int, Spread | None] = (0, None)
 
 
-@dataclass(slots=True)
-class _Common:
-    """What all cases have had, and tell of each other's spread.
-
-    Attributes:
-        visits: For latency.
-        spreads: Of each pool.
-        due: From so many visits on they are looked at again.
-    """
-
-    visits: int = 0
-    spreads: dict[Pool, Spread | None] = field(default_factory=dict)
-    due: int = 0
-
-
 @dataclass
 class Progress:
     """What is known of each case so far: the state that decides what is visited next.
@@ -79,6 +64,7 @@ class Progress:
         again: Reads visits by where they are, so that nothing of them is kept in memory; None keeps measurements.
         passes: Visits that were made for something else than latency, by the key of their case.
         done: How many cases of each label are known to be finished.
+        visits: How many visits for latency those of each label have had.
     """
 
     cases: Sequence[Case]
@@ -86,14 +72,17 @@ class Progress:
     again: Callable[[Sequence[int]], Iterable[Record]] | None = None
     passes: set[tuple[str, Pass]] = field(default_factory=set)
     done: Counter[str] = field(default_factory=Counter)
+    visits: Counter[str] = field(default_factory=Counter)
     _seen: dict[str, _Seen] = field(default_factory=lambda: defaultdict(_Seen))
     _finished: set[str] = field(default_factory=set)
     _undecided: set[str] = field(default_factory=set)
-    _common: _Common = field(default_factory=_Common)
+    _spreads: dict[Pool, Spread | None] = field(default_factory=dict)
+    #: From so many visits on they are looked at again.
+    _due: int = 0
 
     def part(self, cases: Sequence[Case]) -> Progress:
         """Return the progress of some of the cases; what is added to it is added to this one too."""
-        shared = (self.passes, self.done, self._seen, self._finished, self._undecided, self._common)
+        shared = (self.passes, self.done, self.visits, self._seen, self._finished, self._undecided)
         return Progress(cases, self.budget, self.again, *shared)
 
     def add(self, record: Record, at: int | None = None) -> None:
@@ -109,7 +98,7 @@ class Progress:
             return
         seen = self._seen[key]
         seen.made += 1
-        self._common.visits += 1
+        self.visits[record.case.fleet_label] += 1
         seen.costs = (*seen.costs[1 - _LATEST :], record.wall_s - _made_s(record))
         if isinstance(record.outcome, Measurement):
             seen.good.append(record.outcome if self.again is None or at is None else at)
@@ -135,7 +124,7 @@ class Progress:
     @property
     def total(self) -> int:
         """How many visits for latency all cases have had."""
-        return self._common.visits
+        return self.visits.total()
 
     def measured(self, case: Case) -> bool:
         """Whether ``case`` has a latency."""
@@ -225,12 +214,12 @@ class Progress:
 
     def _shared(self, case: Case) -> Spread | None:
         """Return what the other cases tell of the spread of ``case``, looked at again when a tenth more is known."""
-        if self.total >= self._common.due:
-            self._common.due = max(self.total + 1, math.ceil(1.1 * self.total))
+        if self.total >= self._due:
+            self._due = max(self.total + 1, math.ceil(1.1 * self.total))
             pools = looked_at([each for each in self.cases if self.measured(each)])
             own = {pool: [self._spread(each) for each in cases] for pool, cases in pools.items()}
-            self._common.spreads = {pool: shared(filter(None, found)) for pool, found in own.items()}
-        return self._common.spreads.get(pool_of(case))
+            self._spreads = {pool: shared(filter(None, found)) for pool, found in own.items()}
+        return self._spreads.get(pool_of(case))
 
     def _spread(self, case: Case) -> Spread | None:
         """Return how the visits of ``case`` scatter, computed once per visit."""

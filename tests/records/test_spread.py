@@ -140,3 +140,17 @@ def test_the_variance_of_a_case_is_that_of_its_visits():
     half = interval(logs, 3, common)[1]
     own = moderated(Spread(variance(logs), 2), common)
     assert half == pytest.approx(2.3646 * math.sqrt(own.variance / 3), rel=1e-3)  # Student's t, 7 degrees of freedom
+
+
+def test_labels_of_a_fleet_have_pools_of_their_own(tmp_path):
+    groups = [[replace(case, fleet_label=label) for case in cases_of(20)] for label in ("calm", "restless")]
+    run = run_of(tmp_path, [(groups[0], 0.01), (groups[1], 0.1)])
+    progress = Progress([*groups[0], *groups[1]], Budget(min_rounds=2, precision=0.05))
+    for one in run.records:
+        progress.add(one)
+    parts = [progress.part(group) for group in groups]
+    for _ in range(2):
+        done = [sum(part.finished(case) for case in group) for part, group in zip(parts, groups, strict=True)]
+        assert done[0] >= 18
+        assert done[1] <= 2
+    assert progress.total == 80
