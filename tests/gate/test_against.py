@@ -82,14 +82,18 @@ def test_a_plan_is_measured_and_judged_in_real_processes(tmp_path: Path) -> None
     written(tmp_path / "run", *stored)
     update(tmp_path / "run", tmp_path / "baseline.jsonl")
 
-    verdicts = against(tmp_path / "baseline.jsonl", str(plan), 0.2, tmp_path / "gate")
+    for attempt in range(3):  # visits beside a busy neighbour leave it open
+        folder = tmp_path / f"gate{attempt}"
+        verdicts = against(tmp_path / "baseline.jsonl", str(plan), 0.2, folder)
+        if verdicts[0].status != "inconclusive":
+            break
 
     assert [verdict.status for verdict in verdicts] == ["regression", "pass", "error", "not comparable"]
     assert verdicts[0].change is not None
     assert verdicts[0].change[1][0] > 5
     assert "fault=raise" in verdicts[2].reason
     assert "no reference ran" in verdicts[0].reason
-    first, again = read(tmp_path / "gate"), read(tmp_path / "gate" / _AGAIN)
+    first, again = read(folder), read(folder / _AGAIN)
     assert {record.case.backend for record in first.records} == {slow, fast, broken}
     assert {record.case.backend for record in again.records} == {slow}
 
