@@ -229,14 +229,14 @@ PLANTS = (
     Plant(
         "a moved clock is visited again for ever",
         "profiler/run/schedule.py",
-        "clock_moved(good) is None or self._narrow(good[:-1])",
+        "clock_moved(good) is None or self._narrow(good[:-1], common)",
         "clock_moved(good) is None",
         _RUNS,
     ),
     Plant(
         "a moved clock is not visited again",
         "profiler/run/schedule.py",
-        "(clock_moved(good) is None or self._narrow(good[:-1]))",
+        "(clock_moved(good) is None or self._narrow(good[:-1], common))",
         "True",
         _RUNS,
     ),
