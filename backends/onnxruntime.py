@@ -36,7 +36,7 @@ from profiler.backends.onnx_graph import (
 from profiler.backends.onnx_installed import PROVIDERS, distribution, not_installed, unsupported
 from profiler.backends.onnx_layout import with_channels_last
 from profiler.backends.onnx_providers import ProviderName
-from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
+from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize, weight_bits
 from profiler.backends.onnx_session import (
     OrtSession,
     half_note,
@@ -232,6 +232,7 @@ class OnnxRuntime:
             form="onnx",
             model=model.key,
             inputs=inputs.signature if model.onnx is None or self.quantize == "static" else None,
+            **({"weights": f"{weight_bits()} bits of each channel"} if self.quantize == "static" else {}),
             placement=asdict(placement),
             options=asdict(self),
             exporter=(FACTS, NAMES, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),

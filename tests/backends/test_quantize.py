@@ -8,6 +8,7 @@ from torch import nn
 
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement
+from profiler.backends.onnx_quantize import weight_bits
 from profiler.backends.openvino_int8 import int8_layers
 from profiler.measure.agreement import agreement
 from tests.backends.samples import PLACE, answer, difference, fed, images, model, only
@@ -154,3 +155,19 @@ def test_layers_are_counted_by_what_they_compute_in():
     told = int8_layers(layers)
     assert (told["nodes_int8"], told["nodes_float"], told["nodes_converting"]) == (3, 1, 2)
     assert "3 compute in int8 (3 Convolution)" in told["precision_note"]
+
+
+def test_next_to_nothing_of_a_graph_stays_in_floats_where_kernels_are(tmp_path):
+    with backends.get("onnxruntime:quantize=static").load(model(tmp_path), fed(images()), PLACE) as session:
+        facts = session.facts()
+    assert facts["nodes_int8"] > facts["nodes_float"] + facts["nodes_converting"]
+    assert "Conv" not in facts["precision_note"].replace("QLinearConv", "")
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "bits"), [("x86_64", "avx2", 7), ("AMD64", "avx512_vnni", 8), ("aarch64", "asimddp", 8)]
+)
+def test_weights_have_a_bit_less_where_sums_would_be_cut_off(machine, flags, bits, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("profiler.backends.cache.processor", lambda: flags)
+    assert weight_bits() == bits
