@@ -62,8 +62,10 @@ GROUP_KEYS = (
     "threads",
     "batch",
     "mode",
+    "gap_ms",
 )
 _SHOWN_WHEN_SEVERAL = ("run", "host", "fleet_label", "memory_format")
+_OPTIONAL = (*_SHOWN_WHEN_SEVERAL, "gap_ms")
 _MEASURED = ("ok", "unstable")
 _UNITS = {"ms": "ms", "us": "µs", "s": "s", "mib": "MiB", "mb": "MB", "bytes": "bytes", "hr": "h", "h": "h"}
 SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "h": 3600.0}
@@ -72,12 +74,12 @@ LATENCY_NAME = re.compile(r"(?:^|[_ ])(?:ms|us|latency|time|infer|inference)(?:$
 
 
 def grouping(frame: pd.DataFrame) -> list[str]:
-    """The grouping columns that this table has; run, host and memory format only where there are several."""
-    return [
-        key
-        for key in GROUP_KEYS
-        if key in frame and (key not in _SHOWN_WHEN_SEVERAL or frame[key].dropna().nunique() > 1)
-    ]
+    """The grouping columns that this table has; run, host and memory format only where there are several.
+
+    A gap only where a row has one: those without are of forwards back to back.
+    """
+    told = {key: frame[key].dropna().nunique() for key in GROUP_KEYS if key in frame}
+    return [key for key, n in told.items() if n > (key in _SHOWN_WHEN_SEVERAL) or key not in _OPTIONAL]
 
 
 def group_label(group: Mapping[str, str]) -> str:
@@ -86,6 +88,7 @@ def group_label(group: Mapping[str, str]) -> str:
         "threads": lambda v: f"{v} thread" if v == "1" else f"{v} threads",
         "batch": lambda v: f"batch {v}",
         "host": lambda v: f"host {v}",
+        "gap_ms": lambda v: f"{v} ms apart",
     }
     return " · ".join(say.get(key, str)(value) for key, value in group.items() if value) or "all networks"
 

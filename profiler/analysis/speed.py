@@ -13,7 +13,7 @@ from profiler.records.intervals import Interval
 #: What two rows have in common that differ in their backend alone.
 _SAME = (
     *("model", "scaling", "factor", "step", "shape", "inputs", "content", "device", "precision", "memory_format"),
-    *("threads", "batch", "mode", "host", "fleet_label", "run"),
+    *("threads", "batch", "mode", "gap_ms", "host", "fleet_label", "run"),
 )
 
 

@@ -134,6 +134,7 @@ def _plan_for(archs: Sequence[Network], group: Mapping[str, str]) -> Plan:
         "batches": int(float(group.get("batch") or 1)),
         "modes": group.get("mode", "infer"),
         "memory_formats": group.get("memory_format", "contiguous"),
+        "gaps": f"{group['gap_ms']}ms" if group.get("gap_ms") else "",
     }
     lines = ['name = "verify"', *(f"{key} = {jsonlib.dumps(value)}" for key, value in place.items() if value)]
     for arch in dict.fromkeys(archs):

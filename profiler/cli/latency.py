@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import InputFile, Json, LockClocks, Many, Shape, warn
+from profiler.cli.options import Gap, InputFile, Json, LockClocks, Many, Shape, warn
 from profiler.machine import host
 from profiler.plan.cases import expand
 from profiler.plan.read import for_answer
@@ -55,6 +55,7 @@ def latency_command(
     precision: Annotated[Many, Option("--precision", metavar="P,P", help="fp32, tf32, fp16, bf16 [fp32].")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
+    gap: Gap = None,
     time: Annotated[str, Option("--time", metavar="10s", help="How long to measure.")] = "10s",
     lock_clocks: LockClocks = None,
     save: Annotated[Path | None, Option("--save", metavar="DIR", help="Keep the run in this folder.")] = None,
@@ -66,7 +67,7 @@ def latency_command(
         UserError: The model cannot be had, or an option is wrong.
     """
     flags = {"models": model, "backends": backend, "batches": batch, "threads": threads, "devices": device}
-    inputs = {"precisions": precision, "shapes": shape, "input_file": input_file}
+    inputs = {"precisions": precision, "shapes": shape, "input_file": input_file, "gaps": gap}
     plan = for_answer(**flags, **inputs, time=time)
     with ExitStack() as stack:
         folder = save or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latency-profiler-")))

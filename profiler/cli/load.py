@@ -22,6 +22,7 @@ from profiler.machine.cache import cache_folder
 from profiler.plan.cases import expand
 from profiler.plan.plan import Plan
 from profiler.plan.read import for_answer
+from profiler.plan.values import LONGEST_GAP
 from profiler.records.columns import Row
 from profiler.records.load import LOAD_COLUMNS, Load, LoadRecord, Ways, load_point, load_row
 from profiler.records.load_file import append_load, read_loads, start_loads, write_load_table
@@ -34,9 +35,6 @@ from profiler.run.lab import Lab
 from profiler.run.loads import under_load
 from profiler.run.preparing import prepare_exports
 from profiler.units import format_duration, parse_duration
-
-#: Nobody idles longer between two calls, in seconds.
-_LONGEST_GAP = 60.0
 
 
 @dataclass(slots=True)
@@ -203,8 +201,8 @@ def _rates(text: str | None) -> list[float]:
 def _gaps(text: str | None) -> list[float]:
     found = [(part, 0.0 if part == "0" else parse_duration(part)) for part in _parts(text)]
     for part, seconds in found:
-        if seconds > _LONGEST_GAP:
-            raise UserError(f"--gap is {part!r}: expected at most {_LONGEST_GAP:g} s, as 0s,10ms")
+        if seconds > LONGEST_GAP:
+            raise UserError(f"--gap is {part!r}: expected at most {LONGEST_GAP:g} s, as 0s,10ms")
     return [seconds for _, seconds in found] or [0.0]
 
 

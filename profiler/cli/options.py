@@ -40,6 +40,9 @@ Shape: TypeAlias = Annotated[
 InputFile: TypeAlias = Annotated[
     str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
 ]
+Gap: TypeAlias = Annotated[
+    str | None, Option("--gap", metavar="0s,10ms", help="Idle so long before each call [0s]: a case for each.")
+]
 LockClocks: TypeAlias = Annotated[
     int | None, Option("--lock-clocks", metavar="MHZ", help="Hold the GPUs' clocks meanwhile, where permitted.")
 ]

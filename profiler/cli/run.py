@@ -14,7 +14,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
-from profiler.cli.options import InputFile, LockClocks, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
+from profiler.cli.options import Gap, InputFile, LockClocks, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.models.naming import is_brought
@@ -252,6 +252,7 @@ def run_command(
     memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
     shape: Shape = None,
     input_file: InputFile = None,
+    gap: Gap = None,
     time: _Time = None,
     rounds: Annotated[int | None, Option("--rounds", metavar="N", help="The most visits a case gets.")] = None,
     visit: Annotated[str | None, Option("--visit", metavar="1s", help="Timed part of one visit.")] = None,
@@ -277,7 +278,7 @@ def run_command(
     detail: Detail = "quiet" if quiet else "full" if verbose else "brief"
     networks = {"models": model, "scalings": scale, "factors": factor, "flops": flops}
     where = {"backends": backend, "devices": device, "precisions": numbers, "threads": threads, "batches": batch}
-    inputs = {"shapes": shape, "input_file": input_file}
+    inputs = {"shapes": shape, "input_file": input_file, "gaps": gap}
     what = {"modes": mode, "memory_formats": memory_format, "memory": memory or None, "epoch": epoch or None}
     load = {"images": images, "images_from": images_from, "workers": workers}
     budget = {"time": time, "seed": seed, "precision": interval, "rounds": rounds, "visit_s": visit}

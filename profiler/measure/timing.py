@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Protocol, runtime_checkable
@@ -100,13 +101,15 @@ class Shape:
     samples: int
 
 
-def shape(forward_ns: float, threads: int = 1, *, single: bool = False) -> Shape:
+def shape(forward_ns: float, threads: int = 1, *, single: bool = False, gap_s: float = 0.0) -> Shape:
     """Return the block for a model whose forward takes ``forward_ns`` nanoseconds on so many threads.
 
     Two samples at least, after one; a single one of a model slower than ``_SLOW_NS`` on one thread. With ``single`` a
-    sample is one forward, however short.
+    sample is one forward, however short; and where each waits for ``gap_s``, which fills its share of a block.
     """
     forward_ns = max(forward_ns, 1.0)
+    if gap_s:
+        return Shape(1, 1, max(2, round(_BLOCK_NS / (forward_ns + gap_s * 1e9))))
     if threads == 1 and forward_ns > _SLOW_NS:
         return Shape(1, 0, 1)
     calls = 1 if single else math.ceil(SAMPLE_NS / forward_ns)
@@ -180,6 +183,8 @@ def measure(
     alone_ns: float | None = None,
     core_wait: Clock | None = None,
     look: Callable[[], object] | None = None,
+    gap_s: float = 0.0,
+    rest: Callable[[float], object] = time.sleep,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
@@ -196,13 +201,13 @@ def measure(
         clock: Monotonic, in nanoseconds.
         threads: Of the model; with ``forward_ns`` and ``single`` they decide the shape of a block.
         single: Whether every forward is timed by itself.
-        alone_ns: What a call of the reference takes at most while nothing competes for its cores; None where nobody
-            knows, and then a visit neither waits nor goes on.
-        core_wait: How long the threads of this process have been ready to run without a core, in ns; read around the
-            samples of each block. None where the system does not tell.
+        alone_ns: The most a call of the reference takes with its cores to itself; None to neither wait nor go on.
+        core_wait: How long this process's threads have been ready without a core, in ns; None where nobody tells.
         look: Looks at the device before the first block and after each.
+        gap_s: How long to ``rest`` before each timed forward, in seconds.
+        rest: Lets so many pass.
     """
-    block = shape(forward_ns, threads, single=single)
+    block = shape(forward_ns, threads, single=single, gap_s=gap_s)
     alone = math.inf if reference is None or alone_ns is None else alone_ns
     samples: list[tuple[int, ...]] = []
     references: list[tuple[int, ...]] = []
@@ -219,7 +224,7 @@ def measure(
                 return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
             _settle(session, block)
             before = core_wait() if core_wait is not None else 0
-            samples.append(_samples(session, block, clock))
+            samples.append(_samples(session, block, clock, partial(rest, gap_s) if gap_s else None))
             if core_wait is not None:
                 waits.append(max(0, core_wait() - before))
             _between(reference, references, look, clock)
@@ -270,10 +275,14 @@ def _settle(session: Workload, block: Shape) -> None:
     session.sync()
 
 
-def _samples(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
+def _samples(
+    session: Workload, block: Shape, clock: Clock, pause: Callable[[], object] | None = None
+) -> tuple[int, ...]:
     times, calls = [], range(block.calls)
     run, sync = session.run, session.sync
     for _ in range(block.samples):
+        if pause is not None:
+            pause()
         start = clock()
         for _ in calls:
             run()
@@ -308,26 +317,6 @@ def time_in_turn(parts: Iterable[Callable[[], None]], sync: Callable[[], None], 
         sync()
         marks.append(clock())
     return [_elapsed(start, end) for start, end in pairwise(marks)]
-
-
-def mean_ns(work: Callable[[], object], seconds: float, fewest: int, group: int, clock: Clock) -> float:
-    """Return the mean time of ``work`` over a block of ``seconds``, in ns.
-
-    Args:
-        work: Returns when it is done.
-        seconds: The block ends with the first group of calls after them,
-        fewest: but not before so many calls.
-        group: Calls between two readings of the clock.
-        clock: Monotonic, in nanoseconds.
-    """
-    calls, start = 0, clock()
-    deadline = start + round(seconds * 1e9)
-    while True:
-        for _ in range(group):
-            work()
-        calls += group
-        if clock() >= deadline and calls >= fewest:
-            return (clock() - start) / calls
 
 
 def repeat_for(session: Workload, seconds: float, clock: Clock) -> tuple[int, int, int]:

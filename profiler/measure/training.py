@@ -96,7 +96,7 @@ def measure_epoch(
     def pace(work: Callable[[], object], untimed: int, group: int) -> float:
         for _ in range(untimed):
             work()
-        return timing.mean_ns(work, budget.visit_s, budget.min_samples, group, clock)
+        return _mean_ns(work, budget.visit_s, budget.min_samples, group, clock)
 
     ahead = AHEAD * workers + 1
     steps, loads, joint = [], [], []
@@ -114,3 +114,23 @@ def _train_on(session: TrainingSession, batches: _Batches) -> None:
     session.feed(*next(batches))
     session.run()
     session.sync()
+
+
+def _mean_ns(work: Callable[[], object], seconds: float, fewest: int, group: int, clock: Clock) -> float:
+    """Return the mean time of ``work`` over a block of ``seconds``, in ns.
+
+    Args:
+        work: Returns when it is done.
+        seconds: The block ends with the first group of calls after them,
+        fewest: but not before so many calls.
+        group: Calls between two readings of the clock.
+        clock: Monotonic, in nanoseconds.
+    """
+    calls, start = 0, clock()
+    deadline = start + round(seconds * 1e9)
+    while True:
+        for _ in range(group):
+            work()
+        calls += group
+        if clock() >= deadline and calls >= fewest:
+            return (clock() - start) / calls

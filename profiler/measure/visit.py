@@ -238,6 +238,7 @@ def _timed(session: Session | TrainingSession, task: Task, phases: _Phases) -> M
                 alone_ns=task.alone_ns,
                 core_wait=core_wait(place.threads),
                 look=probe.look if probe else None,
+                gap_s=task.case.gap_s,
             )
         phases["waited"] = round(timed.waited_ns / 1e9, 6)
         conditions = gpu.add(since(before), watch, start_ns, gpu.clock_ns())
@@ -260,9 +261,13 @@ def _timed(session: Session | TrainingSession, task: Task, phases: _Phases) -> M
 def _with_device(
     made: Measurement, session: Session | TrainingSession, task: Task, uuid: str | None, phases: _Phases
 ) -> Measurement:
-    """Add what a device tells in passes after the timed one, and what the backend says really ran."""
+    """Add what a device tells in passes after the timed one, and what the backend says really ran.
+
+    Those are of forwards back to back: of forwards with gaps between them they would tell something else.
+    """
+    apart = bool(task.case.gap_s)
     with _phase(phases, "events"):
-        device_ns = session.device_ns(_DEVICE_CALLS) if isinstance(session, DeviceTimed) else ()
+        device_ns = session.device_ns(_DEVICE_CALLS) if isinstance(session, DeviceTimed) and not apart else ()
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     if isinstance(session, Transferring) and task.case.placement.device_type != "cpu":
@@ -270,7 +275,7 @@ def _with_device(
             outputs = timing.time_each(session.download, session.sync, _COPIES)
             inputs = timing.time_each(session.upload, session.sync, _COPIES)
     with _phase(phases, "energy"):
-        joules = joules_per_forward(session, uuid) if task.energy else None
+        joules = joules_per_forward(session, uuid) if task.energy and not apart else None
     return replace(
         made,
         facts=dict(session.facts()),

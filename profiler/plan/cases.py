@@ -67,7 +67,7 @@ def _check_number(plan: Plan) -> None:
 def _number(sweep: Sweep) -> int:
     scaled = len(sweep.scalings) * len(sweep.flops or sweep.factors) or 1
     sizes = (sweep.models, sweep.backends, sweep.devices, sweep.precisions, sweep.threads, sweep.memory_formats)
-    more = (sweep.shapes or ("",), sweep.batches, sweep.modes)
+    more = (sweep.shapes or ("",), sweep.batches, sweep.modes, sweep.gaps or (0.0,))
     return scaled * math.prod(map(len, (*sizes, *more)))
 
 
@@ -94,18 +94,19 @@ def expand(
     for sweep in plan.sweeps:
         _check_scalable(sweep, known)
         networks = [network for network, _ in _networks(sweep, known) if network is not None]
-        for network, backend, (label, placement), shape, batch, mode in itertools.product(
+        for network, backend, (label, placement), shape, batch, mode, gap in itertools.product(
             networks,
             sweep.backends,
             _placements(sweep, usable_threads, sites),
             sweep.shapes or ("",),
             sweep.batches,
             sweep.modes,
+            sweep.gaps or (0.0,),
         ):
             if "backends" not in sweep.model_fields_set and not _loads(backend, network.model):
                 continue
             where = (label, backend, placement)
-            same = (network.model, _structure(network, known), where, shape, sweep.input_file, batch, mode)
+            same = (network.model, _structure(network, known), where, shape, sweep.input_file, batch, mode, gap)
             case = replace(
                 network,
                 backend=backend,
@@ -116,6 +117,7 @@ def expand(
                 shape=shape,
                 input_file=sweep.input_file,
                 fleet_label=label,
+                gap_s=gap,
             )
             cases.setdefault(same, case)
     return tuple(cases.values())

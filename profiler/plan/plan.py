@@ -33,6 +33,7 @@ from profiler.plan.values import (
     DeviceName,
     Factor,
     Flops,
+    Gap,
     ModelName,
     RuleName,
     Seconds,
@@ -69,6 +70,7 @@ class BudgetKeys(BaseModel):
 class Sweep(BaseModel):
     """A product of cases; ``factors`` and ``flops`` exclude each other; 0 threads are all usable cores.
 
+    ``gaps`` are how long a case idles before each timed forward; none is back to back.
     ``shapes`` are of the models' inputs, see ``profiler.models.shapes``; none leaves every model its own.
     """
 
@@ -87,6 +89,7 @@ class Sweep(BaseModel):
     memory_formats: Annotated[tuple[MemoryFormat, ...], *FULL] = ("contiguous",)
     shapes: Shapes = ()
     input_file: str = ""
+    gaps: Annotated[tuple[Gap, ...], *LIST] = ()
 
 
 class Plan(Sweep):

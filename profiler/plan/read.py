@@ -43,6 +43,7 @@ _FLAGS: Mapping[str, str] = {
     "memory_formats": "--memory-format",
     "shapes": "--shape",
     "input_file": "--input",
+    "gaps": "--gap",
     "seed": "--seed",
     "time": "--time",
     "memory": "--memory",
@@ -192,6 +193,11 @@ def _contradictions(plan: Plan) -> Iterator[tuple[str, str]]:
         elif not sweep.scalings and (sweep.flops or any(f != 1 for f in sweep.factors)):
             key = "flops" if sweep.flops else "factors"
             yield f"{at}{key}", "scaling needs a rule: give scalings (--scale), such as 'dwr' or 'dWr'"
+        if any(sweep.gaps) and "train" in sweep.modes:
+            yield (
+                f"{at}gaps",
+                "gaps are between forwards and training steps follow each other: leave the mode train out",
+            )
         fixed = [model for model in sweep.models if is_brought(model) and not may_be_family(model)]
         if sweep.scalings and fixed and len(fixed) == len(sweep.models):
             yield (
@@ -246,4 +252,4 @@ def digest(plan: Plan) -> str:
 def _meaning(sweep: Sweep) -> dict[str, Any]:
     """Return the keys of a sweep; those that are younger than the first journals only where they say something."""
     keys = sweep.model_dump()
-    return {key: value for key, value in keys.items() if value or key not in ("shapes", "input_file")}
+    return {key: value for key, value in keys.items() if value or key not in ("shapes", "input_file", "gaps")}

@@ -120,6 +120,8 @@ def _shapes(value: object) -> list[str]:
         raise ValueError(str(error)) from error
 
 
+#: Nobody idles longer between two calls, in seconds.
+LONGEST_GAP = 60.0
 LIST = (BeforeValidator(_listed), AfterValidator(_distinct))
 FULL = (*LIST, AfterValidator(_some))
 ModelName = Annotated[str, AfterValidator(_model)]
@@ -131,6 +133,7 @@ Shapes = Annotated[tuple[str, ...], BeforeValidator(_shapes)]
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Flops = Annotated[int, Field(gt=0), _parsed(units.parse_flops)]
 Seconds = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False), _parsed(units.parse_duration)]
+Gap = Annotated[float, Field(ge=0, le=LONGEST_GAP, allow_inf_nan=False), _parsed(units.parse_duration)]
 Share = Annotated[float, Field(gt=0, lt=1), _parsed(units.parse_share)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 #: Images per forward; ``max``, the largest batch that fits, is 0.

@@ -132,6 +132,7 @@ COLUMNS = (
     "python",
     "started",
     "fleet_label",
+    "gap_ms",
 )
 
 

@@ -25,6 +25,7 @@ MAIN = (
     "threads",
     "batch",
     "mode",
+    "gap_ms",
     "host",
     "flops",
     "params",
@@ -43,7 +44,20 @@ MAIN = (
 )
 #: Columns of numbers that a monitoring system gets, and those that tell its series apart.
 _GAUGES = ("latency_ms", "latency_ci_low_ms", "latency_ci_high_ms", "p99_ms", "throughput_per_s", "peak_memory_bytes")
-_LABELS = ("model", "scaling", "factor", "shape", "backend", "device", "precision", "threads", "batch", "mode", "host")
+_LABELS = (
+    "model",
+    "scaling",
+    "factor",
+    "shape",
+    "backend",
+    "device",
+    "precision",
+    "threads",
+    "batch",
+    "mode",
+    "gap_ms",
+    "host",
+)
 
 
 def write_table(rows: Sequence[Row], path: Path, kind: str | None = None, *, all_columns: bool = True) -> None:

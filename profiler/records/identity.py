@@ -37,6 +37,7 @@ def of_asked(case: Case) -> Row:
         "content": case.content or None,
         "case": case.key,
         "fleet_label": case.fleet_label or None,
+        "gap_ms": case.gap_s * 1e3 if case.gap_s else None,
     }
 
 

@@ -17,6 +17,7 @@ from profiler.models.complexity import Complexity
 from profiler.models.loaded import Asked
 from profiler.records.circumstances import Conditions
 from profiler.records.ranges import Amount, Count, Factor, MeanNs, Name, Ns, Positive, Repeats
+from profiler.units import format_duration
 
 
 def now() -> str:
@@ -69,6 +70,7 @@ class Case:
         input_file: ``.npz`` file with the values of inputs; empty for the model's own.
         content: Digest of what was measured: code, weights, values of the inputs. Empty before the model was looked at.
         fleet_label: Label of the machines of a fleet that measure it; empty for this machine.
+        gap_s: How long it idles before each timed forward, in seconds; 0 for forwards back to back.
     """
 
     model: Name
@@ -85,6 +87,7 @@ class Case:
     input_file: str = ""
     content: str = ""
     fleet_label: str = ""
+    gap_s: Amount = 0.0
 
     def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
         """Return what this case asks of the source of its model; ``batch`` replaces its own."""
@@ -117,16 +120,16 @@ class Case:
     @property
     def label(self) -> str:
         """One line for progress and messages."""
-        p = self.placement
-        mode = "" if self.mode == "infer" else f" {self.mode}"
+        p, mode = self.placement, "" if self.mode == "infer" else f" {self.mode}"
         asked = f" ({self.batch_asked})" if self.batch_asked else ""
         where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
         on = f"{self.fleet_label}: " if self.fleet_label else ""
+        where += f" {format_duration(self.gap_s)} apart" if self.gap_s else ""
         return f"{self.network} · {self.backend}{mode} · {on}{where}"
 
 
 #: Fields that are younger than the first journals: without them their cases keep their keys.
-_YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label")
+_YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label", "gap_s")
 
 
 @lru_cache(maxsize=1 << 18)  # a run asks for the keys of its cases over and over
@@ -171,8 +174,7 @@ class Warmup:
 
     Attributes:
         samples_ns: Time per forward of each warm-up sample.
-        steady: Whether samples, and an accelerator's clock where its driver tells it, stood still before the budget
-            for warming up was spent.
+        steady: Whether samples, and an accelerator's clock where it is told, stood still before time was up.
     """
 
     samples_ns: tuple[Count, ...]
@@ -202,14 +204,12 @@ class Measurement:
         facts: What the backend says really ran.
         phases_s: Wall time of the visit's parts: device, build, load, first (forward), parity, warmup, timed, events,
             energy; and waited, the part of timed in which nothing was begun because the reference was disturbed.
-        device_ns: Times of single forwards by events on the device's own stream, in a pass after the timed one;
-            empty where the backend or the device has no events.
+        device_ns: Times of single forwards by events on the device, after the timed part; empty where it has none.
         parts_ns: Times of the parts of a few training steps after the timed ones, by part; empty for inference.
         energy_j: Energy of the GPU per forward or step, from its counter, in a pass after the timed one.
-        core_wait_ns: How long threads of the visit were ready to run but had no core, in all, during each block of
-            samples; empty where the system does not tell, or where there are more threads than cores.
-        clock_mhz: Clock of an accelerator's multiprocessors before the first block and after each, by kernels that wait
-            for so many cycles; empty on the CPU and where a device has no such kernel.
+        core_wait_ns: How long threads of the visit were ready to run but had no core, in all, in each block of samples;
+            empty where the system does not tell, or where there are more threads than cores.
+        clock_mhz: An accelerator's clock before the first block and after each, by kernels that wait; empty elsewhere.
         stream_gb_s: Bandwidth of writing to its memory at the same moments.
         input_ns: Times of copying the inputs from the host to an accelerator, each on its own, after the timed part.
         output_ns: Times of copying the outputs back.

@@ -25,7 +25,7 @@ _LATENCY = "latency [95%]"
 #: What is left out, first one first, where a table would be wider than its terminal.
 _SPARED = ("p90", "per s", "memory")
 #: The columns that say what was computed, and those that say where.
-_WORK, _PLACES = ("batch", "shape"), ("threads", "device", "precision", "memory_format", "mode")
+_WORK, _PLACES = ("batch", "shape"), ("threads", "device", "precision", "memory_format", "mode", "gap_ms")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Rows of the table, and sentences; what would be more stands in the page.
 _ROWS, _SENTENCES = 12, 4
 #: Columns that tell settings apart, beside the backend.
-_SETTINGS = ("fleet_label", "shape", "batch", "threads", "device", "precision", "memory_format", "mode")
+_SETTINGS = ("fleet_label", "shape", "batch", "threads", "device", "precision", "memory_format", "mode", "gap_ms")
 #: Half width of an interval, relative, up to which a latency is called known.
 _KNOWN = 0.10
 

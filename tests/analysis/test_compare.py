@@ -11,7 +11,9 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from profiler.analysis import compare
+from profiler.analysis.frame import grouping
 from profiler.analysis.quantity import Quantity
+from profiler.analysis.source import read_table
 from profiler.analysis.speed import ratio_interval
 from profiler.cli.app import app
 from profiler.cli.compare import compare_command
@@ -109,6 +111,17 @@ def test_only_sides_that_differ_in_one_thing_are_paired() -> None:
         ("1 thread", "2 threads"),
     }
     assert len(pairs(*frames)) == 4
+
+
+def test_forwards_with_gaps_are_another_setting_than_those_back_to_back(tmp_path: Path) -> None:
+    (pair,) = pairs(table(), table(factor=3, gap_ms=20.0))
+    assert pair.labels == ("all networks", "20 ms apart")
+    assert pair.mean == pytest.approx(3, rel=0.02)
+    (tmp_path / "a.csv").write_text(pd.concat([table(), table(seed=1, gap_ms=20.0)]).to_csv(index=False))
+    frame = read_table(tmp_path / "a.csv")
+    assert "gap_ms" in grouping(frame)
+    assert "gap_ms" not in grouping(table(gap_ms=None))
+    assert "gap_ms" in grouping(table(gap_ms=20.0))
 
 
 def test_machines_and_what_only_they_have_count_as_one_thing() -> None:

@@ -89,6 +89,23 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
     assert session.calls == len(timed.samples_ns) * (block.settle + block.samples)
 
 
+@pytest.mark.parametrize("gap_s", [0.0, 0.02, 5.0])
+def test_a_gap_is_before_each_timed_forward_and_in_none(gap_s: float) -> None:
+    clock, rested = Clock(), list[float]()
+    session = Scripted(clock, iter(lambda: (9 if rested and rested.pop() else 5) * MS, None))
+
+    def rest(seconds: float) -> None:
+        clock.now += round(seconds * 1e9)
+        rested.append(seconds)
+
+    timed = timing.measure(session, None, Budget(visit_s=1.0), 5 * MS, clock, gap_s=gap_s, rest=rest)
+    samples = list(chain.from_iterable(timed.samples_ns))
+    assert set(samples) == {(9 if gap_s else 5) * MS}
+    assert (timed.calls_per_sample, rested) == (1, [])
+    assert all(len(block) >= 2 for block in timed.samples_ns)
+    assert clock.now <= 1000 * MS + max(100 * MS, 12 * gap_s * 1e9)
+
+
 def test_beside_a_competitor_the_reference_does_not_settle_for_longer_than_it_must() -> None:
     clock = Clock()
     reference = Scripted(clock, repeat(200 * MS))

@@ -87,6 +87,9 @@ MISTAKES = [
     ('[[sweep]]\n[[sweep]]\nmodels = "x"', "sweep[1].models[0]", "unknown model 'x'"),
     ("[[sweep]]\nmodels = []", "sweep[0].models", "the list is empty"),
     ('scalings = "w"', "scalings", "a scaling needs factors"),
+    ('gaps = "10"', "gaps[0]", "'10' is not a duration"),
+    ('gaps = ["0s", "61s"]', "gaps[1]", "61.0 is wrong; input should be less than or equal to 60"),
+    ('gaps = "10ms"\nmodes = ["infer", "train"]', "gaps", "leave the mode train out"),
     ("factors = 2", "factors", "scaling needs a rule"),
     ('flops = "4GF"', "flops", "scaling needs a rule"),
     ('[[sweep]]\nflops = "4GF"', "sweep[0].flops", "scaling needs a rule"),
@@ -245,6 +248,7 @@ def test_the_digest_tells_meaning_from_words():
     text = 'models = "resnet50"\nbatches = 1'
     same = loads(f'name = "other"\ndescription = "words"\n{text}')
     assert digest(loads(text)) == digest(same) == digest(loads('models = ["resnet50"]'))
+    assert digest(loads(text)) != digest(loads(f"{text}\ngaps = '5ms'"))
     changes = ["batches = 2", "seed = 1", "[budget]\nrounds = 4"]
     digests = {digest(loads(f'models = "resnet50"\n{change}')) for change in changes}
     assert len(digests - {digest(loads(text))}) == 3

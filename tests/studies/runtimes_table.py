@@ -90,15 +90,18 @@ def tools() -> str:
         parts.setdefault((row["model"], row["backend"], row["threads"]), []).append(row)
     body = []
     for key, part in parts.items():
-        logs = [math.log(float(row["ours_ms"]) / float(row["theirs_ms"])) for row in part]
         theirs = fmean(float(row["theirs_ms"]) for row in part)
-        body.append([*key, f"{theirs:.3g} ms", _with_interval(logs)])
-    return _table(["model", "runtime", "threads", "its own tool", "ours over it"], sorted(body))
+        over = [[math.log(float(row[way]) / float(row["theirs_ms"])) for row in part] for way in ("raw_ms", "ours_ms")]
+        body.append([*key, str(len(part)), f"{theirs:.3g} ms", *map(_with_interval, over)])
+    head = ["model", "runtime", "threads", "pairs", "its own tool", "our clock over it", "our headline over it"]
+    return _table(head, sorted(body))
 
 
 def _with_interval(logs: Sequence[float]) -> str:
     from scipy.special import stdtrit
 
+    if len(logs) < 2:
+        return f"{math.exp(logs[0]):.3f}"
     spread = math.sqrt(sum((log - fmean(logs)) ** 2 for log in logs) / (len(logs) - 1))
     half = float(stdtrit(len(logs) - 1, 0.975)) * spread / math.sqrt(len(logs))
     low, high = (math.exp(fmean(logs) + end) for end in (-half, half))
