@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from profiler.backends import cache
 from profiler.backends.base import BackendError, Fact
-from profiler.backends.int8 import counted_nodes
+from profiler.backends.int8 import WHOLE_BITS, counted_nodes, weight_bits
 
 if TYPE_CHECKING:
     from profiler.backends.inputs import Array
@@ -23,26 +21,14 @@ Quantized = Literal["none", "dynamic", "static"]
 #: Nodes that only bring numbers from one type to another.
 _CONVERTING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
 
-#: Bits of a weight.
-_WHOLE, _LESS = 8, 7
-
-
-def weight_bits() -> int:
-    """Return how many bits weights get beside activations without a sign: 7 on an x86 without VNNI, else 8.
-
-    There the sum of two products of 8 bits does not fit the 16 that the processor has for it, and is cut off
-    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "reduce_range").
-    """
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return _LESS if x86 and "vnni" not in cache.processor() else _WHOLE
-
 
 def quantize(source: Path, target: Path, how: Quantized, arrays: Mapping[str, Array]) -> None:
     """Write the graph ``source`` with int8 weights to ``target``; its activations as ``how`` says.
 
     Static quantisation begins with ONNX Runtime's own preparation, which folds and fuses what could not be fused any
     more between conversions and tells the shapes. Activations get no sign, since for those of both signs x86 has next
-    to no kernels and most of the graph would stay in floats; weights get a range for each channel, and ``weight_bits``.
+    to no kernels and most of the graph would stay in floats; weights get a range for each channel. Either way these have
+    ``weight_bits``.
 
     Args:
         source: An ONNX file in fp32.
@@ -67,6 +53,7 @@ def quantize(source: Path, target: Path, how: Quantized, arrays: Mapping[str, Ar
         def get_next(self) -> dict[str, Array] | None:
             return next(self._left, None)
 
+    less = weight_bits() < WHOLE_BITS
     with _silence():
         try:
             if how == "static":
@@ -78,10 +65,10 @@ def quantize(source: Path, target: Path, how: Quantized, arrays: Mapping[str, Ar
                     Once(),
                     activation_type=quantization.QuantType.QUInt8,
                     per_channel=True,
-                    reduce_range=weight_bits() < _WHOLE,
+                    reduce_range=less,
                 )
             else:
-                quantization.quantize_dynamic(str(source), str(target))
+                quantization.quantize_dynamic(str(source), str(target), reduce_range=less)
         except MemoryError:
             raise
         except Exception as error:

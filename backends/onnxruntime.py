@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from profiler.backends import cache, devices, onnx_cuda, onnx_providers
 from profiler.backends.base import BackendError, Bounds, Fact, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.int8 import INT8_ALLOWED
+from profiler.backends.int8 import INT8_ALLOWED, weight_bits
 from profiler.backends.onnx_graph import (
     FACTS,
     GRAPH,
@@ -36,7 +36,7 @@ from profiler.backends.onnx_graph import (
 from profiler.backends.onnx_installed import PROVIDERS, distribution, not_installed, unsupported
 from profiler.backends.onnx_layout import with_channels_last
 from profiler.backends.onnx_providers import ProviderName
-from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize, weight_bits
+from profiler.backends.onnx_quantize import Quantized, int8_nodes, quantize
 from profiler.backends.onnx_session import (
     OrtSession,
     half_note,
@@ -232,7 +232,7 @@ class OnnxRuntime:
             form="onnx",
             model=model.key,
             inputs=inputs.signature if model.onnx is None or self.quantize == "static" else None,
-            **({"weights": f"{weight_bits()} bits of each channel"} if self.quantize == "static" else {}),
+            **({"weights": f"{weight_bits()} bits"} if self.quantize != "none" else {}),
             placement=asdict(placement),
             options=asdict(self),
             exporter=(FACTS, NAMES, OPSET, metadata.version("torch")) if model.onnx is None else (FACTS,),

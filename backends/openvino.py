@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from profiler.backends import cache, devices
 from profiler.backends.base import BackendError, Bounds, Fact, FallbackError, LayerTrace, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.int8 import INT8_ALLOWED
+from profiler.backends.int8 import INT8_ALLOWED, weight_bits
 from profiler.backends.openvino_int8 import int8_layers, nncf_missing
 from profiler.backends.openvino_layers import Counters, counters_of, traced_nodes
 from profiler.backends.openvino_model import FACTS, GRAPH, computing_layers, convert, nodes_by_precision, read, refusal
@@ -171,10 +171,13 @@ class OpenVino:
             told = json.loads((entry.folder / FACTS).read_text(encoding="utf-8"))
         return graph, {"cached": entry.cached, "cache_note": entry.note, "model_bytes": size} | told
 
+    def _int8_key(self) -> dict[str, str]:
+        return {"quantize": self.quantize, "nncf": metadata.version("nncf"), "weights": f"{weight_bits()} bits"}
+
     def _key(self, model: Model, inputs: Inputs) -> str | None:
         if model.key is None:
             return None
-        quantised = {} if self.quantize == "none" else {"quantize": self.quantize, "nncf": metadata.version("nncf")}
+        quantised = {} if self.quantize == "none" else self._int8_key()
         return cache.content_name(
             form=("openvino", FACTS),
             model=model.key,

@@ -13,7 +13,7 @@ from typing import Any
 
 from profiler.backends.base import BackendError, Fact
 from profiler.backends.inputs import Inputs
-from profiler.backends.int8 import counted_nodes
+from profiler.backends.int8 import WHOLE_BITS, counted_nodes, weight_bits
 
 #: Layers of a compiled model that only bring numbers from one type or layout to another.
 _CONVERTING = ("Convert", "FakeQuantize", "Reorder")
@@ -34,6 +34,8 @@ def nncf_missing() -> str | None:
 def quantised(graph: Any, inputs: Inputs) -> Any:
     """Return ``graph`` with weights and activations in int8, the ranges of the latter found on ``inputs``.
 
+    Weights have ``weight_bits``, whatever kind of layer they are of.
+
     Raises:
         BackendError: nncf refuses the graph.
     """
@@ -43,7 +45,10 @@ def quantised(graph: Any, inputs: Inputs) -> Any:
         given = dict(inputs.arrays)
         feed = {port.get_any_name(): given[port.get_any_name()] for port in graph.inputs}
         try:
-            return nncf.quantize(graph, nncf.Dataset([feed]), subset_size=1)
+            whole = weight_bits() == WHOLE_BITS
+            fix = nncf.OverflowFix.DISABLE if whole else nncf.OverflowFix.ENABLE
+            how = nncf.AdvancedQuantizationParameters(overflow_fix=fix)
+            return nncf.quantize(graph, nncf.Dataset([feed]), subset_size=1, advanced_parameters=how)
         except MemoryError:
             raise
         except Exception as error:

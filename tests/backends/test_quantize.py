@@ -8,7 +8,7 @@ from torch import nn
 
 from profiler import backends
 from profiler.backends.base import BackendError, Model, Placement
-from profiler.backends.onnx_quantize import weight_bits
+from profiler.backends.int8 import weight_bits
 from profiler.backends.openvino_int8 import int8_layers
 from profiler.measure.agreement import agreement
 from tests.backends.samples import PLACE, answer, difference, fed, images, model, only

@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -37,6 +37,7 @@ from profiler.plan.read import from_flags
 from profiler.records import table
 from profiler.records.disturbance import quiet_level
 from profiler.records.estimate import visit_estimate
+from profiler.records.nominal import Calibration
 from profiler.records.reading import Run, read
 from profiler.records.types import Budget, Case, Measurement
 from profiler.run.processes import LocalExecutor
@@ -251,13 +252,21 @@ def bare_session(path: Path, threads: int) -> float:
 TOOLS: dict[str, Callable[[Path, int], float]] = {"openvino": benchmark_app, "onnxruntime": bare_session}
 
 
+@pytest.fixture(scope="module")
+def calibrated() -> Iterator[dict[int, Calibration]]:
+    local = LocalExecutor()
+    yield lab.calibrations(local, THREADS)
+    local.close()
+
+
 @pytest.mark.parametrize("runtime", TOOLS)
 @pytest.mark.parametrize("name", ["regnety_400mf", "bert"])
-def test_a_runtime_against_its_own_tool(name: str, runtime: str, tmp_path: Path, executor: LocalExecutor) -> None:
+def test_a_runtime_against_its_own_tool(
+    name: str, runtime: str, tmp_path: Path, executor: LocalExecutor, calibrated: dict[int, Calibration]
+) -> None:
     """Pairs of one measurement by each, in either order, for ``TOOLS_S``; a network that runs on its own is another."""
     pytest.importorskip(runtime)
     path = exported(next(model for model in MODELS if MODELS[model] == name), tmp_path)
-    calibrated = lab.calibrations(executor, THREADS)
     draw, rows, end = random.Random(0), list[dict[str, Any]](), time.monotonic() + TOOLS_S * SCALE
     while time.monotonic() < end or len(rows) < 2 * len(THREADS):
         threads = THREADS[len(rows) % len(THREADS)]
@@ -283,13 +292,14 @@ def test_a_runtime_against_its_own_tool(name: str, runtime: str, tmp_path: Path,
 
 
 def test_eight_compilations_agree(executor: LocalExecutor) -> None:
+    """What was compiled in an earlier go is taken as it is: the visits alone want a quiet machine."""
     [name] = [name for name in MODELS if MODELS[name] == "unet"]
     case = Case(name, "", 1.0, "compile", Placement(threads=1))
     folders = [cache_folder() / "study_compilations" / str(number) for number in range(COMPILATIONS)]
-    calibration = lab.calibrations(executor, (1,))[1]
     budget = Budget(visit_s=0.5, warmup_s=0.5, min_samples=3)
     for folder in folders:
         assert lab.done(executor.call(make_ahead, Task(case, budget, None, folder), 3600.0, lab.NO_LIMITS)) is True
+    calibration = lab.calibrations(executor, (1,))[1]
     draw, rows = random.Random(0), []
     for number in range(scaled(VISITS)):
         for compilation in draw.sample(range(COMPILATIONS), COMPILATIONS):
@@ -298,9 +308,8 @@ def test_eight_compilations_agree(executor: LocalExecutor) -> None:
             ms = visit_estimate(found).normalised_ns / 1e6
             compile_s = found.facts["compile_s"]
             rows.append({"compilation": compilation, "visit": number, "ms": ms, "compile_s": compile_s})
-    frame = pd.DataFrame(rows)
-    frame.to_csv(lab.RESULTS / "runtimes_compiled.csv", index=False, float_format="%.5g")
-    runtimes_table.write()
+        frame = pd.DataFrame(rows)
+        kept("runtimes_compiled", frame, "compilation", "visit")
     print(runtimes_table.compiled())
     groups = [np.log(part["ms"]) for _, part in frame.groupby("compilation")]
     assert stats.f_oneway(*groups).pvalue > 0.01, frame.pivot_table(values="ms", index="compilation", columns="visit")
