@@ -27,7 +27,7 @@ def quantize(source: Path, target: Path, how: Quantized, arrays: Mapping[str, Ar
 
     Static quantisation begins with ONNX Runtime's own preparation, which folds and fuses what could not be fused any
     more between conversions and tells the shapes. Activations get no sign, since for those of both signs x86 has next
-    to no kernels and most of the graph would stay in floats; weights get a range for each channel. Either way these have
+    to no kernels and most of the graph would stay in floats. Weights get a range for each channel; either way they have
     ``weight_bits``.
 
     Args:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Rows of the table, and sentences; what would be more stands in the page.
 _ROWS, _SENTENCES = 12, 4
 #: Columns that tell settings apart, beside the backend.
-_SETTINGS = ("fleet_label", "shape", "batch", "threads", "device", "precision", "memory_format", "mode", "gap_ms")
+SETTINGS = ("fleet_label", "shape", "batch", "threads", "device", "precision", "memory_format", "mode", "gap_ms")
 #: Half width of an interval, relative, up to which a latency is called known.
 _KNOWN = 0.10
 
@@ -34,9 +34,9 @@ def latencies_table(rows: Sequence[Row]) -> Table | None:
 
     A cell holds the latency in ms with its 95% interval, and how many times as fast as the first backend that is.
     """
-    backends, varying = _backends(rows), [key for key in _SETTINGS if len({row[key] for row in rows}) > 1]
+    backends, varying = _backends(rows), [key for key in SETTINGS if len({row[key] for row in rows}) > 1]
     sides = {(network_of(side[0]), *(str(side[0][key] or "") for key in varying)): side for side in _sides(rows)}
-    if len(sides) > _ROWS or len(backends) > len(_SETTINGS):
+    if len(sides) > _ROWS or len(backends) > len(SETTINGS):
         return None
     heads = [head for name in backends for head in ((f"{name} (ms)",) if name == backends[0] else (name, "x"))]
     by_backend = {lead: {str(row["backend"]): row for row in side} for lead, side in sides.items()}
@@ -53,7 +53,7 @@ def _sides(rows: Iterable[Row]) -> list[list[Row]]:
     """Rows that differ in their backend alone, together."""
     sides: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        sides.setdefault((network_of(row), *(row[key] for key in _SETTINGS)), []).append(row)
+        sides.setdefault((network_of(row), *(row[key] for key in SETTINGS)), []).append(row)
     return list(sides.values())
 
 

@@ -24,6 +24,7 @@ from profiler.report.claims import claims_table
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.html import filled
+from profiler.report.matrix import runtimes_table
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
 from profiler.report.svg import embedded
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
@@ -41,6 +42,7 @@ _HEADINGS = {
     "side-by-side": "Side by side",
     "size": "Latency against the size of the inputs",
     "batch": "Throughput and latency against batch",
+    "runtimes": "Every network on every runtime",
     "costs": "Memory and other costs",
 }
 
@@ -187,7 +189,8 @@ def _group(
 
 def _across(frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, str], without: str) -> list[dict[str, Any]]:
     """Sections over all groups: the charts that belong to no group, and what can be said without them."""
-    tables = {"batch": knees_table(frame, pooled)}
+    rows = _as_rows(frame) if "latency_ms" in frame else []
+    tables = {"runtimes": runtimes_table(rows), "batch": knees_table(frame, pooled)}
     names = [name for name in drawn if not name.rpartition("-")[2].isdecimal()]
     names += [name for name, table in tables.items() if table is not None and name not in names]
     return [
