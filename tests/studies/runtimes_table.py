@@ -83,6 +83,23 @@ def agreement() -> str:
     return _table(head, body)
 
 
+def slower() -> str:
+    """Where int8 is surely slower than the same runtime in fp32, on one thread, and what its time goes to."""
+    told = {(row["model"], row["backend"]): row for row in rows("runtimes_int8")}
+    timed = {(row["model"], row["backend"]): row for row in rows("runtimes") if row["threads"] == "1"}
+    body = []
+    for (model, backend), row in timed.items():
+        whole, nodes = timed.get((model, backend.partition(":")[0])), told.get((model, backend))
+        known = whole and nodes and row["speed_up_high"] and whole["speed_up_low"]
+        if ":quantize" not in backend or not known or float(row["speed_up_high"]) >= float(whole["speed_up_low"]):
+            continue
+        counts = [f"{float(nodes[f'nodes_{kind}']):.0f}" for kind in ("int8", "float", "converting")]
+        ratio = f"{float(row['speed_up']) / float(whole['speed_up']):.2f}"
+        body.append([model, _short(backend), ratio, *counts, nodes["time_most"]])
+    head = ["model", "", "times as fast as fp32", "in int8", "in floats", "converting", "most of the time"]
+    return _table(head, sorted(body, key=lambda line: float(line[2])))
+
+
 def tools() -> str:
     """Our latency over that of the runtime's own tool."""
     parts: dict[tuple[str, str, str], list[Row]] = {}
@@ -123,18 +140,25 @@ def compiled() -> str:
     return _table(["compilation", *(str(number + 1) for number in range(len(means)))], body)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "runtimes": speed_ups,
-    "runtimes_int8": agreement,
-    "runtimes_tools": tools,
-    "runtimes_compiled": compiled,
+#: What makes each table of the page, and the files that it is made from.
+TABLES: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+    "runtimes": (speed_ups, ("runtimes",)),
+    "runtimes_int8": (agreement, ("runtimes_int8",)),
+    "runtimes_slower": (slower, ("runtimes", "runtimes_int8")),
+    "runtimes_tools": (tools, ("runtimes_tools",)),
+    "runtimes_compiled": (compiled, ("runtimes_compiled",)),
 }
+
+
+def measured(name: str) -> bool:
+    """Whether the files are there that a table is made from."""
+    return all((lab.RESULTS / f"{file}.csv").exists() for file in TABLES[name][1])
 
 
 def filled(page: str) -> str:
     """Return the page with its tables made anew; one whose file is not there stays as it is."""
-    for name, table in TABLES.items():
-        if (lab.RESULTS / f"{name}.csv").exists():
+    for name, (table, _) in TABLES.items():
+        if measured(name):
             made = f"<!-- {name} -->\n{table()}\n<!-- end -->"
             page = re.sub(rf"<!-- {name} -->\n.*?<!-- end -->", lambda _, made=made: made, page, flags=re.DOTALL)
     return page
