@@ -79,7 +79,9 @@ class Comparison:
         """Both settings, by the keys in which they differ."""
         keys = [key for key in self.first if self.first.get(key) != self.second.get(key)]
         shown = [key for key in keys if key not in MACHINE] or keys
-        first, second = (group_label({key: keys.get(key, "") for key in shown}) for keys in (self.first, self.second))
+        none = {"gap_ms": "0"}
+        values = [{key: keys.get(key) or none.get(key, "") for key in shown} for keys in (self.first, self.second)]
+        first, second = map(group_label, values)
         return first, second
 
 

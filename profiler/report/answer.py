@@ -25,7 +25,7 @@ _LATENCY = "latency [95%]"
 #: What is left out, first one first, where a table would be wider than its terminal.
 _SPARED = ("p90", "per s", "memory")
 #: The columns that say what was computed, and those that say where.
-_WORK, _PLACES = ("batch", "shape"), ("threads", "device", "precision", "memory_format", "mode", "gap_ms")
+_WORK, _PLACES = ("batch", "shape", "gap_ms"), ("threads", "device", "precision", "memory_format", "mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,9 @@ def answer_sentence(rows: Sequence[Row]) -> str:
 
 def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
     best = fastest(rows)
-    where = f"At batch {rows[0]['batch']}{' ' + str(rows[0]['shape']) if rows[0]['shape'] else ''}: " if several else ""
+    apart = f"{rows[0]['gap_ms']:g} ms apart" if rows[0]["gap_ms"] else ""
+    work = " ".join(filter(None, (f"At batch {rows[0]['batch']}", str(rows[0]["shape"] or ""), apart)))
+    where = f"{work}: " if several else ""
 
     def name_of(row: Row) -> str:
         words = {"threads": "{} threads", "batch": "batch {}"}

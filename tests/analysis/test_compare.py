@@ -115,7 +115,7 @@ def test_only_sides_that_differ_in_one_thing_are_paired() -> None:
 
 def test_forwards_with_gaps_are_another_setting_than_those_back_to_back(tmp_path: Path) -> None:
     (pair,) = pairs(table(), table(factor=3, gap_ms=20.0))
-    assert pair.labels == ("all networks", "20 ms apart")
+    assert pair.labels == ("0 ms apart", "20 ms apart")
     assert pair.mean == pytest.approx(3, rel=0.02)
     (tmp_path / "a.csv").write_text(pd.concat([table(), table(seed=1, gap_ms=20.0)]).to_csv(index=False))
     frame = read_table(tmp_path / "a.csv")

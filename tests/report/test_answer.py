@@ -65,6 +65,15 @@ def test_batches_are_answered_one_by_one() -> None:
     assert said == "At batch 1: eager takes 20.0 ms [19, 21]. At batch 8: eager takes 90.0 ms [85.5, 94.5]."
 
 
+def test_forwards_with_gaps_are_answered_by_themselves() -> None:
+    rows = [row(name, ms * (2 if gap else 1), gap_ms=gap) for name, ms in (("eager", 20.0), ("onnxruntime", 9.0))
+            for gap in (None, 20.0)]  # fmt: skip
+    said = answer_sentence(rows)
+    assert "At batch 1: Fastest is onnxruntime, 9.00 ms" in said
+    assert "At batch 1 20 ms apart: Fastest is onnxruntime, 18.0 ms" in said
+    assert [line.split()[-3] for line in shown(rows)[3:]] == ["2.22", "2.22"]
+
+
 def test_what_does_not_fit_is_left_out_and_the_latency_never() -> None:
     places = [(b, t) for b in (1, 8) for t in (1, 2)]
     wide = [row(name, 1234.567, batch=b, threads=t) for name in ("onnxruntime:graph=basic", "eager") for b, t in places]
