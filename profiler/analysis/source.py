@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.frame import GROUP_KEYS, PROXIES, plain, scale_of
-from profiler.analysis.layer_file import costs_frame, read_costs
 from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.outside import is_folder
@@ -39,6 +38,8 @@ def read_table(
             say(notice)
         return table.frame(run)
     if path.suffix == ".json":
+        from profiler.analysis.layer_file import costs_frame, read_costs  # which counts layers, with onnx
+
         return costs_frame(read_costs(path))
     found = read_csv(path)
     missing = [name for name in needed if name not in found.columns]
@@ -50,9 +51,20 @@ def read_table(
 
 
 def source_names(sources: Sequence[Path]) -> list[str]:
-    """A short name for each source; the whole path where short ones coincide."""
+    """A short name for each source: its own, or what of its path tells it from the others.
+
+    ``a/run/cases.csv`` and ``b/run/cases.csv`` are ``a`` and ``b``; a source that is named twice keeps its path.
+    """
     short = [source.resolve().parent.name if source.suffix == ".jsonl" else source.stem for source in sources]
-    return short if len(set(short)) == len(short) else [str(source) for source in sources]
+    if len(set(short)) == len(short):
+        return short
+    paths = [source.resolve().parts for source in sources]
+    if len(set(paths)) < len(paths):
+        return [str(source) for source in sources]
+    most = max(map(len, paths))
+    tail = next(number for number in range(1, most + 1) if len({parts[-number:] for parts in paths}) == len(paths))
+    same = next(number for number in range(tail) if len({parts[-number - 1 :][:1] for parts in paths}) > 1)
+    return [str(Path(*parts[-tail : len(parts) - same])) for parts in paths]
 
 
 def chosen_rows(frame: pd.DataFrame, backend: str | None, where: str | None) -> pd.DataFrame:
