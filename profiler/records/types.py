@@ -132,12 +132,16 @@ class Case:
 _YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label", "gap_s")
 
 
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_fields = lru_cache(maxsize=1 << 8)(asdict)
+
+
 @lru_cache(maxsize=1 << 18)  # a run asks for the keys of its cases over and over
 def _key(case: Case, _factor: str) -> str:
     """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
-    values = {name: getattr(case, name) for name in Case.__slots__} | {"placement": asdict(case.placement)}
+    values = {name: getattr(case, name) for name in Case.__slots__} | {"placement": _fields(case.placement)}
     fields = {name: value for name, value in values.items() if value or name not in _YOUNGER}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+    return hashlib.sha256(_text(fields).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
