@@ -103,6 +103,8 @@ _MEASURING = ("latency", "explain", "load", "run")
 def _made(name: str) -> Any:  # a command of click, which typer brings along or depends on, by its version
     if name in _MEASURING and not {"-h", "--help", "--dry-run"} & {*sys.argv}:
         importlib.import_module("profiler.run.processes").start_server()
+    if name == "report" and not {"-h", "--help"} & {*sys.argv}:
+        importlib.import_module("profiler.report.drawer").start()
     found = vars(importlib.import_module(f"profiler.cli.{name}"))[f"{name}_command"]
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)

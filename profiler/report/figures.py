@@ -14,7 +14,8 @@ from profiler.report.charts.panels import costs, three_panels
 from profiler.report.charts.ranked import ranked_bars
 from profiler.report.charts.sides import side_by_side
 from profiler.report.charts.sizes import against_size
-from profiler.report.render import Chart, styled
+from profiler.report.render import styled
+from profiler.report.vega import Chart
 
 #: Charts of one group, from the table and the group's pooled fit; None where there is nothing to see.
 _OF_A_GROUP = {"latency": three_panels, "behind": behind, "frontier": against_error}

@@ -6,10 +6,10 @@ are SVG whose marks say what they are, to who cannot see them and, with a little
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from profiler.report.words import sentence
 
 #: Whole numbers below it are whole as floats too.
 _WHOLE = 2.0**53
+_Made = TypeVar("_Made")
 _SIMULATED = "Simulated: no number on this page was measured on hardware."
 
 #: Charts that show an answer at once, the best first.
@@ -87,30 +88,54 @@ def page(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     simulated = _all_simulated(frame)
     fits = fit(frame, latency_column(frame, None))
     pooled = [one for one in fits if one.family is None]
+    later, without = _tried(lambda: _drawn(frame, pooled)) if can_draw() else (None, NO_CHARTS)
+    # Charts may be drawn meanwhile.
+    told = _told(frame, facts, fits) | {"simulated": _SIMULATED if simulated else ""}
+    drawn: dict[str, str] | None = None
+    if later is not None:
+        drawn, without = _tried(later)
+    return filled("page.html.j2", **_with_charts(told, drawn or {}, without))
+
+
+def _told(frame: pd.DataFrame, facts: Mapping[str, Any], fits: Sequence[Fit]) -> dict[str, Any]:
+    """All that the page says in words and tables."""
+    pooled = [one for one in fits if one.family is None]
     sessions: Mapping[str, Mapping[str, Any]] = facts.get("runs") or {"": facts}
-    drawn, without = _drawn_or_why(frame, pooled)
     margins = {group_label(model.group): model.margin for model in cost_models(frame, pooled[0].y)[0]}
+    rows = _as_rows(frame) if "latency_ms" in frame else []
+    return {
+        "pairs": header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        "title": _title(frame),
+        "answer": _answer(frame, fits),
+        "groups": [_group(frame, one, fits, margins) for one in pooled],
+        "across": {"runtimes": runtimes_table(rows), "batch": knees_table(frame, pooled)},
+        "claims": claims_table(frame, pooled),
+        "failures": failures_table(frame),
+        "conditions": conditions_table(frame, pooled),
+        "cases": cases_table(frame, pooled[0].y),
+        "runs": commands(sessions),
+    }
+
+
+def _with_charts(told: Mapping[str, Any], drawn: Mapping[str, str], without: str) -> dict[str, Any]:
+    """What is told, with each chart in its place; names of those of a group end in its number."""
     first = next((name for name in (*_FIRST, *drawn) if name in drawn), None)
-    shown = None if first is None else {"title": _heading(first), "svg": drawn[first]}
-    if first in _FIRST:
-        del drawn[first]
-    groups = [_group(frame, one, fits, margins, drawn, without, f"-{k}") for k, one in enumerate(pooled, start=1)]
-    return filled(
-        "page.html.j2",
-        simulated=_SIMULATED if simulated else "",
-        pairs=header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        title=_title(frame),
-        answer=_answer(frame, fits),
-        first=shown,
-        without=without,
-        groups=groups,
-        across=_across(frame, pooled, drawn, without),
-        claims=claims_table(frame, pooled),
-        failures=failures_table(frame),
-        conditions=conditions_table(frame, pooled),
-        cases=cases_table(frame, pooled[0].y),
-        runs=commands(sessions),
-    )
+    left = {name: svg for name, svg in drawn.items() if name != first or name not in _FIRST}
+    groups = [
+        group
+        | {
+            "figures": [svg for name, svg in left.items() if name.endswith(f"-{number}")],
+            "nothing": group["nothing"] or without,
+        }
+        for number, group in enumerate(told["groups"], start=1)
+    ]
+    return {
+        **told,
+        "first": None if first is None else {"title": _heading(first), "svg": drawn[first]},
+        "without": without,
+        "groups": groups,
+        "across": _across(told["across"], left, without),
+    }
 
 
 def _title(frame: pd.DataFrame) -> str:
@@ -144,42 +169,32 @@ def _value(value: Any) -> Value:
     return int(number) if number.is_integer() and abs(number) < _WHOLE else number
 
 
-def _drawn_or_why(frame: pd.DataFrame, pooled: Sequence[Fit]) -> tuple[dict[str, str], str]:
-    """Every chart as SVG by its name, or why there is none."""
-    if not can_draw():
-        return {}, NO_CHARTS
+def _tried(made: Callable[[], _Made]) -> tuple[_Made | None, str]:
+    """What was made for charts, or why there are none."""
     try:
         with drawing("charts"):
-            return _drawn(frame, pooled), ""
+            return made(), ""
     except NotDrawnError as error:
-        return {}, f"No charts: {error}."
+        return None, f"No charts: {error}."
 
 
-def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> dict[str, str]:
+def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> Callable[[], dict[str, str]]:
+    """Have every chart drawn; return what waits for them, and gives each as SVG by its name."""
     from profiler.report import render
     from profiler.report.figures import figures
 
-    return {name: embedded(render.svg(one), name) for name, one in figures(frame, pooled).items()}
+    later = render.svgs(figures(frame, pooled))
+    return lambda: {name: embedded(svg, name) for name, svg in later().items()}
 
 
-def _group(
-    frame: pd.DataFrame,
-    one: Fit,
-    fits: Sequence[Fit],
-    margins: Mapping[str, float],
-    drawn: Mapping[str, str],
-    without: str,
-    end: str,
-) -> dict[str, Any]:
-    """A group's section; its charts are those whose names end in ``end``, the first above all else."""
-    nothing = without if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}."
+def _group(frame: pd.DataFrame, one: Fit, fits: Sequence[Fit], margins: Mapping[str, float]) -> dict[str, Any]:
+    """A group's section, without its charts; ``nothing`` is why it has none, where that is the group's own reason."""
     families = [each for each in fits if each.group == one.group and each.family is not None]
     tables = (growth_table(frame, one), pace_table(frame, one))
     return {
         "title": one.label,
         "verdict": sentence(one),
-        "figures": [figure for name, figure in drawn.items() if name.endswith(end)],
-        "nothing": nothing,
+        "nothing": "" if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}.",
         "lines": lines_table([one]),
         "families": lines_table(families) if families else None,
         "told": model_sentences(one, margins),
@@ -187,19 +202,12 @@ def _group(
     }
 
 
-def _across(frame: pd.DataFrame, pooled: Sequence[Fit], drawn: Mapping[str, str], without: str) -> list[dict[str, Any]]:
+def _across(tables: Mapping[str, Any], drawn: Mapping[str, str], without: str) -> list[dict[str, Any]]:
     """Sections over all groups: the charts that belong to no group, and what can be said without them."""
-    rows = _as_rows(frame) if "latency_ms" in frame else []
-    tables = {"runtimes": runtimes_table(rows), "batch": knees_table(frame, pooled)}
     names = [name for name in drawn if not name.rpartition("-")[2].isdecimal()]
     names += [name for name, table in tables.items() if table is not None and name not in names]
     return [
-        {
-            "title": _heading(name),
-            "figure": drawn.get(name),
-            "nothing": without,
-            "table": tables.get(name),
-        }
+        {"title": _heading(name), "figure": drawn.get(name), "nothing": without, "table": tables.get(name)}
         for name in names
     ]
 

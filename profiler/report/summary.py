@@ -19,6 +19,7 @@ from profiler.records.disturbance import near, quiet_level
 from profiler.records.files import write_file
 from profiler.records.reading import read
 from profiler.records.types import Measurement, Record
+from profiler.report import drawer
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.units import format_duration
@@ -137,6 +138,7 @@ def _claims(frame: pd.DataFrame, path: Path, console: Console) -> list[Path]:
 
 def _page(frame: pd.DataFrame, facts: Mapping[str, object], path: Path, console: Console) -> list[Path]:
     """Write the page; return the files to name."""
+    drawer.start()
     from profiler.report.page import write_page
 
     if not can_draw():

@@ -21,7 +21,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(page, "_drawn", lambda *_: {})
+    monkeypatch.setattr(page, "_drawn", lambda *_: dict)
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -102,14 +102,14 @@ def usual() -> Page:
 def page(frame: pd.DataFrame, facts: dict[str, object] | None = None) -> Page:
     """The page without its charts, which take most of its time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_drawn", lambda *_: {})
+        patch.setattr(report, "_drawn", lambda *_: dict)
         return checked(report.page(frame, FACTS if facts is None else facts))
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without charts, and no pictures beside them."""
-    monkeypatch.setattr(report, "_drawn", lambda *_: {})
+    monkeypatch.setattr(report, "_drawn", lambda *_: dict)
     monkeypatch.setattr("profiler.cli.report.write_pictures", lambda *_: [])
 
 
@@ -244,7 +244,7 @@ def test_speeds_and_the_range_of_predictions_are_told() -> None:
 
 
 def test_every_chart_is_a_picture_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_drawn", lambda *_: {})
+    monkeypatch.setattr(report, "_drawn", lambda *_: dict)
     table().to_csv(tmp_path / "only.csv", index=False)
     report_command([tmp_path / "only.csv"], tmp_path / "page.html")
     assert {file.name for file in tmp_path.iterdir()} == {"only.csv", "page.html"}

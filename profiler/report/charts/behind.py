@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import prose
 from profiler.analysis.growth import steps, theory
+from profiler.report import vega
 from profiler.report.charts.parts import GAP, colour_of, dots_of, log_scale, points_of, shape_of, y_title
 from profiler.report.render import INK, PANEL
 
 
-def behind(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
+def behind(frame: pd.DataFrame, one: Fit) -> vega.Chart | None:
     """Growth of activations and cost with s, and the two-term residuals.
 
     Args:
@@ -26,30 +26,30 @@ def behind(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
     points, relative = points_of(frame, one), steps(frame, one)
     # One scale for all panels: they share a legend, and each rule its colour.
     colour = colour_of(points)
-    panels: list[alt.LayerChart] = []
+    panels: list[vega.Chart] = []
     if relative["scaling"].nunique() > 1:
         panels += [_growth_panel(relative, one, column, colour) for column in ("acts", "cost")]
     if one.two_term is not None:
         panels.append(_residuals_panel(points, one, one.two_term, colour))
-    return alt.concat(*panels, columns=3, spacing=GAP) if panels else None
+    return vega.panels(*panels, columns=3, spacing=GAP) if panels else None
 
 
-def _growth_panel(relative: pd.DataFrame, one: Fit, column: str, colour: alt.Color) -> alt.LayerChart:
+def _growth_panel(relative: pd.DataFrame, one: Fit, column: str, colour: vega.Channel) -> vega.Chart:
     """Points of scaled networks over their base, and for each rule the power of s that theory gives activations."""
     scaled = relative[relative["scaling"] != ""]
-    tooltip = [alt.Tooltip("network:N"), *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("s", column))]
-    x = alt.X("s:Q", title="flops, times the base network's (s)", scale=log_scale())
+    tooltip = [vega.tip("network:N"), *(vega.tip(f"{name}:Q", format=".3f") for name in ("s", column))]
+    x = vega.x("s:Q", title="flops, times the base network's (s)", scale=log_scale())
     name = "activations" if column == "acts" else prose(one.y)
-    y = alt.Y(f"{column}:Q", title=f"{name}, times the base's", scale=log_scale())
+    y = vega.y(f"{column}:Q", title=f"{name}, times the base's", scale=log_scale())
     layers = [dots_of(scaled).encode(x, y, colour, tooltip=tooltip)]
     lines = _theory_lines(scaled, column)
     if len(lines):
-        dashed = alt.Chart(lines).mark_line(strokeDash=[5, 4], strokeWidth=1.4, opacity=0.9)
-        told = [alt.Tooltip("theory:N"), alt.Tooltip("scaling:N")]
-        layers.insert(0, dashed.encode(x, y, colour, alt.Detail("theory:N"), tooltip=told))
+        dashed = vega.mark(lines, "line", strokeDash=[5, 4], strokeWidth=1.4, opacity=0.9)
+        told = [vega.tip("theory:N"), vega.tip("scaling:N")]
+        layers.insert(0, dashed.encode(x, y, colour, vega.channel("detail", "theory:N"), tooltip=told))
     subtitle = "dashed: s to the power of theory, for activations"
-    title = alt.TitleParams(f"Growth of {name} with s", subtitle=subtitle, fontWeight="normal")
-    return alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=title)
+    title = vega.title(f"Growth of {name} with s", subtitle=subtitle, fontWeight="normal")
+    return vega.layered(*layers, width=PANEL, height=PANEL * 0.8, title=title)
 
 
 def _theory_lines(scaled: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -64,23 +64,23 @@ def _theory_lines(scaled: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _residuals_panel(points: pd.DataFrame, one: Fit, model: CostModel, colour: alt.Color) -> alt.LayerChart:
+def _residuals_panel(points: pd.DataFrame, one: Fit, model: CostModel, colour: vega.Channel) -> vega.Chart:
     """How far each network is from the two-term model, in percent of what that predicts."""
     points = points.copy()
     points["predicted"] = model.t0 + sum(term.coefficient * points[term.column] for term in model.terms)
     points = points[points["predicted"] > 0]
     points["off"] = 100 * (points["y"] / points["predicted"] - 1)
     tooltip = [
-        alt.Tooltip("network:N"),
-        alt.Tooltip("y:Q", title=y_title(one), format=".4~g"),
-        alt.Tooltip("predicted:Q", format=".4~g"),
-        alt.Tooltip("off:Q", title="off by %", format="+.1f"),
+        vega.tip("network:N"),
+        vega.tip("y:Q", title=y_title(one), format=".4~g"),
+        vega.tip("predicted:Q", format=".4~g"),
+        vega.tip("off:Q", title="off by %", format="+.1f"),
     ]
-    x = alt.X("predicted:Q", title=f"predicted {y_title(one)}", scale=alt.Scale(zero=True, nice=True))
-    y = alt.Y("off:Q", title="measured above predicted (%)")
-    zero = alt.Chart(pd.DataFrame({"off": [0.0]})).mark_rule(color=INK, opacity=0.6).encode(y)
+    x = vega.x("predicted:Q", title=f"predicted {y_title(one)}", scale=vega.given(zero=True, nice=True))
+    y = vega.y("off:Q", title="measured above predicted (%)")
+    zero = vega.mark(pd.DataFrame({"off": [0.0]}), "rule", color=INK, opacity=0.6).encode(y)
     left_out = f", {model.loo_mape:.1%} on a network left out" if model.loo_mape is not None else ""
     subtitle = f"mean error {model.mape:.1%}{left_out}"
-    title = alt.TitleParams("Residuals of the two-term model", subtitle=subtitle, fontWeight="normal")
+    title = vega.title("Residuals of the two-term model", subtitle=subtitle, fontWeight="normal")
     layers = [zero, dots_of(points).encode(x, y, colour, shape_of(points), tooltip=tooltip)]
-    return alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=title)
+    return vega.layered(*layers, width=PANEL, height=PANEL * 0.8, title=title)

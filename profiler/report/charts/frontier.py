@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.accuracy import COLUMNS, Accuracies, with_accuracy
@@ -12,6 +11,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import prose, rows_of, unit_of
 from profiler.analysis.frontier import Front, fronts
 from profiler.errors import UserError
+from profiler.report import vega
 from profiler.report.charts.parts import GAP, UNSCALED, colour_of, log_scale, shape_of
 from profiler.report.render import INK, PANEL, empty, styled
 
@@ -21,7 +21,7 @@ _LEAST = 2
 _MOST_NAMED = 14
 
 
-def against_error(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
+def against_error(frame: pd.DataFrame, one: Fit) -> vega.Chart | None:
     """Error against the fitted cost in one group; None where fewer than two networks have an accuracy."""
     rows = rows_of(frame, one.group)
     try:
@@ -30,48 +30,49 @@ def against_error(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart | None:
         return None
     title = f"Error against {prose(one.y)}"
     panels = [_panel(front, title) for front in fronts(told, one.y) if len(front.points) >= _LEAST]
-    return alt.concat(*panels) if panels else None
+    return vega.panels(*panels) if panels else None
 
 
-def all_fronts(found: Sequence[Front]) -> alt.ConcatChart | alt.Chart:
+def all_fronts(found: Sequence[Front]) -> vega.Chart | vega.Chart:
     """A panel for each group; one that says so where no network has both an accuracy and a cost."""
     panels = [_panel(front, front.label) for front in found if front.points]
     return (
-        styled(alt.concat(*panels, columns=2, spacing=GAP))
+        styled(vega.panels(*panels, columns=2, spacing=GAP))
         if panels
         else empty("no network has an accuracy and a cost")
     )
 
 
-def _panel(front: Front, title: str) -> alt.LayerChart:
+def _panel(front: Front, title: str) -> vega.Chart:
     points = _points(front)
     unit = unit_of(front.y)
-    x = alt.X("cost:Q", title=f"{front.what} ({unit})" if unit else front.y, scale=log_scale())
-    y = alt.Y("error:Q", title="top-1 error (%)", scale=alt.Scale(zero=False, nice=True, padding=8))
+    x = vega.x("cost:Q", title=f"{front.what} ({unit})" if unit else front.y, scale=log_scale())
+    y = vega.y("error:Q", title="top-1 error (%)", scale=vega.given(zero=False, nice=True, padding=8))
     colour, shape = colour_of(points), shape_of(points)
     tooltip = [
-        alt.Tooltip("network:N"),
-        alt.Tooltip("cost:Q", format=".4~g"),
-        alt.Tooltip("top1:Q", title="top-1", format=".2f"),
-        alt.Tooltip("source:N"),
-        alt.Tooltip("sure:N", title="on the front"),
+        vega.tip("network:N"),
+        vega.tip("cost:Q", format=".4~g"),
+        vega.tip("top1:Q", title="top-1", format=".2f"),
+        vega.tip("source:N"),
+        vega.tip("sure:N", title="on the front"),
     ]
-    stairs = alt.Chart(_stairs(front)).mark_line(interpolate="step-after", color=INK, strokeWidth=1.4, opacity=0.75)
-    lines = alt.Chart(_lines(points)).mark_line(strokeWidth=1.2, opacity=0.6)
+    stairs = vega.mark(_stairs(front), "line", interpolate="step-after", color=INK, strokeWidth=1.4, opacity=0.75)
+    lines = vega.mark(_lines(points), "line", strokeWidth=1.2, opacity=0.6)
     named = points[points["member"] & ~points["predicted"]].head(_MOST_NAMED)
-    names = alt.Chart(named).mark_text(align="left", dx=7, dy=-7, fontSize=10, color=INK)
+    names = vega.mark(named, "text", align="left", dx=7, dy=-7, fontSize=10, color=INK)
+    sure, foretold = (vega.mark(points, "rule", strokeWidth=1, opacity=opacity) for opacity in (0.5, 0.35))
     layers = [
         stairs.encode(x, y),
-        lines.encode(x, y, colour, detail="line:N", order="cost:Q"),
-        alt.Chart(points).mark_rule(strokeWidth=1, opacity=0.5).encode(alt.X("low:Q"), y, colour, x2="high:Q"),
-        alt.Chart(points).mark_rule(strokeWidth=1, opacity=0.35).encode(x, alt.Y("best:Q"), colour, y2="worst:Q"),
+        lines.encode(x, y, colour, vega.channel("detail", "line:N"), vega.channel("order", "cost:Q")),
+        sure.encode(vega.x("low:Q"), y, colour, vega.channel("x2", "high")),
+        foretold.encode(x, vega.y("best:Q"), colour, vega.channel("y2", "worst")),
     ]
     for hollow in (False, True):
         some = points[points["predicted"] == hollow]
-        marks = alt.Chart(some).mark_point(filled=not hollow, size=62, opacity=0.85 if hollow else 1, strokeWidth=1.4)
+        marks = vega.mark(some, "point", filled=not hollow, size=62, opacity=0.85 if hollow else 1, strokeWidth=1.4)
         layers.append(marks.encode(x, y, colour, shape, tooltip=tooltip))
-    layers.append(names.encode(x, y, text="network:N"))
-    return alt.LayerChart(layer=layers, width=2 * PANEL, height=1.3 * PANEL, title=_title(front, points, title))
+    layers.append(names.encode(x, y, vega.channel("text", "network:N")))
+    return vega.layered(*layers, width=2 * PANEL, height=1.3 * PANEL, title=_title(front, points, title))
 
 
 def _points(front: Front) -> pd.DataFrame:
@@ -121,8 +122,8 @@ def _stairs(front: Front) -> pd.DataFrame:
     return pd.DataFrame([*ends, (most, ends[-1][1])], columns=["cost", "error"])
 
 
-def _title(front: Front, points: pd.DataFrame, title: str) -> alt.TitleParams:
+def _title(front: Front, points: pd.DataFrame, title: str) -> vega.Specification:
     hollow = "; hollow: predicted, with its 90% interval" if points["predicted"].any() else ""
     bars = "95% intervals of the cost" if (points["low"] < points["high"]).any() else "no intervals of the cost"
     recipe = front.recipe or ", ".join(sorted({text.partition(" (")[0] for text in points["source"]}))
-    return alt.TitleParams(title, subtitle=f"accuracy under {recipe}; line: the front; bars: {bars}{hollow}")
+    return vega.title(title, subtitle=f"accuracy under {recipe}; line: the front; bars: {bars}{hollow}")

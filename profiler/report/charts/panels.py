@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import PROXIES
 from profiler.analysis.line import Line
 from profiler.analysis.predict import costs_of
+from profiler.report import vega
 from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, shape_of, top_of, y_title
-from profiler.report.render import INK, PANEL, Chart, empty, styled
+from profiler.report.render import INK, PANEL, empty, styled
 
 #: What is told of a point where not all have the same.
 _TOLD = ("family", "scaling", "resolution", "parity")
 
 
-def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
+def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> vega.Chart:
     """Latency against activations, flops and parameters: three panels side by side, a row per group.
 
     Args:
@@ -28,13 +28,13 @@ def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> Chart:
     Returns:
         A chart; one that says so where nothing was measured.
     """
-    rows = [three_panels(frame, one).properties(title=_row_title(one)) for one in fits if one.family is None and one.n]
+    rows = [three_panels(frame, one).having(title=_row_title(one)) for one in fits if one.family is None and one.n]
     if not rows:
         return empty(next((one.reason for one in fits if one.reason), None) or "the table has no measured case")
-    return styled(alt.vconcat(*rows, spacing=34))
+    return styled(vega.rows(*rows, spacing=34))
 
 
-def three_panels(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart:
+def three_panels(frame: pd.DataFrame, one: Fit) -> vega.Chart:
     """The three panels of one group, in reading order; a page may wrap them by setting ``columns``.
 
     Args:
@@ -42,10 +42,10 @@ def three_panels(frame: pd.DataFrame, one: Fit) -> alt.ConcatChart:
         one: A pooled fit with at least one network.
     """
     points = points_of(frame, one)
-    return alt.concat(*(_panel(points, one, proxy) for proxy in PROXIES), columns=3, spacing=GAP)
+    return vega.panels(*(_panel(points, one, proxy) for proxy in PROXIES), columns=3, spacing=GAP)
 
 
-def costs(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+def costs(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
     """Other costs, such as memory, against activations: a panel per cost and group; None without any.
 
     Args:
@@ -55,35 +55,35 @@ def costs(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
     columns = [column for column in costs_of(frame) if column not in {one.y for one in pooled}]
     others = [one for column in columns for one in fit(frame, column) if one.family is None and one.n]
     panels = [
-        _panel(points_of(frame, one), one, "acts").properties(title=alt.TitleParams(y_title(one), subtitle=one.label))
+        _panel(points_of(frame, one), one, "acts").having(title=vega.title(y_title(one), subtitle=one.label))
         for one in others
     ]
-    return alt.concat(*panels, columns=3, spacing=GAP) if panels else None
+    return vega.panels(*panels, columns=3, spacing=GAP) if panels else None
 
 
-def _row_title(one: Fit) -> alt.TitleParams:
+def _row_title(one: Fit) -> vega.Specification:
     networks = f"{one.n} network" if one.n == 1 else f"{one.n} networks"
-    return alt.TitleParams(one.label, subtitle=networks, fontSize=15, offset=16)
+    return vega.title(one.label, subtitle=networks, fontSize=15, offset=16)
 
 
-def _panel(points: pd.DataFrame, one: Fit, proxy: str) -> alt.LayerChart:
+def _panel(points: pd.DataFrame, one: Fit, proxy: str) -> vega.Chart:
     line = one.line(proxy)
     unit = line.x_unit if line else PROXIES[proxy].unit
-    x = alt.X(f"{proxy}:Q", title=_x_title(proxy, unit), scale=alt.Scale(zero=True, nice=True))
+    x = vega.x(f"{proxy}:Q", title=_x_title(proxy, unit), scale=vega.given(zero=True, nice=True))
     # One range for the three panels of a group, to compare heights; one extent, to align rows.
     tops = [top_of(points), *(_ends(points, each)["y"].max() for each in one.lines)]
-    axis = alt.Axis(minExtent=34, title=y_title(one), format="~s" if one.unit == "bytes" else alt.Undefined)
-    y = alt.Y("y:Q", axis=axis, scale=alt.Scale(domain=[0, max(tops)], nice=True, clamp=True))
+    axis = vega.given(minExtent=34, title=y_title(one), **({"format": "~s"} if one.unit == "bytes" else {}))
+    y = vega.y("y:Q", axis=axis, scale=vega.given(domain=[0, max(tops)], nice=True, clamp=True))
     layers = [
         dots_of(points).encode(x, y, colour_of(points), shape_of(points), tooltip=_tooltip(points, one, proxy, unit))
     ]
     if points["low"].notna().any():
-        bars = alt.Chart(points).mark_rule(strokeWidth=1, opacity=0.55)
-        layers.insert(0, bars.encode(x, alt.Y("low:Q", axis=axis), alt.Y2("high:Q"), colour_of(points)))
+        bars = vega.mark(points, "rule", strokeWidth=1, opacity=0.55)
+        layers.insert(0, bars.encode(x, vega.y("low:Q", axis=axis), vega.channel("y2", "high"), colour_of(points)))
     if line:
-        mark = alt.Chart(_ends(points, line)).mark_line(color=INK, strokeWidth=1.4, opacity=0.75, clip=True)
-        layers.insert(0, mark.encode(x, y, tooltip=alt.Tooltip("line:N", title="fit")))
-    return alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=_panel_title(one, proxy, line))
+        mark = vega.mark(_ends(points, line), "line", color=INK, strokeWidth=1.4, opacity=0.75, clip=True)
+        layers.insert(0, mark.encode(x, y, tooltip=[vega.tip("line:N", title="fit")]))
+    return vega.layered(*layers, width=PANEL, height=PANEL * 0.8, title=_panel_title(one, proxy, line))
 
 
 def _ends(points: pd.DataFrame, line: Line) -> pd.DataFrame:
@@ -93,14 +93,14 @@ def _ends(points: pd.DataFrame, line: Line) -> pd.DataFrame:
     return pd.DataFrame({line.proxy: x, "y": line.intercept + line.slope * x, "line": text})
 
 
-def _panel_title(one: Fit, proxy: str, line: Line | None) -> alt.TitleParams:
+def _panel_title(one: Fit, proxy: str, line: Line | None) -> vega.Specification:
     """What is seen: the correlation with its interval, the best one in bold."""
     best = one.winner == proxy
     name = PROXIES[proxy].name.capitalize()
     if line is None:
-        return alt.TitleParams(name, subtitle=one.unfit.get(proxy, ""), fontWeight="normal")
+        return vega.title(name, subtitle=one.unfit.get(proxy, ""), fontWeight="normal")
     low, high = line.r_interval
-    return alt.TitleParams(
+    return vega.title(
         f"{name}: r = {line.r:.3f}" + (" (best)" if best else ""),
         subtitle=f"95% interval {low:.3f} to {high:.3f}",
         fontWeight="bold" if best else "normal",
@@ -113,18 +113,18 @@ def _x_title(proxy: str, unit: str) -> str:
     return f"{name} ({'millions' if unit.startswith('M ') else unit})"
 
 
-def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[alt.Tooltip]:
+def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[vega.Specification]:
     shown = [
-        alt.Tooltip("network:N"),
-        alt.Tooltip("y:Q", title=y_title(one), format=".4~g"),
-        alt.Tooltip("low:Q", title="95% from", format=".4~g"),
-        alt.Tooltip("high:Q", title="95% to", format=".4~g"),
-        alt.Tooltip(f"{proxy}:Q", title=unit, format=".4~g"),
+        vega.tip("network:N"),
+        vega.tip("y:Q", title=y_title(one), format=".4~g"),
+        vega.tip("low:Q", title="95% from", format=".4~g"),
+        vega.tip("high:Q", title="95% to", format=".4~g"),
+        vega.tip(f"{proxy}:Q", title=unit, format=".4~g"),
         *(
-            alt.Tooltip(f"{name}:N")
+            vega.tip(f"{name}:N")
             for name in ("family", "scaling", "resolution", "parity")
             if points[name].nunique() > 1
         ),
-        alt.Tooltip("status:N"),
+        vega.tip("status:N"),
     ]
-    return [tip for tip in shown if points[str(tip.shorthand)[:-2]].replace("", None).notna().any()]
+    return [tip for tip in shown if points[tip["field"]].replace("", None).notna().any()]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import cycle
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES, measured, network_names, plain, prose, rows_of, scale_of
+from profiler.report import vega
 
 # Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
 UNSCALED = "unscaled"
@@ -47,15 +47,15 @@ def points_of(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
     return points.dropna(subset=["y", *PROXIES])
 
 
-def dots_of(points: pd.DataFrame) -> alt.Chart:
+def dots_of(points: pd.DataFrame) -> vega.Chart:
     """One filled mark per row, without its axes."""
-    chart: alt.Chart = alt.Chart(points).mark_point(filled=True, size=62, opacity=0.85)
+    chart: vega.Chart = vega.mark(points, "point", filled=True, size=62, opacity=0.85)
     return chart
 
 
-def log_scale(base: float | alt.UndefinedType = alt.Undefined) -> alt.Scale:
+def log_scale(**more: object) -> vega.Specification:
     """A logarithmic axis that ends where the points do."""
-    return alt.Scale(type="log", base=base, nice=False, padding=12)
+    return vega.given(type="log", nice=False, padding=12, **more)
 
 
 def top_of(points: pd.DataFrame) -> float:
@@ -71,19 +71,19 @@ def y_title(one: Fit) -> str:
     return f"{prose(one.y)} ({one.unit})" if one.unit and prose(one.y) != one.y else one.y
 
 
-def colour_of(points: pd.DataFrame) -> alt.Color:
+def colour_of(points: pd.DataFrame) -> vega.Channel:
     """A colour per scaling rule; per family where nothing was scaled in different ways."""
     if points["scaling"].nunique() == 1:
         families = sorted(set(points["family"]))
-        scale = alt.Scale(domain=families, range=palette_of(len(families)))
-        return alt.Color("family:N", scale=scale, legend=_legend("family", len(families)))
+        scale = vega.given(domain=families, range=palette_of(len(families)))
+        return vega.colour("family:N", scale=scale, legend=_legend("family", len(families)))
     present = set(points["scaling"])
     known = [rule for rule in _RULE_COLOURS if rule in present]
     others = sorted(present - set(known))
     used = [_RULE_COLOURS[rule] for rule in known]
     spare = cycle([colour for colour in _OTHER_COLOURS if colour not in used])
-    scale = alt.Scale(domain=known + others, range=used + [next(spare) for _ in others])
-    return alt.Color("scaling:N", scale=scale, legend=_legend("scaling", len(present)))
+    scale = vega.given(domain=known + others, range=used + [next(spare) for _ in others])
+    return vega.colour("scaling:N", scale=scale, legend=_legend("scaling", len(present)))
 
 
 def palette_of(number: int) -> list[str]:
@@ -92,13 +92,13 @@ def palette_of(number: int) -> list[str]:
     return [next(colours) for _ in range(number)]
 
 
-def shape_of(points: pd.DataFrame) -> alt.Shape:
+def shape_of(points: pd.DataFrame) -> vega.Channel:
     """A shape per family."""
     families = sorted(set(points["family"]))
     shapes = cycle(_SHAPES)
-    scale = alt.Scale(domain=families, range=[next(shapes) for _ in families])
-    return alt.Shape("family:N", scale=scale, legend=_legend("family", len(families)))
+    scale = vega.given(domain=families, range=[next(shapes) for _ in families])
+    return vega.channel("shape", "family:N", scale=scale, legend=_legend("family", len(families)))
 
 
-def _legend(title: str, entries: int) -> alt.Legend | None:
-    return alt.Legend(title=title) if entries > 1 else None
+def _legend(title: str, entries: int) -> vega.Specification | None:
+    return vega.given(title=title) if entries > 1 else None

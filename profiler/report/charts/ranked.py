@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import measured, network_names, rows_of
 from profiler.records.columns import interval_columns
+from profiler.report import vega
 from profiler.report.charts.parts import palette_of, y_title
 from profiler.report.charts.sides import setting_of
 from profiler.report.render import PANEL
@@ -18,7 +18,7 @@ from profiler.report.render import PANEL
 _MOST = 12
 
 
-def ranked_bars(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+def ranked_bars(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
     """A bar with its 95% interval for each network and setting, the fastest first; None for none, or for too many.
 
     Args:
@@ -33,17 +33,17 @@ def ranked_bars(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart |
     sides = list(dict.fromkeys(table["side"]))
     order = list(table.groupby("network")["y"].min().sort_values().index)
     what = y_title(pooled[0])
-    y = alt.Y("network:N", title=None, sort=order, axis=alt.Axis(labelLimit=260))
-    offset = alt.YOffset("side:N", sort=sides)
-    legend = alt.Legend(title=None) if len(sides) > 1 else None
-    colour = alt.Color("side:N", scale=alt.Scale(domain=sides, range=palette_of(len(sides))), legend=legend)
-    x = alt.X("y:Q", title=what, scale=alt.Scale(domain=[0, float(1.25 * table["y"].max())], clamp=True))
-    tip = [alt.Tooltip("network:N"), alt.Tooltip("side:N"), alt.Tooltip("y:Q", title=what, format=".4~g")]
-    bars = alt.Chart(table).mark_bar(opacity=0.85).encode(x, y, offset, colour, tooltip=tip)
-    whiskers = alt.Chart(table.dropna(subset=["low", "high"])).mark_rule(strokeWidth=1.4, color="#1f2328")
-    lines = whiskers.encode(alt.X("low:Q", title=what), y, offset, x2="high:Q")
+    y = vega.y("network:N", title=None, sort=order, axis=vega.given(labelLimit=260))
+    offset = vega.channel("yOffset", "side:N", sort=sides)
+    legend = vega.given(title=None) if len(sides) > 1 else None
+    colour = vega.colour("side:N", scale=vega.given(domain=sides, range=palette_of(len(sides))), legend=legend)
+    x = vega.x("y:Q", title=what, scale=vega.given(domain=[0, float(1.25 * table["y"].max())], clamp=True))
+    tip = [vega.tip("network:N"), vega.tip("side:N"), vega.tip("y:Q", title=what, format=".4~g")]
+    bars = vega.mark(table, "bar", opacity=0.85).encode(x, y, offset, colour, tooltip=tip)
+    whiskers = vega.mark(table.dropna(subset=["low", "high"]), "rule", strokeWidth=1.4, color="#1f2328")
+    lines = whiskers.encode(vega.x("low:Q", title=what), y, offset, vega.channel("x2", "high"))
     height = max(60, 26 * len(order) * max(1, len(sides) * 0.7))
-    return alt.concat(alt.LayerChart(layer=[bars, lines], width=2 * PANEL, height=height))
+    return vega.panels(vega.layered(bars, lines, width=2 * PANEL, height=height))
 
 
 def _measured_points(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.layers import LayerCost
 from profiler.measure.peaks import Peaks
-from profiler.report.render import PANEL, Chart, styled
+from profiler.report import vega
+from profiler.report.render import PANEL, styled
 
 _COLOURS = {"compute": "#2b6cb0", "memory": "#c05621", "overhead": "#718096"}
 
 
-def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> Chart:
+def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> vega.Chart:
     """Multiply-adds per second against multiply-adds per byte, both logarithmic; areas are shares of the time."""
     points = pd.DataFrame(
         {
@@ -31,20 +31,20 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> Chart:
         points = pd.DataFrame({"layer": [], "per byte": [], "GF/s": [], "share": [], "held by": []})
     low, high = (points["per byte"].min() / 2, points["per byte"].max() * 2) if len(points) else (0.1, 100.0)
     roofs = pd.DataFrame(_roofs(peaks, low, high))
-    x = alt.X("per byte:Q", scale=alt.Scale(type="log"), title="multiply-adds per byte")
-    y = alt.Y("GF/s:Q", scale=alt.Scale(type="log"), title="GF per second")
-    lines = (
-        alt.Chart(roofs)
-        .mark_line(strokeWidth=1.5)
-        .encode(x=x, y=y, strokeDash=alt.StrokeDash("roof:N", title=None), color=alt.value("#1f2328"))
+    x = vega.x("per byte:Q", scale=vega.given(type="log"), title="multiply-adds per byte")
+    y = vega.y("GF/s:Q", scale=vega.given(type="log"), title="GF per second")
+    lines = vega.mark(roofs, "line", strokeWidth=1.5).encode(
+        x, y, vega.channel("strokeDash", "roof:N", title=None), vega.Channel("color", {"value": "#1f2328"})
     )
-    colour = alt.Color("held by:N", scale=alt.Scale(domain=[*_COLOURS], range=[*_COLOURS.values()]), title="held by")
-    dots = (
-        alt.Chart(points)
-        .mark_circle(opacity=0.7)
-        .encode(x=x, y=y, size=alt.Size("share:Q", legend=None), color=colour, tooltip=["layer", "GF/s", "share"])
+    colour = vega.colour("held by:N", scale=vega.given(domain=[*_COLOURS], range=[*_COLOURS.values()]), title="held by")
+    dots = vega.mark(points, "circle", opacity=0.7).encode(
+        x,
+        y,
+        vega.channel("size", "share:Q", legend=None),
+        colour,
+        tooltip=[vega.tip("layer:N"), vega.tip("GF/s:Q"), vega.tip("share:Q")],
     )
-    return styled(alt.LayerChart(layer=[lines, dots], width=2 * PANEL, height=PANEL))
+    return styled(vega.layered(lines, dots, width=2 * PANEL, height=PANEL))
 
 
 def _roofs(peaks: Peaks, low: float, high: float) -> list[dict[str, object]]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label
+from profiler.report import vega
 from profiler.report.charts.parts import log_scale, palette_of, points_of, y_title
 from profiler.report.render import PANEL
 
 _MOST = 40
 
 
-def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
     """Every network's latency on each side, one line of dots per network; None with fewer than two sides.
 
     Of more than 40 networks, 40 are shown, evenly spaced from fastest to slowest.
@@ -30,15 +30,15 @@ def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart 
     shown = order[np.linspace(0, len(order) - 1, min(_MOST, len(order))).round().astype(int)]
     points = points[points["network"].isin(shown)]
     names = list(dict.fromkeys(points["side"]))
-    scale = alt.Scale(domain=names, range=palette_of(len(names)))
+    scale = vega.given(domain=names, range=palette_of(len(names)))
     what = y_title(sides[0])
-    x = alt.X("y:Q", title=what, scale=log_scale())
-    y = alt.Y("network:N", title=None, sort=list(shown), axis=alt.Axis(labelLimit=220, grid=True))
-    colour = alt.Color("side:N", scale=scale, legend=alt.Legend(title=None))
-    tooltip = [alt.Tooltip("network:N"), alt.Tooltip("side:N"), alt.Tooltip("y:Q", title=what, format=".4~g")]
-    dots = alt.Chart(points).mark_point(filled=True, size=70, opacity=0.9).encode(x, y, colour, tooltip=tooltip)
+    x = vega.x("y:Q", title=what, scale=log_scale())
+    y = vega.y("network:N", title=None, sort=list(shown), axis=vega.given(labelLimit=220, grid=True))
+    colour = vega.colour("side:N", scale=scale, legend=vega.given(title=None))
+    tooltip = [vega.tip("network:N"), vega.tip("side:N"), vega.tip("y:Q", title=what, format=".4~g")]
+    dots = vega.mark(points, "point", filled=True, size=70, opacity=0.9).encode(x, y, colour, tooltip=tooltip)
     title = "Side by side" if len(shown) == len(order) else f"Side by side: {_MOST} of {len(order)} networks"
-    return alt.concat(dots.properties(width=2 * PANEL, height=alt.Step(17), title=title))
+    return vega.panels(dots.having(width=2 * PANEL, height={"step": 17}, title=title))
 
 
 def setting_of(one: Fit, varying: Sequence[str]) -> str:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import altair as alt
 import pandas as pd
 
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, measured, plain, rows_of
 from profiler.models.shapes import parse_shapes
 from profiler.records.columns import interval_columns
+from profiler.report import vega
 from profiler.report.charts.parts import GAP, palette_of, top_of, y_title
 from profiler.report.render import PANEL
 
 
-def against_size(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart | None:
+def against_size(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
     """Latency against the first size that varies among the shapes of a model; None where none has several.
 
     A panel per model and placement, a line per backend, with the 95% interval of each point where the table has it.
@@ -29,14 +29,14 @@ def against_size(frame: pd.DataFrame, pooled: Sequence[Fit]) -> alt.ConcatChart 
         return None
     table = pd.concat(points)
     names = list(dict.fromkeys(table["backend"]))
-    colour = alt.Color(
+    colour = vega.colour(
         "backend:N",
-        scale=alt.Scale(domain=names, range=palette_of(len(names))),
-        legend=alt.Legend(title=None) if len(names) > 1 else None,
+        scale=vega.given(domain=names, range=palette_of(len(names))),
+        legend=vega.given(title=None) if len(names) > 1 else None,
     )
     title = y_title(pooled[0])
     panels = [_panel(rows, colour, title) for _, rows in table.groupby(["model", "where"], sort=False)]
-    return alt.concat(*panels, columns=2, spacing=GAP)
+    return vega.panels(*panels, columns=2, spacing=GAP)
 
 
 def _points(frame: pd.DataFrame, one: Fit) -> list[pd.DataFrame]:
@@ -83,15 +83,15 @@ def _sizes(shapes: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
             yield from ((called[axis], [each[name].sizes[axis] for each in read]) for axis in axes)
 
 
-def _panel(rows: pd.DataFrame, colour: alt.Color, title: str) -> alt.LayerChart:
+def _panel(rows: pd.DataFrame, colour: vega.Channel, title: str) -> vega.Chart:
     name = rows["name"].iloc[0]
     ticks = sorted(set(rows["size"]))
-    axis = alt.Axis(values=ticks, format="d", labelOverlap="greedy")
-    x = alt.X("size:Q", title=name, axis=axis, scale=alt.Scale(zero=False, padding=12))
-    y = alt.Y("y:Q", title=title, scale=alt.Scale(domain=[0, top_of(rows)], nice=True, clamp=True))
-    tooltip = [alt.Tooltip("shape:N"), alt.Tooltip("backend:N"), alt.Tooltip("y:Q", title=title, format=".4~g")]
-    line = alt.Chart(rows).mark_line(point=True, strokeWidth=1.4, opacity=0.8).encode(x, y, colour, tooltip=tooltip)
-    whisker = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(strokeWidth=1, opacity=0.55)
-    layers = [whisker.encode(x, alt.Y("low:Q", title=title), alt.Y2("high:Q"), colour), line]
-    told = alt.TitleParams(rows["model"].iloc[0], subtitle=rows["where"].iloc[0])
-    return alt.LayerChart(layer=layers, width=PANEL, height=PANEL * 0.8, title=told)
+    axis = vega.given(values=ticks, format="d", labelOverlap="greedy")
+    x = vega.x("size:Q", title=name, axis=axis, scale=vega.given(zero=False, padding=12))
+    y = vega.y("y:Q", title=title, scale=vega.given(domain=[0, top_of(rows)], nice=True, clamp=True))
+    tooltip = [vega.tip("shape:N"), vega.tip("backend:N"), vega.tip("y:Q", title=title, format=".4~g")]
+    line = vega.mark(rows, "line", point=True, strokeWidth=1.4, opacity=0.8).encode(x, y, colour, tooltip=tooltip)
+    whisker = vega.mark(rows.dropna(subset=["low", "high"]), "rule", strokeWidth=1, opacity=0.55)
+    layers = [whisker.encode(x, vega.y("low:Q", title=title), vega.channel("y2", "high"), colour), line]
+    told = vega.title(rows["model"].iloc[0], subtitle=rows["where"].iloc[0])
+    return vega.layered(*layers, width=PANEL, height=PANEL * 0.8, title=told)
