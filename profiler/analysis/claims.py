@@ -24,7 +24,7 @@ from profiler.records.intervals import Interval
 from profiler.units import format_bytes
 
 #: Asks a group of a table for a claim; None where it says nothing of it.
-_Ask: TypeAlias = "Callable[[pd.DataFrame, Fit], Evidence | None]"
+_Ask: TypeAlias = "Callable[[pd.DataFrame, Fit, pd.DataFrame], Evidence | None]"
 Judgement = Literal["holds", "does not hold", "undecided"]
 
 #: "Nearly as fast" is within a tenth.
@@ -59,8 +59,9 @@ def claims(frame: pd.DataFrame, fits: Sequence[Fit]) -> list[Claim]:
         fits: Of the table; those of single families are left out.
     """
     pooled = [one for one in fits if one.family is None and one.n]
+    relative = {one.label: steps(frame, one) for one in pooled}
     made = [
-        (Claim(said, {one.label: found for one in pooled if (found := ask(frame, one))}), compares)
+        (Claim(said, {one.label: found for one in pooled if (found := ask(frame, one, relative[one.label]))}), compares)
         for said, ask, compares in _CLAIMS
     ]
     return [claim for claim, _ in made if claim.found] if any(c.found and compares for c, compares in made) else []
@@ -86,7 +87,7 @@ def _times(ratio: Quantity) -> str:
     return f"{ratio.value:.2f}{ends}"
 
 
-def _predicts(_frame: pd.DataFrame, one: Fit) -> Evidence | None:
+def _predicts(_frame: pd.DataFrame, one: Fit, _relative: pd.DataFrame) -> Evidence | None:
     """Activations predict the cost better than flops do."""
     lines = {line.proxy: line for line in one.lines}
     if not {"acts", "flops"} <= lines.keys() or one.winner is None:
@@ -98,9 +99,9 @@ def _predicts(_frame: pd.DataFrame, one: Fit) -> Evidence | None:
     return Evidence(verdict, f"r of {told}{odds}")
 
 
-def _grows(frame: pd.DataFrame, one: Fit) -> Evidence | None:
+def _grows(_frame: pd.DataFrame, _one: Fit, relative: pd.DataFrame) -> Evidence | None:
     """Activations of dWr grow about as the root of flops, those of dwr faster."""
-    powers = {each.rule: each.acts for each in growth(steps(frame, one))}
+    powers = {each.rule: each.acts for each in growth(relative)}
     if not {"dWr", CONTROL} <= powers.keys():
         return None
     fast, compound = powers["dWr"], powers[CONTROL]
@@ -112,8 +113,8 @@ def _grows(frame: pd.DataFrame, one: Fit) -> Evidence | None:
 def _paced(rule: str, control: str, limit: float = 1.0, *, slower: bool = False) -> _Ask:
     """Ask whether a rule is faster than another at equal flops, within a limit; or slower."""
 
-    def ask(frame: pd.DataFrame, one: Fit) -> Evidence | None:
-        cost = next((each.cost for each in paces(steps(frame, one), control, rule)), None)
+    def ask(_frame: pd.DataFrame, _one: Fit, relative: pd.DataFrame) -> Evidence | None:
+        cost = next((each.cost for each in paces(relative, control, rule)), None)
         if cost is None:
             return None
         told = f"{rule} takes {_times(cost)} of the time of {control}"
@@ -127,7 +128,7 @@ def _turned(verdict: Judgement) -> Judgement:
     return turned.get(verdict, verdict)
 
 
-def _trains(frame: pd.DataFrame, one: Fit) -> Evidence | None:
+def _trains(frame: pd.DataFrame, one: Fit, _relative: pd.DataFrame) -> Evidence | None:
     """RegNetY-4GF scaled to 16 GF by dWr trains in a quarter of the time of EfficientNet-B4."""
     pair = _example(frame, one)
     if pair is None:
@@ -140,7 +141,7 @@ def _trains(frame: pd.DataFrame, one: Fit) -> Evidence | None:
     )
 
 
-def _holds_less(frame: pd.DataFrame, one: Fit) -> Evidence | None:
+def _holds_less(frame: pd.DataFrame, one: Fit, _relative: pd.DataFrame) -> Evidence | None:
     """The same with less memory."""
     pair = _example(frame, one)
     if pair is None or "peak_memory_bytes" not in frame:

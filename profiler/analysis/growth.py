@@ -71,7 +71,8 @@ def steps(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
         Columns network, model, scaling, factor (as asked for), and s (flops), acts and cost, each over that of the
         base network; bases themselves have scaling ``""``. Networks whose base was not measured are not in it.
     """
-    rows = rows_of(frame, one.group)
+    wanted = ("model", "scaling", "factor", "step", "shape", "status", "flops", "acts", one.y, *one.group)
+    rows = rows_of(frame[[name for name in dict.fromkeys(wanted) if name in frame]], one.group)
     rows = rows[measured(rows)]
     table = pd.DataFrame(
         {

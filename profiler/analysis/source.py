@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.frame import GROUP_KEYS, PROXIES, plain, scale_of
-from profiler.analysis.layer_file import costs_frame, read_costs
 from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.outside import is_folder
@@ -39,6 +38,8 @@ def read_table(
             say(notice)
         return table.frame(run)
     if path.suffix == ".json":
+        from profiler.analysis.layer_file import costs_frame, read_costs  # which counts layers, with onnx
+
         return costs_frame(read_costs(path))
     found = read_csv(path)
     missing = [name for name in needed if name not in found.columns]

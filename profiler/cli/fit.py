@@ -86,7 +86,7 @@ def fit_command(
     elif chart is not None:
         with drawing(str(chart)):
             from profiler.report.charts.panels import latency_panels
-            from profiler.report.render import write_chart  # altair takes a second
+            from profiler.report.render import write_chart  # with what draws, which may be missing
 
             write_chart(latency_panels(frame, fits), chart)
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -30,11 +30,8 @@ def start() -> None:
             _waiting.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True))  # noqa: S603  # ours
 
 
-def ahead(specs: Sequence[Specification]) -> Callable[[], list[str] | None]:
-    """Give specifications to the process that waits, and return what gives their SVGs, later.
-
-    Args:
-        specs: Of Vega-Lite.
+def ahead(specs: Iterable[Specification]) -> Callable[[], list[str] | None]:
+    """Give specifications of Vega-Lite, each when it is made, to the process that waits; return what gives their SVGs.
 
     Returns:
         A function that waits for the SVGs, in their order; it returns None where no process waited, or it failed.
@@ -42,8 +39,10 @@ def ahead(specs: Sequence[Specification]) -> Callable[[], list[str] | None]:
     if not _waiting:
         return lambda: None
     process = _waiting.pop()
-    pool = ThreadPoolExecutor(1)
-    answer = pool.submit(process.communicate, json.dumps(specs))
+    pool = ThreadPoolExecutor(1)  # its thread writes while this one makes the next
+    for spec in specs:
+        pool.submit(_write, process, spec)
+    answer = pool.submit(process.communicate)
     pool.shutdown(wait=False)
 
     def drawn() -> list[str] | None:
@@ -53,12 +52,18 @@ def ahead(specs: Sequence[Specification]) -> Callable[[], list[str] | None]:
     return drawn
 
 
+def _write(process: subprocess.Popen[str], spec: Specification) -> None:
+    if process.stdin is not None:
+        process.stdin.write(f"{json.dumps(spec)}\n")
+        process.stdin.flush()
+
+
 def _serve() -> None:
-    """Read a JSON list of specifications from standard input, and write one of SVGs to standard output."""
+    """Read specifications, one a line, from standard input, and write a JSON list of their SVGs to standard output."""
     import vl_convert
 
     vl_convert.vegalite_to_svg(_FIRST)
-    json.dump([vl_convert.vegalite_to_svg(spec) for spec in json.load(sys.stdin)], sys.stdout)
+    json.dump([vl_convert.vegalite_to_svg(json.loads(line)) for line in sys.stdin], sys.stdout)
 
 
 if __name__ == "__main__":

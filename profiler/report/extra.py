@@ -56,6 +56,4 @@ def drawing(what: str, *, draws: bool = True) -> Iterator[None]:
 def _why(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "too few files may be open at once; ulimit -n 256 allows more"
-    if sys.flags.optimize > 1:
-        return "python -OO drops the docstrings that altair reads; run without it, or with -O"
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

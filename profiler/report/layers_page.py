@@ -139,7 +139,7 @@ def _roofline(one: Explanation) -> str:
     """The roofline as SVG; empty where it cannot be drawn or peaks are not known."""
     if one.peaks is None or not can_draw():
         return ""
-    from profiler.report.charts.roofline import roofline_chart  # altair takes a second
+    from profiler.report.charts.roofline import roofline_chart  # with what draws, which may be missing
     from profiler.report.render import svg
 
     return svg(roofline_chart(one.layers, one.peaks))

@@ -47,7 +47,7 @@ def write_load_page(run: LoadRun, path: Path) -> None:
 
 
 def _figure(told: Sequence[UnderLoad], limit: Limit | None) -> str:
-    from profiler.report.charts.load import load_chart  # altair takes a second
+    from profiler.report.charts.load import load_chart  # with what draws, which may be missing
     from profiler.report.render import svg
 
     chart = load_chart(load_curves(told), limit)

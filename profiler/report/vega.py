@@ -94,7 +94,7 @@ def panels(*charts: Chart, **parts: object) -> Chart:
     return Chart(concat=charts, **parts)
 
 
-def rows(*charts: Chart, **parts: object) -> Chart:
+def stacked(*charts: Chart, **parts: object) -> Chart:
     """Charts below each other."""
     return Chart(vconcat=charts, **parts)
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,6 @@ import pytest
 from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import PROXIES
 from profiler.errors import UserError
-from profiler.report import render
 from profiler.report.charts.batch import against_batch
 from profiler.report.charts.behind import behind
 from profiler.report.charts.panels import costs, latency_panels
@@ -21,6 +21,7 @@ from profiler.report.charts.parts import _RULE_COLOURS
 from profiler.report.charts.sides import side_by_side
 from profiler.report.charts.sizes import against_size, varying_size
 from profiler.report.render import empty, svg, write_chart
+from profiler.report.vega import Chart
 
 RULES = ("", "d", "w", "dWr", "d1_w8_g8_r1")
 
@@ -57,9 +58,16 @@ def usual() -> dict[str, Any]:
 
 
 def specification(frame: pd.DataFrame, y: str = "latency_ms") -> dict[str, Any]:
-    chart = latency_panels(frame, fit(frame, y))
-    chart.to_dict()  # which is checked against the schema
-    return render.specification(chart)
+    return checked(latency_panels(frame, fit(frame, y)))
+
+
+def checked(chart: Chart) -> dict[str, Any]:
+    """The specification of a chart, held against Vega-Lite's schema."""
+    made = chart.to_dict()
+    settings = made.get("config", {})
+    legend = {key: value for key, value in settings.get("legend", {}).items() if key != "layout"}  # not in the schema
+    alt.Chart.from_dict(made | {"config": settings | {"legend": legend}})
+    return made
 
 
 def elements_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
@@ -177,7 +185,7 @@ def test_growth_and_residuals_stand_behind_a_fit() -> None:
     frame = table(("eager",))
     chart = behind(frame, pooled_of(frame)[0])
     assert chart is not None
-    panels = chart.to_dict()["concat"]
+    panels = checked(chart)["concat"]
     titles = [panel["title"]["text"] for panel in panels]
     assert titles == ["Growth of activations with s", "Growth of latency with s", "Residuals of the two-term model"]
     domains = [marks(panel, "point")[0]["encoding"]["color"]["scale"] for panel in panels]
@@ -188,7 +196,7 @@ def test_dashed_lines_are_the_powers_of_theory() -> None:
     frame = table(("eager",))
     chart = behind(frame, pooled_of(frame)[0])
     assert chart is not None
-    spec = chart.to_dict()
+    spec = checked(chart)
     line = marks(spec["concat"][0], "line")[0]
     ends = [row for row in spec["datasets"][line["data"]["name"]] if row["scaling"] == "w"]
     for end in ends:
@@ -198,7 +206,7 @@ def test_dashed_lines_are_the_powers_of_theory() -> None:
 def test_residuals_are_relative_to_the_prediction() -> None:
     frame = table(("eager",))
     one = pooled_of(frame)[0]
-    spec = behind(frame, one).to_dict()  # type: ignore[union-attr]
+    spec = checked(behind(frame, one))  # type: ignore[arg-type]
     rows = spec["datasets"][marks(spec["concat"][2], "point")[0]["data"]["name"]]
     assert len(rows) == len(frame)
     for row in rows:
@@ -216,7 +224,7 @@ def test_backends_stand_side_by_side() -> None:
     frame = table()
     chart = side_by_side(frame, pooled_of(frame))
     assert chart is not None
-    spec = chart.to_dict()["concat"][0]
+    spec = checked(chart)["concat"][0]
     assert spec["encoding"]["color"]["scale"]["domain"] == ["eager", "onnxruntime"]
     assert spec["title"] == "Side by side"
     one = table(("eager",))
@@ -228,7 +236,7 @@ def test_of_many_networks_forty_are_shown() -> None:
     frame["factor"] = np.arange(len(frame)) % 300
     chart = side_by_side(frame, pooled_of(frame))
     assert chart is not None
-    spec = chart.to_dict()
+    spec = checked(chart)
     assert spec["concat"][0]["title"].startswith("Side by side: 40 of ")
     assert len(spec["concat"][0]["encoding"]["y"]["sort"]) == 40
 
@@ -237,7 +245,7 @@ def test_throughput_and_latency_against_batch_with_the_knee_ringed() -> None:
     frame = pd.concat([table(("eager",), batch=b) for b in (1, 4, 16)])
     chart = against_batch(frame, pooled_of(frame))
     assert chart is not None
-    spec = chart.to_dict()
+    spec = checked(chart)
     throughput, latencies = spec["concat"]
     assert [panel["layer"][0]["encoding"]["y"]["title"] for panel in (throughput, latencies)] == [
         "images/s",
@@ -258,7 +266,7 @@ def test_memory_is_drawn_where_it_was_measured() -> None:
     frame["memory_peak_mib"] = frame["acts"] / 1e5
     chart = costs(frame, pooled_of(frame))
     assert chart is not None
-    (panel,) = chart.to_dict()["concat"]  # latency, which was fitted, is drawn elsewhere
+    (panel,) = checked(chart)["concat"]  # latency, which was fitted, is drawn elsewhere
     assert panel["title"]["text"] == "memory peak (MiB)"
     without = table(("eager",))
     assert costs(without, pooled_of(without)) is None
@@ -318,7 +326,7 @@ def sweep(*shapes: str, backends: tuple[str, ...] = ("eager", "onnxruntime"), **
 
 def against(frame: pd.DataFrame) -> dict[str, Any]:
     chart = against_size(frame, [one for one in fit(frame) if one.family is None])
-    return {"concat": []} if chart is None else render.specification(chart)
+    return {"concat": []} if chart is None else checked(chart)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +363,7 @@ def test_an_interval_of_any_width_does_not_flatten_the_points() -> None:
     frame = sweep("n=1", "n=2").assign(latency_ci_low_ms=1e11, latency_ci_high_ms=1e12 / 4)
     (panel,) = against(frame)["concat"]
     assert marks(panel, "line")[0]["encoding"]["y"]["scale"]["domain"] == [0, 30.0]
-    latencies = render.specification(latency_panels(frame, fit(frame)))["vconcat"][0]["concat"][0]
+    latencies = specification(frame)["vconcat"][0]["concat"][0]
     assert marks(latencies, "point")[0]["encoding"]["y"]["scale"]["domain"][1] == 30.0
 
 

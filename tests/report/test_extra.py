@@ -18,7 +18,7 @@ PRELUDE = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("altair", "vl_convert"):
+        if name.partition(".")[0] == "vl_convert":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 from profiler.cli.app import main

@@ -10,7 +10,6 @@ from profiler.analysis.fit import fit
 from profiler.analysis.frontier import fronts
 from profiler.report.charts.frontier import against_error, all_fronts
 from profiler.report.figures import figures
-from profiler.report.render import specification
 from tests import ROOT
 
 
@@ -21,12 +20,12 @@ def quick() -> pd.DataFrame:
 
 
 def layers_of(chart: Any) -> list[dict[str, Any]]:
-    layers: list[dict[str, Any]] = specification(chart)["concat"][0]["layer"]
+    layers: list[dict[str, Any]] = chart.to_dict()["concat"][0]["layer"]
     return layers
 
 
 def rows(chart: Any, layer: dict[str, Any]) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = specification(chart)["datasets"][layer["data"]["name"]]
+    made: list[dict[str, Any]] = chart.to_dict()["datasets"][layer["data"]["name"]]
     return made
 
 
@@ -69,5 +68,5 @@ def test_the_report_has_it_where_two_networks_have_an_accuracy(quick: pd.DataFra
 
 def test_a_front_of_nothing_says_so(quick: pd.DataFrame) -> None:
     told = with_accuracy(quick)
-    spec = specification(all_fronts(fronts(told, "energy_j")))
+    spec = all_fronts(fronts(told, "energy_j")).to_dict()
     assert "Nothing to draw: no network has an accuracy and a cost" in str(spec)

@@ -15,7 +15,7 @@ from profiler.errors import UserError
 from profiler.records.circumstances import Conditions
 from profiler.records.journal import Journal
 from profiler.records.types import Case, Measurement, Record, Warmup
-from profiler.report import render, summary
+from profiler.report import drawer, render, summary
 from profiler.report.extra import NotDrawnError, drawing
 from profiler.report.summary import _recalibrate
 
@@ -84,6 +84,7 @@ def test_charts_that_cannot_be_drawn_cost_the_page_nothing_else(finished, tmp_pa
     def panic(*_):
         raise Panic("the converter is poisoned\nstack backtrace:")
 
+    monkeypatch.setattr(drawer, "start", lambda: None)
     monkeypatch.setattr(render, "svg", panic)
     said, files = finished(report=True)
     assert files == {"journal.jsonl", "cases.csv", "report.html"}

@@ -1,1 +1,1 @@
-"""Charts, as pure functions from tables and fits to altair specifications; one module per family of charts."""
+"""Charts, as pure functions from tables and fits to specifications of Vega-Lite; one module per family of charts."""

@@ -31,7 +31,7 @@ def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> vega.Chart:
     rows = [three_panels(frame, one).having(title=_row_title(one)) for one in fits if one.family is None and one.n]
     if not rows:
         return empty(next((one.reason for one in fits if one.reason), None) or "the table has no measured case")
-    return styled(vega.rows(*rows, spacing=34))
+    return styled(vega.stacked(*rows, spacing=34))
 
 
 def three_panels(frame: pd.DataFrame, one: Fit) -> vega.Chart:
