@@ -11,6 +11,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -24,10 +25,11 @@ _waiting: list[subprocess.Popen[str]] = []
 def start() -> None:
     """Start a process that draws, unless one waits already; where it cannot be had, charts are drawn without it."""
     if not _waiting:
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
         with contextlib.suppress(OSError):
-            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
             command = [sys.executable, "-P", __file__]
-            _waiting.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True))  # noqa: S603  # ours
+            started = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True)  # noqa: S603  # ours
+            _waiting.append(started)
 
 
 def ahead(specs: Iterable[Specification]) -> Callable[[], list[str] | None]:
@@ -37,6 +39,7 @@ def ahead(specs: Iterable[Specification]) -> Callable[[], list[str] | None]:
         A function that waits for the SVGs, in their order; it returns None where no process waited, or it failed.
     """
     if not _waiting:
+        deque(specs, maxlen=0)
         return lambda: None
     process = _waiting.pop()
     pool = ThreadPoolExecutor(1)  # its thread writes while this one makes the next

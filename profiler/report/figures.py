@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -29,18 +29,17 @@ _OVER_GROUPS = {
 }
 
 
-def figures(frame: pd.DataFrame, pooled: Sequence[Fit]) -> dict[str, Chart]:
-    """All charts of a table by name, those of the first group as ``latency-1``, then those over groups.
+def figures(frame: pd.DataFrame, pooled: Sequence[Fit]) -> Iterator[tuple[str, Chart]]:
+    """All charts of a table with their names, those of the first group as ``latency-1``, then those over groups.
 
     Args:
         frame: The table.
         pooled: Its pooled fits.
     """
-    found = {
-        f"{name}-{number}": drawn(frame, one)
-        for number, one in enumerate(pooled, start=1)
-        if one.n
-        for name, drawn in _OF_A_GROUP.items()
-    }
-    found |= {name: drawn(frame, pooled) for name, drawn in _OVER_GROUPS.items()}
-    return {name: styled(chart, padding=2) for name, chart in found.items() if chart is not None}
+    for number, one in enumerate(pooled, start=1):
+        for name, of_group in _OF_A_GROUP.items():
+            if one.n and (chart := of_group(frame, one)) is not None:
+                yield f"{name}-{number}", styled(chart, padding=2)
+    for name, over_groups in _OVER_GROUPS.items():
+        if (chart := over_groups(frame, pooled)) is not None:
+            yield name, styled(chart, padding=2)

@@ -77,7 +77,7 @@ def write_pictures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     from profiler.report.render import write_chart
 
     drawn = figures(frame, [one for one in fit(frame, latency_column(frame, None)) if one.family is None])
-    files = {folder / f"{name}{suffix}": chart for name, chart in drawn.items() for suffix in (".png", ".svg")}
+    files = {folder / f"{name}{suffix}": chart for name, chart in drawn for suffix in (".png", ".svg")}
     for file, chart in files.items():
         write_chart(chart, file)
     return list(files)

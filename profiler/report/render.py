@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
@@ -92,10 +92,24 @@ def svg(chart: Specified) -> str:
     return str(vl_convert.vegalite_to_svg(chart.to_dict()))
 
 
-def svgs(charts: Mapping[str, Specified]) -> Callable[[], dict[str, str]]:
-    """Have charts drawn, in a process that waits for them where there is one; return what gives their SVGs by name."""
-    later = drawer.ahead([chart.to_dict() for chart in charts.values()])
-    return lambda: dict(zip(charts, later() or map(svg, charts.values()), strict=True))
+def svgs(charts: Iterable[tuple[str, Specified]]) -> Callable[[], dict[str, str]]:
+    """Have charts drawn, each when it is made, by processes that wait for them where there are some.
+
+    Args:
+        charts: Each with its name.
+
+    Returns:
+        A function that waits for the SVGs, and gives them by name.
+    """
+    kept: dict[str, Specified] = {}
+
+    def specifications() -> Iterator[Specification]:
+        for name, chart in charts:
+            kept[name] = chart
+            yield chart.to_dict()
+
+    later = drawer.ahead(specifications())
+    return lambda: dict(zip(kept, later() or map(svg, kept.values()), strict=True))
 
 
 def drawing_script() -> str:

@@ -60,7 +60,7 @@ def test_there_is_a_line_per_family_and_per_rule_from_its_base(quick: pd.DataFra
 
 def test_the_report_has_it_where_two_networks_have_an_accuracy(quick: pd.DataFrame) -> None:
     pooled = [one for one in fit(quick) if one.family is None]
-    assert "frontier-1" in figures(quick, pooled)
+    assert "frontier-1" in dict(figures(quick, pooled))
     one = quick[quick["model"] != "efficientnet_b0"]
     assert against_error(one, pooled[0]) is None
     assert against_error(one.assign(model="net.onnx", top1=None), pooled[0]) is None
