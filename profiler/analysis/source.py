@@ -51,9 +51,20 @@ def read_table(
 
 
 def source_names(sources: Sequence[Path]) -> list[str]:
-    """A short name for each source; the whole path where short ones coincide."""
+    """A short name for each source: its own, or what of its path tells it from the others.
+
+    ``a/run/cases.csv`` and ``b/run/cases.csv`` are ``a`` and ``b``; a source that is named twice keeps its path.
+    """
     short = [source.resolve().parent.name if source.suffix == ".jsonl" else source.stem for source in sources]
-    return short if len(set(short)) == len(short) else [str(source) for source in sources]
+    if len(set(short)) == len(short):
+        return short
+    paths = [source.resolve().parts for source in sources]
+    if len(set(paths)) < len(paths):
+        return [str(source) for source in sources]
+    most = max(map(len, paths))
+    tail = next(number for number in range(1, most + 1) if len({parts[-number:] for parts in paths}) == len(paths))
+    same = next(number for number in range(tail) if len({parts[-number - 1 :][:1] for parts in paths}) > 1)
+    return [str(Path(*parts[-tail : len(parts) - same])) for parts in paths]
 
 
 def chosen_rows(frame: pd.DataFrame, backend: str | None, where: str | None) -> pd.DataFrame:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from string import ascii_uppercase
 from typing import Annotated
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,6 +24,9 @@ from profiler.report.closing import predictors_table
 from profiler.report.console import rich_table
 from profiler.report.plain import plain_table
 
+#: Characters of a run's name beside which a table still fits a terminal.
+_LONG = 12
+
 
 def compare_command(
     runs: RunPaths,
@@ -34,6 +39,8 @@ def compare_command(
         UserError: A run cannot be used, or no two sides share a network.
     """
     frame, column = joined_runs(runs, y, warn)
+    if not json:
+        frame = _lettered(frame, Console())
     found = settings_of(frame, column)
     made = comparisons(found)
     if not made:
@@ -46,6 +53,17 @@ def compare_command(
     else:
         _print(made, column, Console())
         _print_predictors(fits, column, Console())
+
+
+def _lettered(frame: pd.DataFrame, console: Console) -> pd.DataFrame:
+    """The table; runs with names too long for a terminal are A, B and so on there, and it is said which is which."""
+    names = [*dict.fromkeys(map(str, frame["run"]))] if "run" in frame else []
+    if max(map(len, names), default=0) <= _LONG or not 1 < len(names) <= len(ascii_uppercase):
+        return frame
+    letters = dict(zip(names, ascii_uppercase, strict=False))
+    for name, letter in letters.items():
+        console.print(f"{letter}: {name}", markup=False, highlight=False, soft_wrap=True)
+    return frame.assign(run=[letters[str(name)] for name in frame["run"]])
 
 
 def _facts(one: Comparison) -> dict[str, object]:

@@ -7,6 +7,7 @@ nothing but Python's own.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import subprocess
@@ -30,6 +31,14 @@ def start() -> None:
             command = [sys.executable, "-P", __file__]
             started = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, text=True)  # noqa: S603  # ours
             _waiting.append(started)
+            atexit.register(dismiss)
+
+
+def dismiss() -> None:
+    """End the process that waits, if one does: nothing is left to draw."""
+    while _waiting:
+        with _waiting.pop() as process:
+            process.kill()
 
 
 def ahead(specs: Iterable[Specification]) -> Callable[[], list[str] | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,12 @@ def fleet(_: Path) -> None:
     Console().print(workers._table([member, replace(member, visits=1)]))
 
 
+def copied(folder: Path) -> Path:
+    """The quick run, as a table in another folder."""
+    folder.mkdir()
+    return Path(shutil.copy(QUICK, folder))
+
+
 def layers(_: Path) -> None:
     names = [f"layer{n}.with.a.long.path" for n in range(20)]
     made = [traced(*(Layer(name, "convolution", 1e6 * (n + k)) for n, name in enumerate(names))) for k in (1, 9)]
@@ -69,6 +76,10 @@ COMMANDS: dict[str, Callable[[Path], None]] = {
     "advise regnet": lambda _: advise_command("regnety_4.0gf", SWEEP, flops="16GF", backend="onnxruntime"),
     "baseline show": baseline,
     "compare": lambda _: compare_command([SWEEP]),
+    "compare runs": lambda folder: compare_command([copied(folder / name) for name in ("before", "after")]),
+    "compare long names": lambda folder: compare_command(
+        [copied(folder / name) for name in ("monday-before-the-change", "tuesday-after-the-change", "b")]
+    ),
     "explain": layers,
     "fit": lambda _: fit_command(QUICK),
     "frontier": lambda _: frontier_command(SWEEP, latency="20ms", predict_accuracy=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -14,16 +15,9 @@ from profiler.report.render import empty
 @pytest.fixture(autouse=True)
 def none_waits() -> Iterator[None]:
     """No process waits before a test, nor after it."""
-    end()
+    drawer.dismiss()
     yield
-    end()
-
-
-def end() -> None:
-    for process in drawer._waiting:
-        process.kill()
-        process.communicate()
-    drawer._waiting.clear()
+    drawer.dismiss()
 
 
 CHARTS = {"one": empty("a < b"), "two": empty("nothing")}
@@ -37,6 +31,13 @@ def test_charts_drawn_by_the_process_are_those_drawn_here() -> None:
     assert drawer._waiting == []
     assert later() == {name: render.svg(chart) for name, chart in CHARTS.items()}
     assert process.returncode == 0
+
+
+def test_a_process_that_is_not_wanted_is_ended() -> None:
+    drawer.start()
+    (process,) = drawer._waiting
+    drawer.dismiss()
+    assert (drawer._waiting, process.returncode) == ([], -signal.SIGKILL)
 
 
 def test_nothing_is_drawn_ahead_where_no_process_waits() -> None:

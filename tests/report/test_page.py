@@ -328,8 +328,11 @@ def test_one_run_needs_no_name(tmp_path: Path) -> None:
     assert "only · " not in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
 
 
-def test_runs_of_one_name_keep_their_paths() -> None:
-    assert source_names([Path("a/t.csv"), Path("b/t.csv")]) == ["a/t.csv", "b/t.csv"]
+def test_runs_of_one_name_are_told_apart_by_what_differs() -> None:
+    assert source_names([Path("a/t.csv"), Path("b/t.csv")]) == ["a", "b"]
+    assert source_names([Path("/a/x/t.csv"), Path("/b/x/t.csv"), Path("/b/t.csv")]) == ["a/x", "b/x", "/b"]
+    assert source_names([Path("/a/run"), Path("/b/run"), Path("/b/other")]) == ["a/run", "b/run", "b/other"]
+    assert source_names([Path("t.csv"), Path("t.csv")]) == ["t.csv", "t.csv"]
     assert source_names([Path("/x/run1/journal.jsonl"), Path("/x/run2")]) == ["run1", "run2"]
 
 
