@@ -25,7 +25,7 @@ from profiler.report.console import rich_table
 from profiler.report.plain import plain_table
 
 #: Characters of a run's name beside which a table still fits a terminal.
-_LONG = 12
+_LONG = 4
 
 
 def compare_command(
