@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 import vl_convert
@@ -23,13 +22,6 @@ INK = "#1f2328"
 _MUTED, _GRID = "#5f6670", "#e7e9ec"
 #: Width of a panel, in pixels.
 PANEL = 300
-
-
-class Specified(Protocol):
-    """What has a specification of Vega-Lite: a chart of this package, or one of altair's."""
-
-    def to_dict(self) -> Specification:
-        """The specification, a new one."""
 
 
 def empty(reason: str) -> Chart:
@@ -87,12 +79,12 @@ def styled(chart: Chart, padding: int = 14) -> Chart:
     )
 
 
-def svg(chart: Specified) -> str:
+def svg(chart: Chart) -> str:
     """A chart as SVG text."""
     return str(vl_convert.vegalite_to_svg(chart.to_dict()))
 
 
-def svgs(charts: Iterable[tuple[str, Specified]]) -> Callable[[], dict[str, str]]:
+def svgs(charts: Iterable[tuple[str, Chart]]) -> Callable[[], dict[str, str]]:
     """Have charts drawn, each when it is made, by processes that wait for them where there are some.
 
     Args:
@@ -101,7 +93,7 @@ def svgs(charts: Iterable[tuple[str, Specified]]) -> Callable[[], dict[str, str]
     Returns:
         A function that waits for the SVGs, and gives them by name.
     """
-    kept: dict[str, Specified] = {}
+    kept: dict[str, Chart] = {}
 
     def specifications() -> Iterator[Specification]:
         for name, chart in charts:
@@ -117,7 +109,7 @@ def drawing_script() -> str:
     return str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # stub only
 
 
-def _png(chart: Specified) -> bytes:
+def _png(chart: Chart) -> bytes:
     """A chart as PNG, twice its size in pixels and of at most 256 colours: sharp on every screen, and small."""
     drawn = vl_convert.vegalite_to_png(chart.to_dict(), scale=2)
     few = Image.open(BytesIO(drawn)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -126,15 +118,15 @@ def _png(chart: Specified) -> bytes:
     return file.getvalue()
 
 
-def _html(chart: Specified) -> str:
+def _html(chart: Chart) -> str:
     return filled("chart.html.j2", spec=chart.to_dict(), script=drawing_script())
 
 
 #: How a chart is written, by the end of the file's name; each needs no other file.
-_FORMATS: dict[str, Callable[[Specified], str | bytes]] = {".html": _html, ".png": _png, ".svg": svg}
+_FORMATS: dict[str, Callable[[Chart], str | bytes]] = {".html": _html, ".png": _png, ".svg": svg}
 
 
-def write_chart(chart: Specified, path: Path) -> None:
+def write_chart(chart: Chart, path: Path) -> None:
     """Write a chart as one file that needs nothing else: ``.html`` (scripts inside), ``.png`` or ``.svg``.
 
     Raises:

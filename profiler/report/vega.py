@@ -76,7 +76,8 @@ class Chart:
         """The specification, with each data frame in ``datasets``, once."""
         frames: list[pd.DataFrame] = []
         made = _plain(self, frames)
-        return {**made, "datasets": {f"data-{number}": _records(frame) for number, frame in enumerate(frames)}}
+        sets = {f"data-{number}": _records(frame) for number, frame in enumerate(frames)}
+        return {**made, "datasets": made.get("datasets", {}) | sets}
 
 
 def mark(data: pd.DataFrame, kind: str, **style: object) -> Chart:

@@ -179,7 +179,8 @@ def save_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
 def save(name: str, frame: pd.DataFrame, chart: alt.Chart | alt.LayerChart | alt.FacetChart) -> None:
     """Write ``name``.csv and ``name``.png under results/studies/."""
     from profiler.report.render import styled, write_chart
+    from profiler.report.vega import Chart
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     frame.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
-    write_chart(styled(chart), RESULTS / f"{name}.png")
+    write_chart(styled(Chart(**chart.to_dict())), RESULTS / f"{name}.png")

@@ -140,6 +140,29 @@ def compiled() -> str:
     return _table(["compilation", *(str(number + 1) for number in range(len(means)))], body)
 
 
+def asked() -> str:
+    """The same question by several tools: what one types and writes, how long it takes, what is told."""
+
+    def row(found: Row) -> list[str]:
+        ran = bool(found["whole_s"])
+        seconds = [f"{float(found[name]):.1f} s" if found[name] else "" for name in ("first_s", "whole_s")]
+        told = [found[f"{name}_ms"] for name in ("eager", "onnxruntime")]
+        figures = [f"{float(each):.3g} ms" if each else "" for each in told]
+        typed = f"`{found['typed']}`" if ran else ""
+        return [
+            found["tool"],
+            typed,
+            found["lines"] if ran else "",
+            *seconds,
+            *figures,
+            found["interval"],
+            found["note"],
+        ]
+
+    head = ["tool", "one types", "lines", "first figure", "whole", "eager", "ONNX Runtime", "interval", "beside"]
+    return _table(head, map(row, rows("tools")))
+
+
 #: What makes each table of the page, and the files that it is made from.
 TABLES: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "runtimes": (speed_ups, ("runtimes",)),
@@ -147,6 +170,7 @@ TABLES: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "runtimes_slower": (slower, ("runtimes", "runtimes_int8")),
     "runtimes_tools": (tools, ("runtimes_tools",)),
     "runtimes_compiled": (compiled, ("runtimes_compiled",)),
+    "tools": (asked, ("tools",)),
 }
 
 

@@ -1,0 +1,166 @@
+"""The same question asked of several tools: how fast is resnet50 here, in eager and in ONNX Runtime?
+
+Each tool is run as its user would run it, in a terminal, and what it takes to type is counted. timm's benchmark.py is
+no part of its package: PROFILER_TIMM_BENCHMARK names a copy. A tool that is not here is a row that says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tests.studies import lab, runtimes_table
+
+_NETWORK = "resnet50"
+#: A module that makes torchvision importable where its library does not fit torch; no part of what a user writes.
+_SHIM = "import tvshim\n" if importlib.util.find_spec("tvshim") else ""
+_LOAD = "import timm, torch\nmodel, x = timm.create_model('resnet50').eval(), torch.randn(1, 3, 224, 224)\n"
+_TIMER = f"""{_LOAD}from torch.utils.benchmark import Timer
+with torch.inference_mode():
+    timer = Timer("model(x)", globals=globals(), num_threads=torch.get_num_threads())
+    print(timer.blocked_autorange(min_run_time=2))
+"""
+_LOOP = f"""{_LOAD}import time, onnxruntime, numpy
+torch.onnx.export(model, (x,), "net.onnx", dynamo=False, input_names=["x"])
+session, given = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"]), dict(x=x.numpy())
+seconds = []
+while sum(seconds) < 2:
+    start = time.perf_counter()
+    session.run(None, given)
+    seconds.append(time.perf_counter() - start)
+print("onnxruntime", 1000 * numpy.median(seconds[5:]), "ms")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One tool, what one types or writes for it, and what it answers.
+
+    Attributes:
+        tool: Its name.
+        typed: The command.
+        lines: Of a program that one writes first.
+        figure: What a figure looks like in what it prints, by runtime; the first group is milliseconds.
+        interval: Whether it says how sure the figure is; empty where it was not run.
+        note: What it leaves unsaid.
+    """
+
+    tool: str
+    typed: str
+    lines: int
+    figure: Mapping[str, str]
+    interval: str
+    note: str
+
+
+_OURS = {runtime: rf"\b{runtime}\s+([0-9.]+) ms" for runtime in ("eager", "onnxruntime")}
+_TIMM = "python benchmark.py --model resnet50 --bench inference --device cpu -b 1 --img-size 224"
+_LATENCY = f"profiler latency {_NETWORK}"
+_BESIDE = "p90, memory, speed-up, cold start, parity"
+TOOLS = {
+    "first": Asked("profiler latency, the first time", _LATENCY, 0, _OURS, "yes", _BESIDE),
+    "again": Asked("profiler latency, again", _LATENCY, 0, _OURS, "yes", _BESIDE),
+    "timm": Asked("timm's benchmark.py", _TIMM, 0, {"eager": r'"infer_step_time": ([0-9.]+)'}, "no", "no ONNX Runtime"),
+    "timer": Asked(
+        "torch's Timer",
+        "python timer.py",
+        len(_TIMER.splitlines()),
+        {"eager": r"([0-9.]+) ms"},
+        "no",
+        "quartiles; no ONNX Runtime",
+    ),
+    "loop": Asked(
+        "a loop over InferenceSession.run",
+        "python loop.py",
+        len(_LOOP.splitlines()),
+        {"onnxruntime": r"onnxruntime ([0-9.]+) ms"},
+        "no",
+        "no eager",
+    ),
+    "perf_test": Asked("onnxruntime_perf_test", "", 0, {}, "", "not in the wheel of onnxruntime: built from source"),
+    "optimum": Asked(
+        "optimum-benchmark",
+        "",
+        0,
+        {},
+        "",
+        "0.6.0 does not load beside transformers 5, and takes models from a hub alone",
+    ),
+}
+
+
+def command(name: str, folder: Path) -> Sequence[str] | None:
+    """What to run for a tool; None where it is not here."""
+    if name in ("first", "again"):
+        return [sys.executable, "-m", "profiler", "latency", _NETWORK]
+    known = importlib.util.find_spec("timm") is not None
+    if name in ("timer", "loop") and known:
+        file = folder / f"{name}.py"
+        file.write_text(_SHIM + {"timer": _TIMER, "loop": _LOOP}[name], encoding="utf-8")
+        return [sys.executable, str(file)]
+    script = os.environ.get("PROFILER_TIMM_BENCHMARK")
+    if name == "timm" and known and script:
+        given = ["benchmark.py", *TOOLS["timm"].typed.split()[2:]]
+        run = f"{_SHIM}import runpy, sys\nsys.argv = {given!r}\nrunpy.run_path({script!r}, run_name='__main__')"
+        return [sys.executable, "-c", run]
+    return None
+
+
+def told(command: Sequence[str], folder: Path) -> Iterator[tuple[float, str]]:
+    """Run a command in a terminal of 200 columns; yield seconds since its start and all that it has printed by then."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "200", "TERM": "xterm"}
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        said = ""
+        with suppress(OSError):  # a terminal ends so
+            while part := os.read(ours, 65536):
+                said += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", part.decode(errors="replace"))
+                yield time.perf_counter() - start, said
+    os.close(ours)
+    assert process.returncode == 0, said[-1000:]
+    yield time.perf_counter() - start, said
+
+
+def asked(name: str, folder: Path) -> dict[str, object]:
+    """One row: what a tool took, and what it told."""
+    tool = TOOLS[name]
+    row: dict[str, object] = {key: value for key, value in asdict(tool).items() if key != "figure"}
+    run = command(name, folder)
+    if run is None:
+        return row | {"interval": "", "note": tool.note if not tool.typed else "not installed where this was measured"}
+    first, whole, said = None, 0.0, ""
+    for whole, said in told(run, folder):
+        if first is None and any(re.search(pattern, said) for pattern in tool.figure.values()):
+            first = whole
+    found = {
+        f"{runtime}_ms": re.findall(pattern, said)[-1]
+        for runtime, pattern in tool.figure.items()
+        if re.search(pattern, said)
+    }
+    return row | {"first_s": first, "whole_s": whole} | found
+
+
+def test_the_same_question_is_answered_sooner_and_with_less_typing(tmp_path: Path) -> None:
+    frame = pd.DataFrame([asked(name, tmp_path) for name in TOOLS])
+    lab.RESULTS.mkdir(parents=True, exist_ok=True)
+    frame.round({"first_s": 1, "whole_s": 1}).to_csv(lab.RESULTS / "tools.csv", index=False)
+    runtimes_table.write()
+    print(frame.to_string())
+    ours = frame.set_index("tool").loc["profiler latency, again"]
+    assert float(ours["first_s"]) < 6
+    assert float(ours["whole_s"]) < 20
