@@ -55,7 +55,8 @@ class Compile(pytorch.Flags):
         if placement.device_type != "cpu":
             raise BackendError(f"torch.compile tells no kernels on {placement.device}: use --device cpu, or eager")
         with inductor_layers.kernels_marked(), self._loaded(model, inputs, placement, kernels=True) as session:
-            return inductor_layers.traced_kernels(session.run, _WARM, calls)
+            number_bytes = pytorch.dtype(placement).itemsize
+            return inductor_layers.traced_kernels(session.run, _WARM, calls, number_bytes)
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +13,7 @@ from profiler.backends.base import Fact, Placement
 from profiler.models.complexity import Complexity
 from profiler.models.loaded import Asked
 from profiler.records.circumstances import Conditions
+from profiler.records.keys import key_of
 from profiler.records.ranges import Amount, Count, Factor, MeanNs, Name, Ns, Positive, Repeats
 from profiler.units import format_duration
 
@@ -91,13 +89,13 @@ class Case:
 
     def asked(self, cache: Path | None = None, batch: int | None = None) -> Asked:
         """Return what this case asks of the source of its model; ``batch`` replaces its own."""
-        batch = self.batch if batch is None else batch
+        batch = batch or self.batch
         return Asked(self.model, self.scaling, self.factor, self.step, batch, self.shape, self.input_file, cache)
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this case in a journal; equal cases have equal keys."""
-        return _key(self, repr(self.factor))
+        return key_of(self, repr(self.factor))
 
     @property
     def network(self) -> str:
@@ -114,34 +112,18 @@ class Case:
 
     def another_content(self, other: Case) -> bool:
         """Whether the same was asked for and is known to have changed; an empty content is not known."""
-        known = self.content and other.content
-        return bool(known) and self.content != other.content and self.same_but_for_content(other)
+        known = bool(self.content and other.content)
+        return known and self.content != other.content and self.same_but_for_content(other)
 
     @property
     def label(self) -> str:
         """One line for progress and messages."""
         p, mode = self.placement, "" if self.mode == "infer" else f" {self.mode}"
-        asked = f" ({self.batch_asked})" if self.batch_asked else ""
-        where = f"{p.device} {p.precision} t{p.threads} b{self.batch}{asked}"
+        where = f"{p.device} {p.precision} t{p.threads} b{self.batch}"
         on = f"{self.fleet_label}: " if self.fleet_label else ""
+        where += f" ({self.batch_asked})" if self.batch_asked else ""
         where += f" {format_duration(self.gap_s)} apart" if self.gap_s else ""
         return f"{self.network} · {self.backend}{mode} · {on}{where}"
-
-
-#: Fields that are younger than the first journals: without them their cases keep their keys.
-_YOUNGER = ("batch_asked", "step", "shape", "input_file", "content", "fleet_label", "gap_s")
-
-
-_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_fields = lru_cache(maxsize=1 << 8)(asdict)
-
-
-@lru_cache(maxsize=1 << 18)  # a run asks for the keys of its cases over and over
-def _key(case: Case, _factor: str) -> str:
-    """Return the key of a case; 1 and 1.0 are equal, and are written unlike each other."""
-    values = {name: getattr(case, name) for name in Case.__slots__} | {"placement": _fields(case.placement)}
-    fields = {name: value for name, value in values.items() if value or name not in _YOUNGER}
-    return hashlib.sha256(_text(fields).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,12 @@ def test_each_advice_rests_on_a_row_and_says_how_much_it_could_gain(
     assert layer.name in advice_sentence(first)
 
 
+def test_advice_that_gains_next_to_nothing_is_not_given() -> None:
+    small = Layer("bn", "batch_norm", 1e5, flops=0, params=2, moved_bytes=75_000)
+    assert suggestions(explain(traced(CONV, small), latency=5.1), cores=1) == []
+    assert suggestions(explain(traced(CONV, NORM), latency=9.0), cores=1) != []
+
+
 def test_threads_are_advised_only_where_more_cores_are_there() -> None:
     one = explain(traced(CONV), latency=5.0)
     assert suggestions(one, cores=1) == []

@@ -67,7 +67,9 @@ class LocalFleet:
         host = ("--host", self.net.address) if self.net else ()
         self.file.unlink(missing_ok=True)
         self.scheduler = self.process("scheduler", *host, "--port", port, "--scheduler-file", str(self.file))
-        wait_for(self.file.is_file)
+        wait_for(
+            lambda: self.file.is_file() and self.file.read_text().strip().endswith("}")
+        )  # the engine writes it in parts
         self.address = json.loads(self.file.read_text())["address"]
 
     def add(self, label: str, name: str = "", **more: str) -> None:
