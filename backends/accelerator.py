@@ -68,11 +68,6 @@ def device_parts(
 ) -> tuple[DeviceTimes, ...]:
     """Time the parts of each of ``calls`` calls on the device, which follow each other and between which nobody waits.
 
-    Where the device can sleep it does ahead of each call, long enough for the whole call to be queued behind it: else
-    the device would wait for the host between two small kernels, and its events would tell the host's pace. Whether it
-    was long enough the first event says, which must not have happened yet when the last part is submitted. An event
-    between two parts ends the one and begins the other, so that the parts add up to the call.
-
     Args:
         parts: Each submits its part.
         device: Where.
@@ -80,85 +75,71 @@ def device_parts(
         before: As in ``device_times``.
         stream: As in ``device_times``.
     """
-    import torch
 
-    if device.type == "cpu":
+    def submit(mark: Callable[[], None]) -> None:
+        for part in parts:
+            part()
+            mark()
+
+    times, queued = marked_times(submit, device, calls, before, stream)
+    if not times:
         return (DeviceTimes(),) * len(parts)
-    used = stream or torch.accelerator.current_stream(device)
-    sleep = sleeper(device, used)
-    held, queued = _HELD_CYCLES, sleep is not None
-    kept: list[list[torch.Event]] = []
-    try:
-        while len(kept) < calls:
-            if before is not None:
-                with _in_stream(used):
-                    before()
-            if sleep is not None:
-                sleep(held)
-            events = _between_events(parts, device, used)
-            if sleep is None or not events[0].query():
-                kept.append(events)
-            elif held < _MOST_HELD_CYCLES:
-                held *= 4
-            else:
-                queued = False
-                kept.append(events)
-        devices.synchronize(device)
-        times = [[round(a.elapsed_time(b) * 1e6) for a, b in pairwise(events)] for events in kept]
-    except NotImplementedError:
-        return (DeviceTimes(),) * len(parts)
-    return tuple(DeviceTimes(tuple(part), None if sleep is None else queued) for part in zip(*times, strict=True))
-
-
-def _between_events(
-    parts: Sequence[Callable[[], object]], device: torch.device, stream: torch.Stream
-) -> list[torch.Event]:
-    """Submit ``parts`` with an event before the first and one after each."""
-    events = [_event(device) for _ in range(len(parts) + 1)]
-    events[0].record(stream)
-    for part, event in zip(parts, events[1:], strict=True):
-        part()
-        event.record(stream)
-    return events
+    return tuple(DeviceTimes(tuple(part), queued) for part in zip(*times, strict=True))
 
 
 def marked_times(
-    submit: Callable[[Callable[[], None]], object], device: torch.device, calls: int
-) -> list[tuple[int, ...]]:
+    submit: Callable[[Callable[[], None]], object],
+    device: torch.device,
+    calls: int,
+    before: Callable[[], object] | None = None,
+    stream: torch.Stream | None = None,
+) -> tuple[list[tuple[int, ...]], bool | None]:
     """Time parts of a call on the device: from its beginning to the first mark, and from each mark to the next, in ns.
 
-    The device is held up as by ``device_times``. A call that was not queued when its last mark was made is repeated,
-    until the most that the device may be held up is reached: ``submit`` may be called more often than ``calls``, and
-    its last calls are those that count.
+    Where the device can sleep it does ahead of each call, long enough for the whole call to be queued behind it: else
+    the device would wait for the host between two small kernels, and its events would tell the host's pace. Whether it
+    was long enough the first event says, which must not have happened yet when the last mark is made. An event
+    between two parts ends the one and begins the other, so that the parts add up to the call.
+
+    Calls that were not queued are made anew behind a longer sleep, until the longest is reached: ``submit`` may be
+    called more often than ``calls``, and its last calls are those that count.
 
     Args:
         submit: Submits the parts, calls what it is given after each, and may wait for the device at the end.
         device: Where.
         calls: How often.
+        before: As in ``device_times``.
+        stream: As in ``device_times``.
 
     Returns:
-        For each call its parts; empty on the CPU and on devices whose events keep no time.
+        For each call its parts, and ``DeviceTimes.queued``; no calls on the CPU and on devices whose events keep no
+        time.
     """
     import torch
 
     if device.type == "cpu":
-        return []
-    used = torch.accelerator.current_stream(device)
-    sleep, held = sleeper(device, used), _HELD_CYCLES
+        return [], None
+    used = stream or torch.accelerator.current_stream(device)
+    sleep, held, queued = sleeper(device, used), _HELD_CYCLES, True
     made: list[list[torch.Event]] = []
     try:
         while len(made) < calls:
+            if before is not None:
+                with _in_stream(used):
+                    before()
             marks = _Marks(device, used)
             marks.begin(None if sleep is None else partial(sleep, held))
             submit(marks.add)
             if sleep is not None and marks.begun and held < _MOST_HELD_CYCLES:
                 held, made = held * 4, []
-            else:
-                made.append(marks.events)
+                continue
+            queued = queued and not marks.begun
+            made.append(marks.events)
         devices.synchronize(device)
-        return [tuple(round(a.elapsed_time(b) * 1e6) for a, b in pairwise(events)) for events in made]
+        times = [tuple(round(a.elapsed_time(b) * 1e6) for a, b in pairwise(events)) for events in made]
     except NotImplementedError:
-        return []
+        return [], None
+    return times, None if sleep is None else queued
 
 
 class _Marks:

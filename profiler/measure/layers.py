@@ -260,7 +260,7 @@ def _timed_there(device: str, run: Callable[[Around], None], calls: int) -> tupl
         watches.append(_Times(mark))
         run(watches[-1])
 
-    told = accelerator.marked_times(submit, torch.device(device), calls)
+    told, _ = accelerator.marked_times(submit, torch.device(device), calls)
     if not told:
         raise BackendError(f"the events of {device} keep no time, so that no layer has one: use --device cpu")
     for watch, between in zip(watches[-calls:], told, strict=True):

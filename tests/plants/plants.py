@@ -53,30 +53,36 @@ PLANTS = (
     Plant(
         "the device waits for the host between kernels",
         "backends/accelerator.py",
-        "                sleep(held)\n",
-        "                sleep(0)\n",
+        "partial(sleep, held))",
+        "partial(sleep, 0))",
         _WHOLE,
     ),
     Plant(
         "events are in another stream than the work",
         "backends/accelerator.py",
-        "    events[0].record(stream)\n",
-        "    events[0].record(type(stream)(device))\n",
+        "self.events[-1].record(self._stream)",
+        "self.events[-1].record(type(self._stream)(self._device))",
         _WHOLE,
     ),
     Plant(
         "what cannot be queued is said to have been",
         "backends/accelerator.py",
-        "                queued = False\n",
-        "                queued = True\n",
+        "queued = queued and not marks.begun",
+        "queued = True",
+        _WHOLE,
+    ),
+    Plant(
+        "times of calls that waited for the host are kept",
+        "backends/accelerator.py",
+        "and marks.begun and held < _MOST_HELD_CYCLES",
+        "and False",
         _WHOLE,
     ),
     Plant(
         "the sleep is timed too",
         "backends/accelerator.py",
-        "                sleep(held)\n            events = _between_events(parts, device, used)\n",
-        "                pass\n            timed = (lambda: (sleep(held), parts[0]()), *parts[1:])\n"
-        "            events = _between_events(timed, device, used)\n",
+        "            hold()\n        self.add()\n",
+        "            pass\n        self.add()\n        if hold is not None:\n            hold()\n",
         _WHOLE,
     ),
     Plant(
@@ -96,8 +102,8 @@ PLANTS = (
     Plant(
         "every part begins with the step",
         "backends/accelerator.py",
-        "pairwise(events)] for events in kept",
-        "zip(events[:1] * len(parts), events[1:])] for events in kept",
+        "pairwise(events)) for events in made",
+        "zip(events[:1] * (len(events) - 1), events[1:])) for events in made",
         _WHOLE,
     ),
     Plant(
