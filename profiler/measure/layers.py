@@ -26,6 +26,8 @@ from profiler.records.types import Case
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Operators that read as much of what they get first as they make.
+_GATHERS = ("embedding", "gather", "index", "index_select")
 #: Forwards before those that count: the first ones plan and allocate.
 _WARM = 3
 
@@ -182,7 +184,8 @@ class _Sizes:
         sized.shapes.append(shapes_text((one.shape for one in given), (one.shape for one in made)))
         changes = getattr(getattr(func, "_schema", None), "is_mutable", False)
         if changes or not {storage(one) for one in made} <= {storage(one) for one in given}:
-            sized.moved += sum(one.numel() * one.element_size() for one in [*given, *made])
+            read = given[1:] + made if operator_name(func) in _GATHERS else given
+            sized.moved += sum(one.numel() * one.element_size() for one in [*read, *made])
             sized.weights |= {id(one): one.numel() for one in given if isinstance(one, Parameter)}
         return out
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from profiler.backends.base import BackendError, LayerTime
-from profiler.backends.inductor_layers import BETWEEN, kernels_of
+from profiler.backends.inductor_layers import BETWEEN, Product, Products, kernels_of
 from profiler.backends.openvino_layers import traced_nodes
 from profiler.models.layer_counts import node_name, node_operations
 
@@ -111,7 +111,9 @@ def test_kernels_of_torch_compile_add_up_to_the_forward() -> None:
     kernel = event("graph_0_cpp_fused_add_relu_0", 2.0)
     conv = event("mkldnn::_convolution_pointwise", 3.0, shapes=[[1, 3, 8, 8], [4, 3, 3, 3]])
     inside = event("## Call CompiledFxGraph abc ##", 12.0, kernel, product, conv)
-    told = kernels_of([event("latency-profiler forward", 14.0, event("Torch-Compiled Region: 0/0", 13.0, inside))] * 2)
+    told = kernels_of(
+        [event("latency-profiler forward", 14.0, event("Torch-Compiled Region: 0/0", 13.0, inside))] * 2, Products()
+    )
     found = {one.operator: one for one in told.layers}
     assert found[BETWEEN].ns == (4e3, 4e3)
     assert found["fused add_relu"].ns == (2e3, 2e3)
@@ -124,4 +126,31 @@ def test_kernels_of_torch_compile_add_up_to_the_forward() -> None:
     assert counted.flops == 2 * 3 * 4
     assert node_operations(found["mkldnn::_convolution_pointwise"]) is None
     with pytest.raises(BackendError, match="tells no kernels"):
-        kernels_of([event("latency-profiler forward", 14.0)])
+        kernels_of([event("latency-profiler forward", 14.0)], Products())
+
+
+def test_products_of_torch_compile_have_modules_and_kernels_their_blocks() -> None:
+    """Calls of one shape come in the order of eager; what eager does not run keeps its number."""
+    conv = [event("aten::convolution", 3.0, shapes=[[1, 3, 8, 8], [4, 3, 3, 3]]) for _ in range(3)]
+    norm = event("cpp_fused__native_batch_norm_legit_no_training_relu_1", 2.0)
+    product = event("aten::addmm", 5.0, shapes=[[4], [6, 3], [3, 4]])
+    first = event("graph_0_cpp_fused_convolution_0", 1.0)
+    products = Products()
+    for name in ("stem.0", "body.0.conv"):
+        products.note((1, 3, 8, 8), (4, 3, 3, 3), Product(name, (1, 4, 6, 6), 100, 108))
+    products.note((2, 3, 3), (4, 3), Product("head", (2, 3, 4), 50, 16))
+    calls = [first, conv[0], norm, conv[1], conv[2], product]
+    for i, one in enumerate(calls):
+        one.time_range.start = float(i)
+    told = kernels_of([event("latency-profiler forward", 20.0, *calls)], products)
+    assert [(one.name, node_name(one), one.moved_bytes) for one in told.layers] == [
+        ("", BETWEEN, None),
+        ("kernel 0", "fused convolution", None),
+        ("stem.0", "Conv", 100),
+        ("stem.kernel 1", "fused batch_norm_relu", None),
+        ("body.0.conv", "Conv", 100),
+        ("call 3", "convolution", None),
+        ("head", "MatMul", 50),
+    ]
+    counted = [sum(each.flops for each in node_operations(told.layers[i]) or []) for i in (2, 6)]
+    assert counted == [4 * 6 * 6 * 27, 6 * 3 * 4]
