@@ -48,11 +48,13 @@ class Products:
         out = func(*args, **kwargs)
         name = str(getattr(getattr(func, "_schema", None), "name", "")).removeprefix("aten::")
         held = [args[i] if len(args) > i else kwargs.get(key) for i, key in enumerate(("input", "weight", "bias"))]
-        if name in ("linear", "conv1d", "conv2d", "conv3d") and None not in held[:2]:
-            tensors = [one for one in held if one is not None]
+        tensors = [one for one in held if one is not None]
+        if name in ("linear", "conv1d", "conv2d", "conv3d") and len(tensors) > 1:
             moved = sum(one.numel() * one.element_size() for one in (*tensors, out))
             weights = sum(one.numel() for one in tensors[1:])
-            self.note(tuple(held[0].shape), tuple(held[1].shape), Product(layer, tuple(out.shape), moved, weights))
+            self.note(
+                tuple(tensors[0].shape), tuple(tensors[1].shape), Product(layer, tuple(out.shape), moved, weights)
+            )
         return out
 
     def note(self, given: tuple[int, ...], weight: tuple[int, ...], one: Product) -> None:
