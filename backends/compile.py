@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from profiler.backends import cache, inductor, inductor_layers, pytorch
 from profiler.backends.base import BackendError, Fact, LayerTrace, Model, Placement
+from profiler.backends.eager import Eager
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
 
@@ -54,9 +55,11 @@ class Compile(pytorch.Flags):
         """Return the times of kernels by torch's profiler; compiled apart, since only marked kernels are told."""
         if placement.device_type != "cpu":
             raise BackendError(f"torch.compile tells no kernels on {placement.device}: use --device cpu, or eager")
+        products = inductor_layers.Products()
+        with Eager().watched(model, inputs, placement) as watched:
+            watched(products)
         with inductor_layers.kernels_marked(), self._loaded(model, inputs, placement, kernels=True) as session:
-            number_bytes = pytorch.dtype(placement).itemsize
-            return inductor_layers.traced_kernels(session.run, _WARM, calls, number_bytes)
+            return inductor_layers.traced_kernels(session.run, _WARM, calls, products)
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:

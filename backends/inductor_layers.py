@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from math import prod
+from typing import Any, NamedTuple
 
 from profiler.backends.base import BackendError, LayerTime, LayerTrace
 
@@ -16,10 +17,57 @@ _FORWARD = "latency-profiler forward"
 _FUSED = re.compile(r"(?:graph_\d+_)?cpp_fused_(.*?)_?(\d+)$")
 #: Events that hold others and do nothing themselves but call them.
 _CALLERS = ("Torch-Compiled Region", "## Call CompiledFxGraph", "TorchDynamo", "Pregraph", "AOTDispatcher")
-#: How many arguments ``aten::convolution`` has.
-_CONVOLUTION = 9
 #: The name of what is between kernels.
 BETWEEN = "between kernels"
+#: How Inductor writes what people call otherwise.
+_SAID = (("_native_batch_norm_legit_no_training", "batch_norm"), ("native_batch_norm_legit_no_training", "batch_norm"))
+#: Shapes of what goes into a product of torch's own.
+_Shapes = tuple[tuple[int, ...], ...]
+
+
+class Product(NamedTuple):
+    """A convolution or a linear layer: its module, what it makes, the bytes that it moves, and its learned numbers."""
+
+    layer: str
+    made: tuple[int, ...]
+    moved_bytes: int
+    weights: int
+
+
+class Products:
+    """An ``Around`` that notes which module runs each convolution and linear layer, by the shapes that go in.
+
+    Calls of the same shapes come in the order in which eager runs them.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[_Shapes, list[Product]] = defaultdict(list)
+
+    def __call__(self, layer: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator and note it where it is a product with weights."""
+        out = func(*args, **kwargs)
+        name = str(getattr(getattr(func, "_schema", None), "name", "")).removeprefix("aten::")
+        held = [args[i] if len(args) > i else kwargs.get(key) for i, key in enumerate(("input", "weight", "bias"))]
+        tensors = [one for one in held if one is not None]
+        if name in ("linear", "conv1d", "conv2d", "conv3d") and len(tensors) > 1:
+            moved = sum(one.numel() * one.element_size() for one in (*tensors, out))
+            weights = sum(one.numel() for one in tensors[1:])
+            self.note(
+                tuple(tensors[0].shape), tuple(tensors[1].shape), Product(layer, tuple(out.shape), moved, weights)
+            )
+        return out
+
+    def note(self, given: tuple[int, ...], weight: tuple[int, ...], one: Product) -> None:
+        """Note one call; the rows of a linear layer become one axis, and its weights are turned around."""
+        if len(weight) == 2:
+            given, weight = (prod(given[:-1]), given[-1]), weight[::-1]
+            one = one._replace(made=(prod(one.made[:-1]), one.made[-1]))
+        self._found[given, weight].append(one)
+
+    def of(self, given: _Shapes, turn: int) -> Product | None:
+        """Return what a call is; None where eager runs no such call."""
+        several = self._found.get(given[:2], [])
+        return several[turn] if turn < len(several) else None
 
 
 @contextmanager
@@ -31,14 +79,8 @@ def kernels_marked() -> Iterator[None]:
         yield
 
 
-def traced_kernels(run: Callable[[], None], warm: int, calls: int, number_bytes: int) -> LayerTrace:
+def traced_kernels(run: Callable[[], None], warm: int, calls: int, products: Products) -> LayerTrace:
     """Return what torch's profiler says of the kernels of ``calls`` forwards, after some for warming up.
-
-    Args:
-        run: One forward.
-        warm: Forwards before them.
-        calls: Forwards.
-        number_bytes: Of one number in what the kernels read and write.
 
     Raises:
         BackendError: It saw none.
@@ -49,10 +91,10 @@ def traced_kernels(run: Callable[[], None], warm: int, calls: int, number_bytes:
         for _ in range(warm + calls):
             with record_function(_FORWARD):
                 run()
-    return kernels_of([one for one in profiled.events() if one.name == _FORWARD][warm:], number_bytes)
+    return kernels_of([one for one in profiled.events() if one.name == _FORWARD][warm:], products)
 
 
-def kernels_of(forwards: Sequence[Any], number_bytes: int) -> LayerTrace:
+def kernels_of(forwards: Sequence[Any], products: Products) -> LayerTrace:
     """Return what the events of some forwards say of the kernels within; raises BackendError where there are none."""
     found: dict[tuple[str, int], list[tuple[int, float, Any]]] = defaultdict(list)
     for i, forward in enumerate(forwards):
@@ -66,8 +108,28 @@ def kernels_of(forwards: Sequence[Any], number_bytes: int) -> LayerTrace:
             found[name, turn].append((i, took * 1e3, event))
     if not found or all(name == BETWEEN for name, _ in found):
         raise BackendError("this version of torch tells no kernels of what it compiled: use --backend eager")
-    layers = (_kernel(name, turn, told, len(forwards), number_bytes) for (name, turn), told in found.items())
-    return LayerTrace(tuple(layers), tuple(one.time_range.elapsed_us() * 1e3 for one in forwards))
+    layers = [_kernel(name, turn, told, len(forwards)) for (name, turn), told in found.items()]
+    return LayerTrace(tuple(_placed(layers, products)), tuple(one.time_range.elapsed_us() * 1e3 for one in forwards))
+
+
+def _placed(layers: Iterable[LayerTime], products: Products) -> Iterator[LayerTime]:
+    """Give products the names of their modules, and fused kernels that of the block whose product ran before them."""
+    turns: Counter[_Shapes] = Counter()
+    block = ""
+    for layer in layers:
+        known = products.of(layer.given, turns[layer.given[:2]])
+        if known is not None:
+            turns[layer.given[:2]] += 1
+            block = known.layer.rpartition(".")[0]
+            operator = "MatMul" if len(layer.given[1]) == 2 else "Conv"
+            yield replace(
+                layer, name=known.layer, operator=operator, made=(known.made,), moved_bytes=known.moved_bytes,
+                weights=known.weights,
+            )  # fmt: skip
+        elif layer.operator.startswith("fused") and block:
+            yield replace(layer, name=f"{block}.{layer.name}")
+        else:
+            yield layer
 
 
 def _within(event: Any) -> Iterator[Any]:
@@ -78,49 +140,29 @@ def _within(event: Any) -> Iterator[Any]:
             yield from _within(child)
 
 
-def _kernel(
-    name: str, turn: int, told: Iterable[tuple[int, float, Any]], forwards: int, number_bytes: int
-) -> LayerTime:
+def _kernel(name: str, turn: int, told: Iterable[tuple[int, float, Any]], forwards: int) -> LayerTime:
     ns = [0.0] * forwards
-    first = None
+    shapes: tuple[tuple[int, ...], ...] = ()
     for i, one, event in told:
         ns[i] += one
-        first = first or event
+        shapes = shapes or tuple(tuple(shape) for shape in event.input_shapes or () if shape)
     if fused := _FUSED.fullmatch(name):
-        return LayerTime(f"kernel {fused[2]}", f"fused {fused[1].strip('_') or 'copy'}", tuple(ns))
+        return LayerTime(f"kernel {fused[2]}", f"fused {_said(fused[1])}", tuple(ns))
     if name == BETWEEN:
-        return LayerTime("", name, tuple(ns), moved_bytes=0, weights=0)
-    return _call(name.removeprefix("aten::"), f"call {turn + 1}", tuple(ns), first, number_bytes)
+        return LayerTime("", name, tuple(ns), weights=0)
+    return _call(name.removeprefix("aten::"), f"call {turn + 1}", tuple(ns), shapes)
 
 
-def _call(name: str, turn: str, ns: tuple[float, ...], event: Any, number_bytes: int) -> LayerTime:
-    """Return a call of one of torch's own kernels; products of matrices and convolutions are counted by shapes."""
-    given = tuple(tuple(shape) for shape in event.input_shapes or () if shape)
-    told = list(getattr(event, "concrete_inputs", None) or ())
-    if name in ("addmm", "mm", "bmm") and len(given) >= 2:
-        given = given[-2:]
-        made, operator = (*given[0][:-1], given[1][-1]), "MatMul"
-    elif name == "convolution" and len(given) >= 2 and len(told) == _CONVOLUTION:
-        made, operator = _convolved(given[0], given[1], *told[3:]), "ConvTranspose" if told[6] else "Conv"
-    else:
-        return LayerTime(turn, name if "::" in name else f"aten::{name}", ns, given=given)
-    moved, weights = sum(map(math.prod, (*given, made))) * number_bytes, sum(map(math.prod, given[1:]))
-    return LayerTime(f"{name} {turn}", operator, ns, moved, weights, given, (made,))
+def _said(what: str) -> str:
+    for told, name in _SAID:
+        what = what.replace(told, name)
+    return what.strip("_") or "copy"
 
 
-def _convolved(
-    given: Sequence[int],
-    weight: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    more: Sequence[int],
-    groups: int,
-) -> tuple[int, ...]:
-    """Return the shape that ``aten::convolution`` makes; arguments in its order, channels second."""
-    reach = [d * (k - 1) for d, k in zip(dilation, weight[2:], strict=True)]
-    sized = zip(given[2:], stride, padding, reach, more, strict=True)
-    if transposed:
-        return (given[0], weight[1] * groups, *((n - 1) * s - 2 * p + r + m + 1 for n, s, p, r, m in sized))
-    return (given[0], weight[0], *((n + 2 * p - r - 1) // s + 1 for n, s, p, r, _ in sized))
+def _call(name: str, turn: str, ns: tuple[float, ...], shapes: tuple[tuple[int, ...], ...]) -> LayerTime:
+    """Return a call of one of torch's own kernels; products of matrices alone are counted."""
+    factors = shapes[1:] if name == "addmm" else shapes
+    if name in ("addmm", "mm", "bmm") and len(factors) == 2:
+        made = (*factors[0][:-1], factors[1][-1])
+        return LayerTime(f"{name} {turn}", "MatMul", ns, given=factors, made=(made,))
+    return LayerTime(turn, name if "::" in name else f"aten::{name}", ns, given=shapes)

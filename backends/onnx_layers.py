@@ -152,12 +152,15 @@ def _layer(seen: _Seen, node: NodeProto | None, name: str, nodes: _Nodes, *, bro
     known = _known_name(node, name, nodes.products, brought=brought)
     weights = [nodes.weights[one] for one in node.input if one in nodes.weights]
     moved = int(told.get("activation_size", 0)) + int(told.get("output_size", 0))
+    read = weights
+    if operator == "Gather" and node.input[0] in nodes.weights:  # reads as much of it as it makes
+        moved, read = moved + int(told.get("output_size", 0)), weights[1:]
     learned = [one for one in weights if one.data_type in _LEARNED]
     return LayerTime(
         name=known if brought else module_path(known),
         operator=f"{node.domain}::{operator}" if node.domain not in ("", "ai.onnx") else operator,
         ns=tuple(seen.ns),
-        moved_bytes=moved + sum(_elements(one.dims) * _width(one.data_type) for one in weights),
+        moved_bytes=moved + sum(_elements(one.dims) * _width(one.data_type) for one in read),
         weights=sum(_elements(one.dims) for one in learned),
         given=_with_weights(node, given, nodes),
         made=made,

@@ -26,6 +26,10 @@ from profiler.records.types import Case
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Operators that read as much of what they get first as they make.
+_GATHERS = ("embedding", "gather", "index", "index_select")
+#: Convolutions whose sixth argument is their dilation.
+_DILATED = ("conv1d", "conv2d", "conv3d")
 #: Forwards before those that count: the first ones plan and allocate.
 _WARM = 3
 
@@ -51,8 +55,8 @@ class Layer:
         acts: Outputs of operators that multiply-add; None as ``flops``.
         params: Learned numbers that it takes.
         moved_bytes: What goes in and comes out, weights among it; None where the runtime does not tell.
-        shapes: Of what goes into one of its calls, and after an arrow of what comes out; empty where its calls differ,
-            or the runtime does not tell.
+        shapes: Of what goes into one of its calls, and after an arrow of what comes out, with the dilation of a
+            convolution that has one; empty where its calls differ, or the runtime does not tell.
         calls: How often it runs in one forward.
     """
 
@@ -130,7 +134,7 @@ def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
     counted = [node_operations(node) for node in nodes]
     operations = None if None in counted else [one for each in counted for one in each or ()]
     moved, params = _sum([node.moved_bytes for node in nodes]), _sum([node.weights for node in nodes])
-    shapes = _of_one_call([shapes_text(node.given, node.made) if node.given or node.made else "" for node in nodes])
+    shapes = _of_one_call([_node_shapes(node) for node in nodes])
     ns = sum(middle(node.ns) for node in nodes)
     return Layer(name, operator, ns, *_counts(operations), params, moved, shapes, len(nodes))
 
@@ -138,6 +142,18 @@ def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
 def shapes_text(given: Iterable[Sequence[int]], made: Iterable[Sequence[int]]) -> str:
     """Return what goes in and what comes out in words: ``1x8x48x48 64x8x3x3 64 -> 1x64x48x48``."""
     return " -> ".join(" ".join(shape_text(tuple(one)) for one in side) for side in (given, made))
+
+
+def _node_shapes(node: LayerTime) -> str:
+    if not node.given and not node.made:
+        return ""
+    return shapes_text(node.given, node.made) + _dilation_text(node.attributes.get("dilations"))
+
+
+def _dilation_text(dilation: object) -> str:
+    """Return `` dilation 2x2``; empty without one, as shapes alone tell the work then."""
+    told = tuple(int(one) for one in dilation) if isinstance(dilation, Sequence) else ()
+    return f" dilation {shape_text(told)}" if any(one > 1 for one in told) else ""
 
 
 def _of_one_call(told: Sequence[str]) -> str:
@@ -176,13 +192,16 @@ class _Sizes:
 
         from profiler.models.watching import storage
 
-        out = func(*args, **kwargs)
-        sized = self.layers[layer, operator_name(func, args, kwargs)]
+        out, name = func(*args, **kwargs), operator_name(func, args, kwargs)
+        sized = self.layers[layer, name]
         given, made = list(_tensors((args, kwargs))), list(_tensors(out))
-        sized.shapes.append(shapes_text((one.shape for one in given), (one.shape for one in made)))
+        dilation = kwargs.get("dilation", args[5] if len(args) > 5 else None) if name.startswith(_DILATED) else None
+        shapes = shapes_text((one.shape for one in given), (one.shape for one in made))
+        sized.shapes.append(shapes + _dilation_text(dilation))
         changes = getattr(getattr(func, "_schema", None), "is_mutable", False)
         if changes or not {storage(one) for one in made} <= {storage(one) for one in given}:
-            sized.moved += sum(one.numel() * one.element_size() for one in [*given, *made])
+            read = given[1:] + made if name in _GATHERS else given
+            sized.moved += sum(one.numel() * one.element_size() for one in [*read, *made])
             sized.weights |= {id(one): one.numel() for one in given if isinstance(one, Parameter)}
         return out
 

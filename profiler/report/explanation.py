@@ -19,6 +19,8 @@ from profiler.units import format_count, format_duration, format_share
 #: How many layers a terminal gets, lines in all, and columns that a line of shares fits in.
 LAYERS, _LINES, _WIDTH = 10, 20, 80
 _NAME = 26
+#: A traced forward that takes less of the latency says that the latency was disturbed, not that tracing is quick.
+_UNDISTURBED = 0.8
 
 
 def costs_table(one: Explanation) -> Table:
@@ -93,7 +95,10 @@ def tracing_sentence(one: Explanation) -> str:
     """Say what tracing did to the times, and how they were scaled."""
     if one.tracing is None:
         return f"Traced, its layers take {one.inflation:.2f} times the latency: scaled to add up."
-    return f"Traced, a forward takes {one.tracing:.2f} times as long, its layers {one.inflation:.2f}: scaled to add up."
+    said = f"Traced, a forward takes {one.tracing:.2f} times as long, its layers {one.inflation:.2f}: scaled to add up."
+    if one.tracing > _UNDISTURBED:
+        return said
+    return f"{said} The latency was measured while the cores were busy otherwise: repeat it."
 
 
 def peaks_sentence(one: Explanation) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from profiler.backends.base import BackendError, LayerTime
-from profiler.backends.inductor_layers import BETWEEN, kernels_of
+from profiler.backends.inductor_layers import BETWEEN, Product, Products, kernels_of
 from profiler.backends.openvino_layers import traced_nodes
 from profiler.models.layer_counts import node_name, node_operations
 
@@ -98,11 +98,10 @@ def test_no_counters_are_said() -> None:
         traced_nodes(compiled, [{}], brought=False)
 
 
-def event(name: str, total: float, *children: Any, shapes: Any = (), told: Any = ()) -> Any:
+def event(name: str, total: float, *children: Any, shapes: Any = ()) -> Any:
     own = total - sum(child.cpu_time_total for child in children)
     return SimpleNamespace(
         name=name, cpu_time_total=total, self_cpu_time_total=own, cpu_children=list(children), input_shapes=shapes,
-        concrete_inputs=told,
         time_range=SimpleNamespace(start=0.0, elapsed_us=lambda: total),
     )  # fmt: skip
 
@@ -113,7 +112,7 @@ def test_kernels_of_torch_compile_add_up_to_the_forward() -> None:
     conv = event("mkldnn::_convolution_pointwise", 3.0, shapes=[[1, 3, 8, 8], [4, 3, 3, 3]])
     inside = event("## Call CompiledFxGraph abc ##", 12.0, kernel, product, conv)
     told = kernels_of(
-        [event("latency-profiler forward", 14.0, event("Torch-Compiled Region: 0/0", 13.0, inside))] * 2, 4
+        [event("latency-profiler forward", 14.0, event("Torch-Compiled Region: 0/0", 13.0, inside))] * 2, Products()
     )
     found = {one.operator: one for one in told.layers}
     assert found[BETWEEN].ns == (4e3, 4e3)
@@ -127,32 +126,31 @@ def test_kernels_of_torch_compile_add_up_to_the_forward() -> None:
     assert counted.flops == 2 * 3 * 4
     assert node_operations(found["mkldnn::_convolution_pointwise"]) is None
     with pytest.raises(BackendError, match="tells no kernels"):
-        kernels_of([event("latency-profiler forward", 14.0)], 4)
+        kernels_of([event("latency-profiler forward", 14.0)], Products())
 
 
-CONVOLUTIONS = [
-    ((8, 16, 3), {"stride": 2, "padding": 1, "groups": 2}, False),
-    ((8, 8, (3, 5)), {"stride": (1, 2), "padding": (2, 0), "dilation": 2, "groups": 8, "bias": False}, False),
-    ((8, 16, 4), {"stride": 2, "padding": 1, "output_padding": 1, "groups": 4}, True),
-]
-
-
-@pytest.mark.parametrize(("sizes", "how", "transposed"), CONVOLUTIONS)
-def test_a_convolution_that_torch_calls_is_counted_as_its_shapes_say(sizes: Any, how: Any, transposed: bool) -> None:
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    layer = (torch.nn.ConvTranspose2d if transposed else torch.nn.Conv2d)(*sizes, **how)
-    x = torch.zeros(2, 8, 17, 19)
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
-        made = layer(x)
-    seen = next(one for one in profiled.events() if one.name == "aten::convolution")
-    called = event("aten::convolution", 3.0, shapes=seen.input_shapes, told=seen.concrete_inputs)
-    [found] = kernels_of([event("latency-profiler forward", 3.0, called)], 2).layers[1:]
-    assert found.made == (tuple(made.shape),)
-    weights = sum(one.numel() for one in layer.parameters())
-    assert found.weights == weights
-    assert found.moved_bytes == 2 * (x.numel() + weights + made.numel())
-    [counted] = node_operations(found) or []
-    products = (x if transposed else made).numel() * layer.weight[0].numel()
-    assert counted.flops == products + (0 if layer.bias is None else made.numel())
+def test_products_of_torch_compile_have_modules_and_kernels_their_blocks() -> None:
+    """Calls of one shape come in the order of eager; what eager does not run keeps its number."""
+    conv = [event("aten::convolution", 3.0, shapes=[[1, 3, 8, 8], [4, 3, 3, 3]]) for _ in range(3)]
+    norm = event("cpp_fused__native_batch_norm_legit_no_training_relu_1", 2.0)
+    product = event("aten::addmm", 5.0, shapes=[[4], [6, 3], [3, 4]])
+    first = event("graph_0_cpp_fused_convolution_0", 1.0)
+    products = Products()
+    for name in ("stem.0", "body.0.conv"):
+        products.note((1, 3, 8, 8), (4, 3, 3, 3), Product(name, (1, 4, 6, 6), 100, 108))
+    products.note((2, 3, 3), (4, 3), Product("head", (2, 3, 4), 50, 16))
+    calls = [first, conv[0], norm, conv[1], conv[2], product]
+    for i, one in enumerate(calls):
+        one.time_range.start = float(i)
+    told = kernels_of([event("latency-profiler forward", 20.0, *calls)], products)
+    assert [(one.name, node_name(one), one.moved_bytes) for one in told.layers] == [
+        ("", BETWEEN, None),
+        ("kernel 0", "fused convolution", None),
+        ("stem.0", "Conv", 100),
+        ("stem.kernel 1", "fused batch_norm_relu", None),
+        ("body.0.conv", "Conv", 100),
+        ("call 3", "convolution", None),
+        ("head", "MatMul", 50),
+    ]
+    counted = [sum(each.flops for each in node_operations(told.layers[i]) or []) for i in (2, 6)]
+    assert counted == [4 * 6 * 6 * 27, 6 * 3 * 4]

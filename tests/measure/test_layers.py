@@ -202,3 +202,25 @@ def test_a_profile_without_nodes_is_said(tmp_path: Path) -> None:
     onnx.save(helper.make_model(helper.make_graph([], "g", [], [])), tmp_path / "none.onnx")
     with pytest.raises(BackendError, match="tells no nodes"):
         traced_layers([event("model_run", 0, 1)], tmp_path / "none.onnx", 1, brought=True)
+
+
+class Wide(nn.Module):
+    """Two convolutions with the same shapes, of which one is dilated, and a table of which little is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(4, 4, 3, padding=1)
+        self.far = nn.Conv2d(4, 4, 3, padding=2, dilation=2)
+        self.table = nn.Embedding(1000, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.far(self.near(x)) + self.table((x[:, :1, :1, 0] > 2).long()).sum()
+
+
+def test_a_dilation_is_part_of_the_shapes_and_a_table_is_not_read_whole() -> None:
+    for one in traces(Wide().eval(), torch.rand(1, 4, 12, 12), "eager", "onnxruntime"):
+        [near], [far] = ([each for each in of(one, name) if each.flops] for name in ("near", "far"))
+        assert far.shapes == f"{near.shapes} dilation 2x2"
+        [table] = [each for each in of(one, "table") if each.operator in ("embedding", "Gather")]
+        assert table.params == 12_000
+        assert table.moved_bytes == 8 + 2 * 4 * 12
