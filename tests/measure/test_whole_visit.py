@@ -53,6 +53,10 @@ def test_without_what_holds_the_device_up_events_would_tell_the_hosts_pace(resul
     assert results["unheld"]["held_ns"] == [KERNELS * US] * 3
 
 
+def test_calls_behind_a_pause_that_was_too_short_are_made_again(results: Any) -> None:
+    assert results["unheld"]["late"] == [[KERNELS * US] * 3, True]
+
+
 def test_a_launch_bound_forward_is_said_with_what_a_graph_would_take(results: Any) -> None:
     row = results["many"]["row"]
     assert row["latency_ms"] == pytest.approx(KERNELS * LAUNCH / MS, rel=0.02)

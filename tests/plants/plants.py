@@ -76,7 +76,7 @@ PLANTS = (
         "backends/accelerator.py",
         "and marks.begun and held < _MOST_HELD_CYCLES",
         "and False",
-        "tests/backends/test_simulator.py",
+        _WHOLE,
     ),
     Plant(
         "the sleep is timed too",
