@@ -171,6 +171,7 @@ def _print(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tri
     above = sum(lines_of(text, console.width) for text in (headline_sentence(one), *texts))
     console.print(headline_sentence(one), highlight=False, markup=False)
     console.print(costs)
-    advice = fitting(above + costs.row_count + 2, [*map(advice_sentence, advices)], console.width)
+    said = [*map(advice_sentence, advices)]
+    advice = said if trials else fitting(above + costs.row_count + 2, said, console.width)  # what was tried is told
     for text in (*texts, *advice, *map(tried_sentence, trials)):
         console.print(text, highlight=False, markup=False)

@@ -33,10 +33,15 @@ def costs_table(one: Explanation) -> Table:
 
 
 def _short(layer: LayerCost) -> str:
-    """Return a name in a few letters: the end of a path says most."""
-    operator = layer.operator.partition(" ")
-    said = f"{layer.name or '(model)'} {operator[2] or operator[0]}"
-    return said if len(said) <= _NAME else f"..{said[2 - _NAME :]}"
+    """Return a name in a few letters: the block that a path begins with, and what of its end has room."""
+    first, _, rest = layer.operator.partition(" ")
+    what = rest if rest and first.lower().startswith(("conv", "fused")) else layer.operator
+    said = f"{layer.name or '(model)'} {what}"
+    if len(said) <= _NAME:
+        return said
+    parts = said.split(".")
+    ways = (f"{'.'.join(parts[:2])}..{'.'.join(parts[i:])}" for i in range(3, len(parts)))
+    return next((way for way in ways if len(way) <= _NAME), f"..{said[2 - _NAME :]}")
 
 
 def _cells(layer: LayerCost) -> tuple[str, ...]:

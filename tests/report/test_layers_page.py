@@ -8,6 +8,7 @@ from pathlib import Path
 from profiler.analysis.layers import explained
 from profiler.analysis.quantity import Quantity
 from profiler.measure.layers import Layer, Traced
+from profiler.report.explanation import costs_table, tracing_sentence
 from profiler.report.layers_page import write_layers_page
 
 LAYERS = (
@@ -41,3 +42,15 @@ def test_modules_that_hold_nothing_but_each_other_are_one_box(tmp_path: Path) ->
         ("(model)", 1): (80, 20),
         ("add", 2): (80, 20),
     }
+
+
+def test_a_long_name_keeps_its_block_and_a_disturbed_latency_is_said() -> None:
+    deep = Layer("body.13.branch.spatial.0", "conv2d", 1e6)
+    shown = []
+    for whole in (8e6, 7e6):
+        one = explained({}, Quantity(10.0), [Traced((deep, Layer("", "between kernels", 1e6)), whole)], None)
+        shown.append(tracing_sentence(one))
+        assert list(costs_table(one).columns[0].cells) == ["body.13..spatial.0 conv2d", "(model) between kernels"]
+    assert ["busy otherwise" in text for text in shown] == [True, True]
+    slow = explained({}, Quantity(10.0), [Traced((deep,), 9e6)], None)
+    assert "busy otherwise" not in tracing_sentence(slow)
