@@ -21,6 +21,13 @@ from profiler.run.processes import Executor
 #: all. study_truth tells.
 _CALIBRATION_VISITS = 5
 _CALIBRATION_S = 0.5
+_CALIBRATION_TIMEOUT_S = 120.0
+
+#: A share. Nothing that disturbs a machine makes the reference this much faster than its nominal time: the calibration
+#: is of a slower state of the machine, as before its host's other guests left, and would lengthen every latency.
+_FASTER = 0.95
+#: Kept calibrations that this process has looked at.
+_LOOKED_AT: set[tuple[Path, str]] = set()
 
 #: Said of an accelerator: at one clock the reference varies by process, and dividing by it adds that to a time.
 _NOT_DIVIDED = "times on {} are not divided by a reference, so that there is nothing to calibrate: leave it out"
@@ -34,7 +41,7 @@ def reference_visits(
     visits: list[Calls] = []
     for _ in range(count):
         task = CalibrationTask(placement, repeats, seconds)
-        answer = executor.call(calibrate, task, 120.0, limits or Limits())
+        answer = executor.call(calibrate, task, _CALIBRATION_TIMEOUT_S, limits or Limits())
         if isinstance(answer, Failure):
             return answer
         repeats, calls = answer
@@ -44,6 +51,8 @@ def reference_visits(
 
 class Calibrations:
     """Nominal times of the reference, measured when first needed and kept in the user's cache.
+
+    One that the machine now beats is measured anew.
 
     On two threads beside a process that keeps a core busy the reference once took 23 to 100 times its time. Where its
     threads waited for a core in every block of every process there is no calibration, but a failure that says so.
@@ -81,8 +90,19 @@ class Calibrations:
             return Failure("unsupported", _NOT_DIVIDED.format(placement.device))
         if name not in self._known:
             kept = None if self._redo else stored(self._folder, name)
+            if kept is not None and self._may_measure and self._outdated(kept, placement, name):
+                kept = None
             self._known[name] = kept or self._measure(placement, name)
         return self._known[name]
+
+    def _outdated(self, kept: Calibration, placement: Placement, name: str) -> bool:
+        """Whether the reference is faster now than a kept calibration says; asked once in a process."""
+        if (self._folder, name) in _LOOKED_AT:
+            return False
+        _LOOKED_AT.add((self._folder, name))
+        task = CalibrationTask(placement, kept.repeats, _CALIBRATION_S)
+        answer = self._executor.call(calibrate, task, _CALIBRATION_TIMEOUT_S, self._limits(placement))
+        return not isinstance(answer, Failure) and nominal([answer[1]])[0] < _FASTER * kept.nominal_ns
 
     def _measure(self, placement: Placement, name: str) -> Calibration | Failure:
         if not self._may_measure:
