@@ -56,15 +56,16 @@ def _of_process() -> Gauge:
 
     A forked process starts with the pages of its parent in its resident set, and a page that it then writes replaces
     one that it shared. So the parent's memory is part of the level and cancels. Pages of libraries that are touched for
-    the first time, or again after the kernel had taken them back, are no memory of the model's: they do not count.
+    the first time, or again after the kernel had taken them back, are no memory of the model's: they do not count. Nor
+    does what the kernel takes back of them hide memory that is there at the end.
     """
 
     def reset() -> None:
         _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
 
     def peak() -> int:
-        mark = _status("VmHWM")
-        return max(0, mark - level - max(0, _of_libraries() - libraries))
+        mark, grown = _status("VmHWM"), _of_libraries() - libraries
+        return max(0, mark - level - max(0, grown), _resident() - level - grown)
 
     # What looking costs, in pages of code and buffers, belongs to the level.
     reset()

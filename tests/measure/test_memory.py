@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,23 @@ def test_what_is_loaded_stays_and_what_a_phase_frees_counts_in_that_phase_alone(
     load, run = in_child(peaks, lambda: spike(32 * MIB), nothing)
     assert abs(load - 32 * MIB) <= MIB
     assert run <= MIB
+
+
+def loads_while_a_library_leaves(path: Path, size: int) -> int:
+    """Load ``size`` bytes while the kernel takes back as much of a library."""
+    path.write_bytes(bytes(size))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) as pages:
+        assert sum(pages[:: mmap.PAGESIZE]) == 0  # they are in memory now
+
+        def load() -> bytearray:
+            pages.madvise(mmap.MADV_DONTNEED)
+            return bytearray(b"x") * size
+
+        return peaks(load, nothing)[0]
+
+
+def test_loading_cannot_hide_in_what_the_kernel_takes_back_of_a_library(tmp_path: Path) -> None:
+    assert abs(in_child(loads_while_a_library_leaves, tmp_path / "lib.so", 32 * MIB) - 32 * MIB) <= MIB
 
 
 def loads_after_freeing(size: int) -> int:

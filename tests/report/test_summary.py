@@ -85,6 +85,7 @@ def test_charts_that_cannot_be_drawn_cost_the_page_nothing_else(finished, tmp_pa
         raise Panic("the converter is poisoned\nstack backtrace:")
 
     monkeypatch.setattr(drawer, "start", lambda: None)
+    monkeypatch.setattr(drawer, "_waiting", [])  # another test may have left one
     monkeypatch.setattr(render, "svg", panic)
     said, files = finished(report=True)
     assert files == {"journal.jsonl", "cases.csv", "report.html"}

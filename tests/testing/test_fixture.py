@@ -6,6 +6,7 @@ Regressions are made with longer fake durations. What is timed runs in this proc
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -158,7 +159,7 @@ def test_a_budget_of_the_tail(project: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1, failed=1)
     found = gates(result)
     assert found["test_stalls"].startswith("INCONCLUSIVE: ")
-    assert "; mean " in found["test_stalls"]
+    assert re.search(r"[;,] mean \d", found["test_stalls"])
     assert found["test_tail"].startswith("OVER BUDGET: ")
     assert "99th percentile" in found["test_tail"]
     stored = {one["name"]: one for one in json.loads((project.path / "benchmark.json").read_text())["benchmarks"]}
