@@ -21,7 +21,7 @@ from profiler.analysis.source import read_table
 from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
 from profiler.records.intervals import CONFIDENCE
-from profiler.report.console import print_fits
+from profiler.report.console import print_fits, print_fits_briefly
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.report.plain import plain_table
 
@@ -63,6 +63,7 @@ def fit_command(
     chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
     weighted: Annotated[bool, Option("--weighted", help="Weigh networks by how surely they were measured.")] = False,
     holdout: Annotated[bool, Option("--holdout", help="Say how well networks left out are foretold.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit whole.")] = False,
     json: Json = False,
 ) -> None:
     """Print the fits of a run folder, a journal or any CSV with model, flops, params, acts and a latency.
@@ -79,8 +80,10 @@ def fit_command(
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
     if json:
         print(_to_json(fits))
-    else:
+    elif verbose:
         print_fits(fits, Console())
+    else:
+        print_fits_briefly(fits, Console())
     if chart is not None and not can_draw():
         print(NO_CHARTS, file=sys.stderr)
     elif chart is not None:

@@ -11,9 +11,13 @@ from rich.table import Table
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
+from profiler.report.closing import predictors_table
 from profiler.report.grid import Table as Grid
 from profiler.report.plain import plain_table
 from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
+
+#: Of no more settings the models stand below a table that has a row for each.
+_MODELS = 3
 
 
 def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) -> None:
@@ -35,6 +39,28 @@ def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) ->
         if not brief:
             _print_more(pooled, [one for one in fits if one.group == pooled.group and one.family], console)
         console.print()
+
+
+def print_fits_briefly(fits: Sequence[Fit], console: Console) -> None:
+    """Print fits in about 25 lines: of one setting all but its families; of several a table, of a few their models."""
+    pooled = [one for one in fits if one.family is None]
+    if len(pooled) == 1:
+        print_fits(pooled, console, brief=True)
+    else:
+        _print_models(pooled, console)
+    console.print("-v prints every fit whole.")
+
+
+def _print_models(pooled: Sequence[Fit], console: Console) -> None:
+    table = predictors_table(pooled)
+    if table is not None:
+        console.print(rich_table(table))
+    for one in pooled if len(pooled) <= _MODELS else ():
+        console.print(escape(one.label), style="bold", soft_wrap=True)
+        left_out = f"{len(one.left_out)} left out of the fit." if one.left_out else ""
+        for text in (sentence(one), two_term_sentence(one), left_out):
+            if text:
+                console.print(escape(text), highlight=False)
 
 
 def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:

@@ -32,11 +32,22 @@ def test_json_is_strict_and_complete(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_the_table_says_who_wins(capsys: pytest.CaptureFixture[str]) -> None:
-    fit_command(ZOO, json=False, y="infer_ms", chart=None)
+    fit_command(ZOO, json=False, y="infer_ms", chart=None, verbose=True)
     said = " ".join(capsys.readouterr().out.split())
     assert "Activations predict infer_ms best: r = 0.891" in said
     assert "over 36 networks; flops 0.808, parameters 0.757" in said
     assert said.index("pooled") < said.index("per family") < said.index("resnext")
+
+
+@pytest.mark.parametrize("settings", [1, 3, 9])
+def test_the_answer_fits_25_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path, settings: int) -> None:
+    several = [networks(backend=f"runtime{i}") for i in range(settings)]
+    pd.concat(several).to_csv(tmp_path / "t.csv", index=False)
+    fit_command(tmp_path / "t.csv", json=False, y=None, chart=None)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) <= 25
+    assert sum("runtime" in line for line in said) >= settings
+    assert said[-1] == "-v prints every fit whole."
 
 
 def test_the_table_names_what_was_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
