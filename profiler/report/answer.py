@@ -47,7 +47,7 @@ class AnswerTable:
 
 
 def _answer_table(rows: Sequence[Row], without: Sequence[str]) -> Table:
-    lead = _differing(rows) or ["backend"]
+    lead = _told_apart_by(rows)
     base = _BASE if any(row["backend"] == _BASE for row in rows) else str(rows[0]["backend"])
     if "backend" not in lead and "model" in lead:
         base = str(rows[0]["model"])
@@ -74,7 +74,7 @@ def cold_start_table(rows: Sequence[Row]) -> Table | None:
     told = {name: cells for name, cells in told.items() if any(cells)}
     if not told:
         return None
-    lead = _differing(rows) or ["backend"]
+    lead = _told_apart_by(rows)
     table = plain_table(*lead, *told)
     for row, *cells in zip(shown, *told.values(), strict=True):
         table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *cells)))
@@ -153,8 +153,14 @@ def _times(found: Quantity | None) -> str:
 
 
 def doubts(rows: Sequence[Row]) -> list[str]:
-    """Return why rows have no latency, or one that may be wrong, each reason once."""
-    return list(dict.fromkeys(f"{row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"))
+    """Return why rows have no latency, or one that may be wrong, which has a mark in the table; each reason once."""
+    told = _told_apart_by(rows)
+    found: dict[tuple[str, object], list[str]] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            mark = str(row["status"]) if latency_of(row) is None else "?"
+            found.setdefault((mark, row["reason"]), []).append(_name(row, told))
+    return [f"{mark} {', '.join(names)}: {reason}" for (mark, reason), names in found.items()]
 
 
 def answer_sentence(rows: Sequence[Row]) -> str:
@@ -162,9 +168,18 @@ def answer_sentence(rows: Sequence[Row]) -> str:
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in _WORK), []).append(row)
-    told = [key for key in _differing(rows) if key not in _WORK] or ["backend"]
+    told = [key for key in _told_apart_by(rows) if key not in _WORK] or ["backend"]
     said = [_said(group, told, several=len(groups) > 1) for group in groups.values()]
     return " ".join(said)
+
+
+def _told_apart_by(rows: Sequence[Row]) -> list[str]:
+    return _differing(rows) or ["backend"]
+
+
+def _name(row: Row, told: Sequence[str]) -> str:
+    words = {"threads": "{} threads", "batch": "batch {}", "gap_ms": "{} ms apart"}
+    return " · ".join(words.get(key, "{}").format(row[key]) for key in told if row[key])
 
 
 def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
@@ -173,18 +188,14 @@ def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
     work = " ".join(filter(None, (f"At batch {rows[0]['batch']}", str(rows[0]["shape"] or ""), apart)))
     where = f"{work}: " if several else ""
 
-    def name_of(row: Row) -> str:
-        words = {"threads": "{} threads", "batch": "batch {}"}
-        return " · ".join(words.get(key, "{}").format(row[key]) for key in told)
-
     if best is None:
         return f"{where}Nothing could be measured: {rows[0]['reason']}."
     found = latency_of(best.row)
     assert found is not None  # it was ranked by it
-    name, said = name_of(best.row), milliseconds(found)
+    name, said = _name(best.row, told), milliseconds(found)
     if best.second is None or best.lead is None:
         return f"{where}{name} takes {said}."
-    other = name_of(best.second)
+    other = _name(best.second, told)
     if best.sure:
         return f"{where}Fastest is {name}, {said}: {_times(best.lead)} times as fast as {other}."
     if best.lead.interval is None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from profiler.records.columns import COLUMNS, Row
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, doubts
 
 
 def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
@@ -102,3 +102,15 @@ def test_a_cold_start_is_told_by_its_stages_and_by_none_that_nobody_has() -> Non
     assert cells[1][0] == ""
     assert "compile" not in cells[0]
     assert cold_start_table([row("eager", None)]) is None
+
+
+def test_a_doubt_is_of_the_rows_that_have_its_mark() -> None:
+    why = {"status": "unstable", "reason": "no undisturbed block"}
+    rows = [row("eager", 20.0, batch=b, **why) for b in (1, 8)]
+    rows += [row("onnxruntime", 9.0), row("onnxruntime", None, batch=8)]
+    assert doubts(rows) == [
+        "? eager · batch 1, eager · batch 8: no undisturbed block",
+        "error onnxruntime · batch 8: no room",
+    ]
+    assert [("?" in line) for line in shown(rows)] == [False, True, True, False, False]
+    assert doubts([row("eager", 20.0, **why)]) == ["? eager: no undisturbed block"]
