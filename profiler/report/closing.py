@@ -45,6 +45,12 @@ def latencies_table(rows: Sequence[Row]) -> Table | None:
     )
 
 
+def legend(rows: Iterable[Row]) -> str:
+    """Return what the mark in a table of latencies means, by the first reason; empty where none has it."""
+    marked = [row for row in rows if row["status"] != "ok" and latency_of(row) is not None]
+    return f"? unstable, {len(marked)} of them: {marked[0]['reason']}" if marked else ""
+
+
 def _backends(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(str(row["backend"]) for row in rows))
 

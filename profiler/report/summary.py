@@ -20,7 +20,7 @@ from profiler.records.files import write_file
 from profiler.records.reading import read
 from profiler.records.types import Measurement, Record
 from profiler.report import drawer
-from profiler.report.closing import closing_sentences, latencies_table, predictors_table
+from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.units import format_duration
 
@@ -114,9 +114,12 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *,
         fits = []
     if full:
         print_fits([one for one in fits if one.lines], console, brief=True)
-    drawn = latencies_table(rows) or predictors_table(fits)
+    latencies = latencies_table(rows)
+    drawn = latencies or predictors_table(fits)
     if drawn is not None:
         console.print(rich_table(drawn))
+    if latencies and (why := legend(rows)):
+        console.print(why, markup=False, highlight=False, soft_wrap=True)
     for sentence in closing_sentences(rows, fits):
         console.print(sentence, markup=False, highlight=False)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from profiler.analysis.fit import fit
 from profiler.records.columns import COLUMNS, Row
-from profiler.report.closing import closing_sentences, latencies_table, predictors_table
+from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
 from profiler.report.console import rich_table
 from profiler.report.grid import Table
 
@@ -83,3 +83,15 @@ def test_the_end_of_a_run_is_at_most_25_lines(networks: int) -> None:
     fits = fit(pd.DataFrame(rows))
     said = [line for text in closing_sentences(rows, fits) for line in printed(text)]
     assert len([*printed(latencies_table(rows) or predictors_table(fits)), *said]) <= 20
+
+
+def test_a_mark_in_the_table_is_explained_below_it() -> None:
+    sure, doubtful = (
+        row("a", "eager", 20.0),
+        row("b", "eager", 30.0, status="unstable", reason="±9%, ±2% was asked for"),
+    )
+    assert legend([sure, row("c", "eager", None)]) == ""
+    assert legend([sure, doubtful, doubtful]) == "? unstable, 2 of them: ±9%, ±2% was asked for"
+    table = latencies_table([sure, doubtful])
+    assert table is not None
+    assert ["?" in str(cells) for cells in table.rows] == [False, True]
