@@ -13,6 +13,7 @@ from typer import Argument, Option, Typer
 
 from profiler.analysis.quantity import Quantity
 from profiler.cli.options import JournalPath, Json, warn
+from profiler.errors import UserError
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.report.answer import milliseconds
@@ -41,6 +42,8 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     Raises:
         UserError: There is no baseline.
     """
+    if not file.exists():
+        raise UserError(f"{file} does not exist: make a baseline of a run with `profiler baseline update RUN {file}`")
     stored = read(file)
     for notice in stored.notices:
         warn(notice)

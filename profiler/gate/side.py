@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -138,12 +138,21 @@ def parse_side(text: str) -> _Spec:
     if named is not None:
         asked, backend = named[1].rstrip(), named[2]
     words = [asked] if _lies_here(asked) else _words(asked)
+    _refuse_joined(words)
     if not words and revision is None:
         raise UserError(f"{text!r} names no model; {EXAMPLES}")
     if len(words) not in (0, 1, 3) or (len(words) == 3 and not _is_scaling(words[2])):
         raise UserError(f"{text!r} is not a model; {EXAMPLES}{_blanks(asked)}")
     model, scaling, factor = [*words, "", "", ""][:3]
     return _Spec(model or None, scaling, factor, backend, revision)
+
+
+def _refuse_joined(words: Sequence[str]) -> None:
+    """Say that a blank is missing where a backend follows a model at once."""
+    for word in words:
+        model, at, backend = word.rpartition("@")
+        if at and model and backend.partition(":")[0] in backends.available():
+            raise UserError(f"{word!r} is not a model: a blank stands before a backend, as '{model} @{backend}'")
 
 
 def _lies_here(model: str) -> bool:

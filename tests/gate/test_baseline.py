@@ -194,5 +194,5 @@ def test_what_is_shown_of_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_no_baseline_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="does not exist: make a baseline of a run with `profiler baseline update RUN"):
         show(tmp_path / "none.jsonl")

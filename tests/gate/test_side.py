@@ -74,6 +74,7 @@ def test_a_side_that_needs_a_step_beside_the_rule_is_named_with_it() -> None:
         ("git: net.onnx", "names no revision"),
         ("net.tflite", "path/file.py:function"),
         ("git:main", "neither"),
+        ("regnety_200mf@torchscript", "a blank stands before a backend, as 'regnety_200mf @torchscript'"),
     ],
 )
 def test_a_side_that_cannot_be_read_is_one_sentence(text: str, sentence: str) -> None:
