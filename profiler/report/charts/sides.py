@@ -37,7 +37,7 @@ def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | Non
     colour = vega.colour("side:N", scale=scale, legend=vega.given(title=None))
     tooltip = [vega.tip("network:N"), vega.tip("side:N"), vega.tip("y:Q", title=what, format=".4~g")]
     dots = vega.mark(points, "point", filled=True, size=70, opacity=0.9).encode(x, y, colour, tooltip=tooltip)
-    title = "Side by side" if len(shown) == len(order) else f"Side by side: {_MOST} of {len(order)} networks"
+    title = f"{len(order)} networks" if len(shown) == len(order) else f"{_MOST} of {len(order)} networks"
     return vega.panels(dots.having(width=2 * PANEL, height={"step": 17}, title=title))
 
 
