@@ -3,6 +3,9 @@
 A process is forked from a server that has the runtimes loaded already (tens of milliseconds instead of seconds);
 ``spawn`` starts each from nothing, for systems without fork and for doubt about what a fork inherits. While a child
 runs, the parent sleeps in the kernel: it must not take a core from what is being timed.
+
+What is forked from one server has its libraries at the same addresses, and so the same luck with them: visits agree with
+each other more than with those of another run. So a server is replaced by another after a while (docs/estimator.md).
 """
 
 from __future__ import annotations
@@ -37,6 +40,9 @@ _PRELOAD = ["profiler.run.preload"]
 _FORKSERVER = multiprocessing.get_context("forkserver")
 #: Starting changes the environment of this process for a moment.
 _STARTING = threading.Lock()
+#: In s. How long the first server serves; each later one twice as long, up to the last figure: starting one takes two
+#: seconds, and the next visit of a case shall meet another server. study_layout tells.
+_SERVES_S, _SERVES_AT_MOST_S = 4.0, 60.0
 _SPAWN = multiprocessing.get_context("spawn")
 #: Variables that say where a starting process finds modules.
 _PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
@@ -60,6 +66,37 @@ class Executor(Protocol):
         """End whatever still runs."""
 
 
+class _Server:
+    """The server of this process, which all executors share: when it is due to be replaced."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children, self._serves_s, self._due = 0, _SERVES_S, 0.0
+
+    @contextlib.contextmanager
+    def child(self) -> Iterator[bool]:
+        """Hold the server while a child of it lives; give whether it is a new one, as when it was due and had no other."""
+        with self._lock:
+            now = time.monotonic()
+            replaced = bool(self._due) and now >= self._due and not self._children
+            if replaced:
+                with contextlib.suppress(OSError):  # it has ended, or is another process's
+                    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001
+                start_server()
+                self._serves_s = min(2 * self._serves_s, _SERVES_AT_MOST_S)
+            if replaced or not self._due:
+                self._due = now + self._serves_s
+            self._children += 1
+        try:
+            yield replaced
+        finally:
+            with self._lock:
+                self._children -= 1
+
+
+_SERVER = _Server()
+
+
 class LocalExecutor:
     """Fresh processes on this machine, one at a time."""
 
@@ -76,6 +113,14 @@ class LocalExecutor:
 
     def call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         """Run ``function(argument)`` in a fresh process; see ``Executor``."""
+        if self.isolation == "spawn":
+            return self._call(function, argument, timeout_s, limits)
+        with _SERVER.child() as replaced:
+            if replaced:
+                self._call(len, "", _READY_S, Limits())  # what it takes to load is no part of the visit's time
+            return self._call(function, argument, timeout_s, limits)
+
+    def _call(self, function: Callable[[_A], _R], argument: _A, timeout_s: float, limits: Limits) -> _R | Failure:
         kills = _oom_kills()
         try:
             child, results, output = self._started(function, argument, limits)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from profiler.records.types import Failure
+from profiler.run import processes
 from profiler.run.child import Limits, failure
 from profiler.run.processes import LocalExecutor
 from tests import ROOT
@@ -196,3 +197,42 @@ def test_a_failure_leaves_out_what_torch_advises_its_own_developers():
     made = failure(RuntimeError(said))
     assert made.reason == "RuntimeError: CUDA error: an illegal memory access was encountered"
     assert "TORCH_USE_CUDA_DSA" in made.detail
+
+
+def server_of(_: None) -> int:
+    return os.getppid()
+
+
+@pytest.fixture
+def due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server is due at once."""
+    monkeypatch.setattr(processes, "_SERVER", processes._Server())
+    monkeypatch.setattr(processes, "_SERVES_AT_MOST_S", 0.0)
+    processes._SERVER._serves_s = 0.0
+
+
+def test_visits_of_one_server_are_alike_so_that_another_takes_its_place(executor: LocalExecutor, due: None) -> None:
+    first, second = (executor.call(server_of, None, 60, NO_LIMITS) for _ in range(2))
+    assert first != second
+    assert not psutil.pid_exists(first)
+    assert executor.call(double, 21, 60, NO_LIMITS) == 42
+
+
+def test_a_server_with_another_child_stays(executor: LocalExecutor, due: None) -> None:
+    first = executor.call(server_of, None, 60, NO_LIMITS)
+    with processes._SERVER.child():
+        held = executor.call(server_of, None, 60, NO_LIMITS)
+        assert executor.call(server_of, None, 60, NO_LIMITS) == held != first
+
+
+def test_a_server_serves_longer_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, started = [0.0], []
+    monkeypatch.setattr(processes, "start_server", lambda: started.append(now[0]))
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(processes.multiprocessing.forkserver._forkserver, "_stop", lambda: None)
+    server = processes._Server()
+    for second in range(200):
+        now[0] = float(second)
+        with server.child():
+            pass
+    assert started == [4.0, 12.0, 28.0, 60.0, 120.0, 180.0]
