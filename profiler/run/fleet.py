@@ -21,10 +21,13 @@ from profiler.machine import host
 from profiler.plan.cases import Site
 from profiler.run import agent
 from profiler.run.errand import SUBJECT, Answer, Errand, Introduction, Lost, answer_of, introduction_of, to_text
-from profiler.run.serving import Meeting, engine, security_of, words_of
+from profiler.run.meeting import Meeting
+from profiler.run.serving import engine, security_of, words_of
 
 #: How long one question to the scheduler may take, in seconds.
 _ASK_S = 10.0
+#: How long a file is waited for that a scheduler writes as it starts, in seconds.
+_WRITTEN_S = 3.0
 #: Runtimes whose versions must be those of the driver: contents and exports depend on them.
 _RUNTIMES = ("torch", "onnxruntime")
 
@@ -111,7 +114,7 @@ class Fleet:
             UserError: It cannot be reached.
         """
         distributed, security = engine(), security_of(self.meeting.tls)
-        address = self.meeting.found()
+        address = self.meeting.found(min(timeout_s, _WRITTEN_S))
         self.close()
         try:
             self._client = distributed.Client(

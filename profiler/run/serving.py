@@ -7,19 +7,18 @@ measured: it wakes once a second, and watches nothing but its own life.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UserError
 from profiler.run import agent
+from profiler.run.meeting import Meeting, host_of, is_loopback, told_in
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -96,70 +95,6 @@ def security_of(folder: Path | None) -> Security | None:
     return secured
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(address: str) -> str:
-    """Return the host of an address such as ``tcp://[::1]:8786``."""
-    return address.partition("://")[2].rpartition(":")[0].strip("[]") or address
-
-
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """Where the scheduler is, and how to speak with it.
-
-    Attributes:
-        address: As ``tcp://host:port``; empty where the file tells.
-        file: That the scheduler wrote; None for none.
-        tls: Folder with certificates; None for plain TCP.
-    """
-
-    address: str = ""
-    file: Path | None = None
-    tls: Path | None = None
-
-    @property
-    def said(self) -> str:
-        """In words."""
-        return self.address or str(self.file)
-
-    def found(self) -> str:
-        """Return the address.
-
-        Raises:
-            UserError: The file does not tell, or address and certificates do not fit.
-        """
-        address = self.address or self._in_file()
-        scheme = address.partition("://")[0] if "://" in address else ""
-        if scheme not in {"tcp", "tls"} or not address.rpartition(":")[2].isdigit():
-            raise UserError(f"--scheduler {address!r}: expected an address such as tcp://10.0.0.1:8786 or tls://...")
-        if scheme == "tls" and self.tls is None:
-            raise UserError(f"--scheduler {address}: it speaks TLS; name the folder of certificates with --tls")
-        if scheme == "tcp" and self.tls is not None:
-            raise UserError(f"--tls {self.tls}: {address} does not speak TLS; expected an address tls://...")
-        return address
-
-    def _in_file(self) -> str:
-        import json
-
-        assert self.file is not None
-        try:
-            return str(json.loads(self.file.read_text(encoding="utf-8"))["address"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it does not say an address"
-            raise UserError(
-                f"--scheduler-file {self.file}: {reason}; expected the file that "
-                f"`profiler scheduler --scheduler-file {self.file}` writes"
-            ) from error
-
-
 def serve_scheduler(
     host: str, port: int, file: Path | None, tls: Path | None, say: Callable[[str], None], *, until_eof: bool = False
 ) -> None:
@@ -172,18 +107,19 @@ def serve_scheduler(
     scheme = "tls" if security else "tcp"
 
     async def served() -> None:
-        async with distributed.Scheduler(
+        scheduler = distributed.Scheduler(
             host=f"{scheme}://{host}",
             port=port,
             dashboard=False,
             dashboard_address=_NO_PAGES,
             security=security,
-            scheduler_file=_text(file),
-        ) as scheduler:
-            say(f"scheduler at {scheduler.address}{ENDS}")
-            if not is_loopback(host) and security is None:
-                say(_OPEN.format(scheduler.address))
-            await scheduler.finished()
+        )
+        async with scheduler:
+            with told_in(file, scheduler.identity()):
+                say(f"scheduler at {scheduler.address}{ENDS}")
+                if not is_loopback(host) and security is None:
+                    say(_OPEN.format(scheduler.address))
+                await scheduler.finished()
 
     try:
         _until_stopped(served, until_eof)
@@ -197,10 +133,6 @@ _OPEN = (
     "anyone who reaches {} can run programs here and on its workers: keep it in a private network, or use --tls "
     "(profiler fleet --make-certs)"
 )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def words_of(error: BaseException) -> str:

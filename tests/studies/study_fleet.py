@@ -39,11 +39,12 @@ from profiler.run.child import Limits
 from profiler.run.errand import Errand
 from profiler.run.fleet import Fleet, sites_of
 from profiler.run.lab import Lab, one_visit
+from profiler.run.meeting import Meeting
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import LocalExecutor
 from profiler.run.rounds import Measuring
 from profiler.run.schedule import Progress
-from profiler.run.serving import Meeting, engine
+from profiler.run.serving import engine
 from tests.run.fleets import LocalFleet, environment, local_fleet, orphans, wait_for
 from tests.run.nets import nets
 from tests.studies.lab import RESULTS
