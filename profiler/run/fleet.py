@@ -22,7 +22,7 @@ from profiler.plan.cases import Site
 from profiler.run import agent
 from profiler.run.errand import SUBJECT, Answer, Errand, Introduction, Lost, answer_of, introduction_of, to_text
 from profiler.run.meeting import Meeting
-from profiler.run.serving import engine, security_of, words_of
+from profiler.run.serving import GATHERED_S, engine, security_of, words_of
 
 #: How long one question to the scheduler may take, in seconds.
 _ASK_S = 10.0
@@ -99,6 +99,7 @@ class Fleet:
         self._numbers = itertools.count()
         self._name = uuid.uuid4().hex[:12]
         self._landed: SimpleQueue[int] = SimpleQueue()
+        self._over: list[Any] = []
         self.connect()
 
     def __enter__(self) -> Fleet:
@@ -130,11 +131,14 @@ class Fleet:
             raise UserError(
                 f"no scheduler answers at {address} ({words_of(error)}); expected one there: profiler scheduler"
             ) from error
+        with suppress(AttributeError):
+            self._client.scheduler_comm.interval = GATHERED_S
 
     def close(self) -> None:
         """Leave; errands that are under way are given up."""
         client, self._client = self._client, None
         self._flights.clear()
+        self._over.clear()
         if client is not None:
             with suppress(Exception):
                 client.close(timeout=2)
@@ -181,6 +185,8 @@ class Fleet:
 
     def landed(self, timeout_s: float) -> tuple[int, Answer | None] | None:
         """Return the next answer with its number, None for that of a file; None where none comes in time."""
+        if timeout_s:
+            self._release()
         end = time.monotonic() + timeout_s
         while True:
             try:
@@ -189,7 +195,15 @@ class Fleet:
                 return None
             flight = self._flights.pop(number, None)
             if flight is not None:
+                self._over.append(flight.future)
                 return number, _answer(flight.future)
+
+    def _release(self) -> None:
+        """Let the engine forget what was answered; sent before the next errand, that would hold the errand up."""
+        over, self._over = self._over, []
+        for future in over:
+            with suppress(Exception):
+                future.release()
 
     def give_up(self, number: int) -> None:
         """Wait no longer for an answer."""
@@ -205,9 +219,6 @@ def _answer(future: Any) -> Answer | None:
         return None if text == "" else answer_of(text)
     except Exception as error:  # noqa: BLE001 - whatever the engine raises, no record came
         return Lost(words_of(error))
-    finally:
-        with suppress(Exception):
-            future.release()
 
 
 #: As many workers as are looked at every second without being read anew.
