@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -99,6 +100,7 @@ class Fleet:
         self._numbers = itertools.count()
         self._name = uuid.uuid4().hex[:12]
         self._landed: SimpleQueue[int] = SimpleQueue()
+        self._answers: deque[tuple[int, Answer | None]] = deque()
         self._over: list[Any] = []
         self.connect()
 
@@ -139,6 +141,7 @@ class Fleet:
         client, self._client = self._client, None
         self._flights.clear()
         self._over.clear()
+        self._answers.clear()
         if client is not None:
             with suppress(Exception):
                 client.close(timeout=2)
@@ -188,15 +191,33 @@ class Fleet:
         if timeout_s:
             self._release()
         end = time.monotonic() + timeout_s
-        while True:
+        while not self._answers:
             try:
                 number = self._landed.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
                 return None
-            flight = self._flights.pop(number, None)
-            if flight is not None:
-                self._over.append(flight.future)
-                return number, _answer(flight.future)
+            self._fetch([number, *self._others()])
+        return self._answers.popleft()
+
+    def _others(self) -> Iterator[int]:
+        """Yield those that have landed by now."""
+        with suppress(Empty):
+            while True:
+                yield self._landed.get_nowait()
+
+    def _fetch(self, numbers: Sequence[int]) -> None:
+        """Fetch answers, all of them with one question to the scheduler: it takes as long as for one."""
+        flights = {number: self._flights.pop(number).future for number in numbers if number in self._flights}
+        self._over += flights.values()
+        good = [number for number, future in flights.items() if future.status == "finished"]
+        try:
+            texts = self._client.sync(
+                self._client.gather, [flights[number] for number in good], asynchronous=True, callback_timeout=_ASK_S
+            )
+        except Exception:  # noqa: BLE001 - one that cannot be had costs none of the others
+            good, texts = [], []
+        self._answers += zip(good, map(_answer_of, texts), strict=True)
+        self._answers += [(number, _answer(future)) for number, future in flights.items() if number not in set(good)]
 
     def _release(self) -> None:
         """Let the engine forget what was answered; sent before the next errand, that would hold the errand up."""
@@ -215,9 +236,15 @@ class Fleet:
 
 def _answer(future: Any) -> Answer | None:
     try:
-        text = future.result(timeout=_ASK_S)
-        return None if text == "" else answer_of(text)
+        return _answer_of(future.result(timeout=_ASK_S))
     except Exception as error:  # noqa: BLE001 - whatever the engine raises, no record came
+        return Lost(words_of(error))
+
+
+def _answer_of(text: object) -> Answer | None:
+    try:
+        return None if text == "" else answer_of(text)
+    except ValueError as error:
         return Lost(words_of(error))
 
 

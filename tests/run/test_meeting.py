@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from profiler.errors import UserError
-from profiler.run import meeting, serving
-from profiler.run.meeting import Meeting
+from profiler.run import meeting
+from profiler.run.meeting import Meeting, told_in
 
 WHOLE = json.dumps({"type": "Scheduler", "address": "tcp://10.0.0.1:8786", "workers": {}}, indent=2)
 
@@ -52,26 +52,34 @@ def test_a_file_of_something_else_is_refused_at_once(file: Path, monkeypatch: py
         Meeting(file=file.parent / "none").found(60.0)
 
 
-def test_a_scheduler_writes_its_file_in_one_step_and_takes_it_away(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
+def test_a_file_is_written_in_one_step_and_taken_away(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("of an earlier scheduler")
     seen: list[str] = []
+    replace = Path.replace
 
-    def say(said: str) -> None:
-        seen.append(said)
-        seen.append(json.loads(file.read_text())["address"])
-        raise RuntimeError("enough")
+    def watched(part: Path, target: Path) -> Path:
+        seen.extend((file.read_text(), part.read_text()))
+        return replace(part, target)
 
-    def parts(*_: object, **__: object) -> None:
-        pytest.fail("the file was written in parts")
-
-    monkeypatch.setattr(json, "dump", parts)
-    with pytest.raises(UserError, match="enough"):
-        serving.serve_scheduler("127.0.0.1", 0, file, None, say)
-    assert seen[1] in seen[0]
+    monkeypatch.setattr(Path, "replace", watched)
+    with told_in(file, json.loads(WHOLE)):
+        assert seen == ["of an earlier scheduler", WHOLE]
+        assert file.read_text() == WHOLE
     assert not list(file.parent.iterdir())
 
 
-def test_a_file_that_cannot_be_written_ends_a_scheduler_with_a_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
-    with pytest.raises(UserError, match=r"--scheduler-file .*none/fleet.json cannot be written \(No such file"):
-        serving.serve_scheduler("127.0.0.1", 0, tmp_path / "none/fleet.json", None, print)
+def test_the_file_of_the_next_scheduler_stays(file: Path) -> None:
+    with told_in(file, json.loads(WHOLE)):
+        file.write_text("of the next one")
+    assert file.read_text() == "of the next one"
+    with told_in(None, {}):
+        pass
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(file: Path) -> None:
+    for text, why in (("", "No such file"), ("no folder", "Not a directory")):
+        if text:
+            file.write_text(text)
+        said = rf"^--scheduler-file .*fleet.json/x cannot be written \({why}.*\); choose another place$"
+        with pytest.raises(UserError, match=said), told_in(file / "x", {}):
+            pass
