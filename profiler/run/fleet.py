@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -211,9 +211,8 @@ class Fleet:
         self._over += flights.values()
         good = [number for number, future in flights.items() if future.status == "finished"]
         try:
-            texts = self._client.sync(
-                self._client.gather, [flights[number] for number in good], asynchronous=True, callback_timeout=_ASK_S
-            )
+            futures = [flights[number] for number in good]
+            texts = self._client.sync(partial(self._client.gather, futures, asynchronous=True), callback_timeout=_ASK_S)
         except Exception:  # noqa: BLE001 - one that cannot be had costs none of the others
             good, texts = [], []
         self._answers += zip(good, map(_answer_of, texts), strict=True)

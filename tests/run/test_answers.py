@@ -53,9 +53,9 @@ class _Client:
         self.futures.append(_Future(self, key))
         return self.futures[-1]
 
-    def sync(self, call: Callable[..., Any], *given: Any, callback_timeout: float, **named: Any) -> Any:
+    def sync(self, call: Callable[..., Any], *, callback_timeout: float) -> Any:
         assert callback_timeout
-        return call(*given, **named)
+        return call()
 
     def gather(self, futures: list[_Future], *, asynchronous: bool) -> list[object]:
         assert asynchronous
