@@ -1,7 +1,7 @@
 """The scheduler and the workers of a fleet, as processes that serve until they are stopped.
 
 Dask places visits and carries records; nothing of it runs in the process of a visit. A worker is quiet beside what is
-measured: it wakes once a second, and watches nothing but its own life.
+measured: it wakes about once a second, and says every few that it is there.
 """
 
 from __future__ import annotations
