@@ -11,7 +11,7 @@ from typer import Argument, Option
 from profiler.errors import UserError
 
 if TYPE_CHECKING:
-    from profiler.run.serving import Meeting
+    from profiler.run.meeting import Meeting
 
 Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of your own.")]
 Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flops by about S.")]
@@ -63,7 +63,7 @@ UntilEof: TypeAlias = Annotated[
 
 def meeting_of(scheduler: str | None, file: Path | None, tls: Path | None) -> Meeting:
     """Return where a fleet meets; raises UserError unless exactly one of an address and a file is given."""
-    from profiler.run.serving import Meeting
+    from profiler.run.meeting import Meeting
 
     if (scheduler is None) == (file is None):
         raise UserError("expected one of --scheduler (as tcp://10.0.0.1:8786) and --scheduler-file")

@@ -32,10 +32,10 @@ from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.describing import Described
 from profiler.run.experiment import again, measure_into, opened_lab
 from profiler.run.families import families
+from profiler.run.meeting import Meeting
 from profiler.run.processes import Isolation
 from profiler.run.rehearsal import rehearse
 from profiler.run.schedule import Progress
-from profiler.run.serving import Meeting
 from profiler.units import format_duration, parse_bytes
 
 #: Bytes that a limit of the system cannot count.

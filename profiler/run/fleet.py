@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -21,10 +22,13 @@ from profiler.machine import host
 from profiler.plan.cases import Site
 from profiler.run import agent
 from profiler.run.errand import SUBJECT, Answer, Errand, Introduction, Lost, answer_of, introduction_of, to_text
-from profiler.run.serving import Meeting, engine, security_of, words_of
+from profiler.run.meeting import Meeting
+from profiler.run.serving import GATHERED_S, engine, security_of, words_of
 
 #: How long one question to the scheduler may take, in seconds.
 _ASK_S = 10.0
+#: How long a file is waited for that a scheduler writes as it starts, in seconds.
+_WRITTEN_S = 3.0
 #: Runtimes whose versions must be those of the driver: contents and exports depend on them.
 _RUNTIMES = ("torch", "onnxruntime")
 
@@ -96,6 +100,8 @@ class Fleet:
         self._numbers = itertools.count()
         self._name = uuid.uuid4().hex[:12]
         self._landed: SimpleQueue[int] = SimpleQueue()
+        self._answers: deque[tuple[int, Answer | None]] = deque()
+        self._over: list[Any] = []
         self.connect()
 
     def __enter__(self) -> Fleet:
@@ -111,7 +117,7 @@ class Fleet:
             UserError: It cannot be reached.
         """
         distributed, security = engine(), security_of(self.meeting.tls)
-        address = self.meeting.found()
+        address = self.meeting.found(min(timeout_s, _WRITTEN_S))
         self.close()
         try:
             self._client = distributed.Client(
@@ -127,11 +133,15 @@ class Fleet:
             raise UserError(
                 f"no scheduler answers at {address} ({words_of(error)}); expected one there: profiler scheduler"
             ) from error
+        with suppress(AttributeError):
+            self._client.scheduler_comm.interval = GATHERED_S
 
     def close(self) -> None:
         """Leave; errands that are under way are given up."""
         client, self._client = self._client, None
         self._flights.clear()
+        self._over.clear()
+        self._answers.clear()
         if client is not None:
             with suppress(Exception):
                 client.close(timeout=2)
@@ -178,15 +188,42 @@ class Fleet:
 
     def landed(self, timeout_s: float) -> tuple[int, Answer | None] | None:
         """Return the next answer with its number, None for that of a file; None where none comes in time."""
+        if timeout_s:
+            self._release()
         end = time.monotonic() + timeout_s
-        while True:
+        while not self._answers:
             try:
                 number = self._landed.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
                 return None
-            flight = self._flights.pop(number, None)
-            if flight is not None:
-                return number, _answer(flight.future)
+            self._fetch([number, *self._others()])
+        return self._answers.popleft()
+
+    def _others(self) -> Iterator[int]:
+        """Yield those that have landed by now."""
+        with suppress(Empty):
+            while True:
+                yield self._landed.get_nowait()
+
+    def _fetch(self, numbers: Sequence[int]) -> None:
+        """Fetch answers, all of them with one question to the scheduler: it takes as long as for one."""
+        flights = {number: self._flights.pop(number).future for number in numbers if number in self._flights}
+        self._over += flights.values()
+        good = [number for number, future in flights.items() if future.status == "finished"]
+        try:
+            futures = [flights[number] for number in good]
+            texts = self._client.sync(partial(self._client.gather, futures, asynchronous=True), callback_timeout=_ASK_S)
+        except Exception:  # noqa: BLE001 - one that cannot be had costs none of the others
+            good, texts = [], []
+        self._answers += zip(good, map(_answer_of, texts), strict=True)
+        self._answers += [(number, _answer(future)) for number, future in flights.items() if number not in set(good)]
+
+    def _release(self) -> None:
+        """Let the engine forget what was answered; sent before the next errand, that would hold the errand up."""
+        over, self._over = self._over, []
+        for future in over:
+            with suppress(Exception):
+                future.release()
 
     def give_up(self, number: int) -> None:
         """Wait no longer for an answer."""
@@ -198,13 +235,16 @@ class Fleet:
 
 def _answer(future: Any) -> Answer | None:
     try:
-        text = future.result(timeout=_ASK_S)
-        return None if text == "" else answer_of(text)
+        return _answer_of(future.result(timeout=_ASK_S))
     except Exception as error:  # noqa: BLE001 - whatever the engine raises, no record came
         return Lost(words_of(error))
-    finally:
-        with suppress(Exception):
-            future.release()
+
+
+def _answer_of(text: object) -> Answer | None:
+    try:
+        return None if text == "" else answer_of(text)
+    except ValueError as error:
+        return Lost(words_of(error))
 
 
 #: As many workers as are looked at every second without being read anew.

@@ -26,6 +26,8 @@ from profiler.units import format_duration
 
 #: How often it is looked who is there, in seconds.
 _LOOK_S = 1.0
+#: How long answers are heard before whoever is free is asked again, in seconds.
+_HEAR_S = 0.2
 #: Workers that may be lost while one case runs before it is blamed; by chance a case is not met so often.
 _BLAMED = 5
 #: How long a worker is left alone that could not make a visit, in seconds.
@@ -207,9 +209,11 @@ class Placing:
     def _land(self) -> None:
         """Hear the next answers; they are waited for until it is time to look who is there."""
         landed = self.fleet.landed(max(0.01, self._looked + _LOOK_S - self.clock()))
+        end = self.clock() + _HEAR_S
         while landed is not None:
             self._hear(*landed)
-            landed = self.fleet.landed(0.0)  # of many workers several may have answered
+            # Of many workers several may have answered; but who is free again must not wait until all are heard.
+            landed = self.fleet.landed(0.0) if self.clock() < end else None
 
     def _hear(self, number: int, answer: Answer | None) -> None:
         """Hear an answer; None is that of a file."""

@@ -24,7 +24,8 @@ from profiler import __version__
 from profiler.errors import UserError
 from profiler.run.fleet import Fleet, SchedulerLostError
 from profiler.run.hosts import Hosts, WorkerAt
-from profiler.run.serving import ENDS, Meeting, is_loopback
+from profiler.run.meeting import Meeting, is_loopback
+from profiler.run.serving import ENDS
 
 #: No question that nobody answers; a machine that is gone is noticed within a minute.
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "--")

@@ -1,25 +1,24 @@
 """The scheduler and the workers of a fleet, as processes that serve until they are stopped.
 
 Dask places visits and carries records; nothing of it runs in the process of a visit. A worker is quiet beside what is
-measured: it wakes once a second, and watches nothing but its own life.
+measured: it wakes about once a second, and says every few that it is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.errors import UserError
 from profiler.run import agent
+from profiler.run.meeting import Meeting, host_of, is_loopback, told_in
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.worker.daemon": False,  # else its process may start none for a visit
-    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.interval": "10s",
+    "distributed.admin.tick.cycle": "10s",
+    "distributed.admin.tick.limit": "60s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.system-monitor.disk": False,
@@ -43,6 +44,10 @@ _QUIET = {
 }
 #: The engine's web server, which cannot be turned off: it has no pages, and only this machine reaches it.
 _NO_PAGES = "127.0.0.1:0"
+#: How long messages are gathered before they are sent, in seconds; the engine's own 5 and 10 ms are most of an errand.
+GATHERED_S = 0.001
+#: How often a worker says that it is there, in seconds; twice a second, as the engine asks, is most of what it costs.
+_BEAT_S = 5.0
 #: How long a worker whose scheduler cannot be reached waits before it tries again, in seconds.
 _AGAIN_S = 3.0
 #: What `profiler fleet --make-certs` leaves in a folder.
@@ -96,70 +101,6 @@ def security_of(folder: Path | None) -> Security | None:
     return secured
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(address: str) -> str:
-    """Return the host of an address such as ``tcp://[::1]:8786``."""
-    return address.partition("://")[2].rpartition(":")[0].strip("[]") or address
-
-
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """Where the scheduler is, and how to speak with it.
-
-    Attributes:
-        address: As ``tcp://host:port``; empty where the file tells.
-        file: That the scheduler wrote; None for none.
-        tls: Folder with certificates; None for plain TCP.
-    """
-
-    address: str = ""
-    file: Path | None = None
-    tls: Path | None = None
-
-    @property
-    def said(self) -> str:
-        """In words."""
-        return self.address or str(self.file)
-
-    def found(self) -> str:
-        """Return the address.
-
-        Raises:
-            UserError: The file does not tell, or address and certificates do not fit.
-        """
-        address = self.address or self._in_file()
-        scheme = address.partition("://")[0] if "://" in address else ""
-        if scheme not in {"tcp", "tls"} or not address.rpartition(":")[2].isdigit():
-            raise UserError(f"--scheduler {address!r}: expected an address such as tcp://10.0.0.1:8786 or tls://...")
-        if scheme == "tls" and self.tls is None:
-            raise UserError(f"--scheduler {address}: it speaks TLS; name the folder of certificates with --tls")
-        if scheme == "tcp" and self.tls is not None:
-            raise UserError(f"--tls {self.tls}: {address} does not speak TLS; expected an address tls://...")
-        return address
-
-    def _in_file(self) -> str:
-        import json
-
-        assert self.file is not None
-        try:
-            return str(json.loads(self.file.read_text(encoding="utf-8"))["address"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it does not say an address"
-            raise UserError(
-                f"--scheduler-file {self.file}: {reason}; expected the file that "
-                f"`profiler scheduler --scheduler-file {self.file}` writes"
-            ) from error
-
-
 def serve_scheduler(
     host: str, port: int, file: Path | None, tls: Path | None, say: Callable[[str], None], *, until_eof: bool = False
 ) -> None:
@@ -172,18 +113,19 @@ def serve_scheduler(
     scheme = "tls" if security else "tcp"
 
     async def served() -> None:
-        async with distributed.Scheduler(
+        scheduler = _calm(distributed.Scheduler)(
             host=f"{scheme}://{host}",
             port=port,
             dashboard=False,
             dashboard_address=_NO_PAGES,
             security=security,
-            scheduler_file=_text(file),
-        ) as scheduler:
-            say(f"scheduler at {scheduler.address}{ENDS}")
-            if not is_loopback(host) and security is None:
-                say(_OPEN.format(scheduler.address))
-            await scheduler.finished()
+        )
+        async with scheduler:
+            with told_in(file, scheduler.identity()):
+                say(f"scheduler at {scheduler.address}{ENDS}")
+                if not is_loopback(host) and security is None:
+                    say(_OPEN.format(scheduler.address))
+                await scheduler.finished()
 
     try:
         _until_stopped(served, until_eof)
@@ -193,14 +135,25 @@ def serve_scheduler(
         ) from error
 
 
+def _calm(scheduler: Any) -> Any:
+    """Return the engine's scheduler, but one that hears of each worker less often, and tells it at once what to do."""
+
+    class Calm(scheduler):  # type: ignore[misc]
+        def heartbeat_worker(self, **said: Any) -> dict[str, Any]:
+            answer: dict[str, Any] = super().heartbeat_worker(**said)
+            if (stream := self.stream_comms.get(said.get("address"))) is not None:
+                stream.interval = GATHERED_S
+            if "heartbeat-interval" in answer:
+                answer["heartbeat-interval"] = max(_BEAT_S, answer["heartbeat-interval"])
+            return answer
+
+    return Calm
+
+
 _OPEN = (
     "anyone who reaches {} can run programs here and on its workers: keep it in a private network, or use --tls "
     "(profiler fleet --make-certs)"
 )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def words_of(error: BaseException) -> str:

@@ -150,6 +150,22 @@ def test_a_run_reads_back(tmp_path):
     assert read(run.path) == run
 
 
+def test_the_records_of_a_large_journal_are_read_when_asked_for(tmp_path):
+    other = replace(RECORD, case=replace(CASE, batch=2))
+    written(tmp_path, RECORD, FAILED, other)
+    small = read(tmp_path)
+    os.truncate(tmp_path / NAME, 64 * 2**20 + 1)  # a torn end, without a byte on the disk
+    large = read(tmp_path)
+    assert not isinstance(large.records, tuple)
+    assert (len(large.records), large.records[2], large.made) == (3, other, 3)
+    assert tuple(large.records) == small.records
+    assert tuple(large.records[:2]) == (RECORD, FAILED)
+    assert {key: tuple(group) for key, group in large.by_case.items()} == small.by_case
+    os.truncate(tmp_path / NAME, small.size - 10)
+    with pytest.raises(UserError, match="it has changed since it was opened"):
+        tuple(large.records)
+
+
 def test_a_visit_is_on_the_disk_when_append_returns(tmp_path):
     with Journal.open(tmp_path, FACTS) as journal:
         journal.append(RECORD)

@@ -60,16 +60,19 @@ class LocalFleet:
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.started: list[subprocess.Popen[bytes]] = []
-        self.start_scheduler()
+        try:
+            self.start_scheduler()
+        except BaseException:
+            self.close()
+            raise
 
     def start_scheduler(self) -> None:
         port = self.address.rpartition(":")[2] or free_port()
         host = ("--host", self.net.address) if self.net else ()
         self.file.unlink(missing_ok=True)
         self.scheduler = self.process("scheduler", *host, "--port", port, "--scheduler-file", str(self.file))
-        wait_for(
-            lambda: self.file.is_file() and self.file.read_text().strip().endswith("}")
-        )  # the engine writes it in parts
+        wait_for(lambda: self.file.is_file() or self.scheduler.poll() is not None)
+        assert self.file.is_file(), self.said()
         self.address = json.loads(self.file.read_text())["address"]
 
     def add(self, label: str, name: str = "", **more: str) -> None:

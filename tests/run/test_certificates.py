@@ -12,7 +12,8 @@ import yaml
 
 from profiler.errors import UserError
 from profiler.run.certificates import make_certificates
-from profiler.run.serving import CA, CERTIFICATE, KEY, Meeting, host_of, is_loopback, security_of
+from profiler.run.meeting import Meeting, host_of, is_loopback
+from profiler.run.serving import CA, CERTIFICATE, KEY, security_of
 from tests import ROOT
 from tests.test_docs import parse
 

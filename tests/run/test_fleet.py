@@ -25,7 +25,7 @@ from profiler.cli.workers import workers_command
 from profiler.errors import StoppedError
 from profiler.records.reading import read
 from profiler.records.types import Failure, Measurement
-from profiler.run.serving import Meeting
+from profiler.run.meeting import Meeting
 from tests.run.fleets import LocalFleet, local_fleet, orphans, visits, wait_for, whole
 
 pytest.importorskip("distributed")

@@ -40,10 +40,10 @@ from profiler.run.experiment import measure_into
 from profiler.run.far import found_sites, site_facts
 from profiler.run.fleet import Member, SchedulerLostError, sites_of, unlike_versions
 from profiler.run.lab import Lab
+from profiler.run.meeting import Meeting
 from profiler.run.placing import Placing, Way, asked_sites
 from profiler.run.processes import LocalExecutor
 from profiler.run.schedule import Progress
-from profiler.run.serving import Meeting
 from profiler.run.travel import Depot, Luggage, digest_of, moved
 from profiler.run.turns import Turns
 

@@ -1,6 +1,6 @@
 """A fleet that is hurt at random, one of a thousand workers, and a journal of a million records.
 
-``PROFILER_STUDY_SCALE`` is a part of all that, as 0.01, for a first look.
+``PROFILER_STUDY_SCALE`` is a part of all that, as 0.01, for a first look; ``PROFILER_STUDY_WORKERS`` so many workers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,21 @@ from profiler.records.estimate import visit_estimate
 from profiler.records.intervals import interval
 from profiler.records.journal import Journal
 from profiler.records.lines import dump
-from profiler.records.reading import NAME, read
+from profiler.records.reading import NAME, read, visits_at
 from profiler.records.types import Budget, Case, Failure, Feed, Measurement, Record, Warmup
 from profiler.run import agent
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.errand import Errand
-from profiler.run.fleet import Fleet, sites_of
+from profiler.run.fleet import Fleet, Member, sites_of
 from profiler.run.lab import Lab, one_visit
+from profiler.run.meeting import Meeting
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import LocalExecutor
 from profiler.run.rounds import Measuring
 from profiler.run.schedule import Progress
-from profiler.run.serving import Meeting, engine
+from profiler.run.serving import engine
+from tests.run import fleets
 from tests.run.fleets import LocalFleet, environment, local_fleet, orphans, wait_for
 from tests.run.nets import nets
 from tests.studies.lab import RESULTS
@@ -180,6 +183,7 @@ def simulated(errand: Errand) -> Record:
 async def _serve_many(address: str, number: int) -> None:
     distributed = engine()
     agent._visited = simulated  # type: ignore[assignment]
+    agent.start_server = lambda: None  # type: ignore[assignment]  # no visit is made
     agent._STATE.lock = nullcontext()  # type: ignore[assignment]  # many workers are in one process here
     known = {"startup_information": agent.STARTUP, "metrics": agent.HEARTBEAT, "dashboard_address": "127.0.0.1:0"}
     workers = [
@@ -198,8 +202,22 @@ class _Silent:
     event = preparing = before = after = fleet
 
 
-def test_a_thousand_workers_and_a_hundred_thousand_cases(tmp_path: Path) -> None:
-    number, cases = scaled(1000, 4), scaled(100_000, 100)
+#: A scheduler that does not mind where this machine stands still for minutes, as one that is shared may.
+_PATIENT = """
+import sys
+from profiler.run import serving
+serving._QUIET["distributed.scheduler.worker-ttl"] = None
+from profiler.cli.app import main
+sys.exit(main())
+"""
+#: Looks at the fleet follow each other in a second; what is longer the machine stood still.
+_STILL_S = 10.0
+
+
+def test_a_thousand_workers_and_a_hundred_thousand_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, cases = int(os.environ.get("PROFILER_STUDY_WORKERS", scaled(1000, 4))), scaled(100_000, 100)
+    monkeypatch.setattr(fleets, "PROFILER", (sys.executable, "-c", _PATIENT))
+    monkeypatch.setattr("profiler.run.fleet._ASK_S", 1800.0)
     with local_fleet(tmp_path / "fleet") as fleet:
         env = environment(tmp_path / "fleet") | {agent.LABEL: "a", agent.DEVICE: "cpu", agent.TOGETHER: "1"}
         for first in range(0, number, _TOGETHER):
@@ -208,45 +226,55 @@ def test_a_thousand_workers_and_a_hundred_thousand_cases(tmp_path: Path) -> None
             code = f"import asyncio; from tests.studies.study_fleet import _serve_many; {call}"
             fleet.started.append(subprocess.Popen([sys.executable, "-c", code], env=env))
         with Fleet(Meeting(fleet.address)) as driver:
-            wait_for(lambda: len(driver.members()) == number, 600)
+            wait_for(lambda: time.sleep(1) or len(driver.members()) == number, 1800)
             _placed(driver, fleet, number, cases, tmp_path)
 
 
-def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: Path) -> None:
+class _Looks:
+    """How long it takes to look who is there, and how long the machine stood still between looks."""
 
+    def __init__(self, driver: Fleet) -> None:
+        self._members, self.took_s, self.still_s = driver.members, list[float](), 0.0
+        self._last = time.monotonic()
+
+    def members(self) -> list[Member]:
+        begin = time.monotonic()
+        self.still_s += begin - self._last if begin - self._last > _STILL_S else 0.0
+        try:
+            return self._members()
+        finally:
+            self._last = time.monotonic()
+            self.took_s.append(self._last - begin)
+
+
+def _placed(driver: Fleet, fleet: LocalFleet, number: int, cases: int, folder: Path) -> None:
     sites = sites_of(driver.members())
-    asked = planned(cases)
     budget = Budget(rounds=1, min_rounds=1, precision=None, visit_s=1.0)
     executor = LocalExecutor()
     lab = Lab(budget, executor, lambda _: Limits(), Calibrations(executor, folder, lambda _: Limits()), Feed())
-    progress = Progress(asked, budget)
-    looks: list[float] = []
-    members = driver.members
-
-    def watched() -> Any:
-        begin = time.monotonic()
-        try:
-            return members()
-        finally:
-            looks.append(time.monotonic() - begin)
-
-    driver.members = watched  # type: ignore[method-assign]
+    progress = Progress(planned(cases), budget, partial(visits_at, folder / "out" / NAME))
+    assert fleet.scheduler is not None
+    both = [psutil.Process(), psutil.Process(fleet.scheduler.pid)]
     with Journal.open(folder / "out", {"cases": [], "budget": budget}) as journal:
-        begin = time.monotonic()
-        told = _Silent()
+        begin, before = time.monotonic(), [cpu_s([process]) for process in both]
+        looks, told = _Looks(driver), _Silent()
+        driver.members = looks.members  # type: ignore[method-assign]
         placing = Placing(driver, Way(sites, 60.0), told)
         assert placing(Measuring(journal, progress, lab, told, 1), (), None) == ""
-        seconds = time.monotonic() - begin
+        seconds = time.monotonic() - begin - looks.still_s
+        cpu = [cpu_s([process]) - b for process, b in zip(both, before, strict=True)]
     assert progress.total == cases
-    assert fleet.scheduler is not None
     keep(
         "scale",
         workers=number,
         cases=cases,
         records_per_s=cases / seconds,
-        driver_mb=psutil.Process().memory_info().rss / 1e6,
-        scheduler_mb=psutil.Process(fleet.scheduler.pid).memory_info().rss / 1e6,
-        look_s=sorted(looks)[len(looks) // 2],
+        still_s=looks.still_s,
+        driver_ms=1e3 * cpu[0] / cases,
+        scheduler_ms=1e3 * cpu[1] / cases,
+        driver_mb=both[0].memory_info().rss / 1e6,
+        scheduler_mb=both[1].memory_info().rss / 1e6,
+        look_ms=1e3 * statistics.median(looks.took_s),
     )
 
 
