@@ -87,15 +87,38 @@ def test_a_step_that_fails_loses_no_other_and_is_refuted(results: Any) -> None:
 
 
 def test_commands_name_the_device_and_keep_to_the_time(results: Any) -> None:
-    doctor, *_, tests, paper = results["commands"]
+    doctor, _huge, _largest, tests, paper, *_ = results["commands"]
     assert doctor[1:] == ["-m", "profiler", "doctor", "--device", "sim:0", "--json"]
     assert tests[3:] == ["-q", "-m", "gpu", *prove_gpu.GPU_TESTS]
     assert 0 < int(paper[paper.index("--time") + 1].removesuffix("s")) < 600
 
 
-def test_a_command_that_takes_too_long_is_stopped() -> None:
-    assert prove_gpu.shell(["sleep", "20"], 1.0)[0] == 124
-    assert prove_gpu.shell(["sh", "-c", "echo out; exit 3"], 10.0) == (3, "out\n")
+def test_a_command_that_takes_too_long_is_interrupted_and_may_say_what_it_has() -> None:
+    waits = "try:\n    time.sleep(20)\nexcept KeyboardInterrupt:\n    print('kept')"
+    assert prove_gpu.shell([sys.executable, "-c", f"import time\n{waits}"], 2.0) == (124, "kept\n")
+    assert prove_gpu.shell(["sh", "-c", "echo out; echo wrong >&2; exit 3"], 10.0) == (3, "out\nwrong\n")
+
+
+def test_a_command_that_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove_gpu, "_STOP_S", 5.5)
+    assert prove_gpu.shell(["sh", "-c", "trap '' INT; sleep 20 & wait"], 1.0)[0] == 124
+
+
+def test_the_paper_runs_a_backend_after_the_other_while_there_is_time(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def command(words: list[str], _seconds: float) -> tuple[int, str]:
+        asked.append(words[words.index("--backend") + 1])
+        proof.seconds -= 30
+        place = Path(words[words.index("--out") + 1])
+        place.mkdir()
+        (place / "cases.csv").write_text("batch,status\n64,ok\n64,ok\n")
+        return 124, ""
+
+    proof = prove_gpu.Proof("sim:0", tmp_path, lambda *_: None, command, seconds=100.0)
+    assert prove_gpu.paper(proof) == {"rows": {"eager": 2, "torchscript": 2}, "claims": {"paper has a row": True}}
+    with pytest.raises(prove_gpu.SkippedError, match="no time is left"):
+        prove_gpu.paper(proof)
 
 
 def test_a_device_that_cannot_be_used_ends_it_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +138,7 @@ def test_a_step_whose_packages_did_not_come_is_skipped(monkeypatch: pytest.Monke
 def test_doctor_may_find_the_host_noisy_and_nothing_else() -> None:
     def claim(*checks: str) -> Any:
         findings = [{"check": check, "status": "fail"} for check in checks]
-        said = (1, json.dumps({"findings": findings}))
+        said = (1, f"a notice\n{json.dumps({'findings': findings})}\na warning of Python's")
         return prove_gpu.doctor(prove_gpu.Proof("sim:0", Path(), lambda *_: None, lambda *_: said))["claims"]
 
     assert claim("noise") == {"doctor passes but for noise": True}
