@@ -16,7 +16,8 @@ _WORTH = 0.05
 _REORDERING = ("Reorder", "Transpose", "contiguous", "clone", "copy_", "_to_copy", "permute")
 #: Operators that a runtime with fusions makes a part of the product before them.
 _FUSIBLE = ("batch_norm", "relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "add", "mul", "clamp", "tanh")
-_SHUFFLED = ("depthwise", "grouped")
+#: Kinds of convolutions that no vector is full of, and what does the same with fuller ones.
+_SHUFFLED = {"depthwise": "plain convolutions where channels are few", "grouped": "fewer or wider groups"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +144,18 @@ def _images(one: Explanation) -> bool:
 
 
 def _shuffled(one: Explanation, _cores: int) -> Iterator[Suggestion]:
-    found = [layer for layer in one.layers if layer.operator.endswith(_SHUFFLED)]
-    if found and any(layer.roof_ms for layer in found):
-        yield Suggestion(
-            "depthwise and grouped convolutions, which use few weights for each activation",
-            "channels last" if _eager(one) else "fewer or wider groups",
-            _share(found),
-            _to_roof(found),
-            _costliest(found),
-            {"memory_format": "channels_last"} if _eager(one) and _images(one) else {},
-        )
+    turned = _eager(one) and _images(one)
+    for kind, other in _SHUFFLED.items():
+        found = [layer for layer in one.layers if layer.operator.endswith(kind) and layer.roof_ms]
+        if found:
+            yield Suggestion(
+                f"{kind} convolutions, which use few weights for each activation",
+                "channels last" if turned else other,
+                _share(found),
+                _to_roof(found),
+                _costliest(found),
+                {"memory_format": "channels_last"} if turned else {},
+            )
 
 
 def _weights(one: Explanation, _cores: int) -> Iterator[Suggestion]:

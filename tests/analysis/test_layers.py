@@ -59,6 +59,17 @@ def test_a_layer_of_known_cost_that_is_inserted_is_recovered_whatever_tracing_in
     assert [one.name for one in after.costliest(2)] == ["b", "a"]
 
 
+def test_what_lies_between_layers_is_shared_out_by_calls_as_far_as_the_trace_saw_it() -> None:
+    layers = [Layer("large", "op", 4e6), Layer("small", "op", 2e6, calls=3)]
+    told = {ms: explain(Traced(tuple(layers), 9e6), latency=ms) for ms in (3.0, 8.0, 18.0)}
+    assert {one.name: one.latency_ms for one in told[8.0].layers} == pytest.approx({"large": 4.5, "small": 3.5})
+    assert {one.name: one.traced_ms for one in told[8.0].layers} == pytest.approx({"large": 4.0, "small": 2.0})
+    # Less than the layers, and more than a traced forward: one factor for what is left.
+    assert {one.name: one.latency_ms for one in told[3.0].layers} == pytest.approx({"large": 2.0, "small": 1.0})
+    assert {one.name: one.latency_ms for one in told[18.0].layers} == pytest.approx({"large": 9.5, "small": 8.5})
+    assert all(one.inflation == pytest.approx(6.0 / ms) for ms, one in told.items())
+
+
 def test_what_holds_a_layer_is_the_greatest_of_its_floors() -> None:
     layers = (
         Layer("product", "linear", 4e6, flops=2_000_000, moved_bytes=1_000),

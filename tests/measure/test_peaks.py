@@ -18,7 +18,7 @@ TURN = 1000.0
 
 def test_each_rate_is_what_was_done_by_the_time_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peaks, "_EDGES", (16, 32))
-    monkeypatch.setattr(peaks, "_IMAGES", ((4, 8),))
+    monkeypatch.setattr(peaks, "_IMAGES", ((1, 4, 8, "contiguous"), (2, 4, 8, "channels_last")))
     monkeypatch.setattr(peaks, "_WORKING_SETS", (1 << 10, 1 << 14))
     done: list[tuple[int, int, int]] = []
 
