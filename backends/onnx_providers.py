@@ -71,12 +71,12 @@ def provider_missing(name: str, placement: Placement) -> str | None:
     import onnxruntime as ort
 
     one = _KNOWN[name]
+    if one.called not in ort.get_available_providers():
+        have = ", ".join(ort.get_available_providers())
+        return f"this onnxruntime {ort.__version__} has no {one.called} (it has {have}): {one.source}, or leave it out"
     if placement.device_type != one.device:
         return f"provider={name} goes with device {one.device} and not {placement.device!r}: use --device {one.device}"
     if placement.precision != one.precision:
         served, asked = one.precision, placement.precision
         return f"provider={name} is served in {served} alone and not in {asked}: use precision {served}"
-    if one.called not in ort.get_available_providers():
-        have = ", ".join(ort.get_available_providers())
-        return f"this onnxruntime {ort.__version__} has no {one.called} (it has {have}): {one.source}, or leave it out"
     return None

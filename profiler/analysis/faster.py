@@ -12,11 +12,15 @@ from profiler.records.columns import Row
 
 #: What is less than this part of the latency is not worth a sentence.
 _WORTH = 0.05
+#: What starts an operator from a program takes several times what starts one in a loop; a layer that takes more than so
+#: many times as long does other things than start.
+_STARTED = 1 / 10
 #: Operators that only change the order of numbers in memory.
 _REORDERING = ("Reorder", "Transpose", "contiguous", "clone", "copy_", "_to_copy", "permute")
 #: Operators that a runtime with fusions makes a part of the product before them.
 _FUSIBLE = ("batch_norm", "relu", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "add", "mul", "clamp", "tanh")
-_SHUFFLED = ("depthwise", "grouped")
+#: Kinds of convolutions that no vector is full of, and what does the same with fuller ones.
+_SHUFFLED = {"depthwise": "plain convolutions where channels are few", "grouped": "fewer or wider groups"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ def _unfused(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     if found and _eager(one):
         names = ", ".join(dict.fromkeys(_operator(layer) for layer in sorted(found, key=lambda each: -each.latency_ms)))
         yield Suggestion(
-            f"{names} read and write whole activations for little arithmetic",
+            f"whole activations read and written for little arithmetic by {names}",
             "a runtime that fuses them into the product before them",
             _share(found),
             _share(found),
@@ -143,16 +147,18 @@ def _images(one: Explanation) -> bool:
 
 
 def _shuffled(one: Explanation, _cores: int) -> Iterator[Suggestion]:
-    found = [layer for layer in one.layers if layer.operator.endswith(_SHUFFLED)]
-    if found and any(layer.roof_ms for layer in found):
-        yield Suggestion(
-            "depthwise and grouped convolutions, which use few weights for each activation",
-            "channels last" if _eager(one) else "fewer or wider groups",
-            _share(found),
-            _to_roof(found),
-            _costliest(found),
-            {"memory_format": "channels_last"} if _eager(one) and _images(one) else {},
-        )
+    turned = _eager(one) and _images(one)
+    for kind, other in _SHUFFLED.items():
+        found = [layer for layer in one.layers if layer.operator.endswith(kind) and layer.roof_ms]
+        if found:
+            yield Suggestion(
+                f"{kind} convolutions, which use few weights for each activation",
+                "channels last" if turned else other,
+                _share(found),
+                _to_roof(found),
+                _costliest(found),
+                {"memory_format": "channels_last"} if turned else {},
+            )
 
 
 def _weights(one: Explanation, _cores: int) -> Iterator[Suggestion]:
@@ -162,7 +168,7 @@ def _weights(one: Explanation, _cores: int) -> Iterator[Suggestion]:
     if found:
         yield Suggestion(
             f"layers that wait for their weights, read for {batch} example{'s' if batch > 1 else ''} at a time",
-            "a larger batch, counted per example",
+            "a larger batch, for each example,",
             _share(found),
             _share(found) * 3 / 4,
             _costliest(found),
@@ -175,17 +181,23 @@ def _moved(layer: LayerCost) -> float:
 
 
 def _small(one: Explanation, _cores: int) -> Iterator[Suggestion]:
-    found = [layer for layer in one.layers if layer.bound == "overhead"]
+    found = [layer for layer in one.layers if layer.bound == "overhead" and (layer.of_roof or 0.0) > _STARTED]
     if found:
         batch = int(one.row["batch"] or 1)
         yield Suggestion(
-            f"{len(found)} layers are so small that starting them takes longer than their work",
-            "a runtime with less of it" if _eager(one) else "a larger batch, counted per example",
+            _so_small(len(found)),
+            "a runtime with less of it" if _eager(one) else "a larger batch, for each example,",
             _share(found),
             _share(found),
             _costliest(found),
             {"backend": "onnxruntime"} if _eager(one) else {"batch": str(4 * batch)},
         )
+
+
+def _so_small(count: int) -> str:
+    if count == 1:
+        return "one layer is so small that starting it takes longer than its work"
+    return f"{count} layers are so small that starting them takes longer than their work"
 
 
 def _threads(one: Explanation, cores: int) -> Iterator[Suggestion]:

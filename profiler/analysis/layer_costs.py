@@ -43,14 +43,16 @@ class Costed:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCost:
-    """What an operator costs by what it computes and moves: ``calls · start + a · flops + b · bytes``, in ns.
+    """What an operator costs by what it computes and moves: ``calls · start``, and for each of its counts a cost.
 
     Attributes:
-        operator: Its name; one of ``PRODUCTS`` and ``OTHERS`` for what has no fit of its own.
+        operator: Its name, see ``plain_operator``; one of ``PRODUCTS`` and ``OTHERS`` for what has no fit of its own.
         met: Shapes that it was fitted to.
         start_ns: Of one call.
         ns_per_flop: Of a multiply-add.
         ns_per_byte: Of a byte that goes in or out.
+        ns_per_param: Of a learned number, which some runtimes put into another order at each call.
+        ns_per_padding_flop: Of a multiply-add that a narrow group is filled up with.
     """
 
     operator: str
@@ -58,11 +60,13 @@ class OperatorCost:
     start_ns: float
     ns_per_flop: float
     ns_per_byte: float
+    ns_per_param: float
+    ns_per_padding_flop: float
 
     def ns(self, layer: Layer) -> float:
         """What a layer costs; counts that are not known count as none."""
-        work = self.ns_per_flop * (layer.flops or 0) + self.ns_per_byte * (layer.moved_bytes or 0)
-        return layer.calls * self.start_ns + work
+        each = (self.ns_per_flop, self.ns_per_byte, self.ns_per_param, self.ns_per_padding_flop)
+        return layer.calls * self.start_ns + sum(ns * count for ns, count in zip(each, _counts(layer), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class LayerCosts:
     """What the layers of some networks say of any.
 
     Attributes:
-        met: ns of one call, by operator and shapes.
+        met: ns of one call, by plain operator and shapes.
         operators: By name.
     """
 
@@ -79,12 +83,12 @@ class LayerCosts:
 
     def ns(self, layer: Layer) -> float:
         """What a layer costs."""
-        known = self.met.get((layer.operator, layer.shapes))
+        known = self.met.get(_key(layer))
         return self.fitted(layer).ns(layer) if known is None else layer.calls * known
 
     def fitted(self, layer: Layer) -> OperatorCost:
         """The fit that a layer is priced by where its shapes were not met."""
-        return self.operators.get(layer.operator) or self.operators[PRODUCTS if layer.flops else OTHERS]
+        return self.operators.get(plain_operator(layer.operator)) or self.operators[PRODUCTS if layer.flops else OTHERS]
 
     def network_ms(self, layers: Iterable[Layer]) -> float:
         """What a network costs."""
@@ -92,8 +96,21 @@ class LayerCosts:
 
     def share_met(self, layers: Sequence[Layer]) -> float:
         """Which part of a network's cost is of shapes that were met."""
-        met = sum(self.ns(layer) for layer in layers if (layer.operator, layer.shapes) in self.met)
+        met = sum(self.ns(layer) for layer in layers if _key(layer) in self.met)
         return met / (sum(map(self.ns, layers)) or 1.0)
+
+
+def plain_operator(operator: str) -> str:
+    """Return an operator's name without what was fused into it: the same kernel does ``FusedConv`` and ``Conv``."""
+    return operator.removeprefix("Fused")
+
+
+def _key(layer: Layer) -> tuple[str, str]:
+    return plain_operator(layer.operator), layer.shapes
+
+
+def _counts(layer: Layer) -> tuple[int, int, int, int]:
+    return layer.flops or 0, layer.moved_bytes or 0, layer.params or 0, layer.padding_flops or 0
 
 
 def costed(one: Explanation, row: Row) -> Costed:
@@ -109,6 +126,7 @@ def costed(one: Explanation, row: Row) -> Costed:
             moved_bytes=layer.moved_bytes,
             shapes=layer.shapes,
             calls=layer.calls,
+            padding_flops=layer.padding_flops,
         )
         for layer in one.layers
     )
@@ -121,13 +139,13 @@ def layer_costs(networks: Iterable[Costed]) -> LayerCosts:
     alone: list[list[Layer]] = []
     for layer in (each for network in networks for each in network.layers):
         if layer.shapes:
-            met[layer.operator, layer.shapes].append(layer)
+            met[_key(layer)].append(layer)
         else:
             alone.append([layer])
     points = [*met.values(), *alone]
     by_operator: dict[str, list[list[Layer]]] = defaultdict(list)
     for point in points:
-        by_operator[point[0].operator].append(point)
+        by_operator[plain_operator(point[0].operator)].append(point)
     fits = {name: _fit(name, several) for name, several in by_operator.items() if len(several) >= _LEAST_SHAPES}
     for name, products in ((PRODUCTS, True), (OTHERS, False)):
         fits[name] = _fit(name, [point for point in points if bool(point[0].flops) == products] or points)
@@ -142,9 +160,8 @@ def _fit(operator: str, points: Sequence[Sequence[Layer]]) -> OperatorCost:
     """Least squares of errors over the root of the time: neither many small layers nor few large ones decide."""
     ns = np.array([max(_TICK_NS, _ns_of_one(point)) for point in points])
     first = [point[0] for point in points]
-    counts = np.array([[(one.flops or 0) / one.calls, (one.moved_bytes or 0) / one.calls] for one in first])
-    start, per_flop, per_byte = (float(value) for value in non_negative_fit(counts, ns, ns / ns.mean()))
-    return OperatorCost(operator, len(points), start, per_flop, per_byte)
+    counts = np.array([[count / one.calls for count in _counts(one)] for one in first])
+    return OperatorCost(operator, len(points), *map(float, non_negative_fit(counts, ns, ns / ns.mean())))
 
 
 def in_place(networks: Iterable[Costed], group: Mapping[str, str]) -> list[Costed]:

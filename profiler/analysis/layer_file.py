@@ -86,7 +86,8 @@ def read_costs(path: Path) -> list[Costed]:
 
 def _can_be(one: Costed) -> bool:
     told = (one.row.get(name) for name in (*_NEEDED, "latency_ms"))
-    counts = (getattr(layer, name) or 0 for layer in one.layers for name in ("flops", "moved_bytes", "ns"))
+    names = ("flops", "moved_bytes", "params", "padding_flops", "ns")
+    counts = (getattr(layer, name) or 0 for layer in one.layers for name in names)
     return (
         all(value is not None for value in told)
         and all(n >= 0 for n in counts)

@@ -60,6 +60,7 @@ class LayerCost:
         roof_ms: The least time that the machine's peaks allow it; None where peaks or counts are not known.
         shapes: As ``profiler.measure.layers.Layer``; empty of several together.
         calls: How often it runs in one forward.
+        padding_flops: As flops; None of several together.
     """
 
     name: str
@@ -76,6 +77,7 @@ class LayerCost:
     roof_ms: float | None
     shapes: str = ""
     calls: int = 1
+    padding_flops: int | None = None
 
     @property
     def of_roof(self) -> float | None:
@@ -166,7 +168,7 @@ def explained(
     """Scale the layers of traces to a latency.
 
     The share of a layer is the mean of its shares in each process, so that one process that was slow as a whole counts
-    as any other.
+    as any other. What a forward takes beyond its layers lies between them and is shared out by calls, not by time.
 
     Args:
         row: The case.
@@ -176,18 +178,30 @@ def explained(
         no_peaks: Why they are not.
     """
     totals = [sum(layer.ns for layer in one.layers) or 1.0 for one in traces]
+    gaps = [_between(one, total, latency.value * 1e6) for one, total in zip(traces, totals, strict=True)]
     shares: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * len(traces))
+    times: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * len(traces))
     known: dict[tuple[str, str], Layer] = {}
-    for i, (one, total) in enumerate(zip(traces, totals, strict=True)):
+    for i, (one, total, gap) in enumerate(zip(traces, totals, gaps, strict=True)):
+        whole = total + gap * sum(layer.calls for layer in one.layers)
         for layer in one.layers:
             key = layer.name, layer.operator
-            shares[key][i] += layer.ns / total
+            shares[key][i] += (layer.ns + gap * layer.calls) / whole
+            times[key][i] += layer.ns / total
             known.setdefault(key, layer)
     traced = fmean(totals) / 1e6
-    layers = tuple(_cost(known[key], found, latency.value, traced, peaks) for key, found in shares.items())
+    layers = tuple(
+        _cost(known[key], found, latency.value, fmean(times[key]) * traced, peaks) for key, found in shares.items()
+    )
     forwards = [one.forward_ns for one in traces if one.forward_ns is not None]
-    whole = fmean(forwards) / 1e6 if forwards else None
-    return Explanation(row, latency, layers, whole, len(traces), peaks, no_peaks)
+    forward = fmean(forwards) / 1e6 if forwards else None
+    return Explanation(row, latency, layers, forward, len(traces), peaks, no_peaks)
+
+
+def _between(one: Traced, total: float, latency_ns: float) -> float:
+    """What lies between two layers of a forward, in ns: as far as the trace saw a gap and the latency has one."""
+    seen = (one.forward_ns or 0.0) - total
+    return max(0.0, min(seen, latency_ns - total)) / (sum(layer.calls for layer in one.layers) or 1)
 
 
 def _cost(layer: Layer, shares: Sequence[float], latency_ms: float, traced_ms: float, peaks: Peaks | None) -> LayerCost:
@@ -198,7 +212,7 @@ def _cost(layer: Layer, shares: Sequence[float], latency_ms: float, traced_ms: f
         latency_ms=share * latency_ms,
         share=share,
         shares=(min(shares), max(shares)) if len(shares) > 1 else None,
-        traced_ms=share * traced_ms,
+        traced_ms=traced_ms,
         flops=layer.flops,
         acts=layer.acts,
         params=layer.params,
@@ -207,6 +221,7 @@ def _cost(layer: Layer, shares: Sequence[float], latency_ms: float, traced_ms: f
         roof_ms=None if found is None else max(found.values()),
         shapes=layer.shapes,
         calls=layer.calls,
+        padding_flops=layer.padding_flops,
     )
 
 

@@ -17,6 +17,7 @@ from profiler.backends.base import Placement
 from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.machine import host
+from profiler.plan.values import check_device_name
 from profiler.run.examine import examine
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ def doctor_command(
     Raises:
         UserError: ``device`` is no name of a device.
     """
-    if not device or device != device.strip().lower():
-        raise UserError(f"--device {device!r}: expected cpu, cuda, cuda:N, xpu or mps")
+    try:
+        check_device_name(device)
+    except ValueError as wrong:
+        raise UserError(f"--device: {wrong}") from wrong
     findings, settings = examine(Placement(device))
     (_print_json if json else _print_table)(device, findings, settings)
     raise Exit(1 if any(finding.status == "fail" for finding in findings) else 0)

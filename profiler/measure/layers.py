@@ -58,6 +58,7 @@ class Layer:
         shapes: Of what goes into one of its calls, and after an arrow of what comes out, with the dilation of a
             convolution that has one; empty where its calls differ, or the runtime does not tell.
         calls: How often it runs in one forward.
+        padding_flops: As ``profiler.models.complexity.padding``; None as ``flops``.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Layer:
     moved_bytes: int | None = None
     shapes: str = ""
     calls: int = 1
+    padding_flops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _joined(name: str, operator: str, nodes: Sequence[LayerTime]) -> Layer:
     moved, params = _sum([node.moved_bytes for node in nodes]), _sum([node.weights for node in nodes])
     shapes = _of_one_call([_node_shapes(node) for node in nodes])
     ns = sum(middle(node.ns) for node in nodes)
-    return Layer(name, operator, ns, *_counts(operations), params, moved, shapes, len(nodes))
+    return Layer(name, operator, ns, *_counts(operations), params, moved, shapes, len(nodes), _padding(operations))
 
 
 def shapes_text(given: Iterable[Sequence[int]], made: Iterable[Sequence[int]]) -> str:
@@ -169,6 +171,10 @@ def _counts(operations: Sequence[Operation] | None) -> tuple[int | None, int | N
     if operations is None:
         return None, None
     return sum(one.flops for one in operations), sum(one.acts for one in operations)
+
+
+def _padding(operations: Sequence[Operation] | None) -> int | None:
+    return None if operations is None else sum(one.padding_flops for one in operations)
 
 
 @dataclass(slots=True)
@@ -255,7 +261,9 @@ def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Trac
         if math.isnan(ns):
             raise BackendError("the model runs other operators each time, so that no layer has a time: fix its inputs")
         params, shapes = sum(sized.weights.values()), _of_one_call(sized.shapes)
-        layers.append(Layer(*key, ns, *_counts(operations), params, sized.moved, shapes, len(sized.shapes)))
+        flops, acts = _counts(operations)
+        calls, padding = len(sized.shapes), _padding(operations)
+        layers.append(Layer(*key, ns, flops, acts, params, sized.moved, shapes, calls, padding))
     return Traced(tuple(layers), middle(whole))
 
 

@@ -16,13 +16,19 @@ from profiler.measure.timing import host_clock
 from profiler.records.ranges import Count, Rate
 
 #: Bumped when the work changes that peaks are measured by.
-VERSION = 2
+VERSION = 3
 #: Where peaks are kept, in the user's cache.
 _FILE = "peaks.json"
 #: Edges of the square matrices that are multiplied: the best of them counts.
 _EDGES = (256, 512, 1024)
-#: Channels and edges of images of a 3 x 3 convolution, which some processors do faster than a product.
-_IMAGES = ((64, 56), (256, 14))
+#: Examples, channels, edges and layouts of images of a 3 x 3 convolution, which some processors do faster than a
+#: product: those with channels last are not turned around at each call.
+_IMAGES = (
+    (1, 64, 56, "contiguous"),
+    (1, 256, 14, "contiguous"),
+    (1, 64, 112, "channels_last"),
+    (8, 256, 14, "channels_last"),
+)
 #: Bytes that one copy reads and writes: from what a core has for itself to what no cache holds.
 _WORKING_SETS = tuple(2**power for power in range(17, 30, 2))
 #: In s, for each size; the fastest turn of many counts.
@@ -96,7 +102,8 @@ def measure_peaks(task: PeaksTask) -> Peaks:
     with torch.inference_mode():
         products = [edge**3 / _fastest(_product(edge, kind)) for edge in _EDGES]
         convolutions = [
-            9 * (channels * edge) ** 2 / _fastest(_convolution(channels, edge, kind)) for channels, edge in _IMAGES
+            9 * examples * (channels * edge) ** 2 / _fastest(_convolution(examples, channels, edge, layout, kind))
+            for examples, channels, edge, layout in _IMAGES
         ]
         flops = max(*products, *convolutions)
         moved = {size: size / _fastest(_copy(size)) for size in _WORKING_SETS}
@@ -143,12 +150,13 @@ def _product(edge: int, kind: object) -> Callable[[], None]:
     return run
 
 
-def _convolution(channels: int, edge: int, kind: object) -> Callable[[], None]:
+def _convolution(examples: int, channels: int, edge: int, layout: str, kind: object) -> Callable[[], None]:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, channels, edge, edge, generator=generator).to(kind)  # type: ignore[call-overload]
-    weight = torch.rand(channels, channels, 3, 3, generator=generator).to(kind)  # type: ignore[call-overload]
+    form = {"dtype": kind, "memory_format": {"channels_last": torch.channels_last}.get(layout, torch.contiguous_format)}
+    image = torch.rand(examples, channels, edge, edge, generator=generator).to(**form)  # type: ignore[call-overload]
+    weight = torch.rand(channels, channels, 3, 3, generator=generator).to(**form)  # type: ignore[call-overload]
 
     def run() -> None:
         torch.conv2d(image, weight, padding=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,29 @@ def test_a_shape_that_nobody_met_costs_what_its_operator_does_and_calls_add_up(s
     costs = layer_costs(NETWORKS)
     for operator in TRUTH:
         assert costs.ns(layer(operator, size, calls)) == pytest.approx(layer(operator, size, calls).ns, rel=1e-6)
+
+
+def convolution(operator: str, flops: int, params: int, padded: int) -> Layer:
+    ns = 3_000.0 + 0.02 * flops + 0.5 * params + 0.04 * padded
+    return Layer("a", operator, ns, flops, 0, params, 0, f"{flops} {params} {padded} -> 1", padding_flops=padded)
+
+
+#: The same kernel, with something fused into it and without.
+GROUPED = [
+    convolution(("Conv grouped", "FusedConv grouped")[i % 2], *random.Random(i).sample(range(1_000, 90_000), 3))
+    for i in range(12)
+]
+
+
+def test_learned_numbers_and_narrow_groups_have_costs_of_their_own() -> None:
+    costs = layer_costs([Costed(NETWORKS[0].row, tuple(GROUPED))])
+    found = costs.operators["Conv grouped"]
+    told = (found.start_ns, found.ns_per_flop, found.ns_per_param, found.ns_per_padding_flop)
+    assert told == pytest.approx((3_000.0, 0.02, 0.5, 0.04), rel=1e-6)
+    assert found.met == 12
+    new = convolution("FusedConv grouped", 5, 6, 7)
+    assert costs.ns(new) == pytest.approx(new.ns, rel=1e-6)
+    assert costs.share_met([replace(GROUPED[0], operator="FusedConv grouped")]) == 1
 
 
 def test_a_shape_that_was_met_costs_what_it_did() -> None:
@@ -201,14 +225,15 @@ def test_a_run_is_explained_network_by_network(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_docs_prices_as_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_costs(NETWORKS, tmp_path / "costs.json")
+    networks = [*NETWORKS, Costed(NETWORKS[0].row, tuple(GROUPED))]
+    write_costs(networks, tmp_path / "costs.json")
     text = (ROOT / "docs" / "how-to" / "answers.md").read_text(encoding="utf-8")
     [program] = re.findall(r"```python\n(# price.py.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     known: dict[str, Any] = {}
     exec(program, known)
-    costs = layer_costs(NETWORKS)
-    for size in (10, 999):
-        for one in (layer(operator, size) for operator in TRUTH):
-            told = known["price_ns"](one.operator, one.shapes, one.flops, one.moved_bytes)
-            assert told == pytest.approx(costs.ns(one))
+    costs = layer_costs(networks)
+    asked = [layer(operator, size) for size in (10, 999) for operator in TRUTH]
+    for one in (*asked, GROUPED[0], convolution("Conv grouped", 5, 6, 7)):
+        counts = (one.flops, one.moved_bytes, one.params, one.padding_flops or 0)
+        assert known["price_ns"](one.operator, one.shapes, *counts) == pytest.approx(costs.ns(one))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -59,6 +60,17 @@ def test_a_layer_of_known_cost_that_is_inserted_is_recovered_whatever_tracing_in
     assert [one.name for one in after.costliest(2)] == ["b", "a"]
 
 
+def test_what_lies_between_layers_is_shared_out_by_calls_as_far_as_the_trace_saw_it() -> None:
+    layers = [Layer("large", "op", 4e6), Layer("small", "op", 2e6, calls=3)]
+    told = {ms: explain(Traced(tuple(layers), 9e6), latency=ms) for ms in (3.0, 8.0, 18.0)}
+    assert {one.name: one.latency_ms for one in told[8.0].layers} == pytest.approx({"large": 4.5, "small": 3.5})
+    assert {one.name: one.traced_ms for one in told[8.0].layers} == pytest.approx({"large": 4.0, "small": 2.0})
+    # Less than the layers, and more than a traced forward: one factor for what is left.
+    assert {one.name: one.latency_ms for one in told[3.0].layers} == pytest.approx({"large": 2.0, "small": 1.0})
+    assert {one.name: one.latency_ms for one in told[18.0].layers} == pytest.approx({"large": 9.5, "small": 8.5})
+    assert all(one.inflation == pytest.approx(6.0 / ms) for ms, one in told.items())
+
+
 def test_what_holds_a_layer_is_the_greatest_of_its_floors() -> None:
     layers = (
         Layer("product", "linear", 4e6, flops=2_000_000, moved_bytes=1_000),
@@ -100,7 +112,6 @@ NORM = Layer("bn", "batch_norm", 4e6, flops=0, params=2, moved_bytes=3_000_000)
         (NORM, {}, {"backend": "onnxruntime"}, 4 / 9),
         (Layer("d", "conv2d depthwise", 4e6, 1_000, 10, 10, 1_000_000), {}, {"memory_format": "channels_last"}, 1 / 3),
         (Layer("fc", "linear", 4e6, 1_000, 10, 500_000, 2_100_000), {}, {"batch": "4"}, 1 / 3),
-        (Layer("v", "erf", 4e6, 0, 0, 0, 10), {"backend": "onnxruntime"}, {"batch": "4"}, 4 / 9),
         (Layer("r", "ReorderInput", 4e6, 0, 0, 0, 10**6), {"backend": "onnxruntime"}, {}, 4 / 9),
     ],
 )
@@ -119,6 +130,34 @@ def test_advice_that_gains_next_to_nothing_is_not_given() -> None:
     small = Layer("bn", "batch_norm", 1e5, flops=0, params=2, moved_bytes=75_000)
     assert suggestions(explain(traced(CONV, small), latency=5.1), cores=1) == []
     assert suggestions(explain(traced(CONV, NORM), latency=9.0), cores=1) != []
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "remedy"),
+    [
+        ("eager", "depthwise", "channels last"),
+        ("onnxruntime", "depthwise", "plain convolutions where channels are few"),
+        ("compile", "grouped", "fewer or wider groups"),
+    ],
+)
+def test_what_helps_a_depthwise_convolution_is_not_what_helps_a_grouped_one(
+    backend: str, kind: str, remedy: str
+) -> None:
+    layer = Layer("d", f"conv2d {kind}", 4e6, 1_000, 10, 10, 1_000_000)
+    [found] = suggestions(explain(traced(CONV, layer), latency=9.0, row={"backend": backend}), cores=1)
+    assert found.remedy == remedy
+    assert advice_sentence(found).startswith(f"{kind.capitalize()} convolutions, which use few weights")
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "One layer is so small"), (3, "3 layers are so small")])
+def test_small_layers_are_counted_as_people_count(count: int, words: str) -> None:
+    large, row = Layer("conv", "conv2d", 5e3, flops=4_900, params=1, moved_bytes=10), {"backend": "onnxruntime"}
+    small = [Layer(f"v{i}", "erf", 5e3, 0, 0, 0, 10) for i in range(count)]
+    [found] = suggestions(explain(traced(large, *small), latency=5e-3 * (1 + count), row=row), cores=1)
+    assert advice_sentence(found).startswith(words)
+    assert (found.trial, found.at_most) == ({"batch": "4"}, pytest.approx(count / (1 + count)))
+    slow = [replace(one, ns=5e4) for one in small]  # it does other things than start
+    assert suggestions(explain(traced(large, *slow), latency=1.0, row=row), cores=1) == []
 
 
 def test_threads_are_advised_only_where_more_cores_are_there() -> None:

@@ -169,10 +169,16 @@ def test_tf32_is_a_word_for_onnxruntime_too():
     onnx_session._check(value, np.ones((1, 3), np.float32), Placement("cuda", "tf32"))
 
 
-def test_tensorrt_computes_fp32_in_tf32_and_is_served_under_that_name():
+def test_tensorrt_computes_fp32_in_tf32_and_is_served_under_that_name(monkeypatch):
     """Its builder takes TF32 unless it is told not to, and no option of the provider tells it."""
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["TensorrtExecutionProvider"])
     said = backends.get("onnxruntime:provider=tensorrt").unavailable(Placement("cuda", "fp32"))
     assert "provider=tensorrt is served in tf32 alone and not in fp32: use precision tf32" in said
+
+
+def test_a_provider_that_no_flag_can_bring_is_said_before_the_flags_that_it_wants():
+    for place in (Placement("cpu"), Placement("cuda"), Placement("cuda", "tf32")):
+        assert "has no TensorrtExecutionProvider" in backends.get("onnxruntime:provider=tensorrt").unavailable(place)
 
 
 @pytest.mark.parametrize("spec", ["eager", "torchscript", "onnxruntime"])

@@ -225,7 +225,7 @@ def test_the_table_counts(machine, capsys):
     assert "[bold]" in printed
 
 
-@pytest.mark.parametrize("device", ["", "CPU", " cuda"])
+@pytest.mark.parametrize("device", ["", "CPU", " cuda", "gpu", "cuda:x", "cpu:1"])
 def test_a_name_that_is_no_device(device):
     with pytest.raises(UserError, match="expected cpu, cuda"):
         doctor_of(device, as_json=False)

@@ -18,7 +18,7 @@ TURN = 1000.0
 
 def test_each_rate_is_what_was_done_by_the_time_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peaks, "_EDGES", (16, 32))
-    monkeypatch.setattr(peaks, "_IMAGES", ((4, 8),))
+    monkeypatch.setattr(peaks, "_IMAGES", ((1, 4, 8, "contiguous"), (2, 4, 8, "channels_last")))
     monkeypatch.setattr(peaks, "_WORKING_SETS", (1 << 10, 1 << 14))
     done: list[tuple[int, int, int]] = []
 
@@ -36,8 +36,8 @@ def test_each_rate_is_what_was_done_by_the_time_of_a_turn(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(peaks, "_fastest", turn)
     found = peaks.measure_peaks(peaks.PeaksTask(Placement(), now()))
-    products, copies, tiny = done[:3], done[3:5], done[5]
-    assert [flops for flops, _, _ in products] == [16**3, 32**3, 9 * (4 * 8) ** 2]
+    products, copies, tiny = done[:4], done[4:6], done[6]
+    assert [flops for flops, _, _ in products] == [16**3, 32**3, 9 * (4 * 8) ** 2, 2 * 9 * (4 * 8) ** 2]
     assert found.flops_per_s == pytest.approx(max(flops for flops, _, _ in products) / TURN * 1e9)
     # What is written over is counted as what goes in too: three tensors for a copy that reads one and writes one.
     assert [moved * 2 // 3 for _, moved, _ in copies] == [1 << 10, 1 << 14]

@@ -57,7 +57,16 @@ def main(library: Path) -> dict[str, Any]:
         late = prove_gpu.prove(prove_gpu.Proof("sim:0", Path(folder), proof.call, command, seconds=0), ("clock",))
         nothing = prove_gpu.Proof("sim:0", Path(folder), proof.call, command, networks=("nothing",))
         broken = prove_gpu.prove(nothing, ("clock", "events"))
-    answers = {"found": found, "kept": kept, "small": small, "late": late, "broken": broken, "commands": commands}
+    others = {*prove_gpu.wheels.GROUPS["profiler run"].values(), "PIL", "jinja2"}
+    answers = {
+        "imported": sorted(others & sys.modules.keys()),
+        "found": found,
+        "kept": kept,
+        "small": small,
+        "late": late,
+        "broken": broken,
+        "commands": commands,
+    }
     return answers | {"refuted": prove_gpu.refuted(found)}
 
 

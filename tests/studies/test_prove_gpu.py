@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import re
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import ROOT
 from tests.backends.simulator import results_of
 from tests.studies import prove_gpu
 
@@ -88,52 +87,83 @@ def test_a_step_that_fails_loses_no_other_and_is_refuted(results: Any) -> None:
 
 
 def test_commands_name_the_device_and_keep_to_the_time(results: Any) -> None:
-    doctor, *_, tests, paper = results["commands"]
+    doctor, _huge, _largest, tests, paper, *_ = results["commands"]
     assert doctor[1:] == ["-m", "profiler", "doctor", "--device", "sim:0", "--json"]
-    assert tests[-2:] == ["-m", "gpu"]
+    assert tests[3:] == ["-q", "-m", "gpu", *prove_gpu.GPU_TESTS]
     assert 0 < int(paper[paper.index("--time") + 1].removesuffix("s")) < 600
 
 
-def test_a_command_that_takes_too_long_is_stopped() -> None:
-    assert prove_gpu.shell(["sleep", "20"], 1.0)[0] == 124
-    assert prove_gpu.shell(["sh", "-c", "echo out; exit 3"], 10.0) == (3, "out\n")
+def test_a_command_that_takes_too_long_is_interrupted_and_may_say_what_it_has() -> None:
+    waits = "try:\n    time.sleep(20)\nexcept KeyboardInterrupt:\n    print('kept')"
+    assert prove_gpu.shell([sys.executable, "-c", f"import time\n{waits}"], 2.0) == (124, "kept\n")
+    assert prove_gpu.shell(["sh", "-c", "echo out; echo wrong >&2; exit 3"], 10.0) == (3, "out\nwrong\n")
 
 
-def a_wheel(folder: Path, name: str) -> Path:
-    """The least that pip installs: a module of one line."""
-    folder.mkdir(exist_ok=True)
-    about, wheel = f"{name}-1.0.dist-info", folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as file:
-        file.writestr(f"{name}.py", "found = True\n")
-        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr(f"{about}/RECORD", "")
-    return wheel
+def test_a_command_that_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove_gpu, "_STOP_S", 5.5)
+    assert prove_gpu.shell(["sh", "-c", "trap '' INT; sleep 20 & wait"], 1.0)[0] == 124
 
 
-def test_wheels_are_brought_beside_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    a_wheel(tmp_path / "wheels", "brought_for_a_proof")
-    assert prove_gpu.bring(tmp_path / "wheels", tmp_path / "site") == ""
-    asked = [sys.executable, "-c", "import brought_for_a_proof as it; print(it.__file__)"]
-    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.startswith(str(tmp_path / "site"))
-    assert prove_gpu._has("brought_for_a_proof")
+def test_the_paper_runs_a_backend_after_the_other_while_there_is_time(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def command(words: list[str], _seconds: float) -> tuple[int, str]:
+        asked.append(words[words.index("--backend") + 1])
+        proof.seconds -= 30
+        place = Path(words[words.index("--out") + 1])
+        place.mkdir()
+        (place / "cases.csv").write_text("batch,status\n64,ok\n64,ok\n")
+        return 124, ""
+
+    proof = prove_gpu.Proof("sim:0", tmp_path, lambda *_: None, command, seconds=100.0)
+    assert prove_gpu.paper(proof) == {"rows": {"eager": 2, "torchscript": 2}, "claims": {"paper has a row": True}}
+    with pytest.raises(prove_gpu.SkippedError, match="no time is left"):
+        prove_gpu.paper(proof)
 
 
-def test_wheels_that_cannot_be_brought_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "holds no wheel: fetch them elsewhere with python3 -m pip download" in prove_gpu.bring(tmp_path, tmp_path)
-    (tmp_path / "torn-1.0-py3-none-any.whl").write_bytes(b"no zip")
-    assert "pip cannot install" in prove_gpu.bring(tmp_path, tmp_path / "site")
-    monkeypatch.setattr(prove_gpu, "_WHEELS_BYTES", 5)
-    assert "can be brought: leave the largest out" in prove_gpu.bring(tmp_path, tmp_path / "site")
-
-
-def test_what_is_missing_is_named_with_how_to_fetch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert prove_gpu.lacking() == []
-    monkeypatch.setattr(prove_gpu, "_has", lambda name: name not in ("pydantic", "onnxruntime", "onnxruntime-gpu"))
-    assert prove_gpu.lacking() == ["pydantic", "onnxruntime-gpu"]
-    assert prove_gpu.unready(None, tmp_path).endswith("-d .whl pydantic, and give --wheels")
-    monkeypatch.setattr(sys, "argv", ["prove_gpu", "--out", str(tmp_path / "proof")])
+def test_a_device_that_cannot_be_used_ends_it_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["prove_gpu", "--device", "cuda:99", "--out", str(tmp_path / "proof")])
     assert prove_gpu.main() == 2
-    assert "pydantic" in json.loads((tmp_path / "proof" / "prove.json").read_text())["error"]
+    assert "--device cpu" in json.loads((tmp_path / "proof" / "prove.json").read_text())["error"]
+
+
+def test_a_step_whose_packages_did_not_come_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        prove_gpu.wheels.GROUPS, "profiler run", {"nothing-like-it": "nothing_like_it", "numpy": "numpy"}
+    )
+    with pytest.raises(prove_gpu.SkippedError, match="profiler run needs nothing-like-it, which this Python does not"):
+        prove_gpu.near_full(prove_gpu.Proof("sim:0", Path(), lambda *_: None, lambda *_: (0, "")))
+
+
+def test_doctor_may_find_the_host_noisy_and_nothing_else() -> None:
+    def claim(*checks: str) -> Any:
+        findings = [{"check": check, "status": "fail"} for check in checks]
+        said = (1, f"a notice\n{json.dumps({'findings': findings})}\na warning of Python's")
+        return prove_gpu.doctor(prove_gpu.Proof("sim:0", Path(), lambda *_: None, lambda *_: said))["claims"]
+
+    assert claim("noise") == {"doctor passes but for noise": True}
+    assert claim("noise", "memory peak") == claim() == {"doctor passes but for noise": False}
+
+
+def test_tests_that_were_all_skipped_prove_nothing() -> None:
+    def claim(code: int, said: str) -> Any:
+        answer = prove_gpu.gpu_tests(prove_gpu.Proof("sim:0", Path(), lambda *_: None, lambda *_: (code, said)))
+        return answer["claims"]["pytest -m gpu"]
+
+    assert claim(0, "25 skipped, 90 deselected in 2.31s") is None
+    assert (claim(0, "20 passed, 5 skipped in 2.31s"), claim(1, "25 failed in 2.31s"), claim(4, "")) == (
+        True,
+        False,
+        False,
+    )
+
+
+def test_the_steps_import_nothing_that_need_not_be_brought(results: Any) -> None:
+    assert results["imported"] == []
+
+
+def test_the_files_with_tests_for_a_gpu_are_those_that_are_run() -> None:
+    marks = re.compile(r"^(@|pytestmark = )pytest\.mark\.gpu\b", re.MULTILINE)
+    files = (ROOT / "tests").rglob("test_*.py")
+    marked = [path for path in files if marks.search(path.read_text(encoding="utf-8"))]
+    assert sorted(marked) == sorted(ROOT / name for name in prove_gpu.GPU_TESTS)
