@@ -4,8 +4,9 @@ A process is forked from a server that has the runtimes loaded already (tens of 
 ``spawn`` starts each from nothing, for systems without fork and for doubt about what a fork inherits. While a child
 runs, the parent sleeps in the kernel: it must not take a core from what is being timed.
 
-What is forked from one server has its libraries at the same addresses, and so the same luck with them: visits agree with
-each other more than with those of another run. So a server is replaced by another after a while (docs/estimator.md).
+What is forked from one server has its libraries at the same addresses, and so the same luck with them: visits agree
+with each other more than processes do that start from nothing. So another takes its place after a while
+(docs/estimator.md).
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ class _Server:
 
     @contextlib.contextmanager
     def child(self) -> Iterator[bool]:
-        """Hold the server while a child of it lives; give whether it is a new one, as when it was due and had no other."""
+        """Hold the server while a child of it lives; give whether another has just taken its place.
+
+        It does where the server was due and no other child lives.
+        """
         with self._lock:
             now = time.monotonic()
             replaced = bool(self._due) and now >= self._due and not self._children
