@@ -11,7 +11,7 @@ import pandas as pd
 
 from profiler.analysis.frame import group_label, grouping, measured, network_names, plain
 from profiler.analysis.quantity import Quantity
-from profiler.analysis.rows import numbers
+from profiler.analysis.rows import checked_numbers
 from profiler.analysis.source import chosen_rows
 from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError
@@ -66,7 +66,7 @@ def ranked(
     Args:
         frame: One row per case.
         flops: Only networks within 10% of it.
-        budget_ms: Only those whose interval ends within it; then the largest comes first, and those of no known size last.
+        budget_ms: Only those whose interval ends within it; then the largest comes first, and what has no size last.
         backends: Only these; empty for all.
 
     Raises:
@@ -74,7 +74,7 @@ def ranked(
     """
     if "latency_ms" not in frame:
         raise UserError(f"missing column latency_ms: the table has {', '.join(map(str, frame.columns))}")
-    table = frame[measured(frame) & (numbers(frame, "latency_ms", measured(frame)) > 0)].reset_index(drop=True)
+    table = frame[measured(frame) & (checked_numbers(frame, "latency_ms", measured(frame)) > 0)].reset_index(drop=True)
     if table.empty:
         raise UserError(f"none of the {len(frame)} rows of the table has a latency above 0")
     table = table.assign(network=network_names(table))
