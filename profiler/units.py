@@ -116,6 +116,11 @@ def format_duration(seconds: float) -> str:
     return _format(seconds * 1e9, 1000, ("ns", "us", "ms", "s"))
 
 
+def format_ratio(ratio: float) -> str:
+    """``1.37``; below a tenth the first two digits that are not 0: ``0.00063``."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def format_share(share: float, *, signed: bool = False) -> str:
     """Return ``1.2%`` for 0.012, or ``+1.2%`` where the sign matters."""
     percent, sign = 100 * share, "+" if signed else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from profiler.analysis.cost_model import CostModel, cost_models
-from profiler.analysis.frame import PROXIES, latency_column, measured, rows_of, unit_of
+from profiler.analysis.frame import PROXIES, group_label, latency_column, measured, rows_of, unit_of
 from profiler.models.brought import Network, counts_of
 from profiler.models.complexity import Complexity
 from profiler.records.intervals import Interval
@@ -17,6 +17,7 @@ from profiler.records.intervals import Interval
 _OWN_COSTS = ("peak_memory_bytes", "epoch_s")
 #: What such columns are called in tables of others.
 _OTHER_COSTS = re.compile(r"(?:memory|peak|step|epoch|energy).*_(?:ms|s|h|mib|mb|bytes|j)$", re.IGNORECASE)
+_NOTHING = "the network has none of the counts that it is predicted by: measure it"
 _NO_COSTS = re.compile(r"_ci_|raw|p\d\d|precision|images|loader|samples")
 
 
@@ -69,7 +70,8 @@ def predict(frame: pd.DataFrame, arch: Network) -> tuple[list[Prediction], dict[
     without: dict[str, str] = {}
     for y in costs_of(frame):
         found, missing = cost_models(frame, y, arch.family or None, arch.name)
-        made += [_prediction(frame, model, network, arch) for model in found]
+        made += [_prediction(frame, model, network, arch) for model in found if model.value(network) > 0]
+        missing |= {group_label(model.group): _NOTHING for model in found if model.value(network) <= 0}
         without |= {f"{label}, {y}": why for label, why in missing.items()}
     return made, without
 

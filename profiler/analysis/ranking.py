@@ -11,9 +11,12 @@ import pandas as pd
 
 from profiler.analysis.frame import group_label, grouping, measured, network_names, plain
 from profiler.analysis.quantity import Quantity
+from profiler.analysis.rows import checked_numbers
+from profiler.analysis.source import chosen_rows
 from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
+from profiler.units import format_duration
 
 #: Networks within this of a size, relative, are of that size.
 _NEAR = 0.10
@@ -63,19 +66,22 @@ def ranked(
     Args:
         frame: One row per case.
         flops: Only networks within 10% of it.
-        budget_ms: Only those whose interval ends within it; then the largest comes first.
+        budget_ms: Only those whose interval ends within it; then the largest comes first, and what has no size last.
         backends: Only these; empty for all.
 
     Raises:
-        UserError: Nothing is left.
+        UserError: Nothing is left, or a latency is text.
     """
-    table = frame[measured(frame)].reset_index(drop=True)
-    if "latency_ms" not in table:
+    if "latency_ms" not in frame:
         raise UserError(f"missing column latency_ms: the table has {', '.join(map(str, frame.columns))}")
+    table = frame[measured(frame) & (checked_numbers(frame, "latency_ms", measured(frame)) > 0)].reset_index(drop=True)
+    if table.empty:
+        raise UserError(f"none of the {len(frame)} rows of the table has a latency above 0")
     table = table.assign(network=network_names(table))
     keep = np.ones(len(table), dtype=bool)
     if backends:
-        keep &= table["backend"].isin(list(backends)).to_numpy()
+        chosen = [chosen_rows(table, name, None).index for name in backends]  # each of them must be in the table
+        keep &= table.index.isin(np.concatenate(chosen))
     counts = pd.to_numeric(table["flops"], errors="coerce") if "flops" in table else pd.Series(np.nan, table.index)
     if flops is not None:
         keep &= np.abs(counts.to_numpy(dtype=np.float64) / flops - 1) <= _NEAR
@@ -83,8 +89,7 @@ def ranked(
     if budget_ms is not None:
         keep &= np.array([(q.interval[1] if q.interval else q.value) <= budget_ms for q in latencies], dtype=bool)
     if not keep.any():
-        sizes = ", ".join(sorted({f"{value / 1e9:.3g}GF" for value in counts.dropna()}))
-        raise UserError(f"no measured network is left of {len(table)}; its sizes are {sizes or 'not known'}")
+        raise UserError(_none_left(counts, latencies, flops, budget_ms))
     keys = [key for key in grouping(table) if key != "backend"]
     groups: dict[str, list[int]] = {}
     for i in np.flatnonzero(keep):
@@ -92,9 +97,22 @@ def ranked(
         groups.setdefault(label, []).append(int(i))
 
     def order(i: int) -> tuple[float, float]:
-        return (0.0 if budget_ms is None else -float(counts.iloc[i]), latencies[i].value)
+        return (0.0 if budget_ms is None else -float(np.nan_to_num(counts.iloc[i])), latencies[i].value)
 
     return {name: _places(table, counts, latencies, sorted(rows, key=order)) for name, rows in groups.items()}
+
+
+def _none_left(
+    counts: pd.Series[float], latencies: Sequence[Quantity], flops: float | None, budget_ms: float | None
+) -> str:
+    """Say what was asked, and what the table has."""
+    sized = "" if flops is None else f" of {flops / 1e9:.3g}GF, within {_NEAR:.0%}"
+    timed = "" if budget_ms is None else f" within {format_duration(budget_ms / 1e3)} with its whole interval"
+    sizes = ", ".join(f"{value:.3g}GF" for value in sorted(set((counts.dropna() / 1e9).round(3)))) or "not known"
+    fastest = format_duration(min(one.value for one in latencies) / 1e3)
+    return (
+        f"none of {len(counts)} measured networks is{sized}{timed}: the fastest takes {fastest}, and sizes are {sizes}"
+    )
 
 
 def _latencies(table: pd.DataFrame) -> list[Quantity]:
@@ -102,7 +120,7 @@ def _latencies(table: pd.DataFrame) -> list[Quantity]:
     known = [pd.to_numeric(table[name], errors="coerce") if name in table else None for name in names]
     columns = [[np.nan] * len(table) if one is None else one.astype(float).tolist() for one in known]
     return [
-        Quantity(value, (low, high) if np.isfinite(low + high) else None)
+        Quantity(value, (low, high) if 0 < low <= value <= high < np.inf else None)
         for value, low, high in zip(*columns, strict=True)
     ]
 

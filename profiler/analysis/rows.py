@@ -38,7 +38,7 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     checked["network"] = network_names(table)
     checked["measured"] = use = measured(table)
     for column in (*PROXIES, y):
-        checked[column] = _numbers(table, column, use)
+        checked[column] = checked_numbers(table, column, use)
     for column in TERMS.keys() - PROXIES:
         checked[column] = pd.to_numeric(table[column], errors="coerce").astype(float) if column in table else np.nan
     checked["why"] = _reasons(table, checked, use, y)
@@ -75,7 +75,7 @@ def _ends(table: pd.DataFrame, y: str) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _numbers(table: pd.DataFrame, column: str, use: pd.Series[bool]) -> pd.Series[float]:
+def checked_numbers(table: pd.DataFrame, column: str, use: pd.Series[bool]) -> pd.Series[float]:
     """A column as floats, NaN where a cell is empty or its row failed.
 
     Raises:

@@ -75,12 +75,14 @@ def _check_lines(text: str) -> None:
     """See that each line has as many cells as the first one names.
 
     Raises:
-        ValueError: They are separated by something else, a line has more, or the last one was cut off.
+        ValueError: They are separated by something else, a name stands twice, a line has more, or the last was cut off.
     """
     lines = csv.reader(io.StringIO(text))
     heads = next(lines, [])
     _check_separator(heads, text.partition("\n")[0])
     last = len(heads)
+    if twice := [head for head in heads if head and heads.count(head) > 1]:
+        raise ValueError(f"its first line names {shown(twice[0])} twice, and the columns may differ; keep one of them")
     for cells in lines:
         if any(cells[len(heads) :]):
             raise ValueError(f"line {lines.line_num} has {len(cells)} cells, and the first line names {len(heads)}")

@@ -277,10 +277,10 @@ def _noted(good: Sequence[Measurement]) -> list[str]:
 def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
     """Why the latency may be wrong, or is not as certain as was asked for; empty when it is."""
     if not near(estimate.level):
+        times = f"{estimate.level:.2g}" if estimate.level < 100 else f"{estimate.level:.0f}"
         return (
-            f"the reference took {estimate.level:.2g} times its nominal time at its best: something else has cores, "
-            "or the machine has changed since its calibration (profiler calibrate); the latency is as read, not "
-            "normalised"
+            f"the reference took {times} times its nominal time at its best: something else has cores, or the machine "
+            "has changed since its calibration (profiler calibrate); the latency is as read, not normalised"
         )
     if estimate.marked_samples == estimate.samples:
         return (

@@ -13,7 +13,7 @@ from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.plain import plain_table
-from profiler.units import format_bytes, format_count, format_duration
+from profiler.units import format_bytes, format_count, format_duration, format_ratio
 
 #: The backend that the others are compared with, where it is among them.
 _BASE = "eager"
@@ -148,8 +148,8 @@ def milliseconds(found: Quantity) -> str:
 def _times(found: Quantity | None) -> str:
     if found is None:
         return ""
-    ends = "" if found.interval is None else f" [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
-    return f"{found.value:.2f}{ends}"
+    value, *ends = map(format_ratio, (found.value, *(found.interval or ())))
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def doubts(rows: Sequence[Row]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.analysis.speed import latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.grid import Table
+from profiler.units import format_ratio
 
 if TYPE_CHECKING:
     from profiler.analysis.fit import Fit
@@ -69,7 +70,7 @@ def _across(found: _Side, backends: Sequence[str]) -> Iterator[str]:
         yield _milliseconds(row) if row else ""
         if name != backends[0]:
             ratio = _ratio(found, name, backends[0])
-            yield "" if ratio is None else f"{ratio:.2f}"
+            yield "" if ratio is None else format_ratio(ratio)
 
 
 def _ratio(found: _Side, name: str, base: str) -> float | None:
@@ -127,7 +128,7 @@ def _faster(name: str, base: str, sides: Iterable[_Side]) -> str:
     ratios = [ratio for side in sides if name != base and (ratio := _ratio(side, name, base)) is not None]
     if not ratios:
         return ""
-    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+    low, high = format_ratio(min(ratios)), format_ratio(max(ratios))
     return f"{low if low == high else f'{low} to {high}'} times as fast as {base}"
 
 

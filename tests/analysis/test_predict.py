@@ -15,6 +15,7 @@ from profiler.analysis.cost_model import cost_models
 from profiler.cli.app import app
 from profiler.cli.predict import predict_command
 from profiler.errors import UserError
+from profiler.models.brought import Brought
 from profiler.models.complexity import Complexity
 
 BASES = ("efficientnet_b0", "regnety_400mf", "resnet50")
@@ -216,6 +217,14 @@ def test_an_unknown_backend_is_one_sentence(tmp_path: Path) -> None:
 def test_a_constant_latency_is_predicted_as_that_constant() -> None:
     one = only(table(latency_ms=5.0), "resnet50", "dWr", 1.5)
     assert one.value == pytest.approx(5)
+
+
+def test_a_network_without_counts_is_not_predicted_at_0() -> None:
+    nothing = Brought("mine.py:relu", counts=Complexity(flops=0, params=0, acts=0))
+    free = table(noise=0).assign(latency_ms=lambda f: 2 * f["acts"] / 1e6)
+    made, without = predict.predict(free, nothing)
+    assert made == []
+    assert set(without.values()) == {"the network has none of the counts that it is predicted by: measure it"}
 
 
 def test_the_command_line_reaches_it(tmp_path: Path) -> None:

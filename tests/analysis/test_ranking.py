@@ -60,8 +60,35 @@ def test_a_table_with_holes_or_without_intervals_is_ranked() -> None:
 def test_what_failed_is_not_ranked_and_nothing_left_is_said() -> None:
     failed = NETWORKS.assign(status=["oom", "ok", "ok", "ok"])
     assert "c" not in names(ranked(failed))
-    with pytest.raises(UserError, match=r"sizes are 3\.9GF, 4\.2GF, 4GF, 8GF"):
+    with pytest.raises(UserError, match=r"none of 4 measured .* of 1GF, .* sizes are 3\.9GF, 4GF, 4\.2GF, 8GF"):
         ranked(NETWORKS, flops=1e9)
+    with pytest.raises(UserError, match=r"within 1\.00 ms with its whole interval: the fastest takes 10\.0 ms"):
+        ranked(NETWORKS, budget_ms=1.0)
+    with pytest.raises(UserError, match="no row of backend 'tvm': the table has eager"):
+        ranked(NETWORKS, backends=["eager", "tvm"])
+    with pytest.raises(UserError, match="no row of backend 'eager': the table has no column backend"):
+        ranked(NETWORKS.drop(columns="backend"), backends=["eager"])
+
+
+def test_only_a_latency_above_0_is_ranked_and_text_is_refused() -> None:
+    holes = NETWORKS.assign(latency_ms=[None, 10.0, 0.0, 12.0])
+    assert names(ranked(holes)) == ["a", "d"]
+    with pytest.raises(UserError, match="none of the 4 rows of the table has a latency above 0"):
+        ranked(NETWORKS.assign(latency_ms=0.0))
+    with pytest.raises(UserError, match=r"none of the 0 rows"):
+        ranked(NETWORKS.iloc[:0])
+    with pytest.raises(UserError, match=r"'fast' in row 2 \(a\): expected a number"):
+        ranked(NETWORKS.assign(latency_ms=["1", "fast", "2", "3"]))
+
+
+def test_an_interval_that_does_not_hold_its_latency_is_none() -> None:
+    for ends in ({"latency_ci_low_ms": 0.0}, {"latency_ci_low_ms": 12.0, "latency_ci_high_ms": 9.0}):
+        (places,) = ranked(NETWORKS.assign(**ends)).values()
+        assert [place.latency.interval for place in places if place.network == "a"] == [None]
+
+
+def test_within_a_budget_networks_of_no_known_size_come_last() -> None:
+    assert names(ranked(NETWORKS.assign(flops=[4e9, None, 3.9e9, 8e9]), budget_ms=50.0)) == ["d", "c", "b", "a"]
 
 
 @given(st.permutations(range(4)))

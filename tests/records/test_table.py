@@ -199,6 +199,8 @@ def test_a_headline_that_nothing_could_normalise_says_so(tmp_path):
     far = row(tmp_path / "far", measured(10, slower=3.0), measured(10, slower=3.0))
     assert (far["status"], far["latency_ms"]) == ("unstable", pytest.approx(30))
     assert far["reason"].startswith("the reference took 3 times its nominal time at its best: something else has")
+    farther = row(tmp_path / "farther", measured(10, slower=450.0), measured(10, slower=450.0))
+    assert farther["reason"].startswith("the reference took 450 times its nominal time at its best: something else has")
     restless = row(tmp_path / "restless", *[measured(10, reference_ns=((1_000_000,), (3_000_000,)))] * 2)
     assert (restless["status"], restless["latency_ms"]) == ("unstable", pytest.approx(10))
     assert restless["reason"].startswith("no block of 2 visits was undisturbed, and the latency may be far off")
@@ -341,6 +343,7 @@ def test_tables_are_read_from_folders_journals_and_any_csv(tmp_path):
     [
         ("missing.csv", None, "cannot be read"),
         ("empty.csv", b"", "is not a CSV table"),
+        ("twice.csv", b"model,ms,ms\na,1,2\n", "names 'ms' twice, and the columns may differ; keep one of them"),
         ("odd.csv", b'a,b\n1,2,3\n1\n"', "is not a CSV table"),
         ("bytes.csv", b"model\n\xff\n", "is not a CSV table"),
         (

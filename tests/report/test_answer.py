@@ -29,6 +29,11 @@ def shown(rows: list[Row]) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
+def test_a_ratio_far_below_1_is_no_zero() -> None:
+    _, _, slow = shown([row("eager", 0.5, half=None), row("torchscript", 1000.0, half=None)])
+    assert slow.rstrip().endswith(" 0.0005")
+
+
 def test_a_row_for_each_setting_with_its_interval_and_its_speed_up() -> None:
     head, eager, other = shown([row("eager", 20.0), row("onnxruntime", 10.0)])
     assert head.split() == ["backend", "latency", "[95%]", "p90", "per", "s", "memory", "x", "eager"]
