@@ -349,6 +349,7 @@ def test_a_scan_counts_every_slice():
     [
         (node("Foo", ["x"], ["y"], domain="somebody"), "somebody::Foo"),
         (node("DFT", ["x"], ["y"]), "DFT"),
+        (node("Frobnicate", ["x"], ["y"]), "Frobnicate"),
         (node("GroupQueryAttention", ["x"], ["y"], domain=RUNTIME), "com.microsoft::GroupQueryAttention"),
         (node("LinearClassifier", ["x"], ["y"], domain="ai.onnx.ml"), "ai.onnx.ml::LinearClassifier"),
     ],
