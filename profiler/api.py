@@ -26,7 +26,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.intervals import Interval
 from profiler.records.reading import read
-from profiler.report.answer import AnswerTable, answer_sentence, doubts
+from profiler.report.answer import AnswerTable, answer_sentence, remarks
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.experiment import again, measure_into, opened_lab
@@ -95,7 +95,7 @@ class Answer:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
         yield AnswerTable(self.rows)
-        yield from map(Text, (*doubts(self.rows), answer_sentence(self.rows)))
+        yield from map(Text, (*remarks(self.rows), answer_sentence(self.rows)))
 
     def _repr_html_(self) -> str:
         """The table as HTML, for notebooks."""

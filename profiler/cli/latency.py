@@ -21,7 +21,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, doubts
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, remarks
 from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
@@ -92,7 +92,8 @@ def _printed(rows: Sequence[Row], *, json: bool) -> int:
         console.print(AnswerTable(rows))
         if cold := cold_start_table(rows):
             console.print("cold start:", cold, sep="\n")
-        for reason in doubts(rows):
-            console.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
+        for said in remarks(rows):
+            style = None if said.startswith("note") else "red"
+            console.print(said, style=style, highlight=False, markup=False, soft_wrap=True)
         console.print(answer_sentence(rows), highlight=False, markup=False, soft_wrap=True)
     return 0 if all(row["latency_ms"] is not None for row in rows) else 1

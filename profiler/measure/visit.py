@@ -167,8 +167,17 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
             checked = parity.check(backend, loaded, case, session, task.cache, first)
         if checked.failure is not None:
             return checked.failure
-        told = {"parity_note": checked.note or None} | dict(checked.agreement)
+        told = {"parity_note": checked.note or None} | dict(checked.agreement) | _asked_otherwise(loaded, case)
         return replace(timed, parity=checked.parity, facts=timed.facts | told)
+
+
+def _asked_otherwise(loaded: Loaded, case: Case) -> dict[str, str]:
+    """Say that a module whose example is in half precision is computed in another, as was asked."""
+    half = any(array.dtype.name == "float16" for array in loaded.inputs.arrays.values())
+    if loaded.model.module is None or not half or case.placement.precision == "fp16":
+        return {}
+    asked = case.placement.precision
+    return {"precision_note": f"the example is in float16, and {asked} was asked for: --precision fp16 computes in it"}
 
 
 def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:

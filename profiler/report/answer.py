@@ -152,13 +152,17 @@ def _times(found: Quantity | None) -> str:
     return f"{value} [{', '.join(ends)}]" if ends else value
 
 
-def doubts(rows: Sequence[Row]) -> list[str]:
-    """Return why rows have no latency, or one that may be wrong, which has a mark in the table; each reason once."""
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Return why rows have no latency, or one that may be wrong, and what is to be known of others; each once.
+
+    It begins with the mark that the table gives a row, or ``note``.
+    """
     told = _told_apart_by(rows)
     found: dict[tuple[str, object], list[str]] = {}
     for row in rows:
-        if row["status"] != "ok":
-            mark = str(row["status"]) if latency_of(row) is None else "?"
+        if row["reason"]:
+            measured = "note" if row["status"] == "ok" else "?"
+            mark = str(row["status"]) if latency_of(row) is None else measured
             found.setdefault((mark, row["reason"]), []).append(_name(row, told))
     return [f"{mark} {', '.join(names)}: {reason}" for (mark, reason), names in found.items()]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from profiler.backends.base import BackendError, Placement
 from profiler.measure.visit import Task, visit
-from profiler.records.types import Budget, Case
+from profiler.models.live import lent
+from profiler.records.types import Budget, Case, Measurement
 
 SAMPLES = Path(__file__).parents[1] / "models" / "samples.py"
 
@@ -25,3 +27,14 @@ def test_a_shape_that_a_model_cannot_take_is_one_sentence(backend: str) -> None:
     if backend == "eager":
         assert "samples.py:graph does not run with --shape input=5x3 (RuntimeError: " in said
         assert said.endswith(": give other inputs, or its own")
+
+
+@pytest.mark.parametrize(("kind", "noted"), [("half", True), ("float", False)])
+@pytest.mark.usefixtures("one_thread")
+def test_a_module_in_half_precision_says_in_which_it_was_computed(kind: str, noted: bool) -> None:
+    module, example = torch.nn.Linear(4, 2), torch.rand(3, 4)
+    with lent(getattr(module, kind)(), getattr(example, kind)()) as name:
+        made = visit(Task(Case(name, "", 1.0, "eager", Placement()), Budget(visit_s=0.01), None, None, fresh=False))
+    assert isinstance(made, Measurement)
+    note = "the example is in float16, and fp32 was asked for: --precision fp16 computes in it"
+    assert made.facts.get("precision_note") == (note if noted else None)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from profiler.records.columns import COLUMNS, Row
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, doubts
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, remarks
 
 
 def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
@@ -113,9 +113,10 @@ def test_a_doubt_is_of_the_rows_that_have_its_mark() -> None:
     why = {"status": "unstable", "reason": "no undisturbed block"}
     rows = [row("eager", 20.0, batch=b, **why) for b in (1, 8)]
     rows += [row("onnxruntime", 9.0), row("onnxruntime", None, batch=8)]
-    assert doubts(rows) == [
+    assert remarks(rows) == [
         "? eager · batch 1, eager · batch 8: no undisturbed block",
         "error onnxruntime · batch 8: no room",
     ]
     assert [("?" in line) for line in shown(rows)] == [False, True, True, False, False]
-    assert doubts([row("eager", 20.0, **why)]) == ["? eager: no undisturbed block"]
+    assert remarks([row("eager", 20.0, **why)]) == ["? eager: no undisturbed block"]
+    assert remarks([row("eager", 20.0, reason="traced"), row("onnxruntime", 9.0)]) == ["note eager: traced"]
