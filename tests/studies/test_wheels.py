@@ -42,7 +42,7 @@ def test_wheels_are_brought_beside_what_is_installed(
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     if not pip:
-        monkeypatch.setattr(wheels, "find_spec", lambda _name: None)
+        monkeypatch.setattr(wheels, "_has_pip", lambda: False)
     a_wheel(tmp_path / "wheels", "brought_for_a_proof")
     assert wheels.bring(tmp_path / "wheels", tmp_path / "site") == ""
     asked = [sys.executable, "-c", "import brought_for_a_proof as it; print(it.__file__)"]

@@ -119,8 +119,13 @@ def bring(folder: Path, site: Path) -> str:
     return ""
 
 
+def _has_pip() -> bool:
+    """Whether pip is here; asked of its files, as looking for the module changes which distutils setuptools takes."""
+    return any(True for _ in metadata.distributions(name="pip"))
+
+
 def _install(files: list[Path], site: Path) -> str:
-    if find_spec("pip") is None:
+    if not _has_pip():
         return _unpack(files, site)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--target"]
     done = subprocess.run([*pip, str(site), *map(str, files)], capture_output=True, text=True, check=False)
