@@ -172,7 +172,8 @@ def test_a_scheduler_that_is_killed_costs_what_was_under_way(fleet: LocalFleet, 
     killer.join()
     assert (code, failures(tmp_path)) == (0, []), said
     assert whole(tmp_path, 4, 2)
-    assert "the scheduler is back" in said
+    # One that is back at once may only be noticed by what it forgot.
+    assert "the scheduler is back" in said or "is made again" in said
 
 
 def test_a_worker_of_which_no_process_is_left_costs_its_visit_alone(fleet: LocalFleet, tmp_path: Path) -> None:
