@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TypeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TypeProto, defs, helper
 from onnx.inliner import inline_local_functions
 
 from profiler.errors import UserError
@@ -136,7 +136,7 @@ class _Walk:
     def _count(self, node: NodeProto, attributes: Mapping[str, Any]) -> None:
         domain = "" if node.domain == "ai.onnx" else node.domain
         rule = RULES.get((domain, node.op_type))
-        if rule is None and may_cost(domain, node.op_type):
+        if rule is None and (may_cost(domain, node.op_type) or not (domain or defs.has(node.op_type))):
             self.unknown.add(f"{domain}::{node.op_type}" if domain else node.op_type)
         elif rule is not None:
             try:

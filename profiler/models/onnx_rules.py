@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
-from onnx import defs
-
 from profiler.models.operators import Operation, Shape, attention, convolution, einsum, product, recurrent
 
 #: A shape with every dimension known; None where one is not.
@@ -79,7 +77,7 @@ def may_cost(domain: str, operator: str) -> bool:
         return operator.startswith(("Linear", "SVM"))
     if domain == RUNTIME:
         return operator not in SAME_SHAPE
-    return bool(domain) or bool(_SUSPECT.search(operator)) or not defs.has(operator)
+    return bool(domain) or bool(_SUSPECT.search(operator))
 
 
 def _side(call: Call, position: int, side: str) -> Shape:

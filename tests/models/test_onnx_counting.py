@@ -18,6 +18,7 @@ from torch import nn
 from profiler.errors import UserError
 from profiler.models import build, complexity, count, get, scale
 from profiler.models.onnx_counting import count_onnx
+from profiler.models.onnx_rules import may_cost
 from tests.models.samples import ENCODER_ATTENTION, ENCODER_LINEAR, Encoder, Functional, LstmHead, Written, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -366,11 +367,15 @@ def test_an_operator_without_a_rule_is_named(made, name):
         node("Resize", ["x", "", "s"], ["y"]),
         node("FastGelu", ["x"], ["y"], domain=RUNTIME),
         node("TreeEnsembleClassifier", ["x"], ["y"], domain="ai.onnx.ml"),
-        node("ConvertNothing", ["x"], ["y"]),
     ],
 )
 def test_what_only_moves_or_scales_costs_nothing(made):
     assert costs(model([made], {"x": (1, 2, 4, 4)}, {"s": np.ones(4, np.float32)})) == (0, 0, 0)
+
+
+def test_a_name_that_begins_as_a_convolution_is_none():
+    assert not may_cost("", "Convert")
+    assert may_cost("", "ConvInteger")
 
 
 # --- learned numbers
