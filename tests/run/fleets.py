@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -26,6 +27,9 @@ from tests.run.nets import Nets
 PROFILER = (sys.executable, "-m", "profiler")
 
 
+Found = TypeVar("Found")
+
+
 def environment(folder: Path, **more: str) -> dict[str, str]:
     engine = find_spec("distributed")
     assert engine is not None
@@ -34,11 +38,13 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / "cache")} | more
 
 
-def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(what: Callable[[], Found], seconds: float = 30.0) -> Found:
+    """Return what ``what`` returns as soon as it is true."""
     end = time.monotonic() + seconds
-    while not what():
+    while not (found := what()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 def free_port() -> str:

@@ -91,13 +91,12 @@ def test_what_is_killed_in_a_visit_costs_that_visit_alone(fleet: LocalFleet, tmp
     def kill() -> None:
         wait_for(lambda: fleet.child("big"))
         fleet.engine("big").kill()
-        wait_for(lambda: fleet.child("small"))
-        child = fleet.child("small")
+        child = wait_for(lambda: fleet.child("small"))
         assert child is not None
         child.kill()
 
     killer = beside(kill)
-    code, said = drive(fleet, tmp_path, backends="fake:duration_ms=30", batches="1,2,3", rounds=2, visit_s="300ms")
+    code, said = drive(fleet, tmp_path, backends="fake:duration_ms=30", batches="1,2,3", rounds=2, visit_s="1s")
     killer.join()
     records = read(tmp_path).records
     failed = [r for r in records if isinstance(r.outcome, Failure)]
@@ -123,8 +122,8 @@ def test_a_driver_that_is_killed_leaves_no_visit_behind_and_resumes(fleet: Local
     assert whole(tmp_path, 4, 3)
 
 
-SLOW = {"backends": "fake:duration_ms=30", "batches": "1,2", "rounds": 2, "visit_s": "300ms"}
-SLOW_FLAGS = ("--backend", "fake:duration_ms=30", "--batch", "1,2", "--rounds", "2", "--visit", "300ms")
+SLOW = {"backends": "fake:duration_ms=30", "batches": "1,2", "rounds": 2, "visit_s": "800ms"}
+SLOW_FLAGS = ("--backend", "fake:duration_ms=30", "--batch", "1,2", "--rounds", "2", "--visit", "800ms")
 
 
 def started(fleet: LocalFleet, out: Path) -> subprocess.Popen[bytes]:
@@ -161,7 +160,7 @@ def test_two_drivers_lose_nothing_to_each_other(fleet: LocalFleet, tmp_path: Pat
 
 def test_a_scheduler_that_is_killed_costs_what_was_under_way(fleet: LocalFleet, tmp_path: Path) -> None:
     def kill() -> None:
-        wait_for(lambda: fleet.child("big") and fleet.child("small"))
+        wait_for(lambda: fleet.child("big") or fleet.child("small"))
         assert fleet.scheduler is not None
         fleet.scheduler.kill()
         fleet.scheduler.wait()
@@ -178,11 +177,11 @@ def test_a_scheduler_that_is_killed_costs_what_was_under_way(fleet: LocalFleet, 
 
 def test_a_worker_of_which_no_process_is_left_costs_its_visit_alone(fleet: LocalFleet, tmp_path: Path) -> None:
     def kill() -> None:
-        wait_for(lambda: fleet.child("small"))
-        child, engine = fleet.child("small"), fleet.engine("small")
+        child, engine = wait_for(lambda: fleet.child("small")), fleet.engine("small")
+        assert child is not None
         fleet.nanny("small").kill()
         fleet.workers["small"].wait()
-        wait_for(lambda: not engine.is_running() and not (child and child.is_running()))
+        wait_for(lambda: not engine.is_running() and not child.is_running())
         fleet.add("small")
 
     killer = beside(kill)
