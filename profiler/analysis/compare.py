@@ -24,10 +24,14 @@ from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
 from profiler.records.intervals import Interval
+from profiler.records.spread import FEWEST
 
 #: Facts of a machine, told where two sides differ in them.
 MACHINE = ("host", "cpu", "os", "torch_version", "onnxruntime_version")
 
+
+#: Quantiles of the normal distribution: of a 95% interval's half width, and of the median deviation.
+_QUANTILE_975, _QUANTILE_75 = 1.959964, 0.674490
 
 #: Facts of a model; two that differ in one of them are two models.
 MODEL = ("content", "inputs")
@@ -63,6 +67,7 @@ class Comparison:
         interval: 95% of the geometric mean, Student's t over networks; None below 3.
         spearman: Rank correlation of the networks' costs; None below 4, or where a setting is constant.
         unlike: Networks left out because the same name is of unlike models, and in what they differ.
+        scatter: By what the intervals of ``ratios`` are widened, see ``_scatter``; 1.0 where they are as they were.
     """
 
     first: dict[str, str]
@@ -73,6 +78,7 @@ class Comparison:
     interval: Interval | None
     spearman: float | None
     unlike: dict[str, str] = field(default_factory=dict)
+    scatter: float = 1.0
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -167,7 +173,32 @@ def _compared(a: Setting, b: Setting) -> Comparison | None:
     ours, theirs = a.keys | a.machine, b.keys | b.machine
     differs = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
     costs = [[each.costs[network].value for network in common] for each in (a, b)]
-    return Comparison(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs), unlike)
+    scatter = _scatter([*ratios.values()]) if {*differs} == {"run"} else 1.0
+    ratios = {network: _widened(ratio, scatter) for network, ratio in ratios.items()}
+    return Comparison(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs), unlike, scatter)
+
+
+def _scatter(ratios: Sequence[Quantity]) -> float:
+    """How many times as widely two runs of the same things differ from network to network as their intervals say.
+
+    At least 1; 1 of fewer than ``FEWEST`` ratios with intervals. An interval is over the visits of one run, and another
+    hour's run differs by more. The scale factor by which the Particle Data Group widens errors of measurements that
+    disagree (Review of Particle Physics, 5.2.2), with the median of the deviations for the root of their mean square:
+    a few networks that really changed do not count as scatter.
+    """
+    known = [(math.log(one.value), one.interval) for one in ratios if one.interval is not None]
+    if len(known) < FEWEST:
+        return 1.0
+    centre = float(np.median([value for value, _ in known]))
+    off = [abs(value - centre) / (math.log(high / low) / 2) for value, (low, high) in known if high > low]
+    return max(1.0, float(np.median(off)) * _QUANTILE_975 / _QUANTILE_75) if off else 1.0
+
+
+def _widened(ratio: Quantity, by: float) -> Quantity:
+    if ratio.interval is None or by == 1.0:
+        return ratio
+    low, high = (ratio.value * (end / ratio.value) ** by for end in ratio.interval)
+    return ratio._replace(interval=(low, high))
 
 
 def _unlike(one: Mapping[str, str], other: Mapping[str, str], facts: Sequence[str]) -> str:

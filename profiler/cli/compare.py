@@ -27,6 +27,12 @@ from profiler.report.plain import plain_table
 #: Characters of a run's name beside which a table still fits a terminal.
 _LONG = 4
 
+#: Said above ratios of two runs that differ in nothing but when they were made.
+_SCATTER = (
+    "These runs were made at different times, and their ratios scatter {:.1f} times as widely as the intervals of each run "
+    "say: the intervals below are widened by that."
+)
+
 
 def compare_command(
     runs: RunPaths,
@@ -119,6 +125,8 @@ def _print(made: Sequence[Comparison], column: str, console: Console) -> None:
     for one in made:
         if len(made) == 1 or "run" in one.differs:
             console.print(f"\n{escape(_where(one))}", highlight=False, soft_wrap=True)
+            if one.scatter > 1:
+                console.print(_SCATTER.format(one.scatter), highlight=False, soft_wrap=True)
             console.print(_ratios_table(one))
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from profiler.records.types import Case
 
 #: Cases whose spreads say something of each other. Of fewer, too few intervals hold: study_shared counts those of 6.
-_FEWEST = 12
+FEWEST = 12
 #: Cases of one pool that are looked at, spread evenly over it: more change nothing that is seen.
 LOOKED_AT = 300
 
@@ -51,7 +51,7 @@ def shared(own: Iterable[Spread]) -> Spread | None:
     from scipy.special import digamma, polygamma
 
     known = [one for one in own if one.variance > 0 and one.freedom > 0]
-    if len(known) < _FEWEST:
+    if len(known) < FEWEST:
         return None
     half = np.array([one.freedom / 2 for one in known])
     logs = np.log([one.variance for one in known]) - digamma(half) + np.log(half)

@@ -98,6 +98,58 @@ def test_intervals_of_ratios_hold_the_ratio() -> None:
     assert 930 <= hits <= 975
 
 
+def two_runs(apart: float, seed: int, n: int = 40, **columns: object) -> compare.Comparison:
+    """Two runs whose intervals are of 1.0% a side and whose networks differ by ``apart`` more, in logarithms."""
+    rng, (one, other) = np.random.default_rng(seed), (table(n, seed=0), table(n, seed=0))
+    for frame in (one, other):
+        frame["latency_ms"] *= np.exp(rng.normal(scale=math.hypot(0.005, apart / math.sqrt(2)), size=n))
+        frame["latency_ci_low_ms"], frame["latency_ci_high_ms"] = (
+            frame["latency_ms"] * math.exp(end * 1.959964 * 0.005) for end in (-1, 1)
+        )
+    (pair,) = pairs(one.assign(run="a"), other.assign(run="b", **columns))
+    return pair
+
+
+def held(pair: compare.Comparison) -> float:
+    intervals = [ratio.interval for ratio in pair.ratios.values()]
+    return float(np.mean([low <= 1 <= high for low, high in filter(None, intervals)]))
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.01, 0.03])
+def test_intervals_of_two_runs_hold_however_far_their_hours_are_apart(apart: float) -> None:
+    made = [two_runs(apart, seed, n=200) for seed in range(15)]
+    assert 0.93 <= np.mean([held(pair) for pair in made]) <= 0.98
+    expected = math.hypot(0.005 * math.sqrt(2), apart) / (0.005 * math.sqrt(2))
+    assert np.median([pair.scatter for pair in made]) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_few_networks_that_changed_are_no_scatter() -> None:
+    one, other = (table(20, seed=seed, run=name) for seed, name in enumerate("ab"))
+    (before,) = pairs(one, other)
+    rows = ["latency_ms", "latency_ci_low_ms", "latency_ci_high_ms"]
+    other.loc[:2, rows] *= 1.5
+    (pair,) = pairs(one, other)
+    assert pair.scatter == pytest.approx(before.scatter, abs=0.5)
+    assert all(ratio.interval and ratio.interval[0] > 1.2 for ratio in list(pair.ratios.values())[:3])
+
+
+def test_what_differs_in_more_than_its_time_or_in_few_networks_keeps_its_intervals() -> None:
+    assert two_runs(0.03, 0, backend="onnxruntime").scatter == 1
+    assert two_runs(0.03, 0, cpu="Another CPU").scatter == 1
+    assert two_runs(0.03, 0, n=11).scatter == 1
+    assert two_runs(0.03, 0, n=12).scatter > 1.5
+
+
+def test_two_runs_that_scatter_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        frame = table(20, seed=seed)
+        frame["latency_ms"] *= np.exp(np.random.default_rng(seed).normal(scale=0.002 if seed == 0 else 0.05, size=20))
+        frame["latency_ci_low_ms"], frame["latency_ci_high_ms"] = frame["latency_ms"] / 1.01, frame["latency_ms"] * 1.01
+        frame.to_csv(tmp_path / f"{name}.csv")
+    compare_command([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert "made at different times, and their ratios scatter" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_missing_interval_leaves_the_ratio_without_one() -> None:
     (pair,) = pairs(table(), table(backend="onnxruntime", latency_ci_low_ms=np.nan))
     assert all(ratio.interval is None for ratio in pair.ratios.values())
