@@ -216,6 +216,8 @@ def _print(loads: _Loads, limit: Limit | None, *, json: bool) -> None:
     console = Console()
     if loads.told:
         console.print(rich_table(load_table(loads.told)))
-    kept = f"Every call is kept in {loads.folder}; the curve: profiler report {loads.folder}"
+    kept = f"Nothing was measured; the reasons are kept in {loads.folder}"
+    if loads.told:
+        kept = f"Every call is kept in {loads.folder}; the curve: profiler report {loads.folder}"
     for sentence in (*said, kept):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -51,7 +51,10 @@ def test_a_limit_is_answered_by_a_search_and_threads_and_gaps_are_stated():
 def test_what_cannot_be_loaded_is_said_and_the_exit_says_it_too():
     done = CliRunner().invoke(app, ["load", "regnety_200mf", "--backend", "fake:fault=parity", "--streams", "1,2"])
     assert done.exit_code == 1
-    assert "computes something else than eager" in " ".join(done.stdout.split())
+    said = " ".join(done.stdout.split())
+    assert "computes something else than eager" in said
+    assert "Nothing was measured; the reasons are kept in results/load-" in said
+    assert "Every call" not in said
     [table] = Path("results").glob("load-*/load.csv")
     assert [row["status"] for row in csv.DictReader(table.read_text().splitlines())] == ["parity", "parity"]
 
