@@ -25,7 +25,7 @@ from profiler.gate.decision import Answer, Rule, first_answer, look, look_at_mea
 from profiler.gate.likeness import Computed, Input, Kind, Output, Unlike, is_refused, unlike, values_differ
 from profiler.gate.tail import Calls, decide_tail
 from profiler.machine import allocator
-from profiler.measure import timing
+from profiler.measure import timing, warming
 from profiler.measure.visit import fed_as_asked
 from profiler.models import source
 from profiler.records.types import Budget, Case
@@ -125,7 +125,7 @@ def prepared(
     session: timing.Workload, settle: int, clock: timing.Clock = timing.host_clock, *, single: bool = False
 ) -> _Slot:
     """Warm up a session and return its slot; ``single`` times every call by itself, however short it is."""
-    warmup = timing.warm_up(session, Budget(warmup_s=_WARMUP_S), clock)
+    warmup = warming.warm_up(session, Budget(warmup_s=_WARMUP_S), clock)
     shape = _slot_shape(warmup.typical_ns, settle, single=single)
     return lambda: [ns / shape.calls for ns in timing.time_block(session, shape, clock)]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from profiler import backends
 from profiler.backends.base import BackendError, Fact, Session
-from profiler.measure import parity, timing
+from profiler.measure import parity, warming
 from profiler.measure.timing import Clock, Workload, host_clock
 from profiler.measure.visit import Task
 from profiler.models import source
@@ -144,7 +144,7 @@ def serve_streams(task: LoadTask) -> tuple[Served, ...] | Failure:
             (task.meeting / "failed").touch()
             return checked.failure
         for session in sessions:
-            timing.warm_up(session, task.task.budget)
+            warming.warm_up(session, task.task.budget)
         _meet(task)
         return _served(sessions, task.load)
 

@@ -1,7 +1,8 @@
 """Time a session: the only clock around a model.
 
 A visit warms up until its samples stop getting faster and an accelerator's clock stands still, then alternates blocks
-of samples with blocks of a fixed reference workload until its time is up. Whatever slows the machine slows both, so the
+of samples with blocks of a fixed reference workload until its time is up. What was steady of the warm-up begins the
+first block where the reference ran before it. Whatever slows the machine slows both, so the
 ratio of a sample to its neighbouring reference repeats where the sample alone does not.
 
 A reference call between every two forwards would slow the model itself (caches and thread pools are taken from it);
@@ -15,14 +16,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Protocol, runtime_checkable
 
 from profiler.records.disturbance import crowded
-from profiler.records.types import Budget, Warmup
+from profiler.records.types import Budget
 
 Clock = Callable[[], int]
 
@@ -36,7 +37,7 @@ SAMPLE_NS = 250_000
 _BLOCK_NS = 90_000_000
 #: In ns. Forwards at the start of a block that are not recorded take about this long: the model wins its caches back,
 #: and idle threads of another pool stop spinning on its cores. study_truth tells on two threads.
-_SETTLE_NS = 10_000_000
+SETTLE_NS = 10_000_000
 #: In ns. A slower model has blocks of one sample on one thread, so that a short visit has several, each beside its own
 #: reference. study_repeatability tells.
 _SLOW_NS = 100_000_000
@@ -45,8 +46,6 @@ _REFERENCE_CALLS = 3
 #: In ns. So long the reference runs before them, for what a model left in caches and on cores. study_truth tells on two
 #: threads: six calls later it is 1% slow, four calls later 2.5%.
 _REFERENCE_SETTLE_NS = 25_000_000
-#: A share. A warm-up sample this much faster than all before it says that warming up is not over. study_truth tells.
-_STEADY = 0.02
 
 
 class ClockError(Exception):
@@ -113,7 +112,22 @@ def shape(forward_ns: float, threads: int = 1, *, single: bool = False, gap_s: f
     if threads == 1 and forward_ns > _SLOW_NS:
         return Shape(1, 0, 1)
     calls = 1 if single else math.ceil(SAMPLE_NS / forward_ns)
-    return Shape(calls, math.ceil(_SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
+    return Shape(calls, math.ceil(SETTLE_NS / forward_ns), max(2, round(_BLOCK_NS / (forward_ns * calls))))
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a visit has timed when its warm-up ends, and counts.
+
+    Attributes:
+        reference_ns: A block of the reference, from before the warm-up.
+        samples_ns: What was steady and settled of the warm-up, each sample of one forward.
+        core_wait_ns: How long threads were ready without a core during the whole warm-up.
+    """
+
+    reference_ns: tuple[int, ...]
+    samples_ns: tuple[int, ...]
+    core_wait_ns: int = 0
 
 
 @contextmanager
@@ -121,40 +135,6 @@ def stage_timer() -> Iterator[Callable[[], float]]:
     """Give a function of the seconds since the context began, for ``profiler.backends.stages.timed_by``."""
     start = host_clock()
     yield lambda: _elapsed(start, host_clock()) / 1e9
-
-
-def warm_up(
-    session: Workload,
-    budget: Budget,
-    clock: Clock = host_clock,
-    settled: Callable[[], bool] | None = None,
-) -> Warmup:
-    """Run until samples stop getting faster, at least three samples, or until the budget for it is spent.
-
-    The test is one-sided on minima, because a disturbance can only slow a sample: warm-up is over when the last
-    two samples, and as many samples as half of all so far, hold none that beats every earlier one by 2%.
-
-    Args:
-        session: What is warmed up.
-        budget: ``warmup_s`` counts.
-        clock: Monotonic, in nanoseconds.
-        settled: Whether the device's own clock stands still; asked after every sample, and must hold too. None where
-            nobody knows.
-    """
-    deadline = clock() + round(budget.warmup_s * 1e9)
-    samples: list[int] = []
-    while True:
-        samples.append(time_one(session, clock))
-        if (settled is None or settled()) and _is_steady(samples):
-            return Warmup(tuple(samples), steady=True)
-        if len(samples) >= 2 and clock() + samples[-1] > deadline:
-            return Warmup(tuple(samples), steady=False)
-
-
-def _is_steady(samples: list[int]) -> bool:
-    recent = max(2, len(samples) // 2)
-    early, late = samples[:-recent], samples[-recent:]
-    return bool(early) and min(late) > (1 - _STEADY) * min(early)
 
 
 def time_one(session: Workload, clock: Clock) -> int:
@@ -185,13 +165,13 @@ def measure(
     look: Callable[[], object] | None = None,
     gap_s: float = 0.0,
     rest: Callable[[float], object] = time.sleep,
+    begun: Begun | None = None,
 ) -> Timing:
     """Time ``session`` in blocks between blocks of ``reference`` until ``budget.visit_s`` is over.
 
     A block that begins beside a competitor for the cores will not count, so a visit waits with it until the reference
     has them to itself; and one that has seen no block without one when its time is up goes on for as long again. The
-    reference is asked, and the scheduler, never the samples. What slows the reference less than a competitor lasts for
-    many seconds, as when the host moves two cores apart, and is left to a later visit.
+    reference is asked, and the scheduler, never the samples. What slows it less is left to a later visit.
 
     Args:
         session: The model, warm.
@@ -206,31 +186,58 @@ def measure(
         look: Looks at the device before the first block and after each.
         gap_s: How long to ``rest`` before each timed forward, in seconds.
         rest: Lets so many pass.
+        begun: What the warm-up leaves for the first block; None where the reference did not run before it.
     """
     block = shape(forward_ns, threads, single=single, gap_s=gap_s)
+    pause = partial(rest, gap_s) if gap_s else None
     alone = math.inf if reference is None or alone_ns is None else alone_ns
-    samples: list[tuple[int, ...]] = []
-    references: list[tuple[int, ...]] = []
-    waits: list[int] = []
-    waited_ns = 0
+    lead = _lead(begun, block, alone) if pause is None else None
+    references = [] if lead is None else [lead.reference_ns]
+    samples, waits, waited_ns = list[tuple[int, ...]](), list[int](), 0
     with _no_garbage_collection():
         visit_ns = round(budget.visit_s * 1e9)
         deadline = clock() + visit_ns
         end = deadline if math.isinf(alone) else deadline + visit_ns
-        _between(reference, references, look, clock)
+        if lead is None:
+            _between(reference, references, look, clock)
         while True:
-            waited_ns += _wait_for_cores(reference, references, alone, end, clock)
-            if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
-                return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
-            _settle(session, block)
-            before = core_wait() if core_wait is not None else 0
-            samples.append(_samples(session, block, clock, partial(rest, gap_s) if gap_s else None))
-            if core_wait is not None:
-                waits.append(max(0, core_wait() - before))
+            if lead is None:
+                waited_ns += _wait_for_cores(reference, references, alone, end, clock)
+                if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
+                    return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
+            _add_block(session, block, lead, samples, waits, clock, pause, core_wait)
+            lead = None
             _between(reference, references, look, clock)
             had_cores = not (waits and crowded(waits[-1], samples[-1]))
             if had_cores and all(median(one) <= alone for one in references[-2:]):
                 end = deadline
+
+
+def _lead(begun: Begun | None, block: Shape, alone: float) -> Begun | None:
+    """Return what the first block begins with; None where samples are of several forwards, or beside a competitor."""
+    if begun is None or not begun.samples_ns or block.calls > 1 or median(begun.reference_ns) > alone:
+        return None
+    return replace(begun, samples_ns=begun.samples_ns[-block.samples :])
+
+
+def _add_block(
+    session: Workload,
+    block: Shape,
+    lead: Begun | None,
+    samples: list[tuple[int, ...]],
+    waits: list[int],
+    clock: Clock,
+    pause: Callable[[], object] | None,
+    core_wait: Clock | None,
+) -> None:
+    """Take what ``lead`` leaves of a block of samples, after forwards that settle where there is none."""
+    first, waited = (lead.samples_ns, lead.core_wait_ns) if lead is not None else ((), 0)
+    if lead is None:
+        _settle(session, block)
+    before = core_wait() if core_wait is not None else 0
+    samples.append(first + _samples(session, replace(block, samples=block.samples - len(first)), clock, pause))
+    if core_wait is not None:
+        waits.append(max(0, core_wait() - before) + waited)
 
 
 def _between(

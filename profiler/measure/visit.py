@@ -28,7 +28,7 @@ from profiler.backends.base import (
 from profiler.errors import UserError
 from profiler.machine import allocator, gpu, host
 from profiler.machine.conditions import core_wait, since, snapshot
-from profiler.measure import memory, parity, reference, timing, training
+from profiler.measure import memory, parity, reference, timing, training, warming
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
 from profiler.measure.probe import Probe
@@ -233,7 +233,11 @@ def _timed(session: Session | TrainingSession, task: Task, phases: _Phases) -> M
     with gpu.watching(uuid) as watch:
         with _phase(phases, "warmup"):
             workload, probe = _reference(task), None if on_host else Probe(place)
-            warmup = timing.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
+            waiting, begun = core_wait(place.threads), None
+            if workload is None or not on_host:
+                warmup = warming.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
+            else:
+                warmup, begun = warming.warm_up_beside(session, workload, task.budget, core_wait=waiting)
         before, start_ns = snapshot(), gpu.clock_ns()
         with _phase(phases, "timed"):
             timed = timing.measure(
@@ -245,9 +249,10 @@ def _timed(session: Session | TrainingSession, task: Task, phases: _Phases) -> M
                 # Several calls before one wait would be the throughput of a pipeline.
                 single=task.single or not on_host,
                 alone_ns=task.alone_ns,
-                core_wait=core_wait(place.threads),
+                core_wait=waiting,
                 look=probe.look if probe else None,
                 gap_s=task.case.gap_s,
+                begun=begun,
             )
         phases["waited"] = round(timed.waited_ns / 1e9, 6)
         conditions = gpu.add(since(before), watch, start_ns, gpu.clock_ns())

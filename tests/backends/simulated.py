@@ -25,7 +25,7 @@ from profiler.backends.onnx_session import OrtSession
 from profiler.machine import device_checks
 from profiler.machine.bench import Bench
 from profiler.machine.gpu import Reading
-from profiler.measure import layers, reference, timing
+from profiler.measure import layers, reference, timing, warming
 from profiler.records.types import Budget
 from tests.backends.samples import fed, only
 from tests.backends.simulator import Simulator
@@ -67,7 +67,7 @@ class Unsynchronised:
 
 def measured(session: timing.Workload, clock: Callable[[], int], workload: timing.Workload | None = None) -> float:
     """Median time of one forward as the profiler measures it, in nanoseconds."""
-    warmup = timing.warm_up(session, BUDGET, clock)
+    warmup = warming.warm_up(session, BUDGET, clock)
     timed = timing.measure(session, workload, BUDGET, warmup.samples_ns[-1], clock)
     return statistics.median(ns / timed.calls_per_sample for block in timed.samples_ns for ns in block)
 

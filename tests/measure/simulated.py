@@ -22,7 +22,7 @@ from profiler.backends import accelerator, devices
 from profiler.backends.base import Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.gate import blocks
-from profiler.measure import memory, reference, timing
+from profiler.measure import memory, reference, timing, warming
 from profiler.records.types import Budget
 from tests.backends.simulator import Simulator
 from tests.backends.states import LEAKS, untouched
@@ -73,7 +73,7 @@ def headline(backend: str, sim: Simulator) -> dict[str, float]:
     """A visit's time by the reference beside it, whose nominal time is the one that the simulator gives it."""
     with untouched(), backends.get(backend).load(MODEL, Inputs((EXAMPLE,)), PLACE) as session:
         workload = reference.Reference(PLACE)
-        warmup = timing.warm_up(session, BUDGET, sim.clock)
+        warmup = warming.warm_up(session, BUDGET, sim.clock)
         timed = timing.measure(session, workload, BUDGET, warmup.typical_ns, sim.clock)
         device_ns = session.device_ns(3)
     raw = statistics.median(ns / timed.calls_per_sample for block in timed.samples_ns for ns in block)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.measure import timing
-from profiler.records.types import Budget, Warmup
+from profiler.records.types import Budget
 
 MS = 1_000_000
 
@@ -71,7 +71,7 @@ def test_shape_bounds(forward_ns: float) -> None:
     assert block.calls * forward_ns >= timing.SAMPLE_NS * (1 - 1e-9)
     assert block.samples >= 2
     # No block spends more without recording anything than on one forward, or a hundredth of a second.
-    assert block.settle * forward_ns <= timing._SETTLE_NS + forward_ns
+    assert block.settle * forward_ns <= timing.SETTLE_NS + forward_ns
 
 
 def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() -> None:
@@ -232,52 +232,42 @@ def test_a_forgotten_sync_would_be_seen() -> None:
     assert min(min(block) for block in timed.samples_ns) == MS
 
 
-def test_warm_up_ends_when_samples_stop_getting_faster() -> None:
+@pytest.mark.parametrize("reference_ms", [5, 9])
+def test_a_steady_warm_up_begins_the_first_block_unless_it_was_beside_a_competitor(reference_ms: int) -> None:
     clock = Clock()
-    times = chain([900 * MS, 400 * MS, 100 * MS, 30 * MS, 20 * MS], repeat(10 * MS))
-    warmup = timing.warm_up(Scripted(clock, times), Budget(warmup_s=10.0), clock)
-    assert warmup.steady
-    assert min(warmup.samples_ns[-3:]) == 10 * MS
+    block = timing.shape(10 * MS)
+    session, reference = Scripted(clock, repeat(10 * MS)), Scripted(clock, repeat(5 * MS))
+    begun = timing.Begun((reference_ms * MS,) * 3, (11 * MS, 12 * MS, 13 * MS), core_wait_ns=7)
+    given = {"alone_ns": 6.0 * MS, "core_wait": lambda: 100}
+    timed = timing.measure(session, reference, Budget(visit_s=0.5), 10 * MS, clock, begun=begun, **given)
+    assert len(timed.reference_ns) == len(timed.samples_ns) + 1
+    assert {*map(len, timed.samples_ns)} == {block.samples}
+    if reference_ms == 5:
+        assert timed.samples_ns[0] == (*begun.samples_ns, *[10 * MS] * (block.samples - 3))
+        assert timed.core_wait_ns[:2] == (7, 0)
+        assert session.calls == len(timed.samples_ns) * (block.settle + block.samples) - 3 - block.settle
+    else:
+        assert begun.reference_ns not in timed.reference_ns
+        assert timed.core_wait_ns[:2] == (0, 0)
+        assert session.calls == len(timed.samples_ns) * (block.settle + block.samples)
 
 
-def test_warm_up_is_short_for_a_model_that_is_warm() -> None:
+def test_a_warm_up_fills_no_more_than_the_first_block_and_no_sample_of_several_forwards() -> None:
+    begun = timing.Begun((5 * MS,), tuple(range(40 * MS, 60 * MS, MS)))
     clock = Clock()
-    warmup = timing.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock)
-    assert warmup == Warmup((10 * MS,) * 3, steady=True)
-
-
-def test_warm_up_gives_up_and_says_so() -> None:
+    session, reference = Scripted(clock, repeat(50 * MS)), Scripted(clock, repeat(5 * MS))
+    timed = timing.measure(session, reference, Budget(visit_s=0.3), 50 * MS, clock, begun=begun)
+    assert timed.samples_ns[0] == (58 * MS, 59 * MS)
     clock = Clock()
-    getting_faster = (round(100 * MS * 0.9**i) for i in range(1000))
-    warmup = timing.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock)
-    assert not warmup.steady
-    assert clock.now <= 500 * MS
-
-
-def test_warm_up_goes_on_until_the_devices_clock_stands_still() -> None:
+    session, reference = Scripted(clock, repeat(50_000)), Scripted(clock, repeat(5 * MS))
+    timed = timing.measure(session, reference, Budget(visit_s=0.3), 50_000, clock, begun=begun)
+    assert {sample for samples in timed.samples_ns for sample in samples} == {250_000}
     clock = Clock()
-    warmup = timing.warm_up(Scripted(clock, repeat(10 * MS)), Budget(), clock, lambda: clock.now >= 500 * MS)
-    assert warmup == Warmup((10 * MS,) * 50, steady=True)
-
-
-def test_a_devices_clock_that_never_stands_still_is_given_up_and_said() -> None:
-    clock = Clock()
-    warmup = timing.warm_up(Scripted(clock, repeat(10 * MS)), Budget(warmup_s=0.5), clock, lambda: False)
-    assert warmup == Warmup((10 * MS,) * 50, steady=False)
-
-
-def test_a_devices_clock_that_stands_still_makes_no_drifting_sample_steady() -> None:
-    clock = Clock()
-    getting_faster = (round(100 * MS * 0.9**i) for i in range(1000))
-    assert not timing.warm_up(Scripted(clock, getting_faster), Budget(warmup_s=0.5), clock, lambda: True).steady
-
-
-def test_a_disturbance_in_the_warm_up_is_not_taken_for_warming() -> None:
-    clock = Clock()
-    times = chain([10 * MS, 80 * MS, 70 * MS], repeat(10 * MS))
-    warmup = timing.warm_up(Scripted(clock, times), Budget(), clock)
-    assert warmup.steady
-    assert len(warmup.samples_ns) <= 8
+    session, reference = Scripted(clock, repeat(10 * MS)), Scripted(clock, repeat(5 * MS))
+    timed = timing.measure(
+        session, reference, Budget(visit_s=0.3), 10 * MS, clock, begun=begun, gap_s=0.01, rest=lambda _: None
+    )
+    assert {sample for samples in timed.samples_ns for sample in samples} == {10 * MS}
 
 
 def test_a_clock_that_jumps_forwards_costs_one_sample() -> None:

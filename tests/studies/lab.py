@@ -21,7 +21,7 @@ from profiler.backends.base import Placement, Session
 from profiler.machine import allocator
 from profiler.machine.cache import cache_folder
 from profiler.machine.conditions import core_wait
-from profiler.measure import reference
+from profiler.measure import reference, warming
 from profiler.measure import timing as measure
 from profiler.measure.visit import Task
 from profiler.models import source
@@ -119,7 +119,7 @@ def ours(job: Job) -> Measurement:
     allocator.keep_freed()
     with session(job) as (loaded, deadline):
         beside = workload(job)
-        warmup = measure.warm_up(loaded, Budget(warmup_s=0.5))
+        warmup = warming.warm_up(loaded, Budget(warmup_s=0.5))
         left = max(0.1, deadline - time.perf_counter() - 0.02)
         timing = measure.measure(
             loaded,

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from profiler.machine import allocator, conditions
-from profiler.measure import reference
+from profiler.measure import reference, warming
 from profiler.measure import timing as measure
 from profiler.records.circumstances import Conditions
 from profiler.records.estimate import visit_estimate
@@ -65,7 +65,7 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
         def nominal_ns() -> float:
             return median(reference._sample_beside(stand_in, beside, job.seconds).times_ns)
 
-        warmup = measure.warm_up(loaded, Budget())
+        warmup = warming.warm_up(loaded, Budget())
         forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
         core_wait = conditions.core_wait(placement.threads)
         reference._sample_beside(stand_in, beside, reference._WARM_UP_S)
