@@ -10,7 +10,7 @@ from profiler.machine import cache
 from profiler.records.nominal import Calibration
 
 #: Bumped when the workload or its calibration changes: a nominal time holds for one version of them.
-VERSION = 12
+VERSION = 13
 #: Where calibrations are kept, in the user's cache.
 _FILE = "calibration.json"
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from profiler.backends import devices, switches
 from profiler.backends.base import Placement
 from profiler.machine.conditions import core_wait
-from profiler.measure.timing import Clock, Workload, host_clock, reference_block, time_one
+from profiler.measure.timing import Clock, Workload, host_clock, reference_block, reference_settle_ns, time_one
 from profiler.records.disturbance import crowded
 from profiler.records.nominal import Calls
 
@@ -187,14 +187,16 @@ def choose_repeats(placement: Placement, clock: Clock = host_clock) -> int:
 def sample(placement: Placement, repeats: int, seconds: float) -> Calls:
     """Return single calls over ``seconds``, after warming up, taken as a visit takes them."""
     reference, model = Reference(placement, repeats), StandIn(placement)
-    _sample_beside(model, reference, _WARM_UP_S)
-    return _sample_beside(model, reference, seconds, core_wait(placement.threads))
+    settle_ns = reference_settle_ns(placement.threads)
+    _sample_beside(model, reference, _WARM_UP_S, settle_ns)
+    return _sample_beside(model, reference, seconds, settle_ns, core_wait(placement.threads))
 
 
 def _sample_beside(
     model: Workload,
     reference: Workload,
     seconds: float,
+    settle_ns: int,
     core_wait: Clock | None = None,
     clock: Clock = host_clock,
 ) -> Calls:
@@ -213,7 +215,7 @@ def _sample_beside(
     while not (alone or crowded_out) or clock() < end:
         model.run()
         begin, waited = clock(), core_wait() if core_wait else 0
-        block = reference_block(reference, clock)
+        block = reference_block(reference, clock, settle_ns)
         waited = core_wait() - waited if core_wait else 0
         (crowded_out if crowded(waited, (clock() - begin,)) else alone).extend(block)
     return Calls(alone or crowded_out, crowded=not alone)

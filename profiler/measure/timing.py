@@ -26,6 +26,7 @@ from profiler.records.disturbance import crowded
 from profiler.records.types import Budget
 
 Clock = Callable[[], int]
+Pause = Callable[[], object] | None
 
 #: The clock of this machine, in nanoseconds.
 host_clock: Clock = time.perf_counter_ns
@@ -41,11 +42,11 @@ SETTLE_NS = 10_000_000
 #: In ns. A slower model has blocks of one sample on one thread, so that a short visit has several, each beside its own
 #: reference. study_repeatability tells.
 _SLOW_NS = 100_000_000
-#: Timed calls of the reference in a block: the fewest with a median that one disturbed call does not move.
-_REFERENCE_CALLS = 3
-#: In ns. So long the reference runs before them, for what a model left in caches and on cores. study_truth tells on two
-#: threads: six calls later it is 1% slow, four calls later 2.5%.
-_REFERENCE_SETTLE_NS = 25_000_000
+#: Timed calls of the reference in a block: with their median two that are disturbed, or not settled, move nothing.
+REFERENCE_CALLS = 5
+#: In ns, for each thread up to two. So long the reference runs before them, for what a model left in caches and on
+#: cores: on one thread the third call is 0.6% slow at most, on two the sixth still 1%. study_truth tells on two.
+_REFERENCE_SETTLE_NS = 12_500_000
 
 
 class ClockError(Exception):
@@ -198,18 +199,18 @@ def measure(
         visit_ns = round(budget.visit_s * 1e9)
         deadline = clock() + visit_ns
         end = deadline if math.isinf(alone) else deadline + visit_ns
+        between = partial(_between, reference, references, look, clock, reference_settle_ns(threads))
         if lead is None:
-            _between(reference, references, look, clock)
+            between()
         while True:
             if lead is None:
                 waited_ns += _wait_for_cores(reference, references, alone, end, clock)
                 if clock() >= end and sum(map(len, samples)) >= budget.min_samples:
                     return Timing(tuple(samples), block.calls, tuple(references), tuple(waits), waited_ns)
-            _add_block(session, block, lead, samples, waits, clock, pause, core_wait)
-            lead = None
-            _between(reference, references, look, clock)
-            had_cores = not (waits and crowded(waits[-1], samples[-1]))
-            if had_cores and all(median(one) <= alone for one in references[-2:]):
+            taken, waited = _timed_block(session, block, lead, clock, pause, core_wait)
+            lead, samples, waits = None, [*samples, taken], [*waits, *waited]
+            between()
+            if not crowded(sum(waited), taken) and all(median(one) <= alone for one in references[-2:]):
                 end = deadline
 
 
@@ -220,34 +221,30 @@ def _lead(begun: Begun | None, block: Shape, alone: float) -> Begun | None:
     return replace(begun, samples_ns=begun.samples_ns[-block.samples :])
 
 
-def _add_block(
-    session: Workload,
-    block: Shape,
-    lead: Begun | None,
-    samples: list[tuple[int, ...]],
-    waits: list[int],
-    clock: Clock,
-    pause: Callable[[], object] | None,
-    core_wait: Clock | None,
-) -> None:
-    """Take what ``lead`` leaves of a block of samples, after forwards that settle where there is none."""
+def _timed_block(
+    session: Workload, block: Shape, lead: Begun | None, clock: Clock, pause: Pause, core_wait: Clock | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return a block's samples, after forwards that settle where there is no ``lead``, and how long threads waited."""
     first, waited = (lead.samples_ns, lead.core_wait_ns) if lead is not None else ((), 0)
     if lead is None:
         _settle(session, block)
     before = core_wait() if core_wait is not None else 0
-    samples.append(first + _samples(session, replace(block, samples=block.samples - len(first)), clock, pause))
-    if core_wait is not None:
-        waits.append(max(0, core_wait() - before) + waited)
+    samples = first + _samples(session, replace(block, samples=block.samples - len(first)), clock, pause)
+    return samples, (waited + max(0, core_wait() - before),) if core_wait is not None else ()
 
 
 def _between(
-    reference: Workload | None, blocks: list[tuple[int, ...]], look: Callable[[], object] | None, clock: Clock
+    reference: Workload | None,
+    blocks: list[tuple[int, ...]],
+    look: Callable[[], object] | None,
+    clock: Clock,
+    settle_ns: int,
 ) -> None:
     """Do what stands between two blocks of samples: look at the device, and add a block of the reference."""
     if look is not None:
         look()
     if reference is not None:
-        blocks.append(reference_block(reference, clock))
+        blocks.append(reference_block(reference, clock, settle_ns))
 
 
 def _wait_for_cores(
@@ -260,14 +257,19 @@ def _wait_for_cores(
     return clock() - begin
 
 
-def reference_block(reference: Workload, clock: Clock, settle_ns: int = _REFERENCE_SETTLE_NS) -> tuple[int, ...]:
-    """Return the times in ns of ``_REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
+def reference_settle_ns(threads: int) -> int:
+    """Return for how long the reference runs untimed at the start of its block."""
+    return min(threads, 2) * _REFERENCE_SETTLE_NS
+
+
+def reference_block(reference: Workload, clock: Clock, settle_ns: int) -> tuple[int, ...]:
+    """Return the times in ns of ``REFERENCE_CALLS`` calls of the reference, after untimed ones for ``settle_ns``."""
     with reference.apart() if isinstance(reference, Apart) else nullcontext():
         enough = clock() + settle_ns
         while clock() < enough:
             reference.run()
             reference.sync()
-        return tuple(time_one(reference, clock) for _ in range(_REFERENCE_CALLS))
+        return tuple(time_one(reference, clock) for _ in range(REFERENCE_CALLS))
 
 
 def time_block(session: Workload, block: Shape, clock: Clock) -> tuple[int, ...]:
@@ -282,9 +284,7 @@ def _settle(session: Workload, block: Shape) -> None:
     session.sync()
 
 
-def _samples(
-    session: Workload, block: Shape, clock: Clock, pause: Callable[[], object] | None = None
-) -> tuple[int, ...]:
+def _samples(session: Workload, block: Shape, clock: Clock, pause: Pause = None) -> tuple[int, ...]:
     times, calls = [], range(block.calls)
     run, sync = session.run, session.sync
     for _ in range(block.samples):

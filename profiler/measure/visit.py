@@ -237,7 +237,9 @@ def _timed(session: Session | TrainingSession, task: Task, phases: _Phases) -> M
             if workload is None or not on_host:
                 warmup = warming.warm_up(session, task.budget, settled=watch.settled if watch is not None else None)
             else:
-                warmup, begun = warming.warm_up_beside(session, workload, task.budget, core_wait=waiting)
+                warmup, begun = warming.warm_up_beside(
+                    session, workload, task.budget, threads=place.threads, core_wait=waiting
+                )
         before, start_ns = snapshot(), gpu.clock_ns()
         with _phase(phases, "timed"):
             timed = timing.measure(

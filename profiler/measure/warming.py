@@ -6,7 +6,16 @@ import bisect
 import itertools
 from collections.abc import Callable, Sequence
 
-from profiler.measure.timing import SETTLE_NS, Begun, Clock, Workload, host_clock, reference_block, time_one
+from profiler.measure.timing import (
+    SETTLE_NS,
+    Begun,
+    Clock,
+    Workload,
+    host_clock,
+    reference_block,
+    reference_settle_ns,
+    time_one,
+)
 from profiler.records.types import Budget, Warmup
 
 #: A share. A warm-up sample this much faster than all before it says that warming up is not over. study_truth tells.
@@ -68,6 +77,8 @@ def warm_up_beside(
     reference: Workload,
     budget: Budget,
     clock: Clock = host_clock,
+    *,
+    threads: int = 1,
     core_wait: Clock | None = None,
 ) -> tuple[Warmup, Begun]:
     """Warm up after a block of ``reference``; return what that says, and what of it the first block counts.
@@ -77,9 +88,10 @@ def warm_up_beside(
         reference: The fixed workload that it is measured beside.
         budget: ``warmup_s`` counts.
         clock: Monotonic, in nanoseconds.
+        threads: Of both.
         core_wait: How long this process's threads have been ready without a core, in ns; None where nobody tells.
     """
-    block = reference_block(reference, clock)
+    block = reference_block(reference, clock, reference_settle_ns(threads))
     before = core_wait() if core_wait is not None else 0
     warmup = warm_up(session, budget, clock)
     waited = max(0, core_wait() - before) if core_wait is not None else 0

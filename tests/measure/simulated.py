@@ -53,7 +53,7 @@ def calibrated(sim: Simulator) -> dict[str, float]:
     busy = sim.busy()
     model.run()
     stand_in = sim.busy() - busy
-    calls = reference._sample_beside(model, workload, 0.05, None, sim.clock).times_ns
+    calls = reference._sample_beside(model, workload, 0.05, timing.reference_settle_ns(1), None, sim.clock).times_ns
     return {"repeats": repeats, "call_ns": statistics.median(calls), "least_ns": min(calls), "stand_in_ns": stand_in}
 
 

@@ -119,7 +119,7 @@ def test_beside_a_session_with_options_of_its_own_each_has_what_it_means(workloa
         loading(Model(None, Asks), Inputs((np.zeros((1, 3, 4, 4), np.float32),)), PLACE) as session,
         Watch() as watch,
     ):
-        timed = timing.measure(session, workload, Budget(visit_s=0.5), 1e7, lambda: next(ticks))
+        timed = timing.measure(session, workload, Budget(visit_s=1.0), 1e7, lambda: next(ticks))
     assert len(timed.samples_ns) >= 2
     assert {str(only(found, AS_IT_IS)) for found in watch.switches} == {str(AS_IT_IS)}
     assert {(found["allow_tf32 of cuBLAS"], found["convolutions"], found["cuDNN"]) for found in seen_by_the_model} == {
@@ -169,15 +169,15 @@ class Timed:
 
 
 def calls_over_2_ms(core_wait: Callable[[], int] | None) -> tuple[set[bool], bool]:
-    """A block of calls to settle for 25 ms and three that count is of slow ones, every other block of quick ones."""
+    """A block of calls to settle for 25 ms and five that count is of slow ones, every other block of quick ones."""
     clock = FakeClock()
-    timed = Timed(clock, *[3.0] * (9 + 3), *[0.5] * (50 + 3))
-    calls = reference._sample_beside(Timed(clock, 0.1), timed, 0.1, core_wait, clock)
+    timed = Timed(clock, *[3.0] * (9 + 5), *[0.5] * (50 + 5))
+    calls = reference._sample_beside(Timed(clock, 0.1), timed, 0.1, 25_000_000, core_wait, clock)
     return {ns > 2e6 for ns in calls.times_ns}, calls.crowded
 
 
 def test_calls_that_waited_for_a_core_do_not_make_a_nominal_time() -> None:
-    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 36 ms, in the slow blocks
+    waits = itertools.accumulate(itertools.cycle([0, 20_000_000, 0, 0]))  # of 42 ms, in the slow blocks
     assert calls_over_2_ms(lambda: next(waits)) == ({False}, False)
     assert calls_over_2_ms(None) == ({True, False}, False)
 

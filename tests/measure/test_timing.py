@@ -80,7 +80,7 @@ def test_blocks_alternate_with_the_reference_and_first_calls_are_not_recorded() 
     # The first forward of every block is slow, because the reference took its caches.
     one_block = [15 * MS] * block.settle + [10 * MS] * block.samples
     session = Scripted(clock, chain.from_iterable(repeat(one_block)))
-    one_reference = [9 * MS] * math.ceil(timing._REFERENCE_SETTLE_NS / (9 * MS)) + [5 * MS] * timing._REFERENCE_CALLS
+    one_reference = [9 * MS] * math.ceil(timing.reference_settle_ns(1) / (9 * MS)) + [5 * MS] * timing.REFERENCE_CALLS
     reference = Scripted(clock, chain.from_iterable(repeat(one_reference)))
     timed = timing.measure(session, reference, Budget(visit_s=1.0), 10 * MS, clock)
     assert len(timed.reference_ns) == len(timed.samples_ns) + 1
@@ -109,8 +109,8 @@ def test_a_gap_is_before_each_timed_forward_and_in_none(gap_s: float) -> None:
 def test_beside_a_competitor_the_reference_does_not_settle_for_longer_than_it_must() -> None:
     clock = Clock()
     reference = Scripted(clock, repeat(200 * MS))
-    assert timing.reference_block(reference, clock) == (200 * MS,) * timing._REFERENCE_CALLS
-    assert reference.calls == 1 + timing._REFERENCE_CALLS
+    assert timing.reference_block(reference, clock, 25 * MS) == (200 * MS,) * timing.REFERENCE_CALLS
+    assert reference.calls == 1 + timing.REFERENCE_CALLS
 
 
 def test_a_visit_ends_when_its_time_is_up() -> None:

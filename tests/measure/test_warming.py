@@ -81,7 +81,7 @@ def test_beside_the_reference_it_runs_before_the_warm_up_and_waiting_is_of_the_w
     clock = Clock()
     session, reference = Scripted(clock, repeat(20 * MS)), Scripted(clock, repeat(5 * MS))
     waits = iter([100, 130])
-    warmup, begun = warming.warm_up_beside(session, reference, Budget(), clock, lambda: next(waits))
+    warmup, begun = warming.warm_up_beside(session, reference, Budget(), clock, core_wait=lambda: next(waits))
     assert warmup == Warmup((20 * MS,) * 3, steady=True)
-    assert begun == timing.Begun((5 * MS,) * 3, (20 * MS,) * 2, 30)
+    assert begun == timing.Begun((5 * MS,) * timing.REFERENCE_CALLS, (20 * MS,) * 2, 30)
     assert warming.warm_up_beside(session, reference, Budget(), clock)[1].core_wait_ns == 0

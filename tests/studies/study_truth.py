@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from statistics import median
 
 import altair as alt
 import pandas as pd
 
 from profiler.backends.base import Placement
+from profiler.measure.timing import REFERENCE_CALLS, reference_settle_ns
 from profiler.measure.visit import Task, visit
 from profiler.records.estimate import visit_estimate
 from profiler.records.types import Budget, Case
@@ -71,3 +73,31 @@ def test_a_bare_loop_agrees_and_the_reference_disturbs_nothing(executor: LocalEx
     print(ratios.to_string())
     assert (ratios["headline_over_bare"] - 1).abs().max() <= 0.01
     assert (ratios["beside_over_alone"] - 1).abs().max() <= 0.01
+
+
+def test_the_reference_has_settled_when_its_calls_are_timed(executor: LocalExecutor) -> None:
+    """Each call after a block of the model, over the last four of twelve; what is timed lies within 1%."""
+    calibrated = lab.calibrations(executor)
+    rows = []
+    for network, backend, threads in CELLS:
+        job = lab.Job(lab.case(network, backend, threads), 8.0, calibrated[threads])
+        blocks = lab.call(executor, ways.calls_after_a_model, job)
+        ratios = [median(block[k] / median(block[8:]) for block in blocks) for k in range(12)]
+        settle = math.ceil(reference_settle_ns(threads) / calibrated[threads].nominal_ns)
+        rows += [
+            {
+                "network": network,
+                "backend": backend,
+                "threads": threads,
+                "call": k + 1,
+                "over_last": ratio,
+                "timed": timed,
+            }
+            for k, ratio in enumerate(ratios)
+            for timed in [settle <= k < settle + REFERENCE_CALLS]
+        ]
+    frame = pd.DataFrame(rows)
+    frame.to_csv(lab.RESULTS / "truth_settling.csv", index=False, float_format="%.4f")
+    print(frame.pivot_table(index=["network", "backend", "threads"], columns="call", values="over_last").to_string())
+    timed = frame[frame["timed"]].groupby(["network", "backend", "threads"])["over_last"].median()
+    assert (timed - 1).abs().max() <= 0.01

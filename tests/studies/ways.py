@@ -61,14 +61,15 @@ def side_by_side(job: lab.Job) -> list[dict[str, float]]:
     with lab.session(job) as (loaded, _):
         beside, stand_in = lab.workload(job), reference.StandIn(placement)
         assert beside is not None
+        settle_ns = measure.reference_settle_ns(placement.threads)
 
         def nominal_ns() -> float:
-            return median(reference._sample_beside(stand_in, beside, job.seconds).times_ns)
+            return median(reference._sample_beside(stand_in, beside, job.seconds, settle_ns).times_ns)
 
         warmup = warming.warm_up(loaded, Budget())
         forward, budget = warmup.typical_ns, Budget(visit_s=job.seconds, min_samples=1)
         core_wait = conditions.core_wait(placement.threads)
-        reference._sample_beside(stand_in, beside, reference._WARM_UP_S)
+        reference._sample_beside(stand_in, beside, reference._WARM_UP_S, settle_ns)
         before = nominal_ns()
         for _ in range(TURNS):
             alone = measure.measure(loaded, None, budget, forward)
@@ -106,3 +107,18 @@ def bare_loop(loaded: Any, seconds: float) -> float:
         loaded.sync()
         times.append(time.perf_counter_ns() - start)
     return median(times)
+
+
+def calls_after_a_model(job: lab.Job) -> list[list[int]]:
+    """Return the times in ns of the first twelve calls of the reference after each block of the model."""
+    allocator.keep_freed()
+    with lab.session(job) as (loaded, _):
+        beside, clock = lab.workload(job), measure.host_clock
+        assert isinstance(beside, reference.Reference)
+        block = measure.shape(warming.warm_up(loaded, Budget()).typical_ns, job.case.placement.threads)
+        blocks, end = [], clock() + job.seconds * 1e9
+        while clock() < end:
+            measure.time_block(loaded, block, clock)
+            with beside.apart():
+                blocks.append([measure.time_one(beside, clock) for _ in range(12)])
+        return blocks

@@ -18,7 +18,7 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.gate.decision import Rule
-from profiler.measure import reference, timing
+from profiler.measure import reference, timing, warming
 from profiler.measure.visit import Task, visit
 from profiler.records.circumstances import Conditions
 from profiler.records.nominal import Calibration
@@ -122,7 +122,7 @@ def test_a_server_measures_with_the_reference(conversation: Conversation, monkey
     torch.set_num_threads(before)
     assert measured.nominal_ns == 1e6
     assert len(measured.reference_ns) == len(measured.samples_ns) + 1
-    assert all(len(block) == timing._REFERENCE_CALLS for block in measured.reference_ns)
+    assert all(len(block) == timing.REFERENCE_CALLS for block in measured.reference_ns)
     # The reference runs on the threads of the model, as in a visit of a run.
     assert threads == [1]
 
@@ -130,10 +130,8 @@ def test_a_server_measures_with_the_reference(conversation: Conversation, monkey
 def test_a_live_module_is_timed_as_a_case_is(conversation: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same task takes the same blocks, waits and facts, whether a test holds the model or a case names it."""
     clock = itertools.count(step=100_000)
-    for name in ("warm_up", "measure"):
-        timed = getattr(timing, name)
-        by_count = partial(timed, clock=lambda: next(clock))
-        monkeypatch.setattr(timing, name, by_count)
+    for module, name in ((warming, "warm_up"), (timing, "measure")):
+        monkeypatch.setattr(module, name, partial(getattr(module, name), clock=lambda: next(clock)))
     fake = "fake:duration_ms=0.1"
     task = Task(Case("regnety_200mf", "", 1.0, fake, Placement(threads=1)), BUDGET, None, None, energy=False)
     clock = itertools.count(step=100_000)
