@@ -32,7 +32,7 @@ class Journal:
 
     Attributes:
         path: The journal.
-        earlier: What the folder held before this session; empty for a new run.
+        earlier: What the folder held before this command; empty for a new run.
     """
 
     path: Path

@@ -78,7 +78,7 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
 
     Args:
         folder: The run.
-        seconds: Wall time of this session's part of the run.
+        seconds: Wall time of this command's part of the run.
         console: Where to print.
         detail: ``brief`` prints at most 25 lines, ``full`` all fits too, ``quiet`` the files alone.
         report: Write ``report.html`` too, which takes seconds.
