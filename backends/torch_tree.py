@@ -35,7 +35,8 @@ def tensors(result: object) -> tuple[torch.Tensor, ...]:
 
 
 def _said(result: object) -> str:
-    return "None" if result is None else f"a {type(result).__name__}"
+    name = type(result).__name__
+    return "None" if result is None else f"a{'n' if name[0] in 'aeiouAEIOU' else ''} {name}"
 
 
 def _unique(found: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

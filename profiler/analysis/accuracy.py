@@ -145,7 +145,7 @@ def _brought(file: Path) -> dict[_Key, list[Figure]]:
     """Read a user's table; the recipe where it tells none is the name of the file.
 
     Raises:
-        UserError: It cannot be read, lacks a column, or holds two accuracies of one network and recipe.
+        UserError: It cannot be read, lacks a column, holds no accuracy, or two of one network and recipe.
     """
     table = read_csv(file)
     missing = [name for name in ("model", "top1") if name not in table]
@@ -170,6 +170,8 @@ def _brought(file: Path) -> dict[_Key, list[Figure]]:
                 "figure per network and recipe, such as the mean of its runs"
             )
         found[row.key] += [] if others else [figure]
+    if not found:
+        raise UserError(f"none of the {len(table)} rows of {file} has a top1: expected percent, such as 76.8")
     return found
 
 

@@ -19,7 +19,7 @@ from profiler.analysis.frame import GROUP_KEYS, PROXIES, group_label, latency_co
 from profiler.analysis.quantity import Quantity
 from profiler.analysis.regression import geometric_mean, rank_correlation
 from profiler.analysis.rows import checked_rows, uncounted
-from profiler.analysis.source import read_table, source_names
+from profiler.analysis.source import in_one, read_table, source_names
 from profiler.analysis.speed import ratio_interval
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
@@ -35,6 +35,8 @@ _QUANTILE_975, _QUANTILE_75 = 1.959964, 0.674490
 
 #: Facts of a model; two that differ in one of them are two models.
 MODEL = ("content", "inputs")
+#: Networks of a run that a sentence names.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ class Comparison:
     spearman: float | None
     unlike: dict[str, str] = field(default_factory=dict)
     scatter: float = 1.0
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs of both; twice the same, or nothing, where the settings are of one."""
+        return tuple(keys.get("run", "") for keys in (self.first, self.second))
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -133,14 +140,33 @@ def _cost(table: pd.DataFrame, row: int, y: str) -> Quantity:
 
 
 def comparisons(found: Sequence[Setting]) -> list[Comparison]:
-    """Settings that differ in one thing and share networks, two by two; all that share any where none do.
+    """Settings that differ in one thing and share networks, two by two; those that differ in the fewest where none do.
 
-    A machine counts as one thing, with the run made on it and whatever else two runs have no value of in common.
+    So it is of two runs as of one, however near to each other the settings of one of them are. A machine counts as one
+    thing, with the run made on it and whatever else two runs have no value of in common.
     """
     made = [(_things(a, b, found), _compared(a, b)) for a, b in itertools.combinations(found, 2)]
     shared = [(things, one) for things, one in made if one is not None]
-    fewest = min((things for things, _ in shared), default=0)
-    return [one for things, one in shared if things == fewest]
+    fewest: dict[tuple[str, ...], int] = {}
+    for things, one in shared:
+        fewest[one.runs] = min(things, fewest.get(one.runs, things))
+    return [one for things, one in shared if things == fewest[one.runs]]
+
+
+def unpaired(made: Sequence[Comparison], runs: Sequence[str]) -> list[str]:
+    """The runs that no comparison puts beside another one."""
+    beside = {run for one in made if len(set(one.runs)) > 1 for run in one.runs}
+    return [run for run in runs if run not in beside] if len(runs) > 1 else []
+
+
+def contents(found: Sequence[Setting], frame: pd.DataFrame, run: str, y: str) -> str:
+    """What a run of a joined table has to compare, in words."""
+    networks = [*dict.fromkeys(network for each in found if each.keys["run"] == run for network in each.costs)]
+    if networks:
+        rest = f" and {len(networks) - _NAMED} more" if len(networks) > _NAMED else ""
+        return f"{run} has {', '.join(networks[:_NAMED])}{rest}"
+    rows = int((frame["run"] == run).sum())
+    return f"none of the {rows} rows of {run} has a {y}" if rows else f"{run} has no rows"
 
 
 def _things(a: Setting, b: Setting, found: Sequence[Setting]) -> int:
@@ -213,8 +239,8 @@ def _ratio(top: Quantity, bottom: Quantity) -> Quantity:
 
 def joined_runs(
     sources: Sequence[Path], y: str | None, say: Callable[[str], None] = lambda _: None
-) -> tuple[pd.DataFrame, str]:
-    """Join runs into one table with a column ``run``; and the column to compare.
+) -> tuple[pd.DataFrame, str, list[str]]:
+    """Join runs into one table with a column ``run``; the column to compare; and the runs, also those without rows.
 
     Args:
         sources: Run folders, journals or tables.
@@ -229,8 +255,9 @@ def joined_runs(
     for source, frame in zip(sources, frames, strict=True):
         if column not in frame:
             raise UserError(f"{source} has no column {column!r}, which {sources[0]} has: name one of both with --y")
-    joined = [f.assign(run=name) for name, f in zip(source_names(sources), frames, strict=True)]
+    joined = in_one(sources, frames)
+    runs = [run for name, f in zip(source_names(sources), joined, strict=True) for run in ([*f["run"]] or [name])]
     with_rows = [f.dropna(axis="columns", how="all") for f in joined if len(f)] or joined
     table = pd.concat(with_rows, ignore_index=True)
     lost = [name for name in (column, *PROXIES) if name not in table]
-    return table.assign(**dict.fromkeys(lost, np.nan)), column
+    return table.assign(**dict.fromkeys(lost, np.nan)), column, [*dict.fromkeys(runs)]

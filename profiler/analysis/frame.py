@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -140,13 +140,19 @@ def latency_column(frame: pd.DataFrame, asked: str | None) -> str:
     """The column to explain: the one asked for, else ``latency_ms``, else the only one named like a latency.
 
     Raises:
-        UserError: There is no such column, or more than one.
+        UserError: There is no such column, or more than one; or it holds words alone.
     """
     have = ", ".join(map(str, frame.columns))
     if asked is not None:
         if asked not in frame:
             near = closest(asked, map(str, frame.columns))
             raise UserError(f"no column {asked!r}{near or f'; the table has {have}'}")
+        told = frame[asked].dropna()
+        if len(told) and not _holds_numbers(told):
+            numbers = ", ".join(str(column) for column in frame if _holds_numbers(frame[column]))
+            raise UserError(
+                f"column {asked!r} holds words, such as {told.iloc[0]!r}; the table has numbers in {numbers}"
+            )
         return asked
     if "latency_ms" in frame:
         return "latency_ms"
@@ -155,6 +161,10 @@ def latency_column(frame: pd.DataFrame, asked: str | None) -> str:
         what = f"several columns look like a latency ({', '.join(found)})" if found else "no latency column"
         raise UserError(f"{what}: name one with --y; the table has {have}")
     return found[0]
+
+
+def _holds_numbers(cells: pd.Series[Any]) -> bool:
+    return bool(pd.to_numeric(cells, errors="coerce").notna().any())
 
 
 def scale_of(column: str, counts: Floats) -> tuple[float, str]:

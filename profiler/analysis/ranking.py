@@ -32,6 +32,7 @@ class Place:
         flops: Of one example; None where they are not known.
         latency: In ms.
         behind: Its latency over that of the first.
+        visits: Of which its latency is; None where the table does not tell.
     """
 
     network: str
@@ -39,6 +40,7 @@ class Place:
     flops: float | None
     latency: Quantity
     behind: Quantity
+    visits: float | None = None
 
     @property
     def surely(self) -> bool:
@@ -129,6 +131,7 @@ def _places(
     table: pd.DataFrame, counts: pd.Series[float], latencies: Sequence[Quantity], rows: Sequence[int]
 ) -> list[Place]:
     first = latencies[rows[0]]
+    visits = pd.to_numeric(table["visits"], errors="coerce").tolist() if "visits" in table else [None] * len(table)
     return [
         Place(
             network=str(table["network"].iloc[i]),
@@ -136,6 +139,7 @@ def _places(
             flops=float(counts.iloc[i]) if np.isfinite(counts.iloc[i]) else None,
             latency=latencies[i],
             behind=Quantity(latencies[i].value / first.value, ratio_interval(latencies[i], first)),
+            visits=visits[i],
         )
         for i in rows
     ]

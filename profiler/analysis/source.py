@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.frame import GROUP_KEYS, PROXIES, plain, scale_of
+from profiler.analysis.frame import (
+    GROUP_KEYS,
+    PROXIES,
+    group_label,
+    grouping,
+    measured,
+    network_names,
+    plain,
+    scale_of,
+)
 from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.outside import is_folder
@@ -17,6 +26,8 @@ from profiler.records.sheets import read_csv
 
 #: What a foreign table must have to be fitted, beside a latency.
 _NEEDED = ("model", "flops", "params", "acts")
+#: What tells rows apart, beside the network and its setting.
+_APART = ("inputs", "content", "case")
 
 
 def read_table(
@@ -30,8 +41,10 @@ def read_table(
         needed: Columns that a CSV must have.
 
     Raises:
-        UserError: The file does not exist, is no table, or lacks a column.
+        UserError: The file does not exist, is no table, lacks a column, or has unlike rows of one case.
     """
+    if is_folder(path) and not (path / NAME).exists() and (tables := sorted(path.glob("*.csv"))):
+        raise UserError(f"{path} holds no run, which has a {NAME}; name the table in it: {tables[0]}")
     if is_folder(path) or path.suffix == Path(NAME).suffix:
         run = read(path)
         for notice in run.notices:
@@ -47,7 +60,49 @@ def read_table(
         raise UserError(
             f"{path} lacks {', '.join(missing)}; a table to fit has the columns {', '.join(needed)} and a latency."
         )
-    return found
+    return _each_once(found, path, say)
+
+
+def _each_once(found: pd.DataFrame, path: Path, say: Callable[[str], None]) -> pd.DataFrame:
+    """The table without rows that stand there twice.
+
+    Raises:
+        UserError: Two unlike rows hold a measurement of one network in one setting.
+    """
+    twice = int(found.duplicated().sum())
+    if twice:
+        rows = "1 row stands there twice, and counts" if twice == 1 else f"{twice} rows stand there twice, and count"
+        say(f"{path}: {rows} once.")
+    kept = found.drop_duplicates()
+    keys = [key for key in (*grouping(kept), *_APART) if key in kept]
+    cells = zip(network_names(kept), *([plain(value) for value in kept[key]] for key in keys), strict=True)
+    first: dict[tuple[str, ...], int] = {}
+    for at, (case, good) in enumerate(zip(cells, measured(kept), strict=True)):
+        if good and first.setdefault(case, at) != at:
+            group = {key: value for key, value in zip(keys, case[1:], strict=True) if key in GROUP_KEYS}
+            said = f"{case[0]} ({group_label(group)})" if group else case[0]
+            raise UserError(_two_of_one(kept.iloc[[first[case], at]], said, path))
+    return kept.reset_index(drop=True)
+
+
+def _two_of_one(rows: pd.DataFrame, said: str, path: Path) -> str:
+    differs = [str(name) for name in rows if len({plain(value) for value in rows[name]}) > 1]
+    one, other = (number + 1 for number in rows.index)
+    return (
+        f"{path}: rows {one} and {other} are both of {said}, and differ in {', '.join(differs)}: give one row per "
+        f"network and setting, such as the mean of its rows, or tell them apart in one of the columns "
+        f"{', '.join(GROUP_KEYS)}"
+    )
+
+
+def in_one(sources: Sequence[Path], frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The tables of several sources, each with a column ``run``; a table that tells its runs apart keeps them so."""
+    several = len(sources) > 1
+    made = []
+    for name, frame in zip(source_names(sources), frames, strict=True):
+        own = [plain(value) for value in frame["run"]] if "run" in frame else [""] * len(frame)
+        made.append(frame.assign(run=[f"{name}/{run}" if several and run else run or name for run in own]))
+    return made
 
 
 def source_names(sources: Sequence[Path]) -> list[str]:

@@ -7,7 +7,12 @@ imports typer and nothing else that takes time, and a command's module may impor
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +20,7 @@ from typer.core import TyperGroup
 
 from profiler import __version__
 from profiler.cli import terminal
-from profiler.errors import UserError
+from profiler.errors import StoppedError, UserError
 
 #: Each command, and what its help says it does.
 _COMMANDS = {
@@ -95,6 +100,13 @@ class _Commands(TyperGroup):
         name, named, rest = super().resolve_command(ctx, args)
         return name, _made(name) if name else named, rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; typer would leave without a word where it is stopped."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise StoppedError("stopped") from None
+
 
 #: Commands that measure: the server of their processes loads the runtimes while their own modules are imported.
 _MEASURING = ("latency", "explain", "load", "run")
@@ -170,10 +182,28 @@ def _code() -> int | str | None:
     return 0
 
 
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C: whoever is stopped puts away what it made for a while, and lets go of what it holds."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main() -> None:
     """Run the command line; a known error is one sentence on standard error and a non-zero exit."""
     terminal.guard_streams()
-    code = _code()
+    with _ended_as_by_ctrl_c():
+        code = _code()
     if why := terminal.lost():
         said = _failed(f"standard output cannot be written ({why}): what was printed is lost, files are not", 2)
         # What these two found is their exit code, and a run is in its folder.

@@ -66,7 +66,7 @@ def _print_cases(setting: str, members: Sequence[Mapping[str, Any]], console: Co
     table = plain_table("network", "latency [95%]", "visits", "when (UTC)")
     for one in members:
         low, high = one["latency_ci_low_ms"], one["latency_ci_high_ms"]
-        latency = milliseconds(Quantity(one["latency_ms"], None if low is None else (low, high)))
+        latency = milliseconds(Quantity(one["latency_ms"], None if low is None else (low, high)), one["visits"])
         cells = (one["label"].partition(" · ")[0], latency, str(one["visits"]), minute(one["started"]))
         table.add_row(*map(escape, cells))
     console.print(table)

@@ -14,7 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Option
 
-from profiler.analysis.compare import MACHINE, Comparison, Setting, comparisons, joined_runs, settings_of
+from profiler.analysis.compare import (
+    MACHINE,
+    Comparison,
+    Setting,
+    comparisons,
+    contents,
+    joined_runs,
+    settings_of,
+    unpaired,
+)
 from profiler.analysis.fit import Fit, fit
 from profiler.analysis.frame import PROXIES, group_label, prose
 from profiler.cli.options import Json, RunPaths, warn
@@ -44,13 +53,18 @@ def compare_command(
     Raises:
         UserError: A run cannot be used, or no two sides share a network.
     """
-    frame, column = joined_runs(runs, y, warn)
-    if not json:
-        frame = _lettered(frame, Console())
+    frame, column, names = joined_runs(runs, y, warn)
     found = settings_of(frame, column)
     made = comparisons(found)
-    if not made:
-        raise UserError(_nothing(found))
+    left = unpaired(made, names)
+    has = {name: contents(found, frame, name, column) for name in left or names}
+    if not made or len(left) == len(names):
+        raise UserError(_nothing(found, has))
+    for name in left:
+        warn(f"left out: {has[name]}, and shares no network with another run")
+    if not json:
+        frame = _lettered(frame, Console())
+        made = comparisons(settings_of(frame, column))
     fits = [one for one in fit(frame, column) if one.family is None and one.lines]
     if json:
         pairs, predictors = [_facts(one) for one in made], [_predictors(one) for one in fits]
@@ -63,7 +77,7 @@ def compare_command(
 
 def _lettered(frame: pd.DataFrame, console: Console) -> pd.DataFrame:
     """The table; runs with names too long for a terminal are A, B and so on there, and it is said which is which."""
-    names = [*dict.fromkeys(map(str, frame["run"]))] if "run" in frame else []
+    names = [*dict.fromkeys(map(str, frame["run"]))]
     if max(map(len, names), default=0) <= _LONG or not 1 < len(names) <= len(ascii_uppercase):
         return frame
     letters = dict(zip(names, ascii_uppercase, strict=False))
@@ -99,12 +113,15 @@ def _print_predictors(fits: Sequence[Fit], column: str, console: Console) -> Non
             console.print(escape(said), highlight=False, soft_wrap=True)
 
 
-def _nothing(found: Sequence[Setting]) -> str:
-    if len(found) < 2:
-        what = "one side" if found else "no measured case"
-        return f"{what} to compare: expected two runs, or one run of several backends, devices or precisions"
-    networks = [f"{group_label(each.keys)}: {', '.join(list(each.costs)[:3])}" for each in found[:4]]
-    return f"no two sides share a network ({'; '.join(networks)}); measure the same networks on both"
+def _nothing(found: Sequence[Setting], has: Mapping[str, str]) -> str:
+    told = "; ".join(has.values())
+    if len(has) > 1 and len(found) > 1:
+        return f"no two runs share a network: {told}; measure the same networks in both"
+    if len(found) > 1:
+        networks = [f"{group_label(each.keys)}: {', '.join(list(each.costs)[:3])}" for each in found[:4]]
+        return f"no two sides share a network ({'; '.join(networks)}); measure the same networks on both"
+    what = "one side" if found else "no measured case"
+    return f"{what} to compare ({told}): expected two runs, or one run of several backends, devices or precisions"
 
 
 def _print(made: Sequence[Comparison], column: str, console: Console) -> None:

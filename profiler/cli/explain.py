@@ -98,17 +98,17 @@ def explain_command(
     one = _explanation(for_answer(**flags))
     advices = suggestions(one, host.usable_cores())
     trials = list(_trials(one, advices, flags)) if verify else []
+    if json:
+        print(jsonlib.dumps(layer_facts(one, advices, trials), indent=2, allow_nan=False))
+    else:
+        _print(one, advices, trials)
+    keep(one)
     if csv is not None:
         write_csv((layer.row() for layer in one.layers), csv, LAYER_COLUMNS)
     if html is not None:
         from profiler.report.layers_page import write_layers_page
 
         write_layers_page(one, advices, trials, html)
-    keep(one)
-    if json:
-        print(jsonlib.dumps(layer_facts(one, advices, trials), indent=2, allow_nan=False))
-    else:
-        _print(one, advices, trials)
 
 
 def _run(source: Path, backend: str | None, costs: Path | None, others: Sequence[str]) -> None:

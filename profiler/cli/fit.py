@@ -71,7 +71,7 @@ def fit_command(
     A chart that cannot be drawn without the extra ``report`` is said and not written.
 
     Raises:
-        UserError: The file or its columns cannot be used.
+        UserError: The file or its columns cannot be used, or no line could be fitted.
     """
     frame = read_table(source, warn)
     if holdout:
@@ -92,6 +92,9 @@ def fit_command(
             from profiler.report.render import write_chart  # with what draws, which may be missing
 
             write_chart(latency_panels(frame, fits), chart)
+    if not any(one.lines for one in fits):
+        whys = "; ".join(f"{one.label}: {one.reason}" for one in fits if one.family is None)
+        raise UserError(f"no line could be fitted: {whys}; measure more networks, of other sizes")
 
 
 def _print_holdout(frame: pd.DataFrame, y: str, *, json: bool) -> None:

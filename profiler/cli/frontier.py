@@ -48,7 +48,7 @@ def frontier_command(
     """Print the front of accuracy against a cost; exits 1 where nothing keeps the limit.
 
     Raises:
-        UserError: Something that was given cannot be used.
+        UserError: Something that was given cannot be used, or no network has both an accuracy and a cost.
     """
     limits = {"latency": latency, "memory": memory, "energy": energy}
     given = {name: text for name, text in limits.items() if text is not None}
@@ -67,6 +67,8 @@ def frontier_command(
         _print(told, found, choices, said, by_top1=min_top1 is not None)
     if chart is not None:
         _draw(told, column, chart)
+    if not any(front.points for front in found):
+        raise UserError(f"no network of {source} has both a top-1 under {told.recipe} and a {column} above 0")
     if limit is not None and not any(choices):
         raise Exit(1)
 

@@ -55,20 +55,25 @@ def _print(name: str, places: Sequence[Place], top: int, console: Console) -> No
     backends = ["backend"] if len({place.backend for place in places}) > 1 else []
     table = plain_table("network", *backends, "flops", "latency [95%]", "x first")
     table.padding = (0, 1, 0, 0)
+    known = any(place.latency.interval for place in places)
     for place in places[:top]:
         flops = "" if place.flops is None else format_flops(place.flops)
         runtime = [place.backend] if backends else []
-        cells = (place.network, *runtime, flops, milliseconds(place.latency), _behind(place, places[0]))
+        latency = milliseconds(place.latency, place.visits)
+        latency = latency if known or place.visits else latency.partition(" [")[0]
+        cells = (place.network, *runtime, flops, latency, _behind(place, places[0], known=known))
         table.add_row(*map(escape, cells))
     console.print(table)
-    if any(not place.surely for place in places[1:top]):
+    if not known:
+        said = "The table has no intervals, so that how surely each is slower than the first is not known."
+        console.print(said, highlight=False, soft_wrap=True)
+    elif any(not place.surely for place in places[1:top]):
         console.print("~: may be as fast as the first", style="dim", highlight=False)
     if len(places) > top:
         console.print(f"and {len(places) - top} more (--top {len(places)})", style="dim", highlight=False)
 
 
-def _behind(place: Place, first: Place) -> str:
-    ratio = place.behind
-    if place is first or ratio.interval is None:
-        return f"{'' if place is first else '~'}{ratio.value:.2f}"
-    return f"{'' if place.surely else '~'}{ratio.value:.2f} [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+def _behind(place: Place, first: Place, *, known: bool) -> str:
+    ratio, unsure = place.behind, "~" if known and not place.surely and place is not first else ""
+    ends = "" if ratio.interval is None or place is first else f" [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+    return f"{unsure}{ratio.value:.2f}{ends}"

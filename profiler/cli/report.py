@@ -13,7 +13,7 @@ from typer import Option
 from profiler.analysis.accuracy import with_accuracy
 from profiler.analysis.fit import fit
 from profiler.analysis.frame import latency_column
-from profiler.analysis.source import read_table, source_names
+from profiler.analysis.source import in_one, read_table, source_names
 from profiler.cli.options import AccuracyFile, PredictAccuracy, Recipe, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.files import write_file
@@ -51,7 +51,7 @@ def report_command(
     names = source_names(runs)
     frames = [read_table(source, warn) for source in runs]
     if len(frames) > 1:
-        frames = [frame.assign(run=name) for name, frame in zip(names, frames, strict=True)]
+        frames = in_one(runs, frames)
     sessions = {name: _facts(source) for name, source in zip(names, runs, strict=True)}
     frame = pd.concat(frames, ignore_index=True)
     if accuracy or recipe or predict_accuracy:

@@ -147,6 +147,8 @@ def finished(measure: Callable[[], Progress], folder: Path, how: How) -> int:
         finally:
             # Whatever becomes of the pictures, the user must read how to go on.
             raise stopped
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped at once; continue with: {again(folder)}") from None
     finish(folder, time.monotonic() - begin, Console(), detail=how.detail, report=how.report)
     return 0 if all(progress.measured(case) for case in progress.cases) else 1
 

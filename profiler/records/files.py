@@ -73,4 +73,5 @@ def write_file(path: Path, content: str | bytes) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another file.") from error
+        room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); {room}choose another file.") from error

@@ -24,6 +24,8 @@ from profiler.records.reading import NAME, Heard, Run, read
 from profiler.records.types import SCHEMA, Record
 
 _LOCK = ".lock"
+#: The next step where a folder cannot be had.
+_ELSEWHERE = "choose another folder with --out (`profiler latency`: --save)"
 
 
 @dataclass(slots=True)
@@ -129,9 +131,11 @@ class Journal:
 
     def _full(self, error: OSError) -> UserError:
         what = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
+        if not self._size and not self._kept:
+            return UserError(f"{self.path}: {what}, so that nothing was measured. Make room, or {_ELSEWHERE}.")
         return UserError(
             f"{self.path}: {what}, so the last visit was not saved; the {self._kept} before it are safe. "
-            "Make room and repeat the command with --resume."
+            "Make room and repeat the command with --resume (`profiler run`), or begin anew in another folder."
         )
 
 
@@ -142,8 +146,7 @@ def _locked(folder: Path) -> BaseFileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{folder} is in use by another run{_holder(folder)}; "
-            "wait for it to end, or choose another folder with --out."
+            f"{folder} is in use by another run{_holder(folder)}; wait for it to end, or {_ELSEWHERE}."
         ) from None
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -159,20 +162,18 @@ def _holder(folder: Path) -> str:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path} cannot be written ({error.strerror}); choose another folder with --out, or check its permissions."
-    )
+    return UserError(f"{path} cannot be written ({error.strerror}); {_ELSEWHERE}, or check its permissions.")
 
 
 def _continued(path: Path, facts: Mapping[str, Any], resume: bool, heard: Heard | None) -> Run:
     """What there is to continue; refuses to mix it with a run that is not the same."""
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file (a pipe, a device or a folder); choose another folder with --out.")
+        raise UserError(f"{path} is no file (a pipe, a device or a folder); {_ELSEWHERE}.")
     if not path.exists() or path.stat().st_size == 0:
         return Run(path)
     if not resume:
         raise UserError(
-            f"{path.parent} already holds a run; continue it with --resume, or choose another folder with --out."
+            f"{path.parent} already holds a run; continue it with --resume (`profiler run`), or {_ELSEWHERE}."
         )
     earlier = read(path, heard)
     _refuse_unknown(earlier)

@@ -128,18 +128,18 @@ def _cells(row: Row) -> dict[str, str]:
         return {_LATENCY: str(row["status"])}
     p90, rate, memory = (row.get(name) for name in ("p90_ms", "throughput_per_s", "peak_memory_bytes"))
     return {
-        _LATENCY: milliseconds(found) + ("" if row["status"] == "ok" else "?"),
+        _LATENCY: milliseconds(found, row.get("visits")) + ("" if row["status"] == "ok" else "?"),
         "p90": format_duration(p90 / 1e3) if isinstance(p90, float) else "",
         "per s": format_count(rate) if isinstance(rate, float) else "",
         "memory": format_bytes(memory) if isinstance(memory, int) else "",
     }
 
 
-def milliseconds(found: Quantity) -> str:
-    """Return ``12.3 ms [12.1, 12.6]``."""
+def milliseconds(found: Quantity, visits: object = None) -> str:
+    """Return ``12.3 ms [12.1, 12.6]``; where there is no interval, whether that is for want of visits."""
     said = format_duration(found.value / 1e3)
     if found.interval is None:
-        return f"{said} [one visit]"
+        return f"{said} [{'one visit' if visits == 1 else 'no interval'}]"
     scale = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}.get(said.rpartition(" ")[2], 1.0)
     low, high = (f"{end / scale:.3g}" for end in found.interval)
     return f"{said} [{low}, {high}]"
@@ -196,7 +196,7 @@ def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
         return f"{where}Nothing could be measured: {rows[0]['reason']}."
     found = latency_of(best.row)
     assert found is not None  # it was ranked by it
-    name, said = _name(best.row, told), milliseconds(found)
+    name, said = _name(best.row, told), milliseconds(found, best.row.get("visits"))
     if best.second is None or best.lead is None:
         return f"{where}{name} takes {said}."
     other = _name(best.second, told)

@@ -48,7 +48,8 @@ def print_fits_briefly(fits: Sequence[Fit], console: Console) -> None:
         print_fits(pooled, console, brief=True)
     else:
         _print_models(pooled, console)
-    console.print("-v prints every fit whole.")
+    if any(one.lines for one in pooled):
+        console.print("-v prints every fit whole.")
 
 
 def _print_models(pooled: Sequence[Fit], console: Console) -> None:

@@ -69,7 +69,8 @@ def headline_sentence(one: Explanation) -> str:
     top = one.costliest(LAYERS)
     row, share = one.row, format_share(sum(layer.share for layer in top))
     threads = f"{row['threads']} thread{'s' if row['threads'] != 1 else ''}"
-    what = f"{row['model']} on {row['backend']}, {threads}, batch {row['batch']}: {milliseconds(one.latency)}."
+    latency = milliseconds(one.latency, row.get("visits"))
+    what = f"{row['model']} on {row['backend']}, {threads}, batch {row['batch']}: {latency}."
     if len(one.layers) <= LAYERS:
         return f"{what} Its {len(one.layers)} layers:"
     return f"{what} {LAYERS} of its {len(one.layers)} layers take {share} of it:"

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from profiler import __version__
 from profiler.backends import cache
-from profiler.errors import StoppedError
+from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.measure.calibration import VERSION
@@ -134,12 +134,23 @@ def measure_into(
             seed = first.facts.get("seed", seed)
         with Display(None if watcher else console, plan.time) as shown:
             stopped = measure(Measuring(journal, progress, lab, watcher or shown, seed), passes, plan.time)
-    write_csv(each_row(read(folder)), folder / "cases.csv")
+    _write_table(folder, go_on)
     if stopped:
         raise StoppedError(
             f"{stopped}; continue with: {go_on}" if go_on else f"{stopped}; what was measured is in {folder}"
         )
     return progress
+
+
+def _write_table(folder: Path, go_on: str) -> None:
+    """Write ``cases.csv``; where that cannot be, say what is kept all the same, unless the folder is a passing one."""
+    try:
+        write_csv(each_row(read(folder)), folder / "cases.csv")
+    except UserError as error:
+        if not go_on:
+            raise
+        kept = f"every visit is kept: profiler export {shlex.quote(str(folder))} --to FILE.csv"
+        raise UserError(f"{str(error).partition(';')[0]}; {kept} writes the table elsewhere") from error
 
 
 def _undescribed(cases: Sequence[Case], known: Described, progress: Progress, lab: Lab) -> list[Record]:

@@ -105,6 +105,19 @@ def test_an_end_that_is_no_error_of_ours_is_no_traceback(error, code, said, fail
     assert failed("run") == (code, said)
 
 
+def test_a_table_that_cannot_be_written_loses_no_visit(failed, tmp_path: Path):
+    (tmp_path / "cases.csv").mkdir()
+    fake = ("--model", "resnet50", "--visit", "0.05s", "--rounds", "1", "--backend", "fake", "--out", str(tmp_path))
+    code, said = failed("run", *fake)
+    assert code == 2
+    assert said.splitlines()[-1] == (
+        f"profiler: {tmp_path}/cases.csv cannot be written (Is a directory); every visit is kept: "
+        f"profiler export {tmp_path} --to FILE.csv writes the table elsewhere"
+    )
+    code, _ = failed("export", str(tmp_path), "--to", str(tmp_path / "other.csv"))
+    assert (code, (tmp_path / "other.csv").is_file()) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "expected"),
     [("--memory-limit", "4XB", "not a size"), ("--isolation", "vm", "expected forkserver or spawn")],

@@ -261,7 +261,7 @@ def test_no_run_there(tmp_path):
 
 def test_a_folder_with_a_run_needs_resume(tmp_path):
     before = written(tmp_path, RECORD)
-    with pytest.raises(UserError, match=r"already holds a run; continue it with --resume, or .* --out"):
+    with pytest.raises(UserError, match=r"already holds a run; continue it with --resume .*, or .* --out .* --save"):
         Journal.open(tmp_path, FACTS)
     assert (tmp_path / NAME).read_bytes() == before
 
@@ -365,7 +365,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     try:
-        with pytest.raises(UserError, match="was not saved; the 0 before it are safe"):
+        with pytest.raises(UserError, match=r"so that nothing was measured\. Make room, or choose another folder"):
             Journal.open(tmp_path, FACTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -50,7 +50,8 @@ def test_no_line_is_wider_than_a_terminal(backend: str) -> None:
 
 
 def test_one_visit_has_no_interval_and_says_so() -> None:
-    assert "[one visit]" in shown([row("eager", 20.0, None)])[1]
+    assert "[one visit]" in shown([row("eager", 20.0, None, visits=1)])[1]
+    assert "[no interval]" in shown([row("eager", 20.0, None, visits=3)])[1]
     assert "how surely, one visit does not tell" in answer_sentence(
         [row("eager", 9.0, None), row("onnxruntime", 3.0, None)]
     )

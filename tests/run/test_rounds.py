@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import shlex
 import signal
@@ -283,7 +284,8 @@ def test_the_command_that_continues_is_the_one_that_was_given(monkeypatch: pytes
         assert again(Path("made")) == f"profiler run --model 'a b.onnx' --threads 1 {out} --resume"
 
 
-def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_twice_or_a_signal_to_end_stops_now(tmp_path: Path, last: signal.Signals) -> None:
     folder = tmp_path / "run"
     backend = "fake:duration_ms=1,fault=hang,at=run"
     process = subprocess.Popen(
@@ -297,9 +299,30 @@ def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.send_signal(last)
+    said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
+    assert f"profiler: stopped at once; continue with: profiler run --model resnet50 --backend {backend}" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_answer_that_is_stopped_says_so_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [*PROFILER, "latency", "resnet50", "--backend", "fake:duration_ms=1,fault=hang,at=run"],
+        cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not [*tmp_path.glob(f"latency-profiler-*/{NAME}")] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1.0)
+    process.send_signal(number)
+    if number == signal.SIGINT:
+        time.sleep(0.5)
+        process.send_signal(number)
+    said = process.communicate(timeout=60)
+    assert (process.returncode, said[0], said[1].splitlines()[-1]) == (130, "", "profiler: stopped")
+    assert not [*tmp_path.glob("latency-profiler-*")]
 
 
 def test_a_killed_run_resumes_where_it_was(tmp_path: Path) -> None:
