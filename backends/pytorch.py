@@ -162,7 +162,23 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
     module = evaluated(model.module())
     switches.resume(switches.current())  # building it may have changed them
-    return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
+    return cast(module, placement).to(device=placement.device, memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
+
+
+def cast(module: nn.Module, placement: Placement) -> nn.Module:
+    """Give the floats of ``module`` the precision of ``placement``, where they are.
+
+    Complex numbers stay complex, of fp32: ``Module.to`` would drop their imaginary parts, and no precision below has
+    operators for them.
+    """
+    import torch
+
+    kind = dtype(placement)
+
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(torch.complex64 if tensor.is_complex() else kind if tensor.is_floating_point() else None)
+
+    return module._apply(change)  # noqa: SLF001 - what Module.to itself calls
 
 
 def form_key(model: Model, inputs: Inputs, placement: Placement, **more: object) -> str | None:

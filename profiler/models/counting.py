@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from profiler.backends.torch_tree import computes_later
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.models.operators import total
@@ -51,6 +55,8 @@ def count(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _watched(module, args, kwargs or {}, examples)
+    except UserError:
+        raise
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"could not be counted: {type(error).__name__}: {said}") from error
@@ -64,8 +70,10 @@ def _watched(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], 
     copied, args, kwargs = _copied(module, tuple(args), dict(kwargs))
     with _evaluating(copied), _plainly(copied):
         watch = OperatorWatch(_learned(copied))
-        with watch:
-            copied(*args, **kwargs)
+        with _threads_seen(watch.unknown), watch:
+            made = copied(*args, **kwargs)
+    if computes_later(made):
+        raise UserError(f"could not be counted: the model returned a {type(made).__name__}, which computes when it is read")
     # A copy of a scripted module shares nothing, not even within itself; a lazy one has its sizes in the copy alone.
     sized = copied if any(map(is_lazy, module.parameters())) else module
     params = sum(tensor.numel() for tensor in _learned(sized)) + sum(watch.packed.values())
@@ -118,6 +126,23 @@ def _plainly(module: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.callback(mha.set_fastpath_enabled, fast)
         mha.set_fastpath_enabled(False)
+        yield
+
+
+@contextmanager
+def _threads_seen(unknown: set[str]) -> Iterator[None]:
+    """Note that threads were given work, in which no operator can be watched."""
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            unknown.add("operators in threads of the model")
+            return call(*args, **kwargs)
+
+        return noted
+
+    with ExitStack() as stack:
+        for kind, name in ((threading.Thread, "start"), (ThreadPoolExecutor, "submit")):
+            stack.enter_context(mock.patch.object(kind, name, noting(getattr(kind, name))))
         yield
 
 

@@ -133,6 +133,24 @@ def test_complex_outputs_are_pairs_of_floats(backend: str) -> None:
     assert found.dtype == np.float32
 
 
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_complex_weights_keep_both_parts(backend: str) -> None:
+    class Turn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([1j, 2 - 1j], dtype=torch.complex128))
+            self.linear = nn.Linear(2, 2, dtype=torch.float64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x) * self.weight
+
+    module, x = Turn().eval(), np.array([[1.0, -3.0]], np.float32)
+    expected = module(torch.tensor(x).double()).detach()
+    (found,), facts = outputs(backend, module, x)
+    np.testing.assert_allclose(found, torch.view_as_real(expected), rtol=1e-5)
+    assert facts["dtype"] == "float32"
+
+
 class Small(nn.Module):
     """A convolution that freezing folds, and a part that may keep state."""
 
