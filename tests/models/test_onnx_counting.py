@@ -381,6 +381,46 @@ def test_a_name_that_begins_as_a_convolution_is_none():
 # --- learned numbers
 
 
+def test_a_table_in_int8_is_learned_and_an_index_is_not():
+    nodes = [
+        node("Gather", ["table", "x"], ["rows"]),
+        node("DequantizeLinear", ["rows", "s", "z"], ["floats"]),
+        node("Gather", ["sizes", "x"], ["y"]),
+    ]
+    inits = {"table": whole((10, 8), np.uint8), "sizes": whole((10, 8), np.int64), **SCALES}
+    made = model(nodes, {"x": (3,)}, inits)
+    made.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    assert costs(made) == (0, 0, 80)
+
+
+def test_weights_of_four_bits_count_as_they_are_unpacked():
+    packed = node("MatMulNBits", ["x", "w", "s", "", "", "b"], ["y"], domain=RUNTIME, K=64, N=5, bits=4, block_size=32)
+    inits = {"w": whole((5, 2, 16), np.uint8), "s": (5, 2), "b": (5,)}
+    after = node("Conv", ["y", "v"], ["out"])
+    assert costs(model([packed, after], {"x": (1, 3, 64)}, inits | {"v": (2, 3, 1)})) == (
+        3 * 5 * 65 + 2 * 5 * 3, 15 + 10, 64 * 5 + 5 + 6,
+    )  # fmt: skip
+
+
+ML = "ai.onnx.ml"
+TREES = {"nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0], "target_weights": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (node("LinearRegressor", ["x"], ["y"], domain=ML, coefficients=[1.0] * 8, intercepts=[1.0] * 2), (30, 6, 10)),
+        (node("Scaler", ["x"], ["y"], domain=ML, offset=[1.0] * 4, scale=[1.0] * 4), (0, 0, 8)),
+        (node("TreeEnsembleRegressor", ["x"], ["y"], domain=ML, **TREES), (0, 0, 3)),
+        (node("Normalizer", ["x"], ["y"], domain=ML, norm="L2"), (0, 0, 0)),
+    ],
+)
+def test_what_was_learned_may_stand_in_attributes(made, expected):
+    made = model([made], {"x": (3, 4)})
+    made.opset_import.append(helper.make_opsetid(ML, 3))
+    assert costs(made) == expected
+
+
 def test_only_what_was_learned_is_a_parameter():
     nodes = [
         node("Constant", [], ["written"], value=tensor("c", np.full((3, 1, 1), 0.5, np.float32))),
