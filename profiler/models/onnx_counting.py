@@ -151,7 +151,7 @@ class _Walk:
         others = [name for name in node.input if name and name not in self.products]
         sources = [self.learned[name] for name in others if name in self.learned]
         if sources and not products and all(name in self.learned or name in self.scope.values for name in others):
-            self.learned[node.output[0]] = sources[0]
+            self.learned.setdefault(node.output[0], sources[0])  # one that torch has stored once has its own name
         view, one = node.op_type in _VIEWS, len(products) == len(others) == 1
         if node.op_type in _PRODUCTS:
             self.products[node.output[0]] = _PRODUCTS[node.op_type]

@@ -97,15 +97,12 @@ def _inside(node: NodeProto) -> int:
     """
     attributes = {each.name: each for each in node.attribute}
     if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
-        return attributes["K"].i * attributes["N"].i
+        return int(attributes["K"].i * attributes["N"].i)
     if node.domain != "ai.onnx.ml":
         return 0
     modes = attributes["nodes_modes"].strings if "nodes_modes" in attributes else ()
-    return sum(mode != b"LEAF" for mode in modes) + sum(
-        len(each.floats) + len(each.t.dims and numpy_helper.to_array(each.t).reshape(-1))
-        for name, each in attributes.items()
-        if name in _LEARNED_INSIDE
-    )
+    held = [each for name, each in attributes.items() if name in _LEARNED_INSIDE]
+    return sum(mode != b"LEAF" for mode in modes) + sum(len(each.floats) + prod(each.t.dims or [0]) for each in held)
 
 
 def is_bias(name: str, node: NodeProto) -> bool:

@@ -185,12 +185,8 @@ def runtime_shape(operator: str, call: Call) -> Known:
     try:
         if operator in SAME_SHAPE:
             return tuple(call.shape(0))
-        if operator == "MultiHeadAttention":
-            return *call.shape(0)[:2], call.shape(2)[-1]
-        if operator == "Attention":
-            return *call.shape(0)[:2], call.attributes.get("qkv_hidden_sizes", [0, 0, call.shape(1)[1] // 3])[2]
-        if operator == "MatMulNBits":
-            return *call.shape(0)[:-1], call.attributes["N"]
+        if operator in _WIDTHS:
+            return *call.shape(0)[:-1], _WIDTHS[operator](call)
         if operator in _PRODUCTS:
             return _multiplied(
                 *(_side(call, position, side) for position, side in zip(_PRODUCTS[operator], "AB", strict=True))
@@ -198,6 +194,14 @@ def runtime_shape(operator: str, call: Call) -> Known:
     except UnknownShapeError:
         return None
     return None
+
+
+#: Operators of ONNX Runtime that change the width of their first input alone, with what makes it.
+_WIDTHS: Mapping[str, Callable[[Call], int]] = {
+    "MultiHeadAttention": lambda call: call.shape(2)[-1],
+    "Attention": lambda call: call.attributes.get("qkv_hidden_sizes", [0, 0, call.shape(1)[1] // 3])[2],
+    "MatMulNBits": lambda call: call.attributes["N"],
+}
 
 
 def _multiplied(a: Shape, b: Shape) -> tuple[int, ...]:

@@ -253,7 +253,10 @@ class Beside(nn.Module):
 
 TOLD = {
     "array": (lambda y: y.numpy(), "returned an ndarray, and a trace leaves out"),
-    "list": (lambda y: y.argmax(-1).tolist(), r"returns numbers that it reads out of tensors \(test_exporting.py:\d+\)"),
+    "list": (
+        lambda y: y.argmax(-1).tolist(),
+        r"returns numbers that it reads out of tensors \(test_exporting.py:\d+\)",
+    ),
     "number": (lambda y: y.sum().item(), r"returns numbers that it reads out of tensors \(test_exporting.py:\d+\)"),
 }
 

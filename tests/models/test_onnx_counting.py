@@ -505,6 +505,17 @@ def test_a_bias_that_an_exporter_made_of_a_norm_does_not_count(weight, bias):
     assert found == [(6 * 6 * 12, 36, 78), (6 * 6 * 13, 36, 78)]
 
 
+def test_a_bias_made_of_a_norm_that_is_stored_as_another_does_not_count():
+    """As built both are zeros, and torch stores one."""
+    nodes = [
+        node("Identity", ["conv.bias"], ["onnx::Conv_13"]),
+        node("Conv", ["x", "onnx::Conv_12", "onnx::Conv_13"], ["p"]),
+        node("Conv", ["p", "conv.weight", "conv.bias"], ["y"]),
+    ]
+    inits = {"onnx::Conv_12": (6, 4, 1), "conv.weight": (6, 6, 1), "conv.bias": np.zeros(6, np.float32)}
+    assert costs(model(nodes, {"x": (1, 4, 8)}, inits)) == (8 * 6 * (4 + 7), 96, 24 + 6 + 36 + 6)
+
+
 def test_a_table_that_is_stored_transposed_for_the_last_layer_is_one():
     table = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
     nodes = [node("Cast", ["x"], ["i"], to=INT64), node("Gather", ["table", "i"], ["e"])]
