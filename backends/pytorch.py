@@ -88,6 +88,7 @@ class TorchSession:
         self._output: object = None
         self._mode: Callable[[], AbstractContextManager[object]] = torch.inference_mode
         self._switches = switches.current()
+        switches.resume(self._switches)  # tracing the model may have changed them
         self._ran = False
         self._facts = read_back(placed.by_name, placed.device) | {"cold": cold} | dict(facts)
 
@@ -135,7 +136,18 @@ class TorchSession:
         """Return the tensors of the last run's result on the host, floats as fp32, complex numbers as pairs of them."""
         if not self._ran:
             raise BackendError("there is no output yet: call run() first")
+        self._check_threads()
         return tuple(map(_fetched, tensors(self._output)))
+
+    def _check_threads(self) -> None:
+        import torch
+
+        found, asked = torch.get_num_threads(), self._facts["threads"]
+        if switches.current() is self._switches and found != asked:
+            raise BackendError(
+                f"the model sets {found} threads in its forward and {asked} were asked: let it leave them as they are, "
+                "or ask for as many"
+            )
 
     def inputs(self) -> Mapping[str, Array]:
         """Return the inputs as they are now, on the host, floats as fp32."""

@@ -166,6 +166,8 @@ def _values_read(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[
     class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Notes every read of a value into Python."""
 
+        supports_higher_order_operators = True
+
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
             """Say no: to be skipped it would first be imported, which takes two seconds."""

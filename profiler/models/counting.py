@@ -69,7 +69,7 @@ def count(
                 return _watched(module, args, kwargs or {}, examples, torch.no_grad)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"could not be counted: {type(error).__name__}: {said}") from error
 

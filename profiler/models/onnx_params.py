@@ -102,7 +102,8 @@ def _inside(node: NodeProto) -> int:
         return 0
     modes = attributes["nodes_modes"].strings if "nodes_modes" in attributes else ()
     held = [each for name, each in attributes.items() if name in _LEARNED_INSIDE]
-    return sum(mode != b"LEAF" for mode in modes) + sum(len(each.floats) + prod(each.t.dims or [0]) for each in held)
+    branches = [mode for mode in modes if mode != b"LEAF"]
+    return len(branches) + sum(len(each.floats) + (prod(each.t.dims) if each.t.dims else 0) for each in held)
 
 
 def is_bias(name: str, node: NodeProto) -> bool:

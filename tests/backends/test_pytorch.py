@@ -140,3 +140,25 @@ def test_another_error_of_a_forward_is_raised_as_it_is():
         pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
     ):
         session.run()
+
+
+class SetsThreads(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(1)
+        return x * 2
+
+
+def test_a_forward_that_sets_other_threads_than_asked_is_refused():
+    placement = Placement(threads=2)
+    with backends.get("eager").load(Model(None, SetsThreads), fed(images(1)), placement) as session:
+        session.run()
+        with pytest.raises(BackendError, match="sets 1 threads in its forward and 2 were asked"):
+            session.outputs()
+
+
+def test_a_trace_runs_on_the_threads_that_were_asked():
+    placement = Placement(threads=2)
+    with backends.get("torchscript").load(Model(None, SetsThreads), fed(images(1)), placement) as session:
+        session.run()
+        assert len(session.outputs()) == 1
+        assert (session.facts()["threads"], torch.get_num_threads()) == (2, 2)
