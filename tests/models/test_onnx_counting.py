@@ -204,6 +204,21 @@ def test_a_learned_row_after_a_product_is_its_bias_and_nothing_else_is():
 # --- shapes
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        node("BiasGelu", ["p", "b"], ["y"], domain=RUNTIME),
+        node("FastGelu", ["p", "b"], ["y"], domain=RUNTIME),
+        node("SkipLayerNormalization", ["skip", "p", "gamma", "", "b"], ["y"], domain=RUNTIME),
+        node("SkipSimplifiedLayerNormalization", ["p", "skip", "gamma", "b"], ["y"], domain=RUNTIME),
+    ],
+)
+def test_a_bias_that_the_runtime_fuses_into_what_follows_counts(after):
+    inits = {"w": (8, 5), "b": (5,)} | ({"gamma": (5,)} if "gamma" in after.input else {})
+    made = model([node("MatMul", ["x", "w"], ["p"]), after], {"x": (3, 8), "skip": (3, 5)}, inits)
+    assert costs(made)[:2] == (3 * 5 * 9, 15)
+
+
 def test_shapes_that_the_graph_computes_are_known():
     nodes = [
         node("Shape", ["x"], ["s"]),
