@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
-#: An array, a value that is no array (None, a number, text), or a tuple, list or dict of such.
+#: An array, a value that is no array (None, a number, text), or a tuple, list, dict or dataclass of such.
 Tree = Any
 
 
@@ -83,9 +84,25 @@ def _is_array(value: object) -> bool:
 
 
 def _parts(name: str, tree: Tree) -> list[tuple[str, Tree]] | None:
-    if isinstance(tree, Mapping):
-        return [(f"{name}.{key}", part) for key, part in tree.items()]
+    held = fields_of(tree)
+    if isinstance(tree, Mapping) or held is not None:
+        return [(f"{name}.{key}", part) for key, part in (tree if held is None else held).items()]
     return [(f"{name}.{i}", part) for i, part in enumerate(tree)] if isinstance(tree, list | tuple) else None
+
+
+def fields_of(value: object) -> dict[str, Any] | None:
+    """Return what an object of a dataclass holds, by the names of its fields; None for anything else."""
+    if not is_dataclass(value) or isinstance(value, type | Mapping):
+        return None
+    return {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
+
+
+def with_fields(value: Any, held: Mapping[str, Any]) -> Any:
+    """Return a copy of an object of a dataclass, frozen or not, that holds ``held``."""
+    made = copy.copy(value)
+    for name, part in held.items():
+        object.__setattr__(made, name, part)
+    return made
 
 
 def _walk(name: str, tree: Tree) -> Iterator[tuple[str, Any]]:
@@ -104,6 +121,8 @@ def _mapped(name: str, tree: Tree, change: Callable[[str, Array], Any]) -> Tree:
     values = [_mapped(path, part, change) for path, part in parts]
     if isinstance(tree, Mapping):
         return dict(zip(tree, values, strict=True))
+    if (held := fields_of(tree)) is not None:
+        return with_fields(tree, dict(zip(held, values, strict=True)))
     named = getattr(tree, "_fields", None)
     return type(tree)(*values) if named else type(tree)(values)
 

@@ -76,7 +76,7 @@ def export(model: Model, inputs: Inputs, placement: Placement, folder: Path) -> 
 
     if model.module is None:
         raise BackendError("the model has neither a module nor an ONNX file: give one of them")
-    module = flat(evaluated(model.module()).to(dtype=pytorch.dtype(placement)), inputs)
+    module = flat(pytorch.cast(evaluated(model.module()), placement), inputs)
     placed = Placed(inputs, replace(placement, device="cpu", memory_format="contiguous"))
     given = tuple(placed.by_name.values()), list(placed.by_name)
     took: dict[str, Fact] = {}

@@ -206,7 +206,8 @@ def _matching(wanted: Sequence[Any], given: Mapping[str, Array], placement: Plac
         )
     for value in wanted:
         _check(value, given[value.name], placement)
-    return {value.name: np.ascontiguousarray(given[value.name], dtype=_numpy_type(value.type)) for value in wanted}
+    # np.ascontiguousarray would make an axis of none.
+    return {value.name: np.asarray(given[value.name], _numpy_type(value.type), order="C") for value in wanted}
 
 
 def _check(value: Any, array: Array, placement: Placement) -> None:

@@ -324,7 +324,7 @@ class OnnxRuntime:
             "execution": "parallel" if options.execution_mode == ort.ExecutionMode.ORT_PARALLEL else "sequential",
             "mem_pattern": options.enable_mem_pattern,
             "arena": options.enable_cpu_mem_arena,
-            "input_type": session.get_inputs()[0].type,
+            "input_type": next((value.type for value in session.get_inputs()), None),
         } | (effective | self._device_facts(placement))
 
     def _device_facts(self, placement: Placement) -> dict[str, Fact]:

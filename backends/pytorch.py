@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
     from torch import nn
 
     from profiler.backends.inputs import Array
+
+#: What torch says where a forward asks for gradients inside, as of an energy for forces, and finds inference mode.
+_WANTS_GRADIENTS = re.compile("does not require grad|[Ii]nference tensor")
+_GRADIENT_NOTE = (
+    "the model asks for gradients inside its forward, which inference mode does not have: it ran under no_grad"
+)
+
+
+def wants_gradients(error: RuntimeError) -> bool:
+    """Whether a forward has failed because it asks for gradients inside, and inference mode has none."""
+    return bool(_WANTS_GRADIENTS.search(str(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +78,17 @@ class TorchSession:
     def __init__(
         self, call: Callable[..., object], placed: Placed, facts: Mapping[str, Fact], *, cold: bool = False
     ) -> None:
+        import torch
+
         self._call = call
         self._cold = cold
         self._args, self._kwargs = placed.args, placed.kwargs
         self._inputs, self._on_host = placed.by_name, dict[str, "torch.Tensor"]()
         self._device = placed.device
         self._output: object = None
+        self._mode: Callable[[], AbstractContextManager[object]] = torch.inference_mode
         self._switches = switches.current()
+        switches.resume(self._switches)  # tracing the model may have changed them
         self._ran = False
         self._facts = read_back(placed.by_name, placed.device) | {"cold": cold} | dict(facts)
 
@@ -82,8 +98,15 @@ class TorchSession:
 
         if switches.current() is not self._switches:  # another session that is open too has held its own
             switches.resume(self._switches)
-        with torch.inference_mode():
-            self._output = self._call(*self._args, **self._kwargs)
+        try:
+            with self._mode():
+                self._output = self._call(*self._args, **self._kwargs)
+        except RuntimeError as error:
+            if self._ran or self._mode is torch.no_grad or not wants_gradients(error):
+                raise
+            self._mode = torch.no_grad
+            self._facts["gradient_note"] = _GRADIENT_NOTE
+            self.run()
         self._ran = True
 
     def sync(self) -> None:
@@ -113,7 +136,18 @@ class TorchSession:
         """Return the tensors of the last run's result on the host, floats as fp32, complex numbers as pairs of them."""
         if not self._ran:
             raise BackendError("there is no output yet: call run() first")
+        self._check_threads()
         return tuple(map(_fetched, tensors(self._output)))
+
+    def _check_threads(self) -> None:
+        import torch
+
+        found, asked = torch.get_num_threads(), self._facts["threads"]
+        if switches.current() is self._switches and found != asked:
+            raise BackendError(
+                f"the model sets {found} threads in its forward and {asked} were asked: let it leave them as they are, "
+                "or ask for as many"
+            )
 
     def inputs(self) -> Mapping[str, Array]:
         """Return the inputs as they are now, on the host, floats as fp32."""
@@ -162,7 +196,24 @@ def place(model: Model, placement: Placement, backend: str) -> nn.Module:
         raise BackendError(f"{backend} cannot load {model.onnx}: it runs torch modules, use onnxruntime for ONNX files")
     module = evaluated(model.module())
     switches.resume(switches.current())  # building it may have changed them
-    return module.to(device=placement.device, dtype=dtype(placement), memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
+    return cast(module, placement).to(device=placement.device, memory_format=layout(placement))  # type: ignore[call-overload, no-any-return]
+
+
+def cast(module: nn.Module, placement: Placement) -> nn.Module:
+    """Give the floats of ``module`` the precision of ``placement``, where they are.
+
+    Complex numbers stay complex, of fp32: ``Module.to`` would drop their imaginary parts, and no precision below has
+    operators for them.
+    """
+    import torch
+
+    kind = dtype(placement)
+
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(torch.complex64 if tensor.is_complex() else kind if tensor.is_floating_point() else None)
+
+    module._apply(change)  # type: ignore[no-untyped-call]  # noqa: SLF001 - what Module.to itself calls
+    return module
 
 
 def form_key(model: Model, inputs: Inputs, placement: Placement, **more: object) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -10,12 +11,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.backends.base import BackendError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 # The calls made here that newer versions of torch deprecate, in their words.
 _CALLS = "trace|trace_method|freeze|save|load|optimize_for_inference"
+# What a trace says where all of a tensor is read at once.
+_WHOLE = re.compile("Converting a tensor to a (Python list|NumPy array)")
 _DEPRECATED = rf"`torch\.jit\.({_CALLS})` is (deprecated|not supported in)"
 
 
@@ -103,46 +108,65 @@ def scripted_within(module: nn.Module) -> bool:
 
 
 class Fixed:
-    """Says in one sentence what a trace has fixed; nothing where it fixed nothing."""
+    """Says in one sentence what a trace has fixed; nothing where it fixed nothing.
 
-    def __init__(self, places: list[str]) -> None:
-        self._places = places
+    Attributes:
+        numbers: Where numbers are read out of tensors, as ``file.py:12``.
+        converted: Whether the trace has said that it fixes something.
+    """
+
+    def __init__(self, decisions: list[str], numbers: list[str]) -> None:
+        self._decisions, self.numbers = decisions, numbers
         self.converted = False
 
     @property
     def note(self) -> str:
         """The sentence, or an empty text."""
-        if not (self.converted and self._places):
+        places = [*self._decisions, *self.numbers]
+        if not (self.converted and places):
             return ""
         return (
             "the trace fixes what the model decides by values that it computes "
-            f"({self._places[0]}): other inputs may take other turns in eager"
+            f"({places[0]}): other inputs may take other turns in eager"
         )
 
 
 @contextmanager
 def watching(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> Iterator[Fixed]:
-    """Give what a trace of ``module`` that is taken inside the context fixes; runs the module once before."""
-    fixed = Fixed(_values_read(module, tensors))
+    """Give what a trace of ``module`` that is taken inside the context fixes; runs the module once before.
+
+    Raises BackendError where the trace would leave out a part of the work, see ``flat``.
+    """
+    fixed = Fixed(*_values_read(module, tensors))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield fixed
     converted = [warning for warning in said if warning.category.__name__ == "TracerWarning"]
     fixed.converted = bool(converted)
+    whole = [warning for warning in converted if _WHOLE.search(str(warning.message))]
+    fixed.numbers += [f"{Path(warning.filename).name}:{warning.lineno}" for warning in whole]
+    if fixed.numbers and getattr(module, "numbers", False):
+        raise BackendError(
+            f"the model returns numbers that it reads out of tensors ({fixed.numbers[0]}), and a trace leaves out what "
+            "those are computed by: let it return tensors, or use eager"
+        )
     for warning in said:
         if warning.category.__name__ != "TracerWarning":
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _values_read(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> list[str]:
-    """Return where ``module`` reads values of tensors in a forward, as ``file.py:12``."""
+def _values_read(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> tuple[list[str], list[str]]:
+    """Return where ``module`` reads truth values, and where numbers, out of tensors in a forward."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    places: list[str] = []
+    decisions: list[str] = []
+    numbers: list[str] = []
 
     class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Notes every read of a value into Python."""
+
+        supports_higher_order_operators = True
 
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
@@ -151,12 +175,12 @@ def _values_read(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> list[s
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func.name() == "aten::_local_scalar_dense":
-                places.append(_caller())
+                (decisions if args[0].dtype == torch.bool else numbers).append(_caller())
             return func(*args, **(kwargs or {}))
 
     with torch.no_grad(), Reads():  # type: ignore[no-untyped-call]
         module(*tensors)
-    return places
+    return decisions, numbers
 
 
 def _caller() -> str:

@@ -6,7 +6,9 @@ import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import is_dataclass
 from functools import cache
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from profiler.backends.base import BackendError
@@ -24,9 +26,17 @@ def tensors(result: object) -> tuple[torch.Tensor, ...]:
     """Return the tensors in ``result``, each once, in the order of a walk through tuples, lists, dicts and objects.
 
     Raises:
-        BackendError: There is none.
+        BackendError: There is none, or a part of it is computed only when somebody reads it.
     """
-    found = tuple(_unique(_walk(result, 0)))
+    import torch
+
+    parts = [*_leaves(result)]
+    lazy = next(filter(computes_later, parts), None)
+    if lazy is not None:
+        raise BackendError(
+            f"the model returned {_said(lazy)}, which computes only when it is read: let it return tensors"
+        )
+    found = tuple({id(part): part for part in parts if isinstance(part, torch.Tensor)}.values())
     if not found:
         raise BackendError(
             f"the model returned {_said(result)}, in which there is no tensor: let it return at least one tensor"
@@ -34,34 +44,55 @@ def tensors(result: object) -> tuple[torch.Tensor, ...]:
     return found
 
 
+def computes_later(result: object) -> bool:
+    """Whether a result is none yet: a generator, or what ``async def`` returns."""
+    return isinstance(result, GeneratorType | CoroutineType | AsyncGeneratorType | map | filter | zip)
+
+
 def _said(result: object) -> str:
+    if result is None:
+        return "None"
     name = type(result).__name__
-    return "None" if result is None else f"a{'n' if name[0] in 'aeiouAEIOU' else ''} {name}"
+    return f"an {name}" if name[0].lower() in "aeio" or name == "ndarray" else f"a {name}"
 
 
-def _unique(found: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    seen: set[int] = set()
-    for tensor in found:
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield tensor
+def _leaves(value: object, depth: int = 0, *, objects: bool = True) -> Iterator[object]:
+    """Yield all in ``value`` that has no parts; without ``objects``, nothing that is an attribute of one."""
+    parts = _parts(value, objects=objects) if depth < _DEEPEST else None
+    if parts is None:
+        yield value
+        return
+    for part in parts:
+        yield from _leaves(part, depth + 1, objects=objects)
 
 
-def _walk(value: object, depth: int) -> Iterator[torch.Tensor]:
+def _parts(value: Any, *, objects: bool) -> Iterable[object] | None:
     import torch
 
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif depth < _DEEPEST and not isinstance(value, str | bytes | int | float | type | torch.nn.Module):
-        parts: Iterable[object]
-        if isinstance(value, Mapping):
-            parts = value.values()
-        elif isinstance(value, tuple | list):
-            parts = value
-        else:
-            parts = vars(value).values() if hasattr(value, "__dict__") else ()
-        for part in parts:
-            yield from _walk(part, depth + 1)
+    if isinstance(value, torch.Tensor | torch.nn.Module | str | bytes | int | float | type):
+        return None
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, tuple | list):
+        return value
+    if not (objects or is_dataclass(value)):
+        return None
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name)]
+    if not hasattr(value, "__dict__") and not slots:
+        return None
+    return [*getattr(value, "__dict__", {}).values(), *(getattr(value, name) for name in slots)]
+
+
+def _slots(kind: type) -> list[str]:
+    """Return the names in which objects of a class of Python's keep what they hold."""
+    named = vars(kind).get("__slots__", ())
+    private = f"_{kind.__name__.lstrip('_')}"
+    names = [named] if isinstance(named, str) else [*named]
+    return [
+        f"{private}{name}" if name.startswith("__") and not name.endswith("__") else name
+        for name in names
+        if name not in {"__dict__", "__weakref__"}
+    ]
 
 
 def evaluated(module: nn.Module) -> nn.Module:
@@ -109,23 +140,45 @@ def _uncompiled(module: nn.Module) -> nn.Module:
     return module
 
 
+def _has_numbers(result: object) -> bool:
+    """Whether numbers are returned beside tensors; raises BackendError for numpy's arrays, which no trace follows."""
+    import numpy as np
+
+    others = [*_leaves(result, objects=False)]
+    array = next((part for part in others if isinstance(part, np.ndarray | np.generic)), None)
+    if array is not None:
+        raise BackendError(
+            f"the model returned {_said(array)}, and a trace leaves out what that is computed by: let it return "
+            "tensors, or use eager"
+        )
+    return any(isinstance(part, int | float | complex) and not isinstance(part, bool) for part in others)
+
+
 @cache
 def _flat() -> Any:
     from torch import nn
 
     class Flat(nn.Module):
-        """A module between flat tuples of tensors."""
+        """A module between flat tuples of tensors.
+
+        Attributes:
+            numbers: Whether it has returned numbers beside tensors, which a trace does not follow.
+        """
 
         def __init__(self, module: nn.Module, inputs: Inputs) -> None:
             super().__init__()
             self.module = module
             self.training = False  # eval() would ask the module too, and an exported one refuses
             self._inputs = inputs
+            self.numbers = False
 
         def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
             """Return the tensors of the module's result."""
             by_name = dict(zip(self._inputs.arrays, given, strict=True))
             args, kwargs = self._inputs.mapped(lambda name, _: by_name[name])
-            return tensors(self.module(*args, **kwargs))
+            result = self.module(*args, **kwargs)
+            if not self.numbers and _has_numbers(result):
+                self.numbers = True
+            return tensors(result)
 
     return Flat

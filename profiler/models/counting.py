@@ -11,18 +11,27 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from profiler.backends.pytorch import wants_gradients
+from profiler.backends.torch_tree import computes_later
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.models.operators import total
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import torch
     from torch import Tensor, nn
+
+    _Mode = Callable[[], AbstractContextManager[object]]
 
 
 def count(
@@ -46,26 +55,41 @@ def count(
     Raises:
         UserError: The forward pass fails.
     """
+    import torch
+
     module = getattr(module, "_orig_mod", module)  # what torch.compile keeps the original under
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _watched(module, args, kwargs or {}, examples)
-    except Exception as error:
+            try:
+                return _watched(module, args, kwargs or {}, examples, torch.inference_mode)
+            except RuntimeError as error:
+                if not wants_gradients(error):
+                    raise
+                return _watched(module, args, kwargs or {}, examples, torch.no_grad)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"could not be counted: {type(error).__name__}: {said}") from error
 
 
-def _watched(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], examples: int) -> Complexity:
+def _watched(
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], examples: int, mode: _Mode
+) -> Complexity:
     from torch.nn.parameter import is_lazy
 
     from profiler.models.watching import OperatorWatch
 
     copied, args, kwargs = _copied(module, tuple(args), dict(kwargs))
-    with _evaluating(copied), _plainly(copied):
+    with _evaluating(copied), _plainly(copied, mode):
         watch = OperatorWatch(_learned(copied))
-        with watch:
-            copied(*args, **kwargs)
+        with _threads_seen(watch.unknown), watch:
+            made = copied(*args, **kwargs)
+    if computes_later(made):
+        raise UserError(
+            f"could not be counted: the model returned a {type(made).__name__}, which computes when it is read"
+        )
     # A copy of a scripted module shares nothing, not even within itself; a lazy one has its sizes in the copy alone.
     sized = copied if any(map(is_lazy, module.parameters())) else module
     params = sum(tensor.numel() for tensor in _learned(sized)) + sum(watch.packed.values())
@@ -103,8 +127,8 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _plainly(module: nn.Module) -> Iterator[None]:
-    """Run operator by operator: nothing compiled or fused, no gradients, random numbers put back."""
+def _plainly(module: nn.Module, mode: _Mode) -> Iterator[None]:
+    """Run operator by operator, in a mode without gradients: nothing compiled or fused, random numbers put back."""
     import torch
     from torch.backends import mha
 
@@ -112,12 +136,29 @@ def _plainly(module: nn.Module) -> Iterator[None]:
     fast = mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(list(devices)))
-        stack.enter_context(torch.inference_mode())
+        stack.enter_context(mode())
         stack.enter_context(torch.jit.optimized_execution(should_optimize=False))  # type: ignore[attr-defined]
         if "torch._dynamo" in sys.modules:  # nothing can be compiled where it was never imported
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.callback(mha.set_fastpath_enabled, fast)
         mha.set_fastpath_enabled(False)
+        yield
+
+
+@contextmanager
+def _threads_seen(unknown: set[str]) -> Iterator[None]:
+    """Note that threads were given work, in which no operator can be watched."""
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            unknown.add("operators in threads of the model")
+            return call(*args, **kwargs)
+
+        return noted
+
+    with ExitStack() as stack:
+        for kind, name in ((threading.Thread, "start"), (ThreadPoolExecutor, "submit")):
+            stack.enter_context(mock.patch.object(kind, name, noting(getattr(kind, name))))
         yield
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profiler.backends.inputs import Inputs, shape_text
+from profiler.backends.inputs import Inputs, fields_of, shape_text, with_fields
 from profiler.errors import UserError
 from profiler.models.loaded import Asked
 from profiler.models.shapes import Sizes
@@ -66,11 +66,11 @@ def of_example(example: object, names: tuple[str, ...]) -> Inputs:
 
 def arranged(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return arguments by position and by keyword of one tensor, a tuple, a dict, or (tuple, dict)."""
-    if isinstance(example, dict):
-        return (), example
+    if isinstance(example, Mapping):  # also what a tokenizer returns
+        return (), dict(example)
     if isinstance(example, tuple | list):
-        if len(example) == 2 and isinstance(example[0], tuple | list) and isinstance(example[1], dict):
-            return tuple(example[0]), example[1]
+        if len(example) == 2 and isinstance(example[0], tuple | list) and isinstance(example[1], Mapping):
+            return tuple(example[0]), dict(example[1])
         return tuple(example), {}
     return (example,), {}
 
@@ -91,6 +91,8 @@ def _plain(value: object) -> Any:
         return (host if known else host.float()).numpy().copy()
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
+    if (held := fields_of(value)) is not None:
+        return with_fields(value, {key: _plain(part) for key, part in held.items()})
     if isinstance(value, tuple | list):
         parts = [_plain(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)

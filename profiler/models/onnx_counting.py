@@ -29,6 +29,9 @@ _Types: TypeAlias = Mapping[str, TypeProto | None]
 
 #: Operators whose output is their first input, seen another way: a bias may come after them.
 _VIEWS = frozenset({"Identity", "Cast", "DequantizeLinear", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"})
+#: Operators that add a row to their input, and ONNX Runtime's that do so before a norm, with the position of the row.
+_ADDING = frozenset({"Add", "BiasAdd", "BiasGelu", "FastGelu"})
+_SKIPPING = {"SkipLayerNormalization": 4, "SkipSimplifiedLayerNormalization": 3}
 #: Operators that have no bias of their own, with the axis along which one that is added after them lies.
 _PRODUCTS = {"MatMul": -1, "MatMulInteger": -1, "FusedMatMul": -1, "Einsum": -1, "ConvInteger": 1}
 
@@ -151,17 +154,23 @@ class _Walk:
         others = [name for name in node.input if name and name not in self.products]
         sources = [self.learned[name] for name in others if name in self.learned]
         if sources and not products and all(name in self.learned or name in self.scope.values for name in others):
-            self.learned[node.output[0]] = sources[0]
+            self.learned.setdefault(node.output[0], sources[0])  # one that torch has stored once has its own name
         view, one = node.op_type in _VIEWS, len(products) == len(others) == 1
         if node.op_type in _PRODUCTS:
             self.products[node.output[0]] = _PRODUCTS[node.op_type]
         elif (view and products) or (node.op_type == "Mul" and one and self.scope.shape(others[0]) in {(), (1,)}):
             self.products[node.output[0]] = self.products[products[0]]
-        elif node.op_type == "Add" and one and is_bias(self.learned.get(others[0], ""), node):
-            out, row = self.scope.shape(node.output[0]), self.scope.shape(others[0])
-            width = out[self.products[products[0]]] if out else 0
-            if out and row in {(width,), (1, width, *[1] * (len(out) - 2))}:
-                self.operations.append(Operation(prod(out)))
+        elif node.op_type in _ADDING and one:
+            self._add_bias(node, products[0], others[0])
+        elif node.op_type in _SKIPPING and len(products) == 1 and len(node.input) > _SKIPPING[node.op_type]:
+            self._add_bias(node, products[0], node.input[_SKIPPING[node.op_type]])
+
+    def _add_bias(self, node: NodeProto, product: str, added: str) -> None:
+        out, row = self.scope.shape(node.output[0]), self.scope.shape(added)
+        width = out[self.products[product]] if out else 0
+        alike = out and row in {(width,), (1, width, *[1] * (len(out) - 2))}
+        if out and alike and is_bias(self.learned.get(added, ""), node):
+            self.operations.append(Operation(prod(out)))
 
     # --- branches and loops
 

@@ -15,6 +15,8 @@ from profiler.models import content
 from profiler.models.examples import check_kind, drawn, read_values
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.onnx_counting import count_onnx
+from profiler.models.onnx_params import graphs_in
+from profiler.models.onnx_scope import CHANCE
 from profiler.models.shapes import Sizes, parse_shapes
 
 if TYPE_CHECKING:
@@ -97,6 +99,19 @@ def _read(path: Path, name: str) -> Any:
     if not proto.graph.output:
         raise UserError(f"model {name!r} is not a readable ONNX model: it has no output; expected what onnx wrote")
     return proto
+
+
+def draws_numbers(path: Path) -> bool:
+    """Whether a file draws random numbers in a forward."""
+    import onnx
+
+    proto = onnx.load(path, load_external_data=False)
+    nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    inner = (each for node in nodes for graph in graphs_in(node) for each in graph.node)
+    return any(
+        node.op_type.startswith(CHANCE) or (node.op_type == "Dropout" and len(node.input) > 2)
+        for node in (*nodes, *inner)
+    )
 
 
 def _external(proto: Any, path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from onnx import GraphProto, NodeProto, TensorProto, external_data_helper, numpy
 _Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 _Uses: TypeAlias = "Mapping[str, set[tuple[str, int]]]"
 
+_BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 #: Inputs that are no learned numbers, by operator and position: running statistics, first states, sizes, limits.
 _UNLEARNED = frozenset(
@@ -33,9 +34,16 @@ _QUANTISED = frozenset(
         ("DynamicQuantizeLSTM", 2),
     }
 )
+#: Attributes of ai.onnx.ml's operators that hold learned numbers.
+_LEARNED_INSIDE = frozenset(
+    {"coefficients", "intercepts", "support_vectors", "rho", "prob_a", "prob_b", "offset", "scale"}
+    | {f"{kind}_weights{suffix}" for kind in ("target", "class") for suffix in ("", "_as_tensor")}
+)
 #: Operators whose float inputs are scales, and the exceptions.
-_SCALED = re.compile("QLinear|QGemm|MatMulIntegerToFloat|DynamicQuantize")
-_BIASES = frozenset({("MatMulIntegerToFloat", 6), ("DynamicQuantizeMatMul", 4), ("DynamicQuantizeLSTM", 3)})
+_SCALED = re.compile("QLinear|QGemm|MatMulIntegerToFloat|DynamicQuantize|MatMulNBits")
+_BIASES = frozenset(
+    {("MatMulIntegerToFloat", 6), ("DynamicQuantizeMatMul", 4), ("DynamicQuantizeLSTM", 3), ("MatMulNBits", 5)}
+)
 #: Operators that take weights: what an exporter named by itself is learned where it is one of theirs.
 _WEIGHTED = re.compile("Conv|Gemm|MatMul|Einsum|LSTM|GRU|RNN|Gather$|PRelu|Normalization|Attention")
 _MADE = re.compile(r"(val|onnx::\w+)_\d+(_\w+)?|_?lifted_tensor\w*|_tensor_constant\d+")
@@ -63,6 +71,7 @@ def learned_tensors(graph: GraphProto, folder: Path | None) -> dict[str, int]:
             tensor = tensors[node.input[0]]
             if tensor.dims and _learned(tensor, uses[node.output[0]], made=False):
                 found[node.output[0]] = prod(tensor.dims)
+    found |= {f"{number} {node.op_type}": size for number, node in enumerate(nodes) if (size := _inside(node))}
     for name in _transposed({name: tensors[name] for name in found if name in tensors}, uses, folder):
         del found[name]
     return found
@@ -79,6 +88,22 @@ def _written(
         kind = value.data_type if value is not None else TensorProto.FLOAT
         if (shape := numbers(tensors[node.input[0]], folder)) is not None:
             yield node.output[0], TensorProto(data_type=kind, dims=shape.tolist())
+
+
+def _inside(node: NodeProto) -> int:
+    """How many learned numbers stand in the attributes of a node, or packed in what it takes.
+
+    Of a tree these are the thresholds and what the leaves say.
+    """
+    attributes = {each.name: each for each in node.attribute}
+    if (node.domain, node.op_type) == ("com.microsoft", "MatMulNBits"):
+        return int(attributes["K"].i * attributes["N"].i)
+    if node.domain != "ai.onnx.ml":
+        return 0
+    modes = attributes["nodes_modes"].strings if "nodes_modes" in attributes else ()
+    held = [each for name, each in attributes.items() if name in _LEARNED_INSIDE]
+    branches = [mode for mode in modes if mode != b"LEAF"]
+    return len(branches) + sum(len(each.floats) + (prod(each.t.dims) if each.t.dims else 0) for each in held)
 
 
 def is_bias(name: str, node: NodeProto) -> bool:
@@ -125,7 +150,8 @@ def _uses(nodes: list[NodeProto]) -> _Uses:
 def _learned(tensor: TensorProto, uses: set[tuple[str, int]], *, made: bool) -> bool:
     """What an exporter or a writer made is learned where an operator takes it for a weight, or as one row."""
     if tensor.data_type not in _FLOATS:
-        return bool(uses & _QUANTISED)
+        table = tensor.data_type in _BYTES and len(tensor.dims) == 2 and ("Gather", 0) in uses
+        return table or bool(uses & _QUANTISED)
     uses = {use for use in uses - _UNLEARNED if use in _BIASES or not _SCALED.match(use[0])}
     row = max(tensor.dims, default=0) == prod(tensor.dims) > 1
     return any(not made or _WEIGHTED.search(operator) or (row and operator in {"Mul", "Add"}) for operator, _ in uses)

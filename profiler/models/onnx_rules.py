@@ -115,6 +115,18 @@ def _gemm(added: int) -> Rule:
     return rule
 
 
+def _few_bits(call: Call) -> Iterable[Operation]:
+    """A product with weights of few bits, packed: attributes alone tell how many there are."""
+    inner, width = call.attributes["K"], call.attributes["N"]
+    yield product([*call.shape(0)[:-1], width], inner, biased=5 in call.biases)
+
+
+def _linear_regression(call: Call) -> Iterable[Operation]:
+    rows, features = call.shape(0)
+    biased = bool(call.attributes.get("intercepts"))
+    yield product([rows, len(call.attributes["coefficients"]) // features], features, biased=biased)
+
+
 def _einsum(call: Call) -> Iterable[Operation]:
     shapes = [call.shape(i) for i in range(len(call.given))]
     return einsum(call.attributes["equation"].decode(), shapes)
@@ -173,10 +185,8 @@ def runtime_shape(operator: str, call: Call) -> Known:
     try:
         if operator in SAME_SHAPE:
             return tuple(call.shape(0))
-        if operator == "MultiHeadAttention":
-            return *call.shape(0)[:2], call.shape(2)[-1]
-        if operator == "Attention":
-            return *call.shape(0)[:2], call.attributes.get("qkv_hidden_sizes", [0, 0, call.shape(1)[1] // 3])[2]
+        if operator in _WIDTHS:
+            return *call.shape(0)[:-1], _WIDTHS[operator](call)
         if operator in _PRODUCTS:
             return _multiplied(
                 *(_side(call, position, side) for position, side in zip(_PRODUCTS[operator], "AB", strict=True))
@@ -184,6 +194,14 @@ def runtime_shape(operator: str, call: Call) -> Known:
     except UnknownShapeError:
         return None
     return None
+
+
+#: Operators of ONNX Runtime that change the width of their first input alone, with what makes it.
+_WIDTHS: Mapping[str, Callable[[Call], int]] = {
+    "MultiHeadAttention": lambda call: call.shape(2)[-1],
+    "Attention": lambda call: call.attributes.get("qkv_hidden_sizes", [0, 0, call.shape(1)[1] // 3])[2],
+    "MatMulNBits": lambda call: call.attributes["N"],
+}
 
 
 def _multiplied(a: Shape, b: Shape) -> tuple[int, ...]:
@@ -221,6 +239,8 @@ _STANDARD_RULES: Mapping[str, Rule] = {
 }
 RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): rule for name, rule in _STANDARD_RULES.items()},
+    ("ai.onnx.ml", "LinearRegressor"): _linear_regression,
+    (RUNTIME, "MatMulNBits"): _few_bits,
     (RUNTIME, "FusedConv"): _convolution(0, 1, 2),
     (RUNTIME, "QLinearConv"): _convolution(0, 3, 8),
     (RUNTIME, "DynamicQuantizeLSTM"): _recurrent(4),

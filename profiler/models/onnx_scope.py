@@ -22,7 +22,7 @@ _Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 #: Elements of the largest constant that is followed: shapes, axes, sizes and indices have fewer, weights more.
 _SMALL = 1024
-_CHANCE = ("Random", "Bernoulli", "Multinomial")
+CHANCE = ("Random", "Bernoulli", "Multinomial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Scope:
 
     def _small(self, node: NodeProto) -> bool:
         """Whether a node of constants can be evaluated, and is worth it."""
-        if node.op_type.startswith(_CHANCE) or node.domain:
+        if node.op_type.startswith(CHANCE) or node.domain:
             return False
         shapes = [self.shape(name) for name in node.output if name]
         return all(shape is None or prod(shape) <= _SMALL for shape in shapes)

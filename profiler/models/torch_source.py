@@ -115,14 +115,18 @@ def _initialise(module: nn.Module, inputs: Inputs) -> None:
 
 
 def _tensors(module: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return ``inputs`` as tensors for ``module`` as it is; arrays know no bf16, so those of such a module are fp32."""
+    """Return ``inputs`` as tensors for ``module`` as it is; those in fp32 in the one type that all its floats have.
+
+    Arrays know no bf16, and what is drawn is in fp32.
+    """
     import torch
 
-    half = any(parameter.dtype == torch.bfloat16 for parameter in module.parameters())
+    kinds = {one.dtype for one in module.parameters() if one.is_floating_point()}
+    kind = torch.bfloat16 if torch.bfloat16 in kinds else kinds.pop() if len(kinds) == 1 else torch.float32
 
     def put(_: str, array: Array) -> torch.Tensor:
         tensor = torch.tensor(array)
-        return tensor.bfloat16() if half and tensor.dtype == torch.float32 else tensor
+        return tensor.to(kind) if tensor.dtype == torch.float32 else tensor
 
     return inputs.mapped(put)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +133,24 @@ def test_complex_outputs_are_pairs_of_floats(backend: str) -> None:
     assert found.dtype == np.float32
 
 
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_complex_weights_keep_both_parts(backend: str) -> None:
+    class Turn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([1j, 2 - 1j], dtype=torch.complex128))
+            self.linear = nn.Linear(2, 2, dtype=torch.float64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x) * self.weight
+
+    module, x = Turn().eval(), np.array([[1.0, -3.0]], np.float32)
+    expected = module(torch.tensor(x).double()).detach()
+    (found,), facts = outputs(backend, module, x)
+    np.testing.assert_allclose(found, torch.view_as_real(expected), rtol=1e-5)
+    assert facts["dtype"] == "float32"
+
+
 class Small(nn.Module):
     """A convolution that freezing folds, and a part that may keep state."""
 
@@ -213,3 +233,56 @@ print("torch._dynamo.symbolic_convert" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+@dataclass(slots=True)
+class Slotted:
+    y: torch.Tensor
+
+
+class Beside(nn.Module):
+    """Returns a sum, and beside it what ``told`` makes of a product."""
+
+    def __init__(self, told: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.linear, self.told = nn.Linear(4, 4), told
+
+    def forward(self, x: torch.Tensor) -> dict[str, object]:
+        return {"sum": x + 1, "rows": len(x), "told": self.told(self.linear(x))}
+
+
+TOLD = {
+    "array": (lambda y: y.numpy(), "returned an ndarray, and a trace leaves out"),
+    "list": (
+        lambda y: y.argmax(-1).tolist(),
+        r"returns numbers that it reads out of tensors \(test_exporting.py:\d+\)",
+    ),
+    "number": (lambda y: y.sum().item(), r"returns numbers that it reads out of tensors \(test_exporting.py:\d+\)"),
+}
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "onnxruntime"])
+@pytest.mark.parametrize("told", TOLD)
+def test_work_that_a_trace_would_leave_out_is_refused(told: str, backend: str) -> None:
+    make, said = TOLD[told]
+    module, x = Beside(make).eval(), np.ones((2, 4), np.float32)
+    with pytest.raises(BackendError, match=f"{said}.*: let it return tensors, or use eager"):
+        outputs(backend, module, x)
+    found, _ = outputs("eager", module, x)
+    assert [array.shape for array in found] == [(2, 4)]
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript", "onnxruntime"])
+def test_tensors_in_objects_of_any_class_are_outputs(backend: str) -> None:
+    module, x = Beside(Slotted).eval(), np.ones((2, 4), np.float32)
+    found, _ = outputs(backend, module, x)
+    expected = module.linear(torch.tensor(x)).detach().numpy()
+    assert len(found) == 2
+    np.testing.assert_allclose(found[1], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript", "onnxruntime"])
+def test_a_result_that_is_computed_later_is_refused(backend: str) -> None:
+    module = Beside(lambda y: (one for one in y)).eval()
+    with pytest.raises(BackendError, match="returned a generator, which computes only when it is read: let it return"):
+        outputs(backend, module, np.ones((2, 4), np.float32))

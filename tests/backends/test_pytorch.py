@@ -106,3 +106,59 @@ def test_torchscript_optimised_for_inference_agrees(tmp_path):
         with backends.get("torchscript:optimize=1").load(model(tmp_path), fed(images()), PLACE) as session:
             session.run()
             assert difference(only(session), answer("eager", images())) < 1e-5
+
+
+class Forces(nn.Module):
+    """The gradient of an energy, as of a force field."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.energy = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            return torch.autograd.grad(self.energy(at).sum(), at)[0]
+
+
+def test_a_forward_that_asks_for_gradients_runs_and_it_is_said():
+    x = images(1)[:, 0, 0, :4]
+    with backends.get("eager").load(Model(None, Forces), fed(x), PLACE) as session:
+        session.run()
+        session.run()
+        assert "asks for gradients inside its forward" in str(session.facts()["gradient_note"])
+        assert difference(only(session), Forces()(torch.tensor(x)).numpy()) < 1e-6
+    with loaded("eager", images(1)) as session:
+        session.run()
+        assert "gradient_note" not in session.facts()
+
+
+def test_another_error_of_a_forward_is_raised_as_it_is():
+    with (
+        backends.get("eager").load(Model(None, Forces), fed(images(1)), PLACE) as session,
+        pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
+    ):
+        session.run()
+
+
+class SetsThreads(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(1)
+        return x * 2
+
+
+def test_a_forward_that_sets_other_threads_than_asked_is_refused():
+    placement = Placement(threads=2)
+    with backends.get("eager").load(Model(None, SetsThreads), fed(images(1)), placement) as session:
+        session.run()
+        with pytest.raises(BackendError, match="sets 1 threads in its forward and 2 were asked"):
+            session.outputs()
+
+
+def test_a_trace_runs_on_the_threads_that_were_asked():
+    placement = Placement(threads=2)
+    with backends.get("torchscript").load(Model(None, SetsThreads), fed(images(1)), placement) as session:
+        session.run()
+        assert len(session.outputs()) == 1
+        assert (session.facts()["threads"], torch.get_num_threads()) == (2, 2)

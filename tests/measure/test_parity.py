@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from onnx import TensorProto, helper
 
 from profiler import backends
 from profiler.backends.base import Placement
@@ -160,6 +162,24 @@ def test_random_outputs_are_told_and_not_compared() -> None:
         found = checked("dropping", session, "eager")
     assert (found.failure, found.parity) == (None, None)
     assert "its outputs are random" in found.note
+
+
+def test_a_file_that_draws_numbers_is_told_and_not_compared(tmp_path: Path) -> None:
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["n"]), helper.make_node("Add", ["x", "n"], ["y"])]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3])] for name in "xy"]
+    made = helper.make_model(helper.make_graph(nodes, "g", *ends), opset_imports=[helper.make_opsetid("", 17)])
+    path = tmp_path / "random.onnx"
+    onnx.save(made, path)
+    of, session = load_model(Asked(str(path))), Session((np.ones((2, 3)),), (np.zeros((2, 3)),))
+    found = parity.check(backends.get("onnxruntime"), of, Case("f", "", 1.0, "onnxruntime", Placement()), session, None)
+    assert (found.failure, found.parity) == (None, None)
+    assert "its outputs are random (the file draws numbers" in found.note
+
+
+def test_eager_that_agrees_with_itself_and_not_with_its_reference_keeps_state() -> None:
+    found = checked("graph", Session((np.ones((5, 4), np.float32),)), "eager")
+    assert found.failure is not None
+    assert "keeps state between calls, or is random" in found.failure.reason
 
 
 def test_what_eager_gave_is_kept_and_a_damaged_file_is_made_anew(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from math import prod
 
@@ -410,6 +412,43 @@ def test_a_forward_that_fails_is_one_sentence(form):
     with pytest.raises(UserError, match=r"^could not be counted: RuntimeError: .*\w") as failed:
         count(form(module), (torch.zeros(1, 3, 8, 8),))
     assert "\n" not in str(failed.value)
+
+
+def threaded(call):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def pooled(call):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+@pytest.mark.parametrize("through", [threaded, pooled])
+def test_work_in_threads_is_said_to_be_uncounted(through):
+    assert (
+        "operators in threads of the model"
+        in count(Calling(lambda x: through(lambda: x @ x)), (torch.zeros(4, 4),)).uncounted
+    )
+    assert threading.Thread.start.__name__ == "start"
+
+
+def test_gradients_inside_a_forward_count_as_the_products_they_are():
+    def forces(x):
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            return torch.autograd.grad((at @ torch.ones(4, 2)).square().sum(), at)[0]
+
+    found = count(Calling(forces), (torch.ones(3, 4),))
+    assert (found.flops, found.acts, found.uncounted) == (2 * 3 * 4 * 2, 3 * 2 + 3 * 4, "")
+
+
+def test_a_result_that_is_computed_later_counts_as_nothing_known():
+    with pytest.raises(UserError, match=r"^could not be counted: the model returned a generator, which computes"):
+        count(Calling(lambda x: (x @ x for _ in range(2))), (torch.zeros(4, 4),))
 
 
 # --- learned numbers

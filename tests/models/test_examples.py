@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,13 @@ from profiler.errors import UserError
 from profiler.models import examples
 from profiler.models.loaded import Asked
 from profiler.models.shapes import parse_shapes
+
+
+@dataclass(frozen=True)
+class Graph:
+    nodes: torch.Tensor
+    edges: list[torch.Tensor]
+    name: str = "g"
 
 
 class State(NamedTuple):
@@ -45,6 +54,15 @@ def test_an_example_keeps_values_types_and_order() -> None:
     assert [array.dtype.name for array in half.arrays.values()] == ["float16", "float32"]
 
 
+def test_tensors_in_a_dataclass_are_inputs_and_its_class_is_kept() -> None:
+    example = Graph(torch.ones(2), [torch.zeros(3)])
+    given = examples.of_example((example,), ("graph",))
+    assert given.signature == "graph.nodes float32 2, graph.edges.0 float32 3, graph.name='g'"
+    (made,), _ = given.mapped(lambda name, array: (name, array.shape))
+    assert made == Graph(("graph.nodes", (2,)), [("graph.edges.0", (3,))])
+    assert example.nodes.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("example", "args", "kwargs"),
     [
@@ -52,6 +70,7 @@ def test_an_example_keeps_values_types_and_order() -> None:
         ((1, 2), (1, 2), {}),
         ([1, 2], (1, 2), {}),
         ({"x": 1}, (), {"x": 1}),
+        (UserDict(x=1), (), {"x": 1}),  # as what a tokenizer returns
         (((1,), {"x": 2}), (1,), {"x": 2}),
         ((1, {"x": 2}), (1, {"x": 2}), {}),  # the second is a dict that the module takes by position
     ],

@@ -204,6 +204,21 @@ def test_a_learned_row_after_a_product_is_its_bias_and_nothing_else_is():
 # --- shapes
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        node("BiasGelu", ["p", "b"], ["y"], domain=RUNTIME),
+        node("FastGelu", ["p", "b"], ["y"], domain=RUNTIME),
+        node("SkipLayerNormalization", ["skip", "p", "gamma", "", "b"], ["y"], domain=RUNTIME),
+        node("SkipSimplifiedLayerNormalization", ["p", "skip", "gamma", "b"], ["y"], domain=RUNTIME),
+    ],
+)
+def test_a_bias_that_the_runtime_fuses_into_what_follows_counts(after):
+    inits = {"w": (8, 5), "b": (5,)} | ({"gamma": (5,)} if "gamma" in after.input else {})
+    made = model([node("MatMul", ["x", "w"], ["p"]), after], {"x": (3, 8), "skip": (3, 5)}, inits)
+    assert costs(made)[:2] == (3 * 5 * 9, 15)
+
+
 def test_shapes_that_the_graph_computes_are_known():
     nodes = [
         node("Shape", ["x"], ["s"]),
@@ -381,6 +396,46 @@ def test_a_name_that_begins_as_a_convolution_is_none():
 # --- learned numbers
 
 
+def test_a_table_in_int8_is_learned_and_an_index_is_not():
+    nodes = [
+        node("Gather", ["table", "x"], ["rows"]),
+        node("DequantizeLinear", ["rows", "s", "z"], ["floats"]),
+        node("Gather", ["sizes", "x"], ["y"]),
+    ]
+    inits = {"table": whole((10, 8), np.uint8), "sizes": whole((10, 8), np.int64), **SCALES}
+    made = model(nodes, {"x": (3,)}, inits)
+    made.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    assert costs(made) == (0, 0, 80)
+
+
+def test_weights_of_four_bits_count_as_they_are_unpacked():
+    packed = node("MatMulNBits", ["x", "w", "s", "", "", "b"], ["y"], domain=RUNTIME, K=64, N=5, bits=4, block_size=32)
+    inits = {"w": whole((5, 2, 16), np.uint8), "s": (5, 2), "b": (5,)}
+    after = node("Conv", ["y", "v"], ["out"])
+    assert costs(model([packed, after], {"x": (1, 3, 64)}, inits | {"v": (2, 3, 1)})) == (
+        3 * 5 * 65 + 2 * 5 * 3, 15 + 10, 64 * 5 + 5 + 6,
+    )  # fmt: skip
+
+
+ML = "ai.onnx.ml"
+TREES = {"nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0], "target_weights": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (node("LinearRegressor", ["x"], ["y"], domain=ML, coefficients=[1.0] * 8, intercepts=[1.0] * 2), (30, 6, 10)),
+        (node("Scaler", ["x"], ["y"], domain=ML, offset=[1.0] * 4, scale=[1.0] * 4), (0, 0, 8)),
+        (node("TreeEnsembleRegressor", ["x"], ["y"], domain=ML, **TREES), (0, 0, 3)),
+        (node("Normalizer", ["x"], ["y"], domain=ML, norm="L2"), (0, 0, 0)),
+    ],
+)
+def test_what_was_learned_may_stand_in_attributes(made, expected):
+    made = model([made], {"x": (3, 4)})
+    made.opset_import.append(helper.make_opsetid(ML, 3))
+    assert costs(made) == expected
+
+
 def test_only_what_was_learned_is_a_parameter():
     nodes = [
         node("Constant", [], ["written"], value=tensor("c", np.full((3, 1, 1), 0.5, np.float32))),
@@ -463,6 +518,17 @@ def test_a_bias_that_an_exporter_made_of_a_norm_does_not_count(weight, bias):
         made = model([node("Conv", ["x", weight, name], ["y"])], {"x": (1, 4, 8)}, {weight: (6, 4, 3), name: (6,)})
         found.append(costs(made))
     assert found == [(6 * 6 * 12, 36, 78), (6 * 6 * 13, 36, 78)]
+
+
+def test_a_bias_made_of_a_norm_that_is_stored_as_another_does_not_count():
+    """As built both are zeros, and torch stores one."""
+    nodes = [
+        node("Identity", ["conv.bias"], ["onnx::Conv_13"]),
+        node("Conv", ["x", "onnx::Conv_12", "onnx::Conv_13"], ["p"]),
+        node("Conv", ["p", "conv.weight", "conv.bias"], ["y"]),
+    ]
+    inits = {"onnx::Conv_12": (6, 4, 1), "conv.weight": (6, 6, 1), "conv.bias": np.zeros(6, np.float32)}
+    assert costs(model(nodes, {"x": (1, 4, 8)}, inits)) == (8 * 6 * (4 + 7), 96, 24 + 6 + 36 + 6)
 
 
 def test_a_table_that_is_stored_transposed_for_the_last_layer_is_one():

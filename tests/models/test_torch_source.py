@@ -48,6 +48,11 @@ def test_lazy_layers_learn_their_sizes_from_the_example_and_always_the_same_weig
     assert made[0].count().params == 8 * 27 + 8 + 5 * 288 + 5
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_a_module_of_another_precision_is_counted_with_what_is_drawn_in_fp32(kind: torch.dtype) -> None:
+    assert from_module(nn.Linear(8, 4).to(kind), torch.ones(1, 8), Asked("m:f")).count().flops == 4 * 9
+
+
 def test_a_module_in_bf16_is_counted_with_its_own_example() -> None:
     loaded = from_module(nn.Linear(8, 4).bfloat16(), torch.ones(1, 8, dtype=torch.bfloat16), Asked("m:half"))
     assert loaded.count().flops == 4 * 9
