@@ -38,6 +38,8 @@ _QUIET = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
+    # Else one thread for OpenMP and another allocator: a visit has the environment of `profiler worker`, as a local one.
+    "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random"},
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.large-graph-warning-threshold": "1TB",  # files of models travel as arguments
