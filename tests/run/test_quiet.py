@@ -63,13 +63,12 @@ def test_a_worker_speaks_seldom_and_is_spoken_to_at_once() -> None:
 
 
 def test_a_worker_leaves_its_visits_the_environment_that_it_has(tmp_path: Path) -> None:
-    with local_fleet(tmp_path) as fleet:
-        with Fleet(Meeting(fleet.address)) as driver:
-            assert driver._client.scheduler_comm.interval == serving.GATHERED_S
-            fleet.add("a")
-            wait_for(driver.members, 60)
-            given = fleet.nanny("a").environ()
-            theirs = fleet.engine("a").environ()
+    with local_fleet(tmp_path) as fleet, Fleet(Meeting(fleet.address)) as driver:
+        assert driver._client.scheduler_comm.interval == serving.GATHERED_S
+        fleet.add("a")
+        wait_for(driver.members, 60)
+        given = fleet.nanny("a").environ()
+        theirs = fleet.engine("a").environ()
     differ = {name for name in given.keys() | theirs if given.get(name) != theirs.get(name)}
     assert differ <= _OURS | {"PYTHONHASHSEED"}
     assert theirs["PYTHONHASHSEED"] == "random"

@@ -131,6 +131,10 @@ class Hurting:
         return True
 
 
+#: Longer than a machine that is shared may stand still, which nobody here is to be blamed for.
+_STILL = "600s"
+
+
 @pytest.mark.parametrize("time_of", range(scaled(10)))
 def test_two_hundred_cases_are_accounted_for_whatever_is_killed(tmp_path: Path, time_of: int) -> None:
     batches = scaled(50, 3)
@@ -141,12 +145,12 @@ def test_two_hundred_cases_are_accounted_for_whatever_is_killed(tmp_path: Path, 
         begin, hurting = time.monotonic(), Hurting(fleet, random.Random(time_of))
         shape = ("--batch", ",".join(str(n + 1) for n in range(batches)), "--rounds", "1", "--visit", "200ms")
         given = ("--model", str(tmp_path / "net.py:net"), "--backend", "fake:duration_ms=20", *shape)
-        run = fleet.run(tmp_path / "out", *given, "--device", ",".join(LABELS), "--patience", "120s", "--quiet")
+        run = fleet.run(tmp_path / "out", *given, "--device", ",".join(LABELS), "--patience", _STILL, "--quiet")
         wait_for(lambda: (tmp_path / "out" / NAME).is_file() or run.poll() is not None, 120)
         while run.poll() is None:
             time.sleep(2)
             hurting.once()
-            assert time.monotonic() - begin < 1800, fleet.said()
+            assert time.monotonic() - begin < 3600, fleet.said()
         hurting.mend(now=True)
         seconds, found = time.monotonic() - begin, read(tmp_path / "out")
         failed = [r for r in found.records if isinstance(r.outcome, Failure)]
