@@ -38,7 +38,7 @@ _QUIET = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
-    # Else one thread for OpenMP and another allocator: a visit has the environment of `profiler worker`, as a local one.
+    # Else one thread for OpenMP and another allocator: a visit has the environment that `profiler worker` was given.
     "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random"},
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
