@@ -66,7 +66,7 @@ def test_a_worker_leaves_its_visits_the_environment_that_it_has(tmp_path: Path) 
     with local_fleet(tmp_path) as fleet, Fleet(Meeting(fleet.address)) as driver:
         assert driver._client.scheduler_comm.interval == serving.GATHERED_S
         fleet.add("a")
-        wait_for(driver.members, 60)
+        wait_for(driver.members, 240)
         given = fleet.nanny("a").environ()
         theirs = fleet.engine("a").environ()
     differ = {name for name in given.keys() | theirs if given.get(name) != theirs.get(name)}
