@@ -48,7 +48,7 @@ _GROUP = 3
 def keep(what: str, unit: str, measured: float, low: object = "", high: object = "", of: object = "") -> None:
     """Keep a figure in the table of what a worker costs, in place of an earlier one of that name."""
     path, head = RESULTS / "fleet_cost.csv", ["what", "measured", "low", "high", "of", "unit"]
-    rows = list(csv.reader(path.open(encoding="utf-8")))[1:] if path.is_file() else []
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))[1:] if path.is_file() else []
     row = [what, *(f"{v:.6g}" if isinstance(v, float) else str(v) for v in (measured, low, high, of)), unit]
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([head, *(r for r in rows if r[0] != what), row])
