@@ -28,6 +28,7 @@ _WHOLE = {
     "gate/test_checkout.py",
     "report/test_extra.py",
     "run/test_fleet.py",
+    "run/test_quiet.py",
     "run/test_remote.py",
     "run/test_rounds.py",
     "test_docs.py",

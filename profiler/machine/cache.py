@@ -45,15 +45,15 @@ def keep(file: Path, name: str, value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     """Keep other processes out that take the same lock, while a file is read, changed and written.
 
     Raises:
-        OSError: The lock cannot be made, or another process has held it for seconds (a TimeoutError).
+        OSError: The lock cannot be made, or another process has held it for longer (a TimeoutError).
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=_PATIENCE_S):
+        with FileLock(lock, timeout=patience_s):
             yield
     except NotImplementedError as error:
         raise OSError(errno.ENOLCK, "its file system has no locks", str(lock)) from error

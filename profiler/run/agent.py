@@ -172,9 +172,7 @@ def _lab(errand: Errand) -> Lab:
     def limits(placement: Any) -> Limits:
         return Limits(tuple(cores[: placement.threads]), errand.memory_bytes)
 
-    # A home that several hosts share must not mix their calibrations.
-    folder = cache_folder() / "workers" / platform.node()
-    return Lab(errand.budget, executor, limits, Calibrations(executor, folder, limits), errand.feed)
+    return Lab(errand.budget, executor, limits, Calibrations(executor, cache_folder(), limits), errand.feed)
 
 
 def _as_asked(made: Record, case: Case, here: Case) -> Record:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from profiler.backends.base import Placement
-from profiler.machine import host
+from profiler.machine import cache, host
 from profiler.measure.calibration import identity, store, stored
 from profiler.measure.visit import CalibrationTask, calibrate
 from profiler.records.nominal import Calibration, Calls, nominal
@@ -49,10 +50,20 @@ def reference_visits(
     return repeats or 1, visits
 
 
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait while another process measures what it keeps in ``folder``, where its file system has locks."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(cache.alone(folder / "locks" / "calibration", _CALIBRATION_TIMEOUT_S))
+        yield
+
+
 class Calibrations:
     """Nominal times of the reference, measured when first needed and kept in the user's cache.
 
-    One that the machine now beats is measured anew.
+    One that the machine now beats is measured anew. Whoever measures on a host, a run there or a worker of a fleet,
+    keeps them in one place and makes them one at a time: latencies differ by what was measured, not by who asked.
 
     On two threads beside a process that keeps a core busy the reference once took 23 to 100 times its time. Where its
     threads waited for a core in every block of every process there is no calibration, but a failure that says so.
@@ -89,11 +100,18 @@ class Calibrations:
         if placement.device_type != "cpu":
             return Failure("unsupported", _NOT_DIVIDED.format(placement.device))
         if name not in self._known:
-            kept = None if self._redo else stored(self._folder, name)
-            if kept is not None and self._may_measure and self._outdated(kept, placement, name):
-                kept = None
-            self._known[name] = kept or self._measure(placement, name)
+            self._known[name] = self._kept_or_made(placement, name)
         return self._known[name]
+
+    def _kept_or_made(self, placement: Placement, name: str) -> Calibration | Failure:
+        kept = None if self._redo else stored(self._folder, name)
+        if not self._may_measure:
+            return kept or Failure("error", "the reference was never calibrated here: profiler calibrate")
+        if kept is not None and not self._outdated(kept, placement, name):
+            return kept
+        with _one_at_a_time(self._folder):
+            meanwhile = None if self._redo else stored(self._folder, name)
+            return meanwhile if meanwhile and meanwhile != kept else self._measure(placement, name)
 
     def _outdated(self, kept: Calibration, placement: Placement, name: str) -> bool:
         """Whether the reference is faster now than a kept calibration says; asked once in a process."""
@@ -105,8 +123,6 @@ class Calibrations:
         return not isinstance(answer, Failure) and nominal([answer[1]])[0] < _FASTER * kept.nominal_ns
 
     def _measure(self, placement: Placement, name: str) -> Calibration | Failure:
-        if not self._may_measure:
-            return Failure("error", "the reference was never calibrated here: profiler calibrate")
         limits = self._limits(placement)
         answer = reference_visits(placement, self._executor, _CALIBRATION_VISITS, _CALIBRATION_S, limits)
         if isinstance(answer, Failure):

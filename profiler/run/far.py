@@ -23,6 +23,8 @@ from profiler.run.schedule import Progress
 
 #: How often what is shown changes, in seconds: on a terminal, and in a log.
 _SHOWN_S, _LOGGED_S = 1.0, 30.0
+#: Visits under way that are named at a time, of a label or in a line.
+_NAMED = 2
 
 
 def found_sites(fleet: Fleet, plan: Plan, patience_s: float) -> tuple[dict[str, Site], list[Member]]:
@@ -133,7 +135,9 @@ class FleetDisplay:
         else:
             made = ", ".join(f"{label} {self._made[label]}" for label in self._labels)
             there = f"{len(members)} worker{'s' * (len(members) != 1)}"
-            self._console.print(f"visits: {made}; {there}", highlight=False)
+            doing = list(self._busy.values())
+            now = f"; now {'; '.join(doing[:_NAMED])}{' and others' * (len(doing) > _NAMED)}" if doing else ""
+            self._console.print(f"visits: {made}; {there}{now}", highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table("label", "workers", "visits", "cases done", "now", box=None, expand=True)
@@ -141,6 +145,12 @@ class FleetDisplay:
             own = [member for member in self._members if member.known.label == label]
             done = self._progress.done[label] if self._progress else 0
             now = [self._busy[member.address] for member in own if member.address in self._busy]
-            row = (label, str(len(own)), str(self._made[label]), f"{done} of {self._cases[label]}", "; ".join(now[:2]))
+            row = (
+                label,
+                str(len(own)),
+                str(self._made[label]),
+                f"{done} of {self._cases[label]}",
+                "; ".join(now[:_NAMED]),
+            )
             table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in row))
         return table

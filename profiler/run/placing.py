@@ -32,6 +32,23 @@ _HEAR_S = 0.2
 _BLAMED = 5
 #: How long a worker is left alone that could not make a visit, in seconds.
 _REST_S = 15.0
+#: Looks follow each other in a second or so; where they do not for this long this process was stopped, or its machine.
+_STILL_S = 30.0
+
+
+class Awake:
+    """A clock in seconds that stands while this process does: after that others need a moment to come back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last, self._still = clock, clock(), 0.0
+
+    def __call__(self) -> float:
+        """Return the time; it is to be asked for again and again."""
+        now = self._clock()
+        if now - self._last > _STILL_S:
+            self._still += now - self._last
+        self._last = now
+        return now - self._still
 
 
 class FleetWatcher(Protocol):
@@ -78,7 +95,7 @@ class Placing:
     fleet: Fleet
     way: Way
     told: FleetWatcher
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = field(default_factory=Awake)
     _members: dict[str, Member] = field(default_factory=dict)
     _sent: dict[int, _Sent] = field(default_factory=dict)
     _losses: Counter[str] = field(default_factory=Counter)

@@ -11,8 +11,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ _QUIET = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
+    # Else one thread for OpenMP and another allocator: a visit has the environment that `profiler worker` was given.
+    "distributed.nanny.pre-spawn-environ": {"PYTHONHASHSEED": "random"},
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.large-graph-warning-threshold": "1TB",  # files of models travel as arguments
@@ -112,7 +114,7 @@ def serve_scheduler(
     distributed, security = engine(), security_of(tls)
     scheme = "tls" if security else "tcp"
 
-    async def served() -> None:
+    async def served(_told: asyncio.Event) -> None:
         scheduler = _calm(distributed.Scheduler)(
             host=f"{scheme}://{host}",
             port=port,
@@ -177,14 +179,16 @@ def serve_worker(
     os.environ |= {agent.LABEL: label, agent.DEVICE: device, agent.TOGETHER: "1" if together else "0"}
     waiting = False
 
-    async def served() -> None:
+    async def served(told: asyncio.Event) -> None:
         nonlocal waiting
-        while True:
+        while not told.is_set():
             try:
                 async with _nanny(distributed, meeting, label, device, security) as nanny:
                     say(f"worker {label} on {device} serves {meeting.found()}{ENDS}")
                     waiting = False
                     await nanny.finished()
+                    if told.is_set():  # the engine, where it is closing, may keep to itself that it was cancelled
+                        return
             except (OSError, RuntimeError, TimeoutError, UserError) as error:
                 if not waiting:
                     say(f"no scheduler at {meeting.said} ({words_of(error)}); waiting for it")
@@ -217,40 +221,41 @@ def _nanny(distributed: Any, meeting: Meeting, label: str, device: str, security
     )
 
 
-def _until_stopped(served: Callable[[], Awaitable[None]], until_eof: bool) -> None:
-    """Run until the process is told to end; what it started has ended when this returns."""
+def _until_stopped(served: Callable[[asyncio.Event], Awaitable[None]], until_eof: bool) -> None:
+    """Run until the process is told to end, which ``served`` is cancelled by and may see; all has ended afterwards."""
 
     async def main() -> None:
-        task = asyncio.ensure_future(served())
+        told = asyncio.Event()
+        task = asyncio.ensure_future(served(told))
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            told.set()
+            task.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, end)
         if until_eof:
-            _watch_input(loop, task)
-        with _cancelled():
+            _watch_input(loop, end)
+        with suppress(asyncio.CancelledError):
             await task
+            if not told.is_set():
+                return
+        print("stopped", file=sys.stderr)
 
     asyncio.run(main())
 
 
-def _watch_input(loop: asyncio.AbstractEventLoop, task: asyncio.Future[None]) -> None:
-    """End ``task`` when standard input ends, as that of a process does whose connection is lost."""
+def _watch_input(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    """Call ``end`` when standard input ends, as that of a process does whose connection is lost."""
 
     def read() -> None:
         if not os.read(0, 4096):
             loop.remove_reader(0)
-            task.cancel()
+            end()
 
     try:
         loop.add_reader(0, read)
     except OSError as error:
-        task.cancel()
+        end()
         raise UserError(f"--until-eof: standard input is no pipe and no terminal ({words_of(error)})") from error
-
-
-@contextmanager
-def _cancelled() -> Iterator[None]:
-    try:
-        yield
-    except asyncio.CancelledError:
-        print("stopped", file=sys.stderr)

@@ -41,7 +41,7 @@ from profiler.run.far import found_sites, site_facts
 from profiler.run.fleet import Member, SchedulerLostError, sites_of, unlike_versions
 from profiler.run.lab import Lab
 from profiler.run.meeting import Meeting
-from profiler.run.placing import Placing, Way, asked_sites
+from profiler.run.placing import Awake, Placing, Way, asked_sites
 from profiler.run.processes import LocalExecutor
 from profiler.run.schedule import Progress
 from profiler.run.travel import Depot, Luggage, digest_of, moved
@@ -138,7 +138,9 @@ class Told:
 BUDGET = Budget(min_rounds=2, rounds=2)
 
 
-def go(folder: Path, script: Script, *, budget: Budget = BUDGET, resume: bool = False, **flags: Any) -> Told:
+def go(
+    folder: Path, script: Script, *, budget: Budget = BUDGET, resume: bool = False, clock: Any = None, **flags: Any
+) -> Told:
     """Measure resnets on the machines of a script into ``folder``."""
     plan = from_flags(
         "fleet", models=flags.pop("models", "resnet50,resnet101,resnet152"), backends="fake", seed=1, **flags
@@ -146,7 +148,7 @@ def go(folder: Path, script: Script, *, budget: Budget = BUDGET, resume: bool = 
     sites = asked_sites(sites_of(script.there), list(plan.sweeps[0].devices), [])
     lab = Lab(budget, LocalExecutor(), lambda _: Limits(), Calibrations(LocalExecutor(), folder, lambda _: Limits()))
     told = Told()
-    measure = Placing(script, Way(sites, 60.0), told, script.clock)  # type: ignore[arg-type]
+    measure = Placing(script, Way(sites, 60.0), told, clock or script.clock)  # type: ignore[arg-type]
     facts = site_facts(sites, script.there)
     cases = expand(plan, 1, sites=sites)
     measure_into(folder, plan, cases, lab, watcher=told, measure=measure, facts=facts, resume=resume)
@@ -256,6 +258,30 @@ def test_a_scheduler_that_comes_back_costs_what_was_under_way(tmp_path: Path) ->
     assert set(visits(tmp_path).values()) == {1}
     assert len(visits(tmp_path)) == 6
     assert "the scheduler is back" in told.events
+
+
+def test_a_machine_that_stood_still_has_not_used_up_its_patience(tmp_path: Path) -> None:
+    """Stopped for minutes with all that is on it, its workers are dropped and come back a moment after it goes on."""
+    script = Script([member("a", "a1")])
+    went_on: list[float] = []
+
+    def answers(_to: Member, errand: Errand) -> Record | None:
+        if len(script.sent) == 3 and not went_on:
+            script.there.clear()
+            script.clock_s += 400
+            went_on.append(script.clock_s)
+            return None
+        return record(errand)
+
+    def there() -> list[Member]:
+        if went_on and script.clock_s > went_on[0] + 20:
+            script.there = [member("a", "a2")]
+        return list(script.there)
+
+    script.answers, script.members = answers, there  # type: ignore[method-assign]
+    go(tmp_path, script, clock=Awake(script.clock), devices="a")
+    assert set(visits(tmp_path).values()) == {1}
+    assert len(visits(tmp_path)) == 6
 
 
 def test_a_fleet_is_waited_for_before_a_run_as_within_it(monkeypatch: pytest.MonkeyPatch) -> None:

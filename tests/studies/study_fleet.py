@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import math
 import os
 import random
 import statistics
@@ -16,9 +15,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,6 @@ import pytest
 
 from profiler.backends.base import Placement
 from profiler.records.circumstances import Conditions
-from profiler.records.estimate import visit_estimate
-from profiler.records.intervals import interval
 from profiler.records.journal import Journal
 from profiler.records.lines import dump
 from profiler.records.reading import NAME, read, visits_at
@@ -39,7 +35,7 @@ from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.errand import Errand
 from profiler.run.fleet import Fleet, Member, sites_of
-from profiler.run.lab import Lab, one_visit
+from profiler.run.lab import Lab
 from profiler.run.meeting import Meeting
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import LocalExecutor
@@ -131,6 +127,10 @@ class Hurting:
         return True
 
 
+#: Longer than a machine that is shared may stand still, which nobody here is to be blamed for.
+_STILL = "600s"
+
+
 @pytest.mark.parametrize("time_of", range(scaled(10)))
 def test_two_hundred_cases_are_accounted_for_whatever_is_killed(tmp_path: Path, time_of: int) -> None:
     batches = scaled(50, 3)
@@ -141,12 +141,12 @@ def test_two_hundred_cases_are_accounted_for_whatever_is_killed(tmp_path: Path, 
         begin, hurting = time.monotonic(), Hurting(fleet, random.Random(time_of))
         shape = ("--batch", ",".join(str(n + 1) for n in range(batches)), "--rounds", "1", "--visit", "200ms")
         given = ("--model", str(tmp_path / "net.py:net"), "--backend", "fake:duration_ms=20", *shape)
-        run = fleet.run(tmp_path / "out", *given, "--device", ",".join(LABELS), "--patience", "120s", "--quiet")
+        run = fleet.run(tmp_path / "out", *given, "--device", ",".join(LABELS), "--patience", _STILL, "--quiet")
         wait_for(lambda: (tmp_path / "out" / NAME).is_file() or run.poll() is not None, 120)
         while run.poll() is None:
             time.sleep(2)
             hurting.once()
-            assert time.monotonic() - begin < 1800, fleet.said()
+            assert time.monotonic() - begin < 3600, fleet.said()
         hurting.mend(now=True)
         seconds, found = time.monotonic() - begin, read(tmp_path / "out")
         failed = [r for r in found.records if isinstance(r.outcome, Failure)]
@@ -337,99 +337,5 @@ def test_a_journal_of_a_million_records_is_resumed(tmp_path: Path) -> None:
     assert figures["resume_s"] < 60
 
 
-def processes(fleet: LocalFleet) -> list[psutil.Process]:
-    """The scheduler and the worker, with all that they started."""
-    assert fleet.scheduler is not None
-    roots = [psutil.Process(fleet.scheduler.pid), fleet.nanny("a")]
-    return [each for root in roots for each in (root, *root.children(recursive=True))]
-
-
 def cpu_s(of: Iterable[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in of)
-
-
-class Asking:
-    """Asks the one worker of a fleet for visits."""
-
-    def __init__(self, driver: Fleet, budget: Budget) -> None:
-        wait_for(driver.members, 60)
-        self.driver, self.budget = driver, budget
-        [self.member] = driver.members()
-
-    def visit(self, case: Case, number: int) -> Record:
-        sent = self.driver.send(self.member, Errand(case, number, "latency", self.budget, Feed()))
-        landed = self.driver.landed(120)
-        assert landed is not None
-        assert landed[0] == sent
-        assert isinstance(landed[1], Record)
-        return landed[1]
-
-
-@contextmanager
-def stopped(fleet: LocalFleet) -> Iterator[None]:
-    """Keep a fleet from running for a moment, shorter than it takes to be missed."""
-    found = processes(fleet)
-    for process in found:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in found:
-            process.resume()
-
-
-def ratio_to_reference(record: Record) -> float:
-    """A latency that does not depend on what either side takes for the reference's nominal time."""
-    made = record.outcome
-    assert isinstance(made, Measurement), made
-    assert made.nominal_ns is not None
-    return visit_estimate(made).normalised_ns / made.nominal_ns
-
-
-def test_a_worker_costs_next_to_nothing(tmp_path: Path) -> None:
-    idle_s, number, pairs = scaled(60), scaled(100, 5), scaled(24, 2)
-    quick, budget = Budget(visit_s=0.01, warmup_s=0.01), Budget(visit_s=0.5, warmup_s=1.0)
-    fake = Case("resnet50", "", 1.0, "fake:duration_ms=0.1", Placement(), fleet_label="a")
-    real = Case("regnety_200mf", "", 1.0, "eager", Placement(), fleet_label="a")
-    executor = LocalExecutor()
-    lab = Lab(budget, executor, lambda _: Limits(), Calibrations(executor, tmp_path, lambda _: Limits()), Feed())
-    with local_fleet(tmp_path / "fleet") as fleet:
-        fleet.add("a")
-        with Fleet(Meeting(fleet.address)) as driver, Journal.open(tmp_path / "out", {}) as journal:
-            asking = Asking(driver, quick)
-            asking.visit(fake, 0)
-            time.sleep(3)
-            worker = [fleet.nanny("a"), *fleet.nanny("a").children(recursive=True)]
-            both = processes(fleet)
-            before, before_both = cpu_s(worker), cpu_s(both)
-            time.sleep(idle_s)
-            idle, idle_both = ((cpu_s(of) - b) / idle_s for of, b in ((worker, before), (both, before_both)))
-            beyond = []
-            for n in range(number):
-                begin = time.monotonic()
-                record = asking.visit(fake, n)
-                journal.append(record)
-                beyond.append(time.monotonic() - begin - record.wall_s)
-            asking = Asking(driver, budget)
-            ratios = []
-            for n in range(pairs + 1):
-                under = ratio_to_reference(asking.visit(real, n))
-                with stopped(fleet):
-                    alone = ratio_to_reference(one_visit(replace(real, fleet_label=""), n, lab))
-                ratios.append(math.log(under / alone))
-            mean, half = interval(ratios[1:], len(ratios) - 1)
-    assert half is not None
-    keep(
-        "cost",
-        idle_share_of_a_core=idle,
-        with_scheduler=idle_both,
-        beyond_ms=1e3 * statistics.median(beyond),
-        beyond_p90_ms=1e3 * sorted(beyond)[len(beyond) * 9 // 10],
-        pairs=pairs,
-        under_a_worker=math.exp(mean),
-        under_low=math.exp(mean - half),
-        under_high=math.exp(mean + half),
-    )
-    assert idle < 0.004
-    assert statistics.median(beyond) < 0.010
-    assert math.exp(mean - half) < 1.005
