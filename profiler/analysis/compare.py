@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.frame import GROUP_KEYS, PROXIES, group_label, latency_column, plain
+from profiler.analysis.one_nominal import Nominal, nominal_of, over
 from profiler.analysis.quantity import Quantity
 from profiler.analysis.regression import geometric_mean, rank_correlation
 from profiler.analysis.rows import checked_rows, uncounted
@@ -48,12 +49,14 @@ class Setting:
         machine: Facts of the machine that the table has.
         costs: Cost of each network, with its interval where that was measured.
         models: What each network was: its content and its inputs, as far as the table says.
+        nominal: What the costs are multiples of; None where they are of nothing, or of several.
     """
 
     keys: dict[str, str]
     machine: dict[str, str]
     costs: dict[str, Quantity]
     models: dict[str, dict[str, str]]
+    nominal: Nominal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Comparison:
         interval: 95% of the geometric mean, Student's t over networks; None below 3.
         spearman: Rank correlation of the networks' costs; None below 4, or where a setting is constant.
         unlike: Networks left out because the same name is of unlike models, and in what they differ.
+        rescaled: By what the second's costs were multiplied, so that both are by the first's calibration.
+        references: Versions of the reference, where costs of both are multiples of its nominal time on one machine.
         scatter: By what the intervals of ``ratios`` are widened, see ``_scatter``; 1.0 where they are as they were.
     """
 
@@ -81,6 +86,8 @@ class Comparison:
     spearman: float | None
     unlike: dict[str, str] = field(default_factory=dict)
     scatter: float = 1.0
+    rescaled: float = 1.0
+    references: tuple[str, ...] = ()
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -126,9 +133,15 @@ def settings_of(frame: pd.DataFrame, y: str = "latency_ms") -> list[Setting]:
                 str(checked["network"].iloc[row]): {c: plain(table[c].iloc[row]) for c in MODEL if c in table}
                 for row in rows
             },
+            nominal=_nominal(table.iloc[rows], y),
         )
         for values, rows in found.items()
     ]
+
+
+def _nominal(rows: pd.DataFrame, y: str) -> Nominal | None:
+    found = {nominal_of({str(name): value for name, value in row.items()}, y) for row in rows.to_dict("records")}
+    return found.pop() if len(found) == 1 else None
 
 
 def _cost(table: pd.DataFrame, row: int, y: str) -> Quantity:
@@ -194,14 +207,27 @@ def _compared(a: Setting, b: Setting) -> Comparison | None:
     if not common:
         said = "; ".join(f"{network}: {why}" for network, why in unlike.items())
         raise UserError(f"these runs measured unlike models under one name ({said}): measure one of them again")
-    ratios = {network: _ratio(b.costs[network], a.costs[network]) for network in common}
+    rescaled = over(a.nominal, b.nominal)
+    ratios = {network: _ratio(_times(b.costs[network], rescaled), a.costs[network]) for network in common}
     mean, interval = geometric_mean([ratio.value for ratio in ratios.values()])
     ours, theirs = a.keys | a.machine, b.keys | b.machine
     differs = {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
     costs = [[each.costs[network].value for network in common] for each in (a, b)]
     scatter = _scatter([*ratios.values()]) if {*differs} == {"run"} else 1.0
     ratios = {network: _widened(ratio, scatter) for network, ratio in ratios.items()}
-    return Comparison(a.keys, b.keys, differs, ratios, mean, interval, rank_correlation(*costs), unlike, scatter)
+    return Comparison(
+        a.keys,
+        b.keys,
+        differs,
+        ratios,
+        mean,
+        interval,
+        rank_correlation(*costs),
+        unlike,
+        scatter,
+        rescaled,
+        _references(a, b),
+    )
 
 
 def _scatter(ratios: Sequence[Quantity]) -> float:
@@ -218,6 +244,17 @@ def _scatter(ratios: Sequence[Quantity]) -> float:
     centre = float(np.median([value for value, _ in known]))
     off = [abs(value - centre) / (math.log(high / low) / 2) for value, (low, high) in known if high > low]
     return max(1.0, float(np.median(off)) * _QUANTILE_975 / _QUANTILE_75) if off else 1.0
+
+
+def _references(a: Setting, b: Setting) -> tuple[str, ...]:
+    if a.nominal is None or b.nominal is None or a.nominal.where != b.nominal.where:
+        return ()
+    return a.nominal.version, b.nominal.version
+
+
+def _times(cost: Quantity, by: float) -> Quantity:
+    ends = cost.interval and (cost.interval[0] * by, cost.interval[1] * by)
+    return Quantity(cost.value * by, ends or None)
 
 
 def _widened(ratio: Quantity, by: float) -> Quantity:

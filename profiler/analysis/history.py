@@ -1,7 +1,8 @@
 """What each case cost in every run under a folder, and where its level changed.
 
-Advisory, not a gate: the runs lie apart in time, and whatever changed on the machine in between, a calibration made
-anew too, looks like a change of the code. A case is compared only with itself on machines of the same key.
+Advisory, not a gate: the runs lie apart in time, and whatever changed on the machine in between looks like a change of
+the code. A case is compared only with itself on machines of the same key; its times are told by the nominal time of the
+latest run, so that a calibration made anew is no change, unless the reference is of another version.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiler.analysis.changepoints import change_points
+from profiler.analysis.one_nominal import Nominal, nominal_of, over
 from profiler.errors import UserError
 from profiler.records import table
 from profiler.records.columns import COLUMNS, Row, Value, interval_columns
@@ -29,6 +31,7 @@ class Point:
         low: Lower end of its 95% interval, where the table has one.
         high: Upper end.
         status: As in the run's table.
+        nominal: What the value is a multiple of, as it is told; None where it is of nothing.
     """
 
     run: str
@@ -37,6 +40,7 @@ class Point:
     low: float | None
     high: float | None
     status: str
+    nominal: Nominal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,17 @@ def _in_time(parts: Sequence[History]) -> list[History]:
 
 def _joined(parts: Sequence[History]) -> History:
     points = sorted((point for part in parts for point in part.points), key=lambda point: point.started)
-    return replace(parts[-1], points=tuple(points))
+    latest = next((point.nominal for point in reversed(points) if point.nominal is not None), None)
+    return replace(parts[-1], points=tuple(_by(latest, point) for point in points))
+
+
+def _by(latest: Nominal | None, point: Point) -> Point:
+    """Return ``point`` as it would be by the calibration ``latest``."""
+    by = over(latest, point.nominal)
+    if by == 1.0:
+        return point
+    value, low, high = (None if number is None else number * by for number in (point.value, point.low, point.high))
+    return replace(point, value=value, low=low, high=high, nominal=latest)
 
 
 def _of_run(run: Run, name: str, y: str) -> list[History]:
@@ -145,7 +159,7 @@ def _of_run(run: Run, name: str, y: str) -> list[History]:
 
 def _point(run: str, row: Row, y: str) -> Point:
     low, high = (_number(row.get(column)) for column in interval_columns(y))
-    return Point(run, str(row["started"]), _number(row[y]), low, high, str(row["status"]))
+    return Point(run, str(row["started"]), _number(row[y]), low, high, str(row["status"]), nominal_of(row, y))
 
 
 def _number(value: Value) -> float | None:

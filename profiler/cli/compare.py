@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json as jsonlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -125,7 +126,8 @@ def _nothing(found: Sequence[Setting], has: Mapping[str, str]) -> str:
 
 
 def _print(made: Sequence[Comparison], column: str, console: Console) -> None:
-    for notice in dict.fromkeys(filter(None, map(_unlike, made))):
+    notices = itertools.chain.from_iterable((_unlike(one), _calibrated(one)) for one in made)
+    for notice in dict.fromkeys(filter(None, notices)):
         console.print(escape(notice), highlight=False, soft_wrap=True)
     for network, why in dict(item for one in made for item in one.unlike.items()).items():
         console.print(escape(f"left out: {network} is of unlike models ({why})"), highlight=False, soft_wrap=True)
@@ -176,6 +178,22 @@ def _unlike(one: Comparison) -> str | None:
     first, second = (keys.get("run", "") for keys in (one.first, one.second))
     told = ", ".join(_differences(facts))
     return f"{first} and {second} were not measured on like machines: {told}."
+
+
+def _calibrated(one: Comparison) -> str | None:
+    """That two sides were calibrated apart, and what was done about it."""
+    first, second = (keys.get("run", "") for keys in (one.first, one.second))
+    if one.rescaled != 1:
+        return (
+            f"{first} and {second} were calibrated apart: times of {second} are multiplied by {one.rescaled:.3f}, "
+            "so that both are by one nominal time of the reference."
+        )
+    if len(set(one.references)) > 1:
+        return (
+            f"{first} and {second} were measured beside unlike versions of the reference ({' and '.join(one.references)}): "
+            "their times differ by their calibrations too, which is some percent. Measure one of them again."
+        )
+    return None
 
 
 def _differences(facts: Mapping[str, tuple[str, str]]) -> Iterator[str]:

@@ -133,6 +133,8 @@ COLUMNS = (
     "started",
     "fleet_label",
     "gap_ms",
+    "nominal_ms",
+    "reference_version",
 )
 
 

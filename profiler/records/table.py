@@ -101,6 +101,7 @@ def _row(case: Case, visits: Sequence[Record], run: Run, common: Spread | None) 
     row: Row = dict.fromkeys(COLUMNS)
     row |= of_asked(case) | of_network(case, visits) | of_host(visits, run.sessions)
     row |= of_facts(good, case.backend) | of_versions(good, run.sessions) | _of_conditions(good)
+    row |= _of_reference(good, run)
     if estimate is not None:
         row |= _of_estimate(estimate, case.batch) | _of_training(good, estimate, visits)
         row |= of_device(good, estimate.latency_ns, run.budget.pilot)
@@ -126,6 +127,15 @@ def _of_conditions(good: Sequence[Measurement]) -> Row:
         row[name] = sum(told) if told else None
     row["waited_s"] = math.fsum(m.phases_s.get("waited", 0.0) for m in good) if good else None
     return row
+
+
+def _of_reference(good: Sequence[Measurement], run: Run) -> Row:
+    """What latencies are multiples of; nothing where visits have no reference, or several nominal times."""
+    nominal = {visit.nominal_ns for visit in good}
+    if len(nominal) != 1 or None in nominal or not run.sessions:
+        return {}
+    version = scalar(run.sessions[-1].facts.get("reference"))
+    return {"nominal_ms": _ms(nominal.pop()), "reference_version": version}
 
 
 def _of_estimate(e: CaseEstimate, batch: int) -> Row:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,6 +149,51 @@ def test_two_runs_that_scatter_say_so(tmp_path: Path, capsys: pytest.CaptureFixt
         frame.to_csv(tmp_path / f"{name}.csv")
     compare_command([tmp_path / "a.csv", tmp_path / "b.csv"])
     assert "made at different times, and their ratios scatter" in " ".join(capsys.readouterr().out.split())
+
+
+def of_one_machine(nominal_ms: float, version: object = 13, factor: float = 1.0, **columns: object) -> pd.DataFrame:
+    """A run whose latencies are multiples of ``nominal_ms``."""
+    given = {"nominal_ms": nominal_ms, "reference_version": version, "precision": "fp32"} | columns
+    return table(5, factor * nominal_ms, **given)
+
+
+@pytest.mark.parametrize(
+    ("other", "mean", "by"),
+    [
+        ({"nominal_ms": 4.4}, 1.0, 4.0 / 4.4),
+        ({"nominal_ms": 4.4, "factor": 2.0, "version": 13.0}, 2.0, 4.0 / 4.4),
+        ({"nominal_ms": 4.0}, 1.0, 1.0),
+        ({"nominal_ms": 4.4, "version": 12}, 1.1, 1.0),
+        ({"nominal_ms": 4.4, "host": "bbbb"}, 1.1, 1.0),
+        ({"nominal_ms": 4.4, "threads": 2}, 1.1, 1.0),
+    ],
+)
+def test_runs_of_one_machine_are_compared_by_one_calibration(other: Any, mean: float, by: float) -> None:
+    (pair,) = pairs(of_one_machine(4.0).assign(run="a"), of_one_machine(**other).assign(run="b"))
+    assert (pair.mean, pair.rescaled) == pytest.approx((mean, by))
+    (low, high) = pair.ratios["net0"].interval or (0, 0)
+    assert low < mean < high
+
+
+def test_what_is_no_multiple_of_the_reference_is_not_rescaled() -> None:
+    frames = [of_one_machine(ms).assign(run=run, peak_memory_bytes=7.0) for ms, run in ((4.0, "a"), (4.4, "b"))]
+    (pair,) = compare.comparisons(compare.settings_of(pd.concat(frames), "peak_memory_bytes"))
+    assert (pair.mean, pair.rescaled) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [(13, "times of b are multiplied by 0.909"), (12, "unlike versions of the reference (13 and 12)"), (None, "")],
+)
+def test_that_runs_were_calibrated_apart_is_said(
+    version: int | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_one_machine(4.0).to_csv(tmp_path / "a.csv")
+    of_one_machine(4.4, version).to_csv(tmp_path / "b.csv")
+    compare_command([tmp_path / "a.csv", tmp_path / "b.csv"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert said in printed
+    assert ("calibrat" in printed) == bool(said)
 
 
 def test_a_missing_interval_leaves_the_ratio_without_one() -> None:

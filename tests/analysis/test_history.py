@@ -95,8 +95,36 @@ def test_too_little_to_tell_is_no_change(values: list[float]) -> None:
     assert change_points(values) == []
 
 
-def measured(ms: float) -> Measurement:
-    return Measurement(((round(ms * 1e6),) * 5,) * 2, 1, (), None, Warmup((), steady=True), 0.0, Conditions(), {}, {})
+def measured(ms: float, nominal_ms: float | None = None, reference_ms: float = 4.0) -> Measurement:
+    samples, reference = ((round(ms * 1e6),) * 5,) * 2, ()
+    if nominal_ms is not None:
+        reference = ((round(reference_ms * 1e6),) * 3,) * 3
+    nominal = nominal_ms and nominal_ms * 1e6
+    return Measurement(samples, 1, reference, nominal, Warmup((), steady=True), 0.0, Conditions(), {}, {})
+
+
+def calibrated(folder: Path, day: int, ms: float, nominal_ms: float, version: int = 13) -> None:
+    """A run in which the model took ``ms`` beside a reference of 4 ms that was calibrated at ``nominal_ms``."""
+    facts = {"host": {"key": "aaaa"}, "budget": Budget(rounds=1), "reference": version}
+    started = f"2026-01-{day:02}T00:00:00+00:00"
+    with Journal.open(folder, facts | {"started": started, "cases": [CASE]}) as journal:
+        journal.append(Record(CASE, None, 224, "aaaa", 0, started, 1.0, measured(ms, nominal_ms)))
+
+
+def test_a_calibration_made_anew_is_no_change_of_the_code(tmp_path: Path) -> None:
+    for day, nominal_ms in enumerate((4.0, 4.4, 3.6, 4.2), 1):
+        calibrated(tmp_path / f"run-{day}", day, 10.0, nominal_ms)
+    [(one,), _] = history.histories(tmp_path)
+    assert [point.value for point in one.points] == pytest.approx([10.5] * 4)
+    [(raw,), _] = history.histories(tmp_path, "latency_raw_ms")
+    assert [point.value for point in raw.points] == pytest.approx([10.0] * 4)
+
+
+def test_times_beside_another_version_of_the_reference_stay_as_they_are(tmp_path: Path) -> None:
+    calibrated(tmp_path / "old", 1, 10.0, 4.0, version=12)
+    calibrated(tmp_path / "new", 2, 10.0, 4.4)
+    [(one,), _] = history.histories(tmp_path)
+    assert [point.value for point in one.points] == pytest.approx([10, 11])
 
 
 def written(folder: Path, day: int, times: dict[Case, float | Failure], key: str = "aaaa") -> None:
