@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from profiler import models
 from profiler.cli.models import cases_of, check_scale, facts_of, select, size_words
@@ -46,8 +46,7 @@ def complexity_command(
     target = parse_flops(flops) if flops else None
     check_scale(scale, factor, target)
     if shape or input_file or (is_brought(model) and not scale):
-        _print_counts(cases_of(model, scale, factor, target, shape or (), input_file or ""), as_json=json)
-        return
+        raise Exit(_print_counts(cases_of(model, scale, factor, target, shape or (), input_file or ""), as_json=json))
     arch = select(model, scale, factor, target)
     facts = facts_of(arch)
     if target:
@@ -90,11 +89,13 @@ def _print_facts(arch: Network) -> None:
     Console().print(table)
 
 
-def _print_counts(cases: Sequence[Case], *, as_json: bool) -> None:
+def _print_counts(cases: Sequence[Case], *, as_json: bool) -> int:
+    """Print a row for each case; return 1 when nothing of one could be counted, else 0."""
     rows = [_facts(case, found) for case, found in _described(cases)]
+    failed = int(any(row["params"] is None for row in rows))
     if as_json:
         print(jsonlib.dumps(rows if len(rows) > 1 else rows[0], indent=2))
-        return
+        return failed
     case = replace(cases[0], shape="", input_file="")
     table = Table("inputs", title=case.network, title_justify="left", box=box.SIMPLE)
     for name in _COUNTS:
@@ -105,6 +106,7 @@ def _print_counts(cases: Sequence[Case], *, as_json: bool) -> None:
     console.print(table)
     for why in dict.fromkeys(row["uncounted"] for row in rows if row["uncounted"]):
         console.print(why, highlight=False, markup=False, soft_wrap=True)
+    return failed
 
 
 def _facts(case: Case, found: Description) -> dict[str, str | float | None]:

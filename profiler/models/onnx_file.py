@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Types of elements by the names that ONNX gives them, as numpy calls them.
 _TYPES = {"FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16"}
-#: Types that no array holds or nothing sensible can be drawn of.
-_UNDRAWN = ("STRING", "COMPLEX64", "COMPLEX128", "BFLOAT16", "UNDEFINED")
+#: Types that numpy has too and that a runtime can be given.
+_GIVEN = re.compile(r"U?INT(8|16|32|64)|BOOL|FLOAT|FLOAT16|DOUBLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def load_onnx(asked: Asked) -> Loaded:
         if one.name in values:
             arrays[one.name] = _given(one, values[one.name], sizes[one.name], asked)
         else:
-            arrays[one.name], ranges[one.name] = _drawn(one, sizes[one.name], asked.model)
+            arrays[one.name], ranges[one.name] = drawn(sizes[one.name], _numpy_type(one.kind))
     inputs = Inputs(kwargs=arrays)
     whole = content.of_parts(digest, content.of_inputs(Inputs(kwargs=values)) if values else "")
     model = Model(whole, None, onnx=path, cache=asked.cache)
@@ -141,13 +141,20 @@ def _declared(proto: Any, name: str) -> Iterator[Declared]:
             continue
         if not value.type.HasField("tensor_type"):
             raise UserError(
-                f"model {name!r}: its input {value.name!r} is a {value.type.WhichOneof('value')}; expected tensors"
+                f"model {name!r}: its input {value.name!r} is no tensor ({value.type.WhichOneof('value')}); expected "
+                "tensors: export the part of the model that takes those"
             )
         tensor = value.type.tensor_type
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        if not _GIVEN.fullmatch(kind):
+            raise UserError(
+                f"model {name!r}: its input {value.name!r} is of type {kind.lower()}, which no runtime can be given; "
+                "expected floats, integers or booleans: export the part of the model that takes those"
+            )
         sizes = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim)
         # An exporter that knew no size wrote 0 or -1.
         fixed = tuple("" if isinstance(size, int) and size < 1 else size for size in sizes)
-        yield Declared(value.name, TensorProto.DataType.Name(tensor.elem_type), fixed, tensor.HasField("shape"))
+        yield Declared(value.name, kind, fixed, tensor.HasField("shape"))
 
 
 def _refuse_unknown(asked: Asked, declared: Sequence[Declared], given: Sequence[str]) -> None:
@@ -255,14 +262,6 @@ def _given(one: Declared, array: Array, sizes: tuple[int, ...], asked: Asked) ->
             f"declares {one.kind.lower()}; expected numbers of that type"
         )
     return np.repeat(typed, sizes[0], axis=0) if typed.shape != sizes else typed
-
-
-def _drawn(one: Declared, sizes: tuple[int, ...], name: str) -> tuple[Array, str]:
-    if one.kind in _UNDRAWN or not re.fullmatch(r"U?INT(8|16|32|64)|BOOL|FLOAT|FLOAT16|DOUBLE", one.kind):
-        raise UserError(
-            f"model {name!r}: nothing can be drawn for {one.name} of type {one.kind.lower()}; give it by --input F.npz"
-        )
-    return drawn(sizes, _numpy_type(one.kind))
 
 
 def _numpy_type(kind: str) -> str:

@@ -39,6 +39,13 @@ def test_each_shape_has_a_row() -> None:
     ]
 
 
+def test_what_cannot_be_counted_is_said_and_is_a_failure() -> None:
+    shown = CliRunner().invoke(app, ["complexity", "tests/models/samples.py:uncountable", "--json"])
+    [row] = [json.loads(shown.stdout)]
+    assert (shown.exit_code, row["flops"], row["params"]) == (1, None, None)
+    assert row["uncounted"] == "could not be counted: TypeError: this model is watched"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -73,6 +73,14 @@ def test_a_rank_that_is_not_declared_is_no_scalar(tmp_path: Path) -> None:
         load(path, shape="x=1x3x4,rate=4")
 
 
+@pytest.mark.parametrize("kind", ["STRING", "BFLOAT16", "COMPLEX64", "FLOAT8E4M3FN", "INT4"])
+def test_a_type_that_no_runtime_is_given_is_one_sentence(kind: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "net.onnx", ("x", TensorProto.DataType.Value(kind), [1, 3]))
+    for asked in ({}, {"shape": "x=1x3"}, {"input_file": "values.npz"}):
+        with pytest.raises(UserError, match=f"its input 'x' is of type {kind.lower()}, which no runtime can be given"):
+            load(path, **asked)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
