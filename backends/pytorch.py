@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from profiler.backends import accelerator, cache, devices, switches
 from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.torch_tree import evaluated, tensors
+from profiler.backends.torch_tree import evaluated, mixes_types, tensors, wants_gradients
 
 if TYPE_CHECKING:
     import torch
@@ -22,16 +21,9 @@ if TYPE_CHECKING:
 
     from profiler.backends.inputs import Array
 
-#: What torch says where a forward asks for gradients inside, as of an energy for forces, and finds inference mode.
-_WANTS_GRADIENTS = re.compile("does not require grad|[Ii]nference tensor")
 _GRADIENT_NOTE = (
     "the model asks for gradients inside its forward, which inference mode does not have: it ran under no_grad"
 )
-
-
-def wants_gradients(error: RuntimeError) -> bool:
-    """Whether a forward has failed because it asks for gradients inside, and inference mode has none."""
-    return bool(_WANTS_GRADIENTS.search(str(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +94,12 @@ class TorchSession:
             with self._mode():
                 self._output = self._call(*self._args, **self._kwargs)
         except RuntimeError as error:
+            if not self._ran and mixes_types(error):
+                said = str(error).partition("\n")[0]
+                raise BackendError(
+                    f"the model does not run with all its floats in one type ({said}): let it convert what it computes "
+                    "to the type of the weights that follow, or give another example"
+                ) from error
             if self._ran or self._mode is torch.no_grad or not wants_gradients(error):
                 raise
             self._mode = torch.no_grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
 
 #: A result is looked through this deep; nothing that a network returns is nested further.
 _DEEPEST = 32
+
+#: What torch says where a forward asks for gradients inside, as of an energy for forces, and finds inference mode.
+_WANTS_GRADIENTS = re.compile("does not require grad|[Ii]nference tensor")
+
+#: What torch says where the sides of a product are of unlike types.
+_MIXES_TYPES = re.compile("the same dtype|expected scalar type|bias type .* should be the same")
+
+
+def mixes_types(error: RuntimeError) -> bool:
+    """Whether a forward has failed because numbers of two types meet in it."""
+    return bool(_MIXES_TYPES.search(str(error)))
+
+
+def wants_gradients(error: RuntimeError) -> bool:
+    """Whether a forward has failed because it asks for gradients inside, and inference mode has none."""
+    return bool(_WANTS_GRADIENTS.search(str(error)))
 
 
 def tensors(result: object) -> tuple[torch.Tensor, ...]:

@@ -19,8 +19,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from profiler.backends.pytorch import wants_gradients
-from profiler.backends.torch_tree import computes_later
+from profiler.backends.torch_tree import computes_later, wants_gradients
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.models.operators import total

@@ -162,3 +162,21 @@ def test_a_trace_runs_on_the_threads_that_were_asked():
         session.run()
         assert len(session.outputs()) == 1
         assert (session.facts()["threads"], torch.get_num_threads()) == (2, 2)
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.weight = nn.Linear(16, 8), nn.Parameter(torch.ones(8, 8, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).double() @ self.weight
+
+
+def test_a_model_that_needs_floats_of_two_types_is_one_sentence():
+    with (
+        backends.get("eager").load(Model(None, Mixed), fed(images(1)), PLACE) as session,
+        pytest.raises(BackendError, match=r"does not run with all its floats in one type .*: let it convert") as said,
+    ):
+        session.run()
+    assert "\n" not in str(said.value)
