@@ -66,4 +66,4 @@ class Loaded:
         """The inputs in words: ``ids int64 1x128 in 0..1, x float32 1x3x224x224``."""
         arrays = {name: Inputs(kwargs={name: array}).signature for name, array in self.inputs.arrays.items()}
         said = [f"{one} in {self.drawn[name]}" if name in self.drawn else one for name, one in arrays.items()]
-        return ", ".join([*said, *filter(None, [Inputs(kwargs=self.inputs.constants).signature])])
+        return ", ".join([*said, *filter(None, [Inputs(kwargs=self.inputs.constants).signature])]) or "nothing"

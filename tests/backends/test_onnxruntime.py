@@ -353,3 +353,23 @@ def test_the_cpu_has_no_time_by_events(tmp_path):
         assert session.device_ns(3) == ()
         with pytest.raises(BackendError, match="call run"):
             only(session)  # nothing ran
+
+
+def doubled(path, inputs):
+    """``x + x``, where ``x`` is a scalar: an input, or a weight of a file that takes nothing."""
+    scalar = helper.make_tensor_value_info("x", TensorProto.FLOAT, [])
+    weights = [] if inputs else [numpy_helper.from_array(np.array(1.5, np.float32), "x")]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", [scalar] * inputs, out, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return Model(key="doubled", module=None, onnx=path)
+
+
+@pytest.mark.parametrize("inputs", [0, 1])
+def test_a_scalar_stays_one_and_a_file_may_take_nothing(inputs, tmp_path):
+    given = Inputs(kwargs={"x": np.array(1.5, np.float32)} if inputs else {})
+    with backends.get("onnxruntime").load(doubled(tmp_path / "d.onnx", inputs), given, PLACE) as session:
+        session.run()
+        [found] = session.outputs()
+        assert (found.shape, found.tolist()) == ((), 3.0)
+        assert session.facts()["input_type"] == ("tensor(float)" if inputs else None)

@@ -58,6 +58,13 @@ def test_inputs_have_the_types_and_shapes_that_the_file_declares(tmp_path: Path)
     assert load(path, shape="images=1x6x5x3").content == loaded.content
 
 
+def test_a_file_that_takes_nothing_says_so(tmp_path: Path) -> None:
+    nodes, ends = [helper.make_node("Neg", ["W"], ["y"])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "g", [], ends, [numpy_helper.from_array(_WEIGHT, "W")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    assert load(str(tmp_path / "net.onnx")).said == "nothing"
+
+
 def test_an_image_has_a_resolution_where_channels_come_first(tmp_path: Path) -> None:
     path = save(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["batch", 3, "h", "w"]))
     loaded = load(path, shape="h=32,w=48")
