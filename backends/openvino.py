@@ -47,7 +47,7 @@ class RequestSession:
         for port in compiled.inputs:
             name = port.get_any_name()
             kind = port.get_element_type().to_dtype()
-            self._inputs[name] = np.ascontiguousarray(inputs.arrays[name], dtype=kind)
+            self._inputs[name] = np.asarray(inputs.arrays[name], kind, order="C")
             self._request.set_tensor(port, openvino.Tensor(self._inputs[name], shared_memory=True))
         self._ran = False
 

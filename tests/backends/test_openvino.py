@@ -167,3 +167,15 @@ def test_stages_are_timed_by_who_watches_and_kept_with_the_form(tmp_path):
     assert [one["export_s"] for one in found] == [1, 1]
     assert [one["compile_s"] for one in found] == [1, 1]
     assert "export_s" not in facts("openvino")
+
+
+def test_a_scalar_stays_one():
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+    given = fed(np.array(1.5, np.float32))
+    with backends.get("openvino").load(Model(None, Twice), given, PLACE) as session:
+        session.run()
+        [found] = session.outputs()
+    assert (found.shape, found.tolist()) == ((), 3.0)
