@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from profiler import __version__
+from profiler.backends.base import Placement
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
@@ -38,6 +39,9 @@ from profiler.run.travel import Depot, as_asked, moved
 LABEL, DEVICE, TOGETHER = "PROFILER_WORKER_LABEL", "PROFILER_WORKER_DEVICE", "PROFILER_WORKER_TOGETHER"
 #: Free bytes below which a failure is the disk's and no case's; exports and logs of a visit take some.
 _ROOM = 32 << 20
+#: As many visits go without the reference after it could not be calibrated beside what keeps the cores busy, before
+#: that is tried again: it takes longer than a visit.
+_WITHOUT = 30
 
 
 def node() -> str:
@@ -78,6 +82,7 @@ class _State:
     visits: int = 0
     now: str = ""
     calibrated: str = ""
+    without: dict[Placement, int] = field(default_factory=dict)
 
 
 _STATE = _State()
@@ -148,7 +153,7 @@ def _visited(errand: Errand) -> Record | Missing | Lost:
     folder = depot.unpacked(errand.parcel) if errand.parcel.files else None
     case = replace(moved(errand.case, errand.parcel, folder), fleet_label="")
     here = replace(case, placement=replace(case.placement, device=introduction().device))
-    lab = _lab(errand)
+    lab = _lab(errand, here.placement)
     _STATE.now = errand.case.label
     try:
         if errand.measures == "latency":  # a visit that exports would be another one than those after it
@@ -158,21 +163,31 @@ def _visited(errand: Errand) -> Record | Missing | Lost:
         _STATE.now = ""
         _STATE.visits += 1
     if errand.case.backend.partition(":")[0] != "fake" and errand.measures == "latency":
-        known = lab.calibrations.get(here.placement)
-        _STATE.calibrated = known.created if isinstance(known, Calibration) else ""
+        _note(lab.calibrations.get(here.placement), here.placement)
     if isinstance(made.outcome, Failure) and (full := _full(made.outcome)):
         return Lost(full)
     return _as_asked(made, errand.case, here)
 
 
-def _lab(errand: Errand) -> Lab:
+def _note(known: Calibration | Failure, placement: Placement) -> None:
+    if isinstance(known, Calibration):
+        _STATE.calibrated = known.created
+        _STATE.without.pop(placement, None)
+    else:
+        _STATE.calibrated = ""
+        _STATE.without[placement] = (_STATE.without.get(placement, 0) or _WITHOUT + 1) - 1
+
+
+def _lab(errand: Errand, placement: Placement) -> Lab:
     executor = _executor(errand.isolation)
     cores = sorted(os.sched_getaffinity(0)) if errand.pin and hasattr(os, "sched_getaffinity") else []
 
     def limits(placement: Any) -> Limits:
         return Limits(tuple(cores[: placement.threads]), errand.memory_bytes)
 
-    return Lab(errand.budget, executor, limits, Calibrations(executor, cache_folder(), limits), errand.feed)
+    measure = not _STATE.without.get(placement, 0)
+    calibrations = Calibrations(executor, cache_folder(), limits, measure=measure)
+    return Lab(errand.budget, executor, limits, calibrations, errand.feed)
 
 
 def _as_asked(made: Record, case: Case, here: Case) -> Record:
