@@ -40,7 +40,7 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     """Print what a baseline holds.
 
     Raises:
-        UserError: There is no baseline.
+        UserError: There is no baseline, or it holds nothing.
     """
     if not file.exists():
         raise UserError(f"{file} does not exist: make a baseline of a run with `profiler baseline update RUN {file}`")
@@ -48,6 +48,10 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     for notice in stored.notices:
         warn(notice)
     told = entries(stored)
+    if not told:
+        raise UserError(
+            f"{file} holds no case: expected a baseline, as `profiler baseline update RUN {FILE}` writes one"
+        )
     if json:
         print(jsonlib.dumps(told, indent=2, allow_nan=False))
         return

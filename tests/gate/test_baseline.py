@@ -196,3 +196,6 @@ def test_what_is_shown_of_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_no_baseline_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist: make a baseline of a run with `profiler baseline update RUN"):
         show(tmp_path / "none.jsonl")
+    (tmp_path / "table.csv").write_text("model,latency_ms\n")
+    with pytest.raises(UserError, match=r"table\.csv holds no case"):
+        show(tmp_path / "table.csv")
