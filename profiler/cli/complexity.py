@@ -46,7 +46,9 @@ def complexity_command(
     target = parse_flops(flops) if flops else None
     check_scale(scale, factor, target)
     if shape or input_file or (is_brought(model) and not scale):
-        raise Exit(_print_counts(cases_of(model, scale, factor, target, shape or (), input_file or ""), as_json=json))
+        if not _print_counts(cases_of(model, scale, factor, target, shape or (), input_file or ""), as_json=json):
+            raise Exit(1)
+        return
     arch = select(model, scale, factor, target)
     facts = facts_of(arch)
     if target:
@@ -89,13 +91,13 @@ def _print_facts(arch: Network) -> None:
     Console().print(table)
 
 
-def _print_counts(cases: Sequence[Case], *, as_json: bool) -> int:
-    """Print a row for each case; return 1 when nothing of one could be counted, else 0."""
+def _print_counts(cases: Sequence[Case], *, as_json: bool) -> bool:
+    """Print a row for each case; return whether something of each could be counted."""
     rows = [_facts(case, found) for case, found in _described(cases)]
-    failed = int(any(row["params"] is None for row in rows))
+    counted = all(row["params"] is not None for row in rows)
     if as_json:
         print(jsonlib.dumps(rows if len(rows) > 1 else rows[0], indent=2))
-        return failed
+        return counted
     case = replace(cases[0], shape="", input_file="")
     table = Table("inputs", title=case.network, title_justify="left", box=box.SIMPLE)
     for name in _COUNTS:
@@ -106,7 +108,7 @@ def _print_counts(cases: Sequence[Case], *, as_json: bool) -> int:
     console.print(table)
     for why in dict.fromkeys(row["uncounted"] for row in rows if row["uncounted"]):
         console.print(why, highlight=False, markup=False, soft_wrap=True)
-    return failed
+    return counted
 
 
 def _facts(case: Case, found: Description) -> dict[str, str | float | None]:

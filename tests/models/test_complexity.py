@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Exit
 
 from profiler.cli.complexity import _reached, complexity_command
 from profiler.cli.models import models_command
@@ -193,7 +194,9 @@ def test_what_was_not_counted_is_empty_and_named(own: Path, capsys: pytest.Captu
     text = capsys.readouterr().out
     assert "no rule counts aten::_fft_r2c: flops and acts are at least what is given" in text
     assert re.search(r"x float32 1x4 +25 *$", text, re.MULTILINE)
-    complexity_command("own.py:broken", json=True)
+    with pytest.raises(Exit) as stopped:
+        complexity_command("own.py:broken", json=True)
+    assert stopped.value.exit_code == 1
     facts = json.loads(capsys.readouterr().out)
     assert facts["params"] is None
     assert facts["uncounted"].startswith("could not be counted: IndexError: ")

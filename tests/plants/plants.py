@@ -165,8 +165,8 @@ PLANTS = (
     Plant(
         "nobody looks at the clock after the first block",
         "profiler/measure/timing.py",
-        "            _between(reference, references, look, clock)\n            had",
-        "            _between(reference, references, None, clock)\n            had",
+        "            between()\n            if not crowded",
+        "            between.func(reference, references, None, *between.args[3:])\n            if not crowded",
         _WHOLE,
     ),
     Plant(
