@@ -28,6 +28,13 @@ PROFILER = (sys.executable, "-m", "profiler")
 
 
 Found = TypeVar("Found")
+#: So long does a process live that is one of a visit, in seconds, and no other.
+_SET_OUT_S = 0.2
+
+
+def _of_server(process: psutil.Process) -> bool:
+    """Whether this serves fresh processes, or is one of them that has not ended."""
+    return "forkserver" in " ".join(process.cmdline())
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
@@ -110,11 +117,14 @@ class LocalFleet:
         return next(c for c in self.nanny(name).children() if "spawn_main" in " ".join(c.cmdline()))
 
     def child(self, name: str) -> psutil.Process | None:
-        """The process of a visit that runs now."""
+        """The process of a visit that runs now; not one that only tells that its server has loaded."""
         try:
-            server = next(c for c in self.engine(name).children() if "forkserver" in " ".join(c.cmdline()))
-            return next(iter(server.children()), None)
-        except (StopIteration, psutil.Error):
+            server = next(c for c in self.engine(name).children() if _of_server(c))
+            # Each has a session of its own; what a library starts while the server loads it has not.
+            found = next(c for c in server.children() if os.getsid(c.pid) == c.pid)
+            time.sleep(_SET_OUT_S)
+            return found if _of_server(found) else None
+        except (StopIteration, OSError, psutil.Error):
             return None
 
     def close(self) -> None:

@@ -89,9 +89,9 @@ def test_models_travel_by_content_and_records_come_back_with_their_machine(
 
 def test_what_is_killed_in_a_visit_costs_that_visit_alone(fleet: LocalFleet, tmp_path: Path) -> None:
     def kill() -> None:
-        wait_for(lambda: fleet.child("big"))
+        wait_for(lambda: fleet.child("big"), 120)
         fleet.engine("big").kill()
-        child = wait_for(lambda: fleet.child("small"))
+        child = wait_for(lambda: fleet.child("small"), 120)
         assert child is not None
         child.kill()
 
