@@ -108,14 +108,18 @@ def in_one(sources: Sequence[Path], frames: Sequence[pd.DataFrame]) -> list[pd.D
 def source_names(sources: Sequence[Path]) -> list[str]:
     """A short name for each source: its own, or what of its path tells it from the others.
 
-    ``a/run/cases.csv`` and ``b/run/cases.csv`` are ``a`` and ``b``; a source that is named twice keeps its path.
+    ``a/run/cases.csv`` and ``b/run/cases.csv`` are ``a`` and ``b``.
+
+    Raises:
+        UserError: A source is named twice, and would count as two.
     """
+    files = [source.resolve() / NAME if is_folder(source) else source.resolve() for source in sources]
+    if twice := next((source for source, file in zip(sources, files, strict=True) if files.count(file) > 1), None):
+        raise UserError(f"{twice} is named twice: expected sources that differ, each named once")
     short = [source.resolve().parent.name if source.suffix == ".jsonl" else source.stem for source in sources]
     if len(set(short)) == len(short):
         return short
     paths = [source.resolve().parts for source in sources]
-    if len(set(paths)) < len(paths):
-        return [str(source) for source in sources]
     most = max(map(len, paths))
     tail = next(number for number in range(1, most + 1) if len({parts[-number:] for parts in paths}) == len(paths))
     same = next(number for number in range(tail) if len({parts[-number - 1 :][:1] for parts in paths}) > 1)
@@ -153,17 +157,19 @@ def _conditions(text: str) -> list[tuple[str, str]]:
 
 
 def exact_counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table itself, if its counts are counts.
+    """The table itself, if its counts are counts; this program writes nothing else, of tiny networks too.
 
     Raises:
-        UserError: They are in thousands or billions, so that a network counted here cannot be compared.
+        UserError: They look like thousands or billions, so that a network counted here cannot be compared.
     """
+    if "content" in frame and frame["content"].notna().any():
+        return frame
     for proxy in ("acts", "flops"):
         column = frame[proxy] if proxy in frame else pd.Series(dtype=float)
         counts = pd.to_numeric(column, errors="coerce").dropna().to_numpy(dtype=np.float64)
         if len(counts) and scale_of(proxy, counts)[1].startswith("unit"):
             raise UserError(
-                f"column {proxy!r} never reaches 10,000, so it is no count of {PROXIES[proxy].name}: "
-                "write exact counts, such as 4e9 flops, to predict from this table"
+                f"column {proxy!r} never reaches 10,000, so it is taken for millions or billions of "
+                f"{PROXIES[proxy].name}: write exact counts, such as 4e9 flops, to predict from this table"
             )
     return frame

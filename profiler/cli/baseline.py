@@ -45,13 +45,13 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     if not file.exists():
         raise UserError(f"{file} does not exist: make a baseline of a run with `profiler baseline update RUN {file}`")
     stored = read(file)
-    for notice in stored.notices:
-        warn(notice)
     told = entries(stored)
     if not told:
         raise UserError(
             f"{file} holds no case: expected a baseline, as `profiler baseline update RUN {FILE}` writes one"
         )
+    for notice in stored.notices:
+        warn(notice)
     if json:
         print(jsonlib.dumps(told, indent=2, allow_nan=False))
         return

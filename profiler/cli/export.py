@@ -50,10 +50,10 @@ def export_command(
     if to is None and csv is None:
         raise UserError("nothing to write: name a file with --to, as --to cases.parquet")
     journal = read(run)
-    for notice in journal.notices:
-        warn(notice)
     if not (journal.sessions or journal.records):
         raise UserError(f"{run} holds no line of a run; expected a run folder or its journal")
+    for notice in journal.notices:
+        warn(notice)
     table = rows(journal)
     for path, kind in targets:
         if path is not None:

@@ -24,6 +24,9 @@ from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.load_page import write_load_page
 from profiler.report.page import write_page, write_pictures
 
+#: Endings of the name of a page; what is no file, as /dev/stdout, is called as it likes.
+_PAGES = (".html", ".htm")
+
 
 def report_command(
     runs: RunPaths,
@@ -45,6 +48,8 @@ def report_command(
     """
     if not runs:
         raise UserError("no run given: name at least one run folder, journal or CSV")
+    if output.suffix.lower() not in _PAGES and (output.is_file() or not output.exists()):
+        raise UserError(f"--output {output}: a report is a page, and its name ends in .html; write {output.stem}.html")
     if any(map(holds_loads, runs)):
         _report_loads(runs, output)
         return

@@ -56,6 +56,10 @@ def against(
     if not 0 < max_slowdown < math.inf:
         raise UserError(f"a limit of {max_slowdown:g} cannot be gated; expected a share above 0, as 5%")
     base = read(stored)
+    if not (base.sessions or base.records):
+        raise UserError(
+            f"{stored} holds no line of a run; expected a run folder, its journal, or what `profiler baseline` keeps"
+        )
     for notice in base.notices:
         print(notice, file=sys.stderr)
     plan = override(load(plan_source), **flags or {})

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,6 +23,8 @@ from profiler.models.shapes import parse_shapes
 from profiler.models.torch_source import called, from_module
 from profiler.models.torchvision_import import import_without_operators
 
+#: Functions of a module that a sentence names.
+_NAMED = 5
 _EXPECTED = "expected a function that returns a torch module, or (module, example input)"
 
 
@@ -91,9 +94,8 @@ def named(name: str) -> Any:
     path = naming.file_of(name)
     try:
         module = _file_module(Path(path)) if path else importlib.import_module(place)
-        itself = attribute == module.__name__.rpartition(".")[2] and {"scale", "build"} <= vars(module).keys()
-        return module if itself and not hasattr(module, attribute) else getattr(module, attribute)
-    except (ImportError, AttributeError, FileNotFoundError) as error:
+        found = getattr(module, attribute, None)
+    except (ImportError, FileNotFoundError) as error:
         raise UserError(
             f"model {name!r}: {error}; expected package.module:function, importable from the current folder, "
             "or path/file.py:function"
@@ -104,6 +106,21 @@ def named(name: str) -> Any:
             f"model {name!r}: importing it fails with {type(error).__name__}: {said}; expected a module that can be "
             "imported without running a program"
         ) from error
+    if found is not None or attribute in vars(module):
+        return found
+    if attribute == module.__name__.rpartition(".")[2] and {"scale", "build"} <= vars(module).keys():
+        return module
+    raise UserError(f"model {name!r}: {path or place} has no function {attribute!r}{_functions_of(module, attribute)}")
+
+
+def _functions_of(module: ModuleType, like: str) -> str:
+    """Say what a module has: what is most like a name, its own functions, and its own classes."""
+    public = {name: each for name, each in vars(module).items() if callable(each) and not name.startswith("_")}
+    near = get_close_matches(like, public, n=_NAMED)
+    own = [name for name, each in public.items() if getattr(each, "__module__", "") == module.__name__]
+    named = list(dict.fromkeys([*near, *sorted(own, key=lambda name: isinstance(public[name], type))]))
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return f"; it has {', '.join(named[:_NAMED])}{more}" if named else f"; {_EXPECTED}"
 
 
 def _file_module(given: Path) -> ModuleType:

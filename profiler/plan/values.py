@@ -109,6 +109,13 @@ def _parsed(parse: Callable[[str], float]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _below_one(share: float) -> float:
+    if 0 < share < 1:
+        return share
+    meant = f"; for {share:g}% write {share:g}%" if 1 <= share < 100 else ""
+    raise ValueError(f"{share:g} is {share:.0%}; expected a share above 0 and below 100%{meant}")
+
+
 def _shapes(value: object) -> list[str]:
     listed = _listed(value)
     texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list | tuple) else []
@@ -134,7 +141,7 @@ Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Flops = Annotated[int, Field(gt=0), _parsed(units.parse_flops)]
 Seconds = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False), _parsed(units.parse_duration)]
 Gap = Annotated[float, Field(ge=0, le=LONGEST_GAP, allow_inf_nan=False), _parsed(units.parse_duration)]
-Share = Annotated[float, Field(gt=0, lt=1), _parsed(units.parse_share)]
+Share = Annotated[float, AfterValidator(_below_one), _parsed(units.parse_share)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 #: Images per forward; ``max``, the largest batch that fits, is 0.
 Batch = Annotated[int, Field(ge=1, le=_MOST), WrapValidator(_batch), PlainSerializer(lambda batch: batch or "max")]

@@ -20,6 +20,10 @@ from profiler.backends.exhausted import memory_may_have_run_out, memory_ran_out
 from profiler.errors import UserError
 from profiler.records.types import Failure
 
+#: What a process that measures has in its environment unless the user set it otherwise: ONNX Runtime would write into
+#: the user's cache how it is used, and complain where it cannot.
+UNOBSERVED = {"ORT_DISABLE_TELEMETRY": "1"}
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -51,6 +55,7 @@ def answer_parent(
     """
     _isolate(output)
     put(where)
+    unobserved()
     try:
         _limit(limits)
         result = function(argument)
@@ -62,6 +67,12 @@ def answer_parent(
     sys.stderr.flush()
     # Skip the interpreter's shutdown: unloading the runtimes takes longer than the fork did.
     os._exit(0)
+
+
+def unobserved() -> None:
+    """Set ``UNOBSERVED`` before a runtime is imported; what the user set stays."""
+    for name, value in UNOBSERVED.items():
+        os.environ.setdefault(name, value)
 
 
 def put(variables: Mapping[str, str | None]) -> None:

@@ -9,6 +9,8 @@ import contextlib
 import gc
 import importlib
 
+from profiler.run.child import unobserved
+
 #: The modules that visits were seen to import, beside those that these import themselves. The last two are behind
 #: torch's meta device, on which networks are built, and take half a second.
 _MODULES = (
@@ -30,6 +32,7 @@ _MODULES = (
     "torch.fx.experimental.symbolic_shapes",
 )
 
+unobserved()
 for _name in _MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from profiler import models
 from profiler.analysis import predict
 from profiler.analysis.cost_model import cost_models
+from profiler.analysis.source import exact_counts, read_table
 from profiler.cli.app import app
 from profiler.cli.predict import predict_command
 from profiler.errors import UserError
@@ -206,6 +207,15 @@ def test_tables_that_do_not_suffice_are_one_sentence(tmp_path: Path, frame: pd.D
     frame.to_csv(tmp_path / "run.csv", index=False)
     with pytest.raises(UserError, match=said):
         predict_command(tmp_path / "run.csv", "resnet50", "", None, None, None, json=False)
+
+
+def test_networks_of_a_few_thousand_flops_are_predicted_in_a_table_of_this_program(tmp_path: Path) -> None:
+    tiny = table(noise=0).assign(**{name: lambda f, name=name: f[name] // 1e7 for name in ("flops", "params", "acts")})
+    assert tiny["acts"].max() < 1e4
+    tiny.assign(content="0123").to_csv(tmp_path / "run.csv", index=False)
+    assert len(exact_counts(read_table(tmp_path / "run.csv"))) == len(tiny)
+    with pytest.raises(UserError, match="never reaches 10,000, so it is taken for millions or billions of"):
+        exact_counts(tiny)
 
 
 def test_an_unknown_backend_is_one_sentence(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_where_the_user_stands_is_last_once_a_model_is_made(folder, monkeypatch)
         assert loaded(f"{name}:small").content
         assert sys.path.count("") == 1
         assert sys.path[-1] == ""
-    with pytest.raises(UserError, match="importable from the current folder"):
+    with pytest.raises(UserError, match="cases has no function 'large'; it has small"):
         loaded("cases:large")
     assert sys.path[-1] == ""
 

@@ -15,6 +15,7 @@ import pytest
 from profiler.backends.base import Placement
 from profiler.cli.baseline import show
 from profiler.errors import UserError
+from profiler.gate.against import against
 from profiler.gate.baseline import calibrations, update
 from profiler.gate.contrast import session_of
 from profiler.machine import host
@@ -193,9 +194,12 @@ def test_what_is_shown_of_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert all(shown in text for shown in ("10.0ms", "torch2.9", host.key(), "resnet50"))
 
 
-def test_no_baseline_is_one_sentence(tmp_path: Path) -> None:
+def test_no_baseline_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="does not exist: make a baseline of a run with `profiler baseline update RUN"):
         show(tmp_path / "none.jsonl")
     (tmp_path / "table.csv").write_text("model,latency_ms\n")
     with pytest.raises(UserError, match=r"table\.csv holds no case"):
         show(tmp_path / "table.csv")
+    with pytest.raises(UserError, match=r"table\.csv holds no line of a run"):
+        against(tmp_path / "table.csv", "quick", 0.05)
+    assert capsys.readouterr().err == ""

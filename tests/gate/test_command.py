@@ -286,3 +286,5 @@ def test_markdown_tells_the_reason_of_what_did_not_pass() -> None:
 def test_a_limit_that_is_none_is_one_sentence_that_names_its_flag() -> None:
     with pytest.raises(UserError, match=r"^--max-slowdown: '-5%' is not a share: write it like 5% or 0\.05\.$"):
         pairs_of_flags(baseline="resnet50", candidate="resnet50", max_slowdown="-5%")
+    with pytest.raises(UserError, match=r"^--max-slowdown: 5 is 500%; expected a share .*; for 5% write 5%$"):
+        pairs_of_flags(baseline="resnet50", candidate="resnet50", max_slowdown="5")

@@ -173,6 +173,22 @@ def test_a_worker_that_ended_early_is_explained_by_the_first_line_that_it_marked
         assert failed.detail.startswith("collecting")
 
 
+def test_a_worker_keeps_no_record_of_its_use_unless_the_user_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "import os, sys; print('E  ', os.environ['ORT_DISABLE_TELEMETRY']); sys.exit(4)"
+    for said in (None, "0"):
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+        if said:
+            monkeypatch.setenv("ORT_DISABLE_TELEMETRY", said)
+        with (
+            Worker([sys.executable, "-c", told], tmp_path, "it", mark="E ") as worker,
+            pytest.raises(WorkerError) as end,
+        ):
+            worker.load()
+        assert end.value.failure.reason.endswith(f": {said or 1}")
+
+
 def test_a_first_compilation_may_take_its_time_on_either_side(tmp_path: Path) -> None:
     """As in a run, where it has a limit of its own."""
     compiled, told = replace(FAKE, backend="compile"), list[float]()

@@ -107,7 +107,7 @@ def test_what_a_model_sets_for_itself_is_put_back(folder: Path) -> None:
         ("broken", r"could not be built: RuntimeError: .*samples\.py|could not be built: .*expected a function"),
         ("numbers", "its example 3 holds no tensor"),
         ("ENCODER_LINEAR", r"is \(100958208, 294912\); expected a function"),
-        ("no_such_name", "has no attribute 'no_such_name'; expected package.module:function"),
+        ("clasifier", r"samples\.py has no function 'clasifier'; it has classifier, \w+, \w+, \w+, \w+ and \d+ more$"),
     ],
 )
 def test_what_is_no_model_is_one_sentence(name: str, said: str) -> None:
@@ -121,6 +121,9 @@ def test_what_is_no_model_is_one_sentence(name: str, said: str) -> None:
     [
         ("import nothing_of_that_name\n", "No module named 'nothing_of_that_name'"),
         ("raise SystemExit(3)\n", "importing it fails with SystemExit: 3"),
+        ("torch.no_such_name\n", "importing it fails with AttributeError: module 'torch' has no"),
+        ("def mak():\n    pass\n", r"net\.py has no function 'make'; it has mak$"),
+        ("one = 1\n", r"net\.py has no function 'make'; expected a function that returns a torch module"),
         ("def make(:\n", "importing it fails with SyntaxError"),
         ("def make():\n    raise SystemExit('usage')\n", "could not be built: SystemExit: usage"),
         ("def make():\n    return nn.Linear(2, 2), torch.ones(1, 2).to_sparse()\n", "expected dense tensors"),

@@ -323,10 +323,15 @@ def test_export_works_while_the_run_goes_on(tmp_path, capsys):
     assert list(read_table(tmp_path / "a.csv")["status"]) == ["unstable", "pending"]
 
 
-def test_export_of_nothing(tmp_path):
+def test_export_of_nothing(tmp_path, capsys):
     with pytest.raises(UserError, match="holds no run"):
         export_command(tmp_path / "none", tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == []
+    (tmp_path / "table.csv").write_text("model,latency_ms\n")
+    with pytest.raises(UserError, match=r"table\.csv holds no line of a run"):
+        export_command(tmp_path / "table.csv", tmp_path / "a.csv")
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_tables_are_read_from_folders_journals_and_any_csv(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -332,8 +333,24 @@ def test_runs_of_one_name_are_told_apart_by_what_differs() -> None:
     assert source_names([Path("a/t.csv"), Path("b/t.csv")]) == ["a", "b"]
     assert source_names([Path("/a/x/t.csv"), Path("/b/x/t.csv"), Path("/b/t.csv")]) == ["a/x", "b/x", "/b"]
     assert source_names([Path("/a/run"), Path("/b/run"), Path("/b/other")]) == ["a/run", "b/run", "b/other"]
-    assert source_names([Path("t.csv"), Path("t.csv")]) == ["t.csv", "t.csv"]
     assert source_names([Path("/x/run1/journal.jsonl"), Path("/x/run2")]) == ["run1", "run2"]
+
+
+def test_a_source_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for sources in (["t.csv", "./t.csv"], ["run", "other", "run/journal.jsonl"]):
+        with pytest.raises(UserError, match=f"{sources[0]} is named twice"):
+            source_names([tmp_path / name for name in sources])
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_page_is_no_file_of_another_kind(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "only.csv", index=False)
+    for name in ("page.pdf", "page", "only.csv"):
+        with pytest.raises(UserError, match=rf"its name ends in \.html; write {Path(name).stem}\.html"):
+            report_command([tmp_path / "only.csv"], tmp_path / name)
+    report_command([tmp_path / "only.csv"], Path(os.devnull))
+    assert [file.name for file in tmp_path.iterdir()] == ["only.csv"]
 
 
 def test_no_source_is_refused(tmp_path: Path) -> None:

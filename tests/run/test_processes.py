@@ -107,6 +107,27 @@ def test_spawn_gives_the_same_result() -> None:
     assert LocalExecutor("spawn").call(double, 21, 60, NO_LIMITS) == 42
 
 
+#: Asks a fresh process what it has of that variable.
+_OBSERVED = """
+import os, sys
+from profiler.run import child, processes
+print(processes.LocalExecutor(sys.argv[1]).call(os.getenv, "ORT_DISABLE_TELEMETRY", 60.0, child.Limits()))
+"""
+
+
+@pytest.mark.parametrize(("said", "found"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+@pytest.mark.parametrize("isolation", ["forkserver", "spawn"])
+def test_no_child_keeps_a_record_of_its_use_unless_the_user_says_so(
+    isolation: str, said: dict[str, str], found: str, tmp_path: Path
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = inherited | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)} | said
+    command = [sys.executable, "-c", _OBSERVED, isolation]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{found}\n"
+    assert said or not list(tmp_path.iterdir())
+
+
 def test_an_exception_is_an_error_with_its_traceback(executor: LocalExecutor) -> None:
     failure = failed(executor.call(raise_error, "width must be positive", 30, NO_LIMITS))
     assert (failure.status, failure.reason) == ("error", "ValueError: width must be positive")
