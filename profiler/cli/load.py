@@ -27,8 +27,7 @@ from profiler.records.columns import Row
 from profiler.records.load import LOAD_COLUMNS, Load, LoadRecord, Ways, load_point, load_row
 from profiler.records.load_file import append_load, read_loads, start_loads, write_load_table
 from profiler.records.types import Case, now
-from profiler.report.console import rich_table
-from profiler.report.loads import load_sentences, load_table
+from profiler.report.loads import LoadTables, load_sentences
 from profiler.run.describing import described
 from profiler.run.experiment import opened_lab
 from profiler.run.lab import Lab
@@ -215,7 +214,7 @@ def _print(loads: _Loads, limit: Limit | None, *, json: bool) -> None:
         return
     console = Console()
     if loads.told:
-        console.print(rich_table(load_table(loads.told)))
+        console.print(LoadTables(loads.told))
     kept = f"Nothing was measured; the reasons are kept in {loads.folder}"
     if loads.told:
         kept = f"Every call is kept in {loads.folder}; the curve: profiler report {loads.folder}"

@@ -3,45 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from profiler.analysis.load import MOST_STREAMS, NEAR_BEST, Curve, Limit, UnderLoad, load_curves, most_kept
 from profiler.records.load import LoadPoint, LoadRecord
+from profiler.report.console import rich_table
 from profiler.report.grid import Cell, Table
-from profiler.units import format_duration, format_share
+from profiler.units import format_count, format_duration, format_share
 
 #: A load that keeps its session busier than this has a queue that grows for as long as one looks.
 _SATURATED = 0.98
+#: Wide enough for any table.
+_UNLIMITED = 9999
+_WAITING = "waiting"
+_NUMBERS = ("threads", "per s [95%]", "p50", "p90", "p99 [95%]", _WAITING, "busy")
+#: What is left out, first one first, where a table would be wider than its terminal.
+_SPARED = ("p90", "threads", "busy")
 
 
-def load_table(told: Sequence[UnderLoad]) -> Table:
-    """Return a row per load, those of a curve together; the knees stand out."""
+@dataclass(frozen=True, slots=True)
+class LoadTables:
+    """Loads as a terminal shows them: one table, or where that is too wide one for each curve, of columns that fit."""
+
+    told: Sequence[UnderLoad]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what rich prints."""
+
+        def fits(table: RichTable) -> bool:
+            unlimited = options.update(max_width=_UNLIMITED)
+            return table.__rich_measure__(console, unlimited).maximum <= options.max_width
+
+        whole = rich_table(load_table(self.told))
+        curves = load_curves(self.told)
+        if fits(whole):
+            yield whole
+            return
+        for curve in curves:
+            if len(curves) > 1:
+                yield Text(curve.name, style="bold")
+            loads = (*curve.closed, *curve.opened)
+            tables = [rich_table(load_table(loads, _SPARED[:spared])) for spared in range(len(_SPARED) + 1)]
+            yield next(filter(fits, tables), tables[-1])
+
+
+def load_table(told: Sequence[UnderLoad], without: Sequence[str] = ()) -> Table:
+    """Return a row per load, those of a curve together; the knees stand out.
+
+    Args:
+        told: The loads.
+        without: Headings of columns of numbers to leave out. Who has no rate has no column of waiting either.
+    """
     found = load_curves(told)
     named = len(found) > 1
+    opened = any(curve.opened for curve in found)
+    kept = [name for name in _NUMBERS if name not in without and (opened or name != _WAITING)]
     rows: list[list[Cell]] = []
     best = set()
     for curve in found:
         for one in (*curve.closed, *curve.opened):
             if one is curve.knee:
                 best.add(len(rows))
-            rows.append([*([curve.name] if named else []), *_cells(one)])
+            cells = dict(zip(_NUMBERS, _cells(one), strict=True))
+            rows.append([*([curve.name] if named else []), str(one[0].load), *(cells[name] for name in kept)])
     texts = ("runtime", "load") if named else ("load",)
-    numbers = ("threads", "per s [95%]", "p50", "p90", "p99 [95%]", "waiting", "busy")
-    return Table(texts, numbers, rows, best=frozenset(best))
+    return Table(texts, kept, rows, best=frozenset(best))
 
 
 def _cells(one: UnderLoad) -> list[Cell]:
     record, point = one
-    rate = f"{point.calls_per_s:.3g}" + _ends(point.calls_low_per_s, point.calls_high_per_s)
     return [
-        str(record.load),
         _number(record.case.placement.threads, str(record.case.placement.threads)),
-        _number(point.calls_per_s, rate),
+        _rate(point),
         _time(point.p50_ms),
         _time(point.p90_ms),
         _time(point.p99_ms, *_tail(point)),
         _time(point.waiting_ms) if record.load.rate else "",
         _number(point.busy, f"{point.busy:.0%}"),
     ]
+
+
+def _rate(point: LoadPoint) -> Cell:
+    said = format_count(point.calls_per_s)
+    scale = {"k": 1e3, "M": 1e6}.get(said.rpartition(" ")[2], 1.0)
+    ends = (end if end is None else end / scale for end in (point.calls_low_per_s, point.calls_high_per_s))
+    return _number(point.calls_per_s, said + _ends(*ends))
 
 
 def _number(value: float, text: str) -> Cell:
@@ -80,7 +130,7 @@ def _knee(curve: Curve) -> Iterator[str]:
     if knee is None:
         return
     most = max(curve.closed, key=lambda one: one[1].calls_per_s)
-    at = f"{curve.name}: the knee is at {knee[0].load}, {knee[1].calls_per_s:.3g} calls per s"
+    at = f"{curve.name}: the knee is at {knee[0].load}, {format_count(knee[1].calls_per_s)} calls per s"
     at += f" at {_said_ms(knee[1].p50_ms)} each"
     if most is knee:
         last = knee is curve.closed[-1]

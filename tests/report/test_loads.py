@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,8 @@ from profiler.errors import UserError
 from profiler.records.load import LoadRecord
 from profiler.records.load_file import LoadRun
 from profiler.records.types import Failure
-from profiler.report.console import rich_table
 from profiler.report.load_page import write_load_page
-from profiler.report.loads import load_sentences, load_table
+from profiler.report.loads import LoadTables, load_sentences, load_table
 from tests.measure.test_load import calls, closed
 from tests.report.loads import LIMIT, opened, under
 
@@ -61,14 +61,34 @@ def test_a_failure_is_said_once_with_its_load():
     assert load_sentences([failed, failed], [], None, None) == ["2 streams: no room"]
 
 
-@pytest.mark.parametrize("told", [CURVE, [*CURVE, under(2, 1234.5, 12345.6, backend="onnxruntime:graph=basic")]])
+FAST = [under(16, 123456.7, 12345.6, backend="eager"), under(32, 1234567.8, 123.456, backend="eager")]
+
+
+@pytest.mark.parametrize("told", [CURVE, [*CURVE, under(2, 1234.5, 12345.6, backend="onnxruntime:graph=basic")], FAST])
 def test_the_table_fits_a_terminal_and_shows_its_knee(told):
     table = load_table(told)
-    console = Console(file=io.StringIO(), width=80)
-    console.print(rich_table(table))
-    lines = console.file.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert [table.rows[number][len(table.texts) - 1] for number in table.best] == ["2 streams"]
+    assert [table.rows[number][len(table.texts) - 1] for number in table.best] == [
+        "32 streams" if told is FAST else "2 streams"
+    ]
+
+
+@pytest.mark.parametrize("told", [CURVE, [*CURVE, *FAST], [*FAST, opened(12345.6, 12345.6)]])
+def test_a_load_is_a_line_of_80_columns(told):
+    """Nothing is folded: where one table is too wide, each curve has one, and p90 may be left out."""
+    narrow, wide = (shown(told, width) for width in (80, 1000))
+    assert max(map(len, narrow)) <= 80
+    assert len([line for line in narrow if re.match(r"[\d.]+ (stream|per s)", line)]) == len(told)
+    for load, number in (("16 streams", "123 k [121, 126]"), ("32 streams", "1.23 M [1.21, 1.26]")):
+        for lines in (narrow, wide) if FAST[0] in told else ():
+            assert [number in line for line in lines if load in line] == [True]
+    assert not any("waiting" in line for line in shown(FAST, 80))
+    assert any("waiting" in line for line in narrow)
+
+
+def shown(told, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(LoadTables(told))
+    return console.file.getvalue().splitlines()
 
 
 def records():
