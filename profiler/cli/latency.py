@@ -21,7 +21,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, remarks
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks
 from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
@@ -86,6 +86,9 @@ def _printed(rows: Sequence[Row], *, json: bool) -> int:
         print(jsonlib.dumps({"answer": answer_sentence(rows), "cases": rows}, indent=2))
     else:
         console = Console()
+        if failed := failed_alike(rows):
+            console.print(failed, style="red", highlight=False, markup=False, soft_wrap=True)
+            return 1
         console.print(
             f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}", highlight=False, markup=False
         )

@@ -167,6 +167,12 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     return [f"{mark} {', '.join(names)}: {reason}" for (mark, reason), names in found.items()]
 
 
+def failed_alike(rows: Sequence[Row]) -> str:
+    """Return the sentence that says all where nothing was measured for one reason; empty where there is more to say."""
+    alike = len({row["reason"] for row in rows}) == 1 and all(latency_of(row) is None for row in rows)
+    return f"Nothing could be measured: {rows[0]['reason']}." if alike else ""
+
+
 def answer_sentence(rows: Sequence[Row]) -> str:
     """Return which setting is fastest, and how surely; why there is none where all failed."""
     groups: dict[tuple[object, ...], list[Row]] = {}

@@ -111,8 +111,12 @@ def _tail(point: LoadPoint) -> tuple[float | None, float | None]:
     return point.p99_low_ms, point.p99_high_ms
 
 
+def _end(value: float) -> str:
+    return f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
+
+
 def _ends(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
+    return "" if low is None or high is None else f" [{_end(low)}, {_end(high)}]"
 
 
 def load_sentences(

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from profiler.records.columns import COLUMNS, Row
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, remarks
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks
 
 
 def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
@@ -121,3 +121,10 @@ def test_a_doubt_is_of_the_rows_that_have_its_mark() -> None:
     assert [("?" in line) for line in shown(rows)] == [False, True, True, False, False]
     assert remarks([row("eager", 20.0, **why)]) == ["? eager: no undisturbed block"]
     assert remarks([row("eager", 20.0, reason="traced"), row("onnxruntime", 9.0)]) == ["note eager: traced"]
+
+
+def test_what_failed_for_one_reason_is_told_from_what_failed_for_several() -> None:
+    one, other = row("eager", None), row("onnxruntime", None)
+    assert failed_alike([one, other]) == "Nothing could be measured: no room."
+    assert failed_alike([one, other | {"reason": "too slow"}]) == ""
+    assert failed_alike([one, row("onnxruntime", 9.0)]) == ""

@@ -61,7 +61,7 @@ def test_a_failure_is_said_once_with_its_load():
     assert load_sentences([failed, failed], [], None, None) == ["2 streams: no room"]
 
 
-FAST = [under(16, 123456.7, 12345.6, backend="eager"), under(32, 1234567.8, 123.456, backend="eager")]
+FAST = [under(16, 123456.7, 12345.6, backend="eager"), under(32, 1234567.8, 993.456, backend="eager")]
 
 
 @pytest.mark.parametrize("told", [CURVE, [*CURVE, under(2, 1234.5, 12345.6, backend="onnxruntime:graph=basic")], FAST])
@@ -81,6 +81,7 @@ def test_a_load_is_a_line_of_80_columns(told):
     for load, number in (("16 streams", "123 k [121, 126]"), ("32 streams", "1.23 M [1.21, 1.26]")):
         for lines in (narrow, wide) if FAST[0] in told else ():
             assert [number in line for line in lines if load in line] == [True]
+    assert not any("e+" in line for line in narrow)
     assert not any("waiting" in line for line in shown(FAST, 80))
     assert any("waiting" in line for line in narrow)
 
