@@ -10,6 +10,18 @@ from pydantic_core import ErrorDetails
 from profiler.plan.values import closest
 from profiler.records.outside import shown
 
+#: What was expected where pydantic finds one of these.
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "more than {gt:.15g}",
+    "greater_than_equal": "{ge:.15g} or more",
+    "less_than": "less than {lt:.15g}",
+    "less_than_equal": "{le:.15g} at most",
+}
 _KnownKeys = Callable[[Sequence[int | str]], list[str]]
 
 
@@ -43,4 +55,6 @@ def _problem(error: ErrorDetails, known: _KnownKeys) -> str:
         return f"unknown key{closest(str(error['loc'][-1]), keys, 1)}; expected one of {', '.join(keys)}"
     if kind == "literal_error":
         return f"{shown(got)} is not known; expected {context['expected']}"
-    return f"{shown(got)} is wrong; {error['msg'][:1].lower()}{error['msg'][1:]}"
+    wanted = _EXPECTED.get(kind, "").format(**context)
+    said = f"expected {wanted}" if wanted else f"{error['msg'][:1].lower()}{error['msg'][1:]}"
+    return f"{shown(got)} is wrong; {said}"
