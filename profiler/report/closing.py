@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from profiler.analysis.speed import latency_of, speed_up
 from profiler.records.columns import Row
+from profiler.records.intervals import CONFIDENCE
 from profiler.report.grid import Table
 from profiler.units import format_ratio
 
@@ -133,15 +134,25 @@ def _faster(name: str, base: str, sides: Iterable[_Side]) -> str:
 
 
 def _predicted(fits: Sequence[Fit]) -> str:
-    """The best proxy, where a backend has one group alone: several would be several answers."""
+    """The best proxy, and the next where it is not surely better; nothing where none is seen to predict at all.
+
+    Of a backend that has one group alone: several would be several answers.
+    """
     from profiler.analysis.frame import PROXIES
 
     pooled = [one for one in fits if one.family is None and one.lines]
     if len(pooled) != 1:
         return ""
-    best = max(pooled[0].lines, key=lambda line: abs(line.r))
+    one, surely = pooled[0], pooled[0].winner_probability
+    best, *rest = sorted(one.lines, key=lambda line: -abs(line.r))
     (low, high), name = best.r_interval, PROXIES[best.proxy].name
-    return f"{name} predict latency best, r = {best.r:.2f} [{low:.2f}, {high:.2f}] over {pooled[0].n} networks"
+    if low <= 0 <= high:
+        return ""
+    said = f"r = {best.r:.2f} [{low:.2f}, {high:.2f}] over {one.n} networks"
+    if surely is None or surely >= CONFIDENCE or not rest:
+        return f"{name} predict latency best, {said}"
+    other = PROXIES[rest[0].proxy].name
+    return f"{name} predict latency best, {said}, in {surely:.0%} of resamples: not surely better than {other}"
 
 
 def _known(rows: Sequence[Row]) -> list[str]:

@@ -17,7 +17,7 @@ from profiler.records import table
 from profiler.records.columns import Row, write_csv
 from profiler.records.disturbance import near, quiet_level
 from profiler.records.files import write_file
-from profiler.records.reading import read
+from profiler.records.reading import Run, read
 from profiler.records.types import Measurement, Record
 from profiler.report import drawer
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
@@ -90,7 +90,7 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
     if detail != "quiet":
         for notice in run.notices:
             console.print(notice, markup=False)
-        _print_outcome(rows, run.records, seconds, console)
+        _print_outcome(rows, run, seconds, console)
     if any(row["status"] in _MEASURED for row in rows):
         frame = table.frame_of(rows)
         if detail != "quiet":
@@ -162,15 +162,17 @@ def _said(console: Console) -> Iterator[None]:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_outcome(rows: Sequence[Row], records: Sequence[Record], seconds: float, console: Console) -> None:
+def _print_outcome(rows: Sequence[Row], run: Run, seconds: float, console: Console) -> None:
+    records, began = run.records, str(run.sessions[-1].facts.get("started", "")) if len(run.sessions) > 1 else ""
+    now = sum(record.started >= began for record in records)
     wall = sum(record.wall_s for record in records) or 1.0
     models, reference = (part / wall for part in _seconds_in_samples(records))
     counts = Counter(str(row["status"]) for row in rows)
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
     total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
+    visits = f"{now} visits" if now == len(records) else f"{now} visits ({len(records)} in all)"
     console.print(
-        f"{total}: {parts}. {len(records)} visits in {format_duration(seconds)}, "
-        f"{models + reference:.0%} of their time in samples.",
+        f"{total}: {parts}. {visits} in {format_duration(seconds)}, {models + reference:.0%} of their time in samples.",
         highlight=False,
     )
     for sentence in _recalibrate(records):
