@@ -92,7 +92,7 @@ def loads(text: str, source: str = "plan", place: Place = "here") -> Plan:
     try:
         keys = toml_table(text)
     except ValueError as error:
-        raise UserError(f"{source}: {error}.") from error
+        raise UserError(f"{source}: {error}; expected a plan, which is TOML such as models = ['resnet50']") from error
     return _validated(keys, lambda key: f"{source}: {key}", place)
 
 

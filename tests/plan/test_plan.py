@@ -94,7 +94,7 @@ MISTAKES = [
     ('flops = "4GF"', "flops", "scaling needs a rule"),
     ('[[sweep]]\nflops = "4GF"', "sweep[0].flops", "scaling needs a rule"),
     ('scalings = "w"\nfactors = 2\nflops = "8GF"', "flops", "factors and flops exclude each other"),
-    ("factors = [1 2]", "not valid TOML", "line 2"),
+    ("factors = [1 2]", "not valid TOML", "line 2, column 14); expected a plan, which is TOML"),
 ]
 
 
