@@ -52,13 +52,22 @@ def _seconds_in_samples(records: Sequence[Record]) -> tuple[float, float]:
 
 
 def _recalibrate(records: Sequence[Record]) -> Iterator[str]:
-    """Say where the reference, at its best over all visits, is ``_OFF`` its nominal time, and what that means."""
+    """Say where the reference, at its best over all visits, is ``_OFF`` its nominal time, and what that means.
+
+    And where it ran beside some visits alone.
+    """
     found: defaultdict[Placement, list[Measurement]] = defaultdict(list)
     for record in records:
         if isinstance(record.outcome, Measurement):
             p = record.case.placement
             found[Placement(p.device, p.precision, p.threads)].append(record.outcome)
     for place, visits in found.items():
+        plain = sum(visit.nominal_ns is None for visit in visits)
+        if 0 < plain < len(visits):
+            yield (
+                f"{plain} of {len(visits)} visits ran beside no reference, which could not be calibrated then: "
+                "their times are as read, and do not compare with the others; measure them again into another folder"
+            )
         level = quiet_level(visits)
         if abs(level - 1) <= _OFF or not near(level):  # what is not near is said in every row
             continue

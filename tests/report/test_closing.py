@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -75,6 +76,14 @@ def test_a_sentence_for_each_backend_and_one_for_what_is_not_known() -> None:
     assert other.startswith("onnxruntime: 2.00 times as fast as eager; flops predict")
     rows[0] |= {"latency_ci_high_ms": 99.0}
     assert closing_sentences(rows, [])[-1].startswith("11 of 12 latencies are known within 10%")
+
+
+def test_the_best_of_two_alike_is_not_surely_better_and_what_may_be_nothing_is_not_said() -> None:
+    rows = [row(f"n{n}", "eager", n + 1.0, flops=n + 1.0 + n % 2, acts=n + 2.0 - n % 2, params=5.0) for n in range(12)]
+    (said,) = closing_sentences(rows, fit(pd.DataFrame(rows)))
+    assert re.search(r"in \d\d% of resamples: not surely better than (flops|activations)", said)
+    rows = [row(f"n{n}", "eager", 5.0 + (n * 7) % 4, flops=n + 1.0, acts=n + 1.0, params=n + 1.0) for n in range(6)]
+    assert closing_sentences(rows, fit(pd.DataFrame(rows))) == []
 
 
 @pytest.mark.parametrize("networks", [1, 6, 12, 40])

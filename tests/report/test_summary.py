@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_nothing_is_said_of_what_is_usual_or_in_every_row(slowness: float) -> No
 
 class Panic(BaseException):
     """As pyo3 raises where Rust panics: no Exception."""
+
+
+def test_visits_beside_no_reference_are_said_among_others_that_had_one() -> None:
+    with_it, without = visit(1.0), visit(1.0)
+    assert isinstance(without.outcome, Measurement)
+    without = replace(without, outcome=replace(without.outcome, nominal_ns=None, reference_ns=()))
+    assert [*_recalibrate([with_it])] == [*_recalibrate([without])] == []
+    (said,) = _recalibrate([with_it, without, with_it])
+    assert said.startswith("1 of 3 visits ran beside no reference")
 
 
 @pytest.fixture
