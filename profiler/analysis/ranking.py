@@ -33,6 +33,7 @@ class Place:
         latency: In ms.
         behind: Its latency over that of the first.
         visits: Of which its latency is; None where the table does not tell.
+        unstable: Whether the table says so of its latency.
     """
 
     network: str
@@ -41,6 +42,7 @@ class Place:
     latency: Quantity
     behind: Quantity
     visits: float | None = None
+    unstable: bool = False
 
     @property
     def surely(self) -> bool:
@@ -53,6 +55,7 @@ class Place:
         latency, behind = ((one.value, list(one.interval or ())) for one in (self.latency, self.behind))
         said = {"network": self.network, "backend": self.backend, "flops": self.flops}
         return said | {
+            "unstable": self.unstable,
             "latency_ms": latency[0],
             "interval_ms": latency[1],
             "times_first": behind[0],
@@ -140,6 +143,7 @@ def _places(
             latency=latencies[i],
             behind=Quantity(latencies[i].value / first.value, ratio_interval(latencies[i], first)),
             visits=visits[i],
+            unstable="status" in table and str(table["status"].iloc[i]) == "unstable",
         )
         for i in rows
     ]

@@ -61,9 +61,14 @@ def _print(name: str, places: Sequence[Place], top: int, console: Console) -> No
         runtime = [place.backend] if backends else []
         latency = milliseconds(place.latency, place.visits)
         latency = latency if known or place.visits else latency.partition(" [")[0]
+        latency += "?" if place.unstable else ""
         cells = (place.network, *runtime, flops, latency, _behind(place, places[0], known=known))
         table.add_row(*map(escape, cells))
     console.print(table)
+    unstable = sum(place.unstable for place in places)
+    if unstable:
+        said = f"?: unstable, {unstable} of {len(places)}: known less well than was asked, the rows' reason says why"
+        console.print(said, highlight=False, soft_wrap=True)
     if not known:
         said = "The table has no intervals, so that how surely each is slower than the first is not known."
         console.print(said, highlight=False, soft_wrap=True)

@@ -137,6 +137,17 @@ def test_ranks_without_intervals_say_so(write: Write, capsys: pytest.CaptureFixt
     assert "3.00 ms [one visit]" in capsys.readouterr().out
 
 
+def test_an_unstable_latency_is_marked_where_it_is_ranked(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("own", "abc", status=["ok", "unstable", "ok"])
+    rank_command(file)
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines() if "ms?" in line] == ["b"]
+    assert "?: unstable, 1 of 3" in said
+    rank_command(file, json=True)
+    [places] = json.loads(capsys.readouterr().out).values()
+    assert [place["unstable"] for place in places] == [False, True, False]
+
+
 def test_a_table_that_nothing_could_be_fitted_to_is_an_error(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     short = write("short", "ab", backend="x")
     with pytest.raises(UserError, match="no line could be fitted: x: only 2 networks measured: a line needs at least"):
