@@ -324,7 +324,7 @@ class World:
             ["fit", at, "--json"],
             ["report", at, "-o", f"{out}.html"],
             ["compare", at, good],
-            ["compare", at, at, "--json"],
+            ["compare", good, at, "--json"],
             ["predict", at, "regnety_800mf"],
             ["predict", at, "regnety_800mf", "--json", "--where", "threads=1"],
             ["advise", "regnety_200mf", at, "--flops", "400MF", "--where", "mode=infer"],
