@@ -67,6 +67,14 @@ def spike(size: int) -> None:
     block.close()
 
 
+def touched(size: int) -> mmap.mmap:
+    """Return ``size`` bytes that are in memory, mapped anew: malloc may hand out what a test before has freed."""
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for page in range(0, size, mmap.PAGESIZE):
+        block[page] = 1
+    return block
+
+
 def in_child(function: Callable[..., Any], *arguments: object) -> Any:
     """Return ``function(*arguments)`` from a process forked from this one."""
     context = multiprocessing.get_context("fork")
@@ -104,7 +112,7 @@ def test_a_spike_of_a_millisecond_is_seen_and_the_memory_of_the_parent_is_not():
 
 
 def test_what_is_loaded_stays_and_what_a_phase_frees_counts_in_that_phase_alone():
-    load, run = in_child(peaks, lambda: bytearray(b"x") * (32 * MIB), lambda: spike(8 * MIB))
+    load, run = in_child(peaks, lambda: touched(32 * MIB), lambda: spike(8 * MIB))
     assert abs(load - 32 * MIB) <= MIB
     assert abs(run - 40 * MIB) <= MIB
     load, run = in_child(peaks, lambda: spike(32 * MIB), nothing)
@@ -118,9 +126,9 @@ def loads_while_a_library_leaves(path: Path, size: int) -> int:
     with path.open("rb") as file, mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) as pages:
         assert sum(pages[:: mmap.PAGESIZE]) == 0  # they are in memory now
 
-        def load() -> bytearray:
+        def load() -> mmap.mmap:
             pages.madvise(mmap.MADV_DONTNEED)
-            return bytearray(b"x") * size
+            return touched(size)
 
         return peaks(load, nothing)[0]
 
