@@ -253,8 +253,8 @@ def _references(a: Setting, b: Setting) -> tuple[str, ...]:
 
 
 def _times(cost: Quantity, by: float) -> Quantity:
-    ends = cost.interval and (cost.interval[0] * by, cost.interval[1] * by)
-    return Quantity(cost.value * by, ends or None)
+    ends = None if cost.interval is None else (cost.interval[0] * by, cost.interval[1] * by)
+    return Quantity(cost.value * by, ends)
 
 
 def _widened(ratio: Quantity, by: float) -> Quantity:

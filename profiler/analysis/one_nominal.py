@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from profiler.analysis.frame import plain
+
 #: Columns that are multiples of the nominal time.
 _TIMES = ("latency_ms", "p10_ms", "p90_ms", "p99_ms")
 
@@ -30,7 +32,7 @@ class Nominal(NamedTuple):
 
 def nominal_of(row: Mapping[str, object], y: str) -> Nominal | None:
     """Return what column ``y`` of a row is a multiple of; None where it is of nothing, or the row does not tell."""
-    told = {name: _text(row.get(name)) for name in ("reference_version", "host", "device", "precision", "threads")}
+    told = {name: plain(row.get(name)) for name in ("reference_version", "host", "device", "precision", "threads")}
     ms = _number(row.get("nominal_ms"))
     if y not in _TIMES or not (told["reference_version"] and told["host"]) or not 0 < ms < math.inf:
         return None
@@ -43,13 +45,6 @@ def _number(value: object) -> float:
         return float(str(value))
     except ValueError:
         return math.nan
-
-
-def _text(value: object) -> str:
-    """Return what a cell says, a whole number in one way however the table was read."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:g}"
-    return "" if value is None else str(value)
 
 
 def over(to: Nominal | None, own: Nominal | None) -> float:
