@@ -41,8 +41,8 @@ _PRELOAD = ["profiler.run.preload"]
 _FORKSERVER = multiprocessing.get_context("forkserver")
 #: Starting changes the environment of this process for a moment.
 _STARTING = threading.Lock()
-#: In s. How long the first server serves; each later one twice as long, up to the last figure: starting one takes two
-#: seconds, and the next visit of a case shall meet another server. study_layout tells.
+#: In s. How long the first server serves; each later one four times as long, up to the last figure: starting one takes
+#: two seconds, and the next visit of a case shall meet another server. study_layout tells.
 _SERVES_S, _SERVES_AT_MOST_S = 4.0, 60.0
 _SPAWN = multiprocessing.get_context("spawn")
 #: Variables that say where a starting process finds modules.
@@ -87,7 +87,7 @@ class _Server:
                 with contextlib.suppress(OSError):  # it has ended, or is another process's
                     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001
                 start_server()
-                self._serves_s = min(2 * self._serves_s, _SERVES_AT_MOST_S)
+                self._serves_s = min(4 * self._serves_s, _SERVES_AT_MOST_S)
             if replaced or not self._due:
                 self._due = now + self._serves_s
             self._children += 1
