@@ -9,7 +9,7 @@ import contextlib
 import gc
 import importlib
 
-from profiler.run.child import unobserved
+from profiler.run.child import undisturbed
 
 #: The modules that visits were seen to import, beside those that these import themselves. The last two are behind
 #: torch's meta device, on which networks are built, and take half a second.
@@ -32,7 +32,7 @@ _MODULES = (
     "torch.fx.experimental.symbolic_shapes",
 )
 
-unobserved()
+undisturbed()
 gc.disable()  # imports make little garbage and many objects: looking for it takes an eighth of their time
 for _name in _MODULES:
     with contextlib.suppress(ImportError):
