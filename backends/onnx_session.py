@@ -46,7 +46,7 @@ _NODE = re.compile(r".*while running (\w+) node\. Name:'([^']*)' Status Message:
 _WHERE = re.compile(r"\S*onnxruntime_src\S+:\d+ .*?\) (?:const )?|\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
-def own_words(text: str) -> str:
+def innermost(text: str) -> str:
     """Return what onnxruntime says of the innermost node, without where in its sources that was raised."""
     first = text.strip().splitlines()[0].rstrip(".")
     return _WHERE.sub("", _NODE.sub(r"\1 node \2: ", first))
@@ -62,7 +62,7 @@ def one_sentence(what: str, advice: str = "check the file with onnx.checker") ->
     try:
         yield
     except kinds as error:
-        said = own_words(str(error))
+        said = innermost(str(error))
         if "cannot use the" in said and "graph" in said.casefold():  # some node is elsewhere, or decides what runs next
             raise BackendError(f"{what} as a CUDA graph ({said}): leave cuda_graph out") from error
         if "fallback to CPU EP has been explicitly disabled" in said:

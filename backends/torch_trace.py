@@ -102,7 +102,7 @@ def _bare() -> Any:
     return Bare
 
 
-def own_words(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of what torch says, without the numbers of a tensor that it quotes."""
     lines = _QUOTED.sub("", str(error)).strip().splitlines() or [type(error).__name__]
     return lines[0].strip().rstrip(".")[:200]
@@ -152,7 +152,7 @@ def watching(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> Iterator[F
         if not type(error).__module__.startswith("torch._dynamo"):
             raise
         raise BackendError(
-            f"the model compiles a part of itself, which no trace follows ({own_words(error)}): use eager"
+            f"the model compiles a part of itself, which no trace follows ({first_line(error)}): use eager"
         ) from error
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

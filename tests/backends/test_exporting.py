@@ -19,7 +19,7 @@ from profiler import backends
 from profiler.backends import torch_trace
 from profiler.backends.base import BackendError, Model, Placement
 from profiler.backends.inputs import Inputs
-from profiler.backends.torch_trace import own_words
+from profiler.backends.torch_trace import first_line
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,8 +93,8 @@ def test_what_cannot_be_traced_is_one_sentence() -> None:
 
 def test_a_tensor_in_torchs_words_is_left_out() -> None:
     quoted = "output 1 ( Columns 1 to 2 1.1\n 0.2\n[ CPUFloatType{1,4} ]) of traced region did not depend.\nmore"
-    assert own_words(RuntimeError(quoted)) == "output 1 of traced region did not depend"
-    assert own_words(RuntimeError()) == "RuntimeError"
+    assert first_line(RuntimeError(quoted)) == "output 1 of traced region did not depend"
+    assert first_line(RuntimeError()) == "RuntimeError"
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "onnxruntime"])

@@ -15,7 +15,7 @@ from profiler.backends import cache, onnx_graph, onnx_installed, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import OPSET, export
-from profiler.backends.onnx_session import own_words
+from profiler.backends.onnx_session import innermost
 from tests.backends.samples import fed, only, tiny
 
 PLACE = Placement()
@@ -397,4 +397,4 @@ def test_a_scalar_stays_one_and_a_file_may_take_nothing(inputs, tmp_path):
     ],
 )
 def test_an_error_is_told_by_the_innermost_node(text: str, said: str) -> None:
-    assert own_words(text) == said
+    assert innermost(text) == said
