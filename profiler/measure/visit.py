@@ -142,7 +142,10 @@ def _line_of_theirs(error: Exception) -> str:
     """Return the innermost line on the way to an error that is neither torch's nor ours; empty where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = (str(Path(__file__).parents[1]), str(Path(backends.__file__).parent))
-    theirs = [one for one in frames if not one.filename.startswith(ours) and "torch" not in Path(one.filename).parts]
+    others = {"torch", Path(contextlib.__file__).parent.name}  # the folder of Python's own modules
+    theirs = [
+        one for one in frames if not one.filename.startswith(ours) and Path(one.filename).parent.name not in others
+    ]
     return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
 
 
@@ -184,12 +187,11 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
 
 
 def _asked_otherwise(loaded: Loaded, case: Case) -> dict[str, str]:
-    """Say that a module whose example is in half precision is computed in another, as was asked."""
-    half = any(array.dtype.name == "float16" for array in loaded.inputs.arrays.values())
-    if loaded.model.module is None or not half or case.placement.precision == "fp16":
+    """Say that a module in half precision is computed in another, as was asked."""
+    half, asked = loaded.half, case.placement.precision
+    if half in ("", asked):
         return {}
-    asked = case.placement.precision
-    return {"precision_note": f"the example is in float16, and {asked} was asked for: --precision fp16 computes in it"}
+    return {"precision_note": f"the model is in {half}, and {asked} was asked for: --precision {half} computes in it"}
 
 
 def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def load_torchscript(asked: Asked) -> Loaded:
     module = _opened(asked, lambda path: torch.jit.load(path, map_location="cpu"))  # type: ignore[no-untyped-call]
     inputs, kinds = _inputs(argument_names(module), asked)
     loaded = from_module(module, inputs, _without_shapes(asked), content.of_files([Path(asked.model)]))
-    return Loaded(loaded.model, loaded.inputs, loaded.content, loaded.count, loaded.resolution, kinds)
+    return replace(loaded, drawn=kinds)
 
 
 def load_exported(asked: Asked) -> Loaded:

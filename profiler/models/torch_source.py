@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,8 @@ def from_module(
     digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
     model = Model(digest, lambda: _copied(module, asked, again and (lambda: _anew(again, one))), cache=asked.cache)
     height = image_height([array.shape for array in one.arrays.values()])
-    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), height)
+    half = _half(module, one)
+    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), height, half=half)
 
 
 def _given(module: nn.Module, example: object, asked: Asked) -> Inputs:
@@ -129,6 +131,14 @@ def _tensors(module: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[s
         return tensor.to(kind) if tensor.dtype == torch.float32 else tensor
 
     return inputs.mapped(put)
+
+
+def _half(module: nn.Module, inputs: Inputs) -> str:
+    sizes = Counter[str]()
+    for one in module.parameters():
+        sizes[str(one.dtype).removeprefix("torch.")] += one.numel()
+    kinds = [*(kind for kind, _ in sizes.most_common(1)), *(array.dtype.name for array in inputs.arrays.values())]
+    return {"float16": "fp16", "bfloat16": "bf16"}.get(kinds[0], "")
 
 
 def _counted(module: nn.Module, inputs: Inputs) -> Complexity:

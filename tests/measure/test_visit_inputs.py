@@ -42,12 +42,12 @@ def test_a_model_that_fails_says_where() -> None:
     assert re.search(said, str(caught.value))
 
 
-@pytest.mark.parametrize(("kind", "noted"), [("half", True), ("float", False)])
+@pytest.mark.parametrize(("kind", "noted"), [("half", "fp16"), ("bfloat16", "bf16"), ("float", "")])
 @pytest.mark.usefixtures("one_thread")
-def test_a_module_in_half_precision_says_in_which_it_was_computed(kind: str, noted: bool) -> None:
+def test_a_module_in_half_precision_says_in_which_it_was_computed(kind: str, noted: str) -> None:
     module, example = torch.nn.Linear(4, 2), torch.rand(3, 4)
     with lent(getattr(module, kind)(), getattr(example, kind)()) as name:
         made = visit(Task(Case(name, "", 1.0, "eager", Placement()), Budget(visit_s=0.01), None, None, fresh=False))
     assert isinstance(made, Measurement)
-    note = "the example is in float16, and fp32 was asked for: --precision fp16 computes in it"
+    note = f"the model is in {noted}, and fp32 was asked for: --precision {noted} computes in it"
     assert made.facts.get("precision_note") == (note if noted else None)
