@@ -313,7 +313,8 @@ def captured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[Ca
     """Capture ``call`` as a CUDA graph; return what replays it, and the tensor that each replay fills.
 
     Three calls on a side stream come first: libraries allocate their workspaces in them, which a capture forbids
-    (PyTorch notes, "CUDA semantics", whole-network capture).
+    (PyTorch notes, "CUDA semantics", whole-network capture). The capture is in that stream: torch's own one for it is
+    on the device of the process's first capture, and would capture nothing of another device.
     """
     import torch
 
@@ -324,6 +325,6 @@ def captured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[Ca
             call()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph):  # it captures on the current device
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=side):
         output = call()
     return graph.replay, output

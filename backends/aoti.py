@@ -60,8 +60,8 @@ class Aoti(pytorch.Flags):
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
         form = ("aoti", _FACTS)
-        processor = cache.processor()
-        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=processor)
+        chip = pytorch.chip(placement)
+        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=chip)
 
 
 def _compile(module: Callable[[], nn.Module], placed: Placed, folder: Path) -> None:

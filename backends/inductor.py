@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,11 +34,15 @@ _TOLD = 3
 def compiler_missing(placement: Placement) -> str | None:
     """Return what Inductor needs and does not find to compile for the device of ``placement``, or None."""
     if placement.device_type != "cpu":
-        from importlib.util import find_spec
-
-        return None if find_spec("triton") else "torch.compile needs Triton on a GPU: pip install triton, or use eager"
+        if find_spec("triton") is None:
+            return "torch.compile needs Triton on a GPU: pip install triton, or use eager"
+        # Triton compiles what launches its kernels, with one of these.
+        own = os.environ.get("CC")
+        if not any(map(shutil.which, [own] if own else ["gcc", "clang"])):
+            said = f"there is no {own!r}" if own else "there is neither gcc nor clang"
+            return f"torch.compile needs a C compiler for Triton and {said}: install one, or use eager"
     compiler = os.environ.get("CXX") or "g++"
-    if shutil.which(compiler) is None:
+    if placement.device_type == "cpu" and shutil.which(compiler) is None:
         return f"torch.compile needs a C++ compiler and there is no {compiler!r}: install one, or use torchscript"
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return "torch.compile needs Python.h, which is not here: install python3-dev, or use torchscript"
@@ -137,6 +142,13 @@ def told() -> dict[str, Fact]:
         "graphs_compiled": int(counters["inductor"]["fxgraph_cache_miss"]),
         "graphs_read": int(counters["inductor"]["fxgraph_cache_hit"]),
     }
+
+
+def not_replayed() -> int:
+    """Return how many graphs are launched kernel by kernel where CUDA graphs were asked for; torch only logs why."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["inductor"]["cudagraph_skips"])
 
 
 def _reason(text: Any) -> str:

@@ -277,8 +277,8 @@ PLANTS = (
     Plant(
         "the memory's clock is taken for the multiprocessors'",
         "profiler/machine/nvml.py",
-        "clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),\n        memory",
-        "clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),\n        memory",
+        'clock_mhz=_told("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),\n        memory',
+        'clock_mhz=_told("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),\n        memory',
         _NVML,
     ),
     Plant(
