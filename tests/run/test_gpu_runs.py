@@ -16,10 +16,25 @@ from profiler.records.reading import Run
 from profiler.records.table import rows
 from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 from profiler.run import clocks
+from profiler.run.batch import with_batches
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
+
+
+def test_whoever_tries_whether_a_batch_fits_counts_no_energy():
+    """It would be two seconds of each of twenty tries."""
+    asked = []
+
+    class Asks:
+        def call(self, _function, task, _timeout_s, _limits):
+            asked.append(task.energy)
+            return Failure("error", "only asked")
+
+    lab = Lab(Budget(), Asks(), lambda _: Limits(), Calibrations(Asks(), Path("nowhere"), lambda _: Limits()))
+    with_batches([replace(CASE, batch_asked="max")], Path("nowhere"), lab, print, resume=False)
+    assert asked == [False]
 
 
 def test_energy_takes_seconds_and_is_counted_in_the_first_round_alone():
