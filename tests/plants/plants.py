@@ -416,6 +416,13 @@ PLANTS = (
         "tests/machine/test_doctor.py",
     ),
     Plant(
+        "layers hold waits for the host and nobody says so",
+        "profiler/measure/layers.py",
+        "in told], queued is False",
+        "in told], False",
+        _SIMULATOR,
+    ),
+    Plant(
         "every try of a batch counts energy",
         "profiler/run/lab.py",
         "number == 0 and lab.budget.visit_s > _TRIES_S",
