@@ -100,6 +100,19 @@ def test_triton_needs_a_c_compiler(monkeypatch):
     assert "there is no 'mine'" in inductor.compiler_missing(Placement("cuda"))
 
 
+def test_a_package_for_a_gpu_needs_the_cuda_toolkit(monkeypatch, tmp_path):
+    """Only to be made; torch would say that CUDA_HOME is not set, after it has exported the model."""
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert f"needs cuda.h and {tmp_path} has none" in inductor.toolkit_missing(Placement("cuda"))
+    assert inductor.toolkit_missing(PLACE) is None
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "cuda.h").touch()
+    assert inductor.toolkit_missing(Placement("cuda")) is None
+    monkeypatch.setenv("CXX", "mine")
+    assert "AOTInductor needs a C++ compiler and there is no 'mine'" in inductor.toolkit_missing(Placement("cuda"))
+
+
 @pytest.mark.parametrize("name", ["compile", "aoti"])
 def test_what_one_gpu_runs_is_not_kept_for_another(name, monkeypatch):
     """cuda:0 is the other card once CUDA_VISIBLE_DEVICES has turned them round."""
