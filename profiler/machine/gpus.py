@@ -7,7 +7,7 @@ from typing import Any
 
 import pynvml
 
-from profiler.machine.nvml import NvmlError, library, on, told, watts
+from profiler.machine.nvml import NvmlError, library, on, query, watts
 
 #: Which of several GPUs or partitions the first one of CUDA is depends on these.
 _ORDER = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES")
@@ -20,8 +20,8 @@ def installed() -> tuple[str | None, str | None]:
     """Return (names of all GPUs of this host, driver version), or Nones without a working NVIDIA driver."""
     try:
         with library():
-            names = [told("nvmlDeviceGetName", found) or "unnamed" for found in _all()]
-            return "; ".join(names) or None, told("nvmlSystemGetDriverVersion")
+            names = [query("nvmlDeviceGetName", found) or "unnamed" for found in _all()]
+            return "; ".join(names) or None, query("nvmlSystemGetDriverVersion")
     except NvmlError:
         return None, None
 
@@ -45,24 +45,24 @@ def set_up() -> str | None:
 
 def _all() -> list[Any]:
     """Return the handles of the GPUs of this host that this process may ask: a container may have some alone."""
-    count = told("nvmlDeviceGetCount") or 0
-    found = [told("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
+    count = query("nvmlDeviceGetCount") or 0
+    found = [query("nvmlDeviceGetHandleByIndex", index) for index in range(count)]
     return [one for one in found if one is not None]
 
 
 def _set_up(found: Any) -> str:
-    uuid = told("nvmlDeviceGetUUID", found)
+    uuid = query("nvmlDeviceGetUUID", found)
     # Where nobody can set a limit it moves by itself, as a laptop's does with what its processor takes.
-    settable = told("nvmlDeviceGetPowerManagementLimit", found) is not None
-    limit = watts(told("nvmlDeviceGetEnforcedPowerLimit", found)) if settable else None
-    clock = LOCKED_MHZ.get(uuid) or told("nvmlDeviceGetApplicationsClock", found, pynvml.NVML_CLOCK_SM)
+    settable = query("nvmlDeviceGetPowerManagementLimit", found) is not None
+    limit = watts(query("nvmlDeviceGetEnforcedPowerLimit", found)) if settable else None
+    clock = LOCKED_MHZ.get(uuid) or query("nvmlDeviceGetApplicationsClock", found, pynvml.NVML_CLOCK_SM)
     parts = (uuid, limit and f"{limit:g} W", clock and f"{clock} MHz", *_partitions(found))
     return ", ".join(str(part) for part in parts if part)
 
 
 def _partitions(found: Any) -> list[str]:
-    if not on(told("nvmlDeviceGetMigMode", found)):
+    if not on(query("nvmlDeviceGetMigMode", found)):
         return []
-    most = told("nvmlDeviceGetMaxMigDeviceCount", found) or 0
-    handles = [told("nvmlDeviceGetMigDeviceHandleByIndex", found, index) for index in range(most)]
-    return [told("nvmlDeviceGetName", handle) or "MIG" for handle in handles if handle is not None]
+    most = query("nvmlDeviceGetMaxMigDeviceCount", found) or 0
+    handles = [query("nvmlDeviceGetMigDeviceHandleByIndex", found, index) for index in range(most)]
+    return [query("nvmlDeviceGetName", handle) or "MIG" for handle in handles if handle is not None]

@@ -73,7 +73,7 @@ def _hold(mhz: int, uuids: Sequence[str]) -> None:
     try:
         with nvml.library():
             wholes = [nvml.identify(uuid).whole for uuid in uuids]
-            found = {nvml.told("nvmlDeviceGetUUID", whole): whole for whole in wholes}
+            found = {nvml.query("nvmlDeviceGetUUID", whole): whole for whole in wholes}
             said = [_lock(uuid, whole, mhz) for uuid, whole in found.items()]
             locked = [uuid for uuid, refused in zip(found, said, strict=True) if not refused]
             _tell(locked, said)

@@ -121,7 +121,7 @@ class Gpu:
     @property
     def is_partition(self) -> bool:
         """Whether it is a partition (MIG) of a GPU, or known by the GPU's own UUID: CUDA has none as a whole then."""
-        return self.whole is not self.handle or bool(on(told("nvmlDeviceGetMigMode", self.handle)))
+        return self.whole is not self.handle or bool(on(query("nvmlDeviceGetMigMode", self.handle)))
 
     def read(self) -> Reading:
         """Look at it once. Raises NvmlError when it is lost."""
@@ -167,9 +167,9 @@ def _whole(found: Any) -> Any:
 
     That of a GPU that is no partition is its own.
     """
-    if not told("nvmlDeviceIsMigDeviceHandle", found):
+    if not query("nvmlDeviceIsMigDeviceHandle", found):
         return found
-    parent = told("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", found)
+    parent = query("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", found)
     return found if parent is None else parent
 
 
@@ -178,9 +178,9 @@ def identify(uuid: str) -> Gpu:
     found = _handle(uuid)
     return Gpu(
         uuid=uuid,
-        name=told("nvmlDeviceGetName", found),
-        driver=told("nvmlSystemGetDriverVersion"),
-        max_clock_mhz=told("nvmlDeviceGetMaxClockInfo", _whole(found), pynvml.NVML_CLOCK_SM),
+        name=query("nvmlDeviceGetName", found),
+        driver=query("nvmlSystemGetDriverVersion"),
+        max_clock_mhz=query("nvmlDeviceGetMaxClockInfo", _whole(found), pynvml.NVML_CLOCK_SM),
         handle=found,
     )
 
@@ -188,7 +188,7 @@ def identify(uuid: str) -> Gpu:
 def _settings(found: Any) -> GpuSettings:
 
     def its(name: str, *arguments: object) -> Any:
-        return told(name, found, *arguments)
+        return query(name, found, *arguments)
 
     events = _events(found)
     return GpuSettings(
@@ -224,13 +224,13 @@ def on(answer: int | Sequence[int] | None) -> bool | None:
 def _reading(found: Any) -> Reading:
     """Look at a GPU, or at a partition: memory and processes are its own, the rest is the whole GPU's."""
     whole = _whole(found)
-    energy = told("nvmlDeviceGetTotalEnergyConsumption", whole)
-    used = told("nvmlDeviceGetUtilizationRates", found)
-    memory = told("nvmlDeviceGetMemoryInfo", found)
+    energy = query("nvmlDeviceGetTotalEnergyConsumption", whole)
+    used = query("nvmlDeviceGetUtilizationRates", found)
+    memory = query("nvmlDeviceGetMemoryInfo", found)
     return Reading(
         ns=clock_ns(),
-        clock_mhz=told("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=told("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),
+        clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),
         events=_events(whole),
         temperature_c=_first_told(
             ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature"), whole, pynvml.NVML_TEMPERATURE_GPU
@@ -255,7 +255,7 @@ def _processes(found: Any) -> tuple[tuple[int, int | None], ...] | None:
     return None if listed is None else tuple((process.pid, process.usedGpuMemory) for process in listed)
 
 
-def told(name: str, *arguments: object) -> Any:
+def query(name: str, *arguments: object) -> Any:
     """Return what a function of NVML answers; NvmlError where nothing more will be told.
 
     None where it is not told here: by the driver, or by a binding that does not have the function yet or any more.
@@ -274,7 +274,7 @@ def told(name: str, *arguments: object) -> Any:
 
 def _first_told(names: Sequence[str], *arguments: object) -> Any:
     """Newer names first: an older driver, or binding, does not have them."""
-    answers = (told(name, *arguments) for name in names)
+    answers = (query(name, *arguments) for name in names)
     return next((answer for answer in answers if answer is not None), None)
 
 

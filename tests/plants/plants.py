@@ -278,8 +278,8 @@ PLANTS = (
     Plant(
         "the memory's clock is taken for the multiprocessors'",
         "profiler/machine/nvml.py",
-        'clock_mhz=told("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),\n        memory',
-        'clock_mhz=told("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),\n        memory',
+        'clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),\n        memory',
+        'clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),\n        memory',
         _NVML,
     ),
     Plant(
@@ -355,7 +355,7 @@ PLANTS = (
     Plant(
         "a limit that moves by itself makes another machine",
         "profiler/machine/gpus.py",
-        'settable = told("nvmlDeviceGetPowerManagementLimit", found) is not None',
+        'settable = query("nvmlDeviceGetPowerManagementLimit", found) is not None',
         "settable = True",
         _NVML,
     ),
