@@ -38,7 +38,7 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
             str(path), options, providers=[(provider, dict(provider_options))], enable_fallback=0
         )
     except Exception as error:
-        if lost := _library_lost(provider):
+        if lost := library_lost(provider):
             raise FallbackError(
                 f"onnxruntime's {provider} cannot be loaded ({lost}): install that library, in the version that this "
                 "onnxruntime was built for"
@@ -49,7 +49,7 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
     return session
 
 
-def _library_lost(provider: str) -> str | None:
+def library_lost(provider: str) -> str | None:
     """Return which library that ``provider`` needs is not here; onnxruntime only logs it, and goes on with the CPU."""
     import onnxruntime as ort
 

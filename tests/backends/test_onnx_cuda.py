@@ -158,11 +158,11 @@ def test_a_tensorrt_session_works_in_torchs_stream_too():
     assert told == {"user_compute_stream": "4711", "device_id": "1"}
 
 
-def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
-    """onnxruntime logs it, and has no node on the device: the remedy is no other device, but the library."""
-    capi = tmp_path / "capi"
+def with_library(folder, provider, library, monkeypatch):
+    """Give onnxruntime a library of ``provider`` that needs ``library``, and return that."""
+    capi = folder / "capi"
     capi.mkdir()
-    gone, provider = capi / "libcudnn.so.9", capi / "libonnxruntime_providers_cuda.so"
+    gone, provider = capi / library, capi / f"libonnxruntime_providers_{provider}.so"
     build = ["gcc", "-shared", "-fPIC", "-x", "c", "/dev/null", "-x", "none"]
     try:
         subprocess.run([*build, f"-Wl,-soname,{gone.name}", "-o", gone], check=True, capture_output=True)
@@ -171,12 +171,27 @@ def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
         )
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a library cannot be made here: {error}")
+    monkeypatch.setattr(ORT, "__file__", str(folder / "__init__.py"))
+    return gone
+
+
+def test_tensorrt_that_is_listed_but_not_installed_is_refused(tmp_path, monkeypatch):
+    """onnxruntime-gpu lists it always."""
+    with_library(tmp_path, "tensorrt", "libnvinfer.so.10", monkeypatch).unlink()
+    monkeypatch.setattr(ORT, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    said = backends.get("onnxruntime:provider=tensorrt").unavailable(Placement("cuda", "tf32"))
+    assert said.startswith("TensorrtExecutionProvider cannot be loaded (libnvinfer.so.10: cannot open")
+    assert "pip install onnxruntime-gpu and TensorRT" in said
+
+
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
+    """onnxruntime logs it, and has no node on the device: the remedy is no other device, but the library."""
+    gone = with_library(tmp_path, "cuda", "libcudnn.so.9", monkeypatch)
     said = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been "
 
     def falls_back(*_, **__):
         raise RuntimeError(f"{said}explicitly disabled by the user.")
 
-    monkeypatch.setattr(ORT, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(ORT, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(ORT, "InferenceSession", falls_back)
 

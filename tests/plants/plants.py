@@ -362,7 +362,7 @@ PLANTS = (
     Plant(
         "a second device is captured in the stream of the first",
         "backends/accelerator.py",
-        "torch.cuda.graph(graph, stream=side)",
+        "torch.cuda.graph(graph, stream=own)",
         "torch.cuda.graph(graph)",
         "tests/backends/test_accelerator.py",
     ),
@@ -404,7 +404,7 @@ PLANTS = (
     Plant(
         "a library that onnxruntime lacks is not named",
         "backends/onnx_session.py",
-        "if lost := _library_lost(provider):",
+        "if lost := library_lost(provider):",
         'if lost := "":',
         _ONNX,
     ),
