@@ -314,8 +314,8 @@ def captured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[Ca
 
     Three calls on a side stream come first: libraries allocate their workspaces in them, which a capture forbids
     (PyTorch notes, "CUDA semantics", whole-network capture). The capture is in a stream of its own, so that what
-    libraries take in it belongs to the graph; torch's own one is on the device of the process's first capture, and would
-    capture nothing of another device.
+    libraries take in it belongs to the graph; torch's own one is on the device of the process's first capture, and
+    would capture nothing of another device.
     """
     import torch
 

@@ -38,6 +38,8 @@ NETWORKS = ("regnety_400mf", "efficientnet_b0", "resnet50")
 _CUT = 124
 #: Seconds in which nothing more is begun before the end.
 _RESERVE_S = 15.0
+#: Seconds that a function in a process of its own may take.
+_CALL_S = 180.0
 #: Seconds in which a command that was interrupted ends by itself: a visit's, and what writes the table.
 _STOP_S = 20.0
 #: Seconds in which a process that reads the driver has started and read it a few times.
@@ -482,7 +484,9 @@ def spread_visit(argument: tuple[Any, float, Any]) -> dict[str, Any]:
 def doctor(proof: Proof) -> dict[str, Any]:
     """Every check of the profiler itself."""
     command = [sys.executable, "-m", "profiler", "doctor", "--device", proof.device, "--json"]
-    code, said = proof.command(command, 240.0)  # torch.compile takes a minute of it the first time, and so does AOTI
+    code, said = proof.command(
+        command, min(240.0, proof.left)
+    )  # torch.compile takes a minute of it the first time, and so does AOTI
     try:
         found, _ = json.JSONDecoder().raw_decode(said, said.index("{"))
     except ValueError:
@@ -709,8 +713,11 @@ def _proved(given: argparse.Namespace, begun: float) -> int:
     executor = LocalExecutor()
 
     def call(function: Callable[[Any], Any], argument: Any) -> Any:
-        answer = executor.call(function, argument, 180.0, Limits())
+        left = max(1.0, given.seconds - (time.monotonic() - begun))
+        answer = executor.call(function, argument, min(_CALL_S, left), Limits())
         if isinstance(answer, Failure):
+            if answer.status == "timeout" and left < _CALL_S:
+                raise SkippedError("the time was over before it had ended")
             reason = answer.reason.removeprefix("SkippedError: ")
             kind = SkippedError if reason != answer.reason or answer.status == "unsupported" else RuntimeError
             raise kind(reason)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from profiler.records.types import Failure
 from tests import ROOT
 from tests.backends.simulator import results_of
 from tests.studies import prove_gpu
@@ -130,6 +131,22 @@ def test_the_paper_runs_a_backend_after_the_other_while_there_is_time(tmp_path: 
     assert prove_gpu.paper(proof) == {"rows": {"eager": 2, "torchscript": 2}, "claims": {"paper has a row": True}}
     with pytest.raises(prove_gpu.SkippedError, match="no time is left"):
         prove_gpu.paper(proof)
+
+
+def test_a_step_that_the_end_cuts_is_not_refuted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def call(self, function: Any, _argument: Any, seconds: float, _limits: object) -> Any:
+            return None if function is prove_gpu.unusable else Failure("timeout", f"no result within {seconds:g} s")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("profiler.run.processes.LocalExecutor", Slow)
+    given = ["prove_gpu", "--out", str(tmp_path), "--steps", "clock", "--seconds"]
+    for seconds, code in (("100", 0), ("600", 1)):
+        monkeypatch.setattr(sys, "argv", [*given, seconds])
+        assert prove_gpu.main() == code
+    assert "no result within 180 s" in json.loads((tmp_path / "prove.json").read_text())["steps"]["clock"]["error"]
 
 
 def test_a_device_that_cannot_be_used_ends_it_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
