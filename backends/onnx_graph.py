@@ -16,7 +16,7 @@ from profiler.backends.base import BackendError, Fact, FallbackError, Model, Pla
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed
 from profiler.backends.stages import stage
-from profiler.backends.torch_trace import scripted_within, traced, watching
+from profiler.backends.torch_trace import first_line, scripted_within, traced, watching
 from profiler.backends.torch_tree import evaluated, flat
 
 if TYPE_CHECKING:
@@ -172,8 +172,7 @@ def _first_cause(error: BaseException) -> str:
     """Return the first line of what an exporter's error comes from; the error itself only says that there is one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")[:200]
+    return first_line(error)
 
 
 @contextmanager

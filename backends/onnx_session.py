@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,17 @@ def library_lost(provider: str) -> str | None:
     return None
 
 
+#: Around each node of a nested graph, and where in onnxruntime's sources an error was raised.
+_NODE = re.compile(r".*while running (\w+) node\. Name:'([^']*)' Status Message: ")
+_WHERE = re.compile(r"\S*onnxruntime_src\S+:\d+ .*?\) (?:const )?|\[ONNXRuntimeError\] : \d+ : \w+ : ")
+
+
+def innermost(text: str) -> str:
+    """Return what onnxruntime says of the innermost node, without where in its sources that was raised."""
+    first = text.strip().splitlines()[0].rstrip(".")
+    return _WHERE.sub("", _NODE.sub(r"\1 node \2: ", first))
+
+
 @contextmanager
 def one_sentence(what: str, advice: str = "check the file with onnx.checker") -> Iterator[None]:
     """Turn onnxruntime's exceptions, which share no base class, into the contract's."""
@@ -74,7 +86,7 @@ def one_sentence(what: str, advice: str = "check the file with onnx.checker") ->
     try:
         yield
     except kinds as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
+        said = innermost(str(error))
         if "cannot use the" in said and "graph" in said.casefold():  # some node is elsewhere, or decides what runs next
             raise BackendError(f"{what} as a CUDA graph ({said}): leave cuda_graph out") from error
         if "fallback to CPU EP has been explicitly disabled" in said:

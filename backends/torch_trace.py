@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CALLS = "trace|trace_method|freeze|save|load|optimize_for_inference"
 # What a trace says where all of a tensor is read at once.
 _WHOLE = re.compile("Converting a tensor to a (Python list|NumPy array)")
+# What stands between the name of an output and what is wrong with it.
+_QUOTED = re.compile(r" \(.*\)(?= of traced region)", re.DOTALL)
 _DEPRECATED = rf"`torch\.jit\.({_CALLS})` is (deprecated|not supported in)"
 
 
@@ -100,6 +102,12 @@ def _bare() -> Any:
     return Bare
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what torch says, without the numbers of a tensor that it quotes."""
+    lines = _QUOTED.sub("", str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")[:200]
+
+
 def scripted_within(module: nn.Module) -> bool:
     """Whether ``module`` has parts that TorchScript compiled."""
     import torch
@@ -135,9 +143,17 @@ class Fixed:
 def watching(module: nn.Module, tensors: tuple[torch.Tensor, ...]) -> Iterator[Fixed]:
     """Give what a trace of ``module`` that is taken inside the context fixes; runs the module once before.
 
-    Raises BackendError where the trace would leave out a part of the work, see ``flat``.
+    Raises BackendError where the trace would leave out a part of the work, see ``flat``, or where the model compiles
+    what only a run by itself can compile.
     """
-    fixed = Fixed(*_values_read(module, tensors))
+    try:
+        fixed = Fixed(*_values_read(module, tensors))
+    except RuntimeError as error:
+        if not type(error).__module__.startswith("torch._dynamo"):
+            raise
+        raise BackendError(
+            f"the model compiles a part of itself, which no trace follows ({first_line(error)}): use eager"
+        ) from error
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield fixed

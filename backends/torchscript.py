@@ -19,7 +19,7 @@ from profiler.backends.base import BackendError, Fact, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.pytorch import Placed, TorchSession
 from profiler.backends.stages import stage
-from profiler.backends.torch_trace import deprecation_silenced, save_frozen, watching
+from profiler.backends.torch_trace import deprecation_silenced, first_line, save_frozen, watching
 from profiler.backends.torch_tree import flat
 
 if TYPE_CHECKING:
@@ -108,8 +108,9 @@ def _traced(module: nn.Module, inputs: Inputs, placement: Placement, folder: Pat
         try:
             save_frozen(module, tensors, folder / _FILE)
         except RuntimeError as error:
-            said = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".")[:200]
-            raise BackendError(f"torch.jit.trace cannot trace the model ({said}): use eager or onnxruntime") from error
+            raise BackendError(
+                f"torch.jit.trace cannot trace the model ({first_line(error)}): use eager or onnxruntime"
+            ) from error
     return {"traced": True, "frozen": True, "trace_note": fixed.note or None}
 
 

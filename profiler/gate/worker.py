@@ -31,7 +31,7 @@ from profiler.machine import allocator
 from profiler.measure.visit import Task, visit
 from profiler.records.table import peaks_by_source
 from profiler.records.types import Budget, Case, Failure, Memory, Outcome
-from profiler.run.child import UNOBSERVED, failure
+from profiler.run.child import UNDISTURBED, failure
 from profiler.run.preparing import ahead_s
 
 #: A worker that has not loaded its model after this long is stopped, in seconds; likewise one slot.
@@ -98,7 +98,7 @@ class Worker:
         self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the code that the user named
             [*command, str(to_read), str(to_write)],
             cwd=folder,
-            env={**UNOBSERVED, **os.environ, **(environment or {})},
+            env={**UNDISTURBED, **os.environ, **(environment or {})},
             pass_fds=(to_read, to_write),
             stdin=subprocess.DEVNULL,
             stdout=self._printed,

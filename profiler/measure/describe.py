@@ -13,6 +13,7 @@ from profiler.errors import UserError
 from profiler.measure import training
 from profiler.models import content, naming, zoo
 from profiler.models.complexity import Complexity, complexity
+from profiler.models.counting import KeepsError
 from profiler.models.source import load_model
 from profiler.records.types import Case
 
@@ -74,6 +75,8 @@ def describe(task: DescribeTask) -> Description:
             refused[batch] = str(error)
     try:
         counted, why = one.count(), ""
+    except KeepsError:
+        raise
     except UserError as error:  # a model that cannot be counted can be measured all the same
         counted, why = None, str(error)
     files = tuple(str(path.absolute()) for path in (*one.files, *content.own_files()))

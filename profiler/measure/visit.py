@@ -7,6 +7,7 @@ runtime is imported only when one of them is called.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -119,19 +120,30 @@ def visit(task: Task) -> Outcome:
 
 @contextlib.contextmanager
 def fed_as_asked(case: Case) -> Iterator[None]:
-    """Say with which inputs a model fails where somebody chose them."""
+    """Say where a model fails, or with which inputs where somebody chose them."""
     try:
         yield
     except (BackendError, UserError):
         raise
     except Exception as error:
         given = " ".join(filter(None, (case.shape and f"--shape {case.shape}", case.input_file and "--input")))
-        if not given:
+        where = _line_of_theirs(error)
+        if not given and not where:
             raise
-        said = " ".join(str(error).split())[:300]
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise BackendError(
-            f"{case.model} does not run with {given} ({type(error).__name__}: {said}): give other inputs, or its own"
+            f"{case.model} does not run with {given} ({said}): give other inputs, or its own"
+            if given
+            else f"{case.model} does not run with its example ({said}, in {where}): let it run, or give another example"
         ) from error
+
+
+def _line_of_theirs(error: Exception) -> str:
+    """Return the innermost line on the way to an error that is neither torch's nor ours; empty where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (str(Path(__file__).parents[1]), str(Path(backends.__file__).parent))
+    theirs = [one for one in frames if not one.filename.startswith(ours) and "torch" not in Path(one.filename).parts]
+    return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:

@@ -126,11 +126,12 @@ def _in_module(module: nn.Module) -> Iterator[tuple[object, object]]:
     held = {**module._parameters, **module._buffers, **module._modules}  # noqa: SLF001 - the public ones skip repeats
     yield "code", getattr(module, "code", "")
     yield from held.items()
-    yield from ((key, value) for key, value in sorted(vars(module).items()) if key not in _in_every_module())
+    own = ((key, value) for key, value in sorted(vars(module).items()) if key not in _in_every_module())
+    yield from ((key, value) for key, value in own if not key.startswith("_torchdynamo_"))  # one is an address
     # What is packed, as the weights of a quantised layer are, stands in the state alone.
-    own: dict[str, object] = {}
-    module._save_to_state_dict(own, "", keep_vars=True)  # noqa: SLF001 - without the state of its parts
-    yield from ((key, value) for key, value in own.items() if key not in held)
+    state: dict[str, object] = {}
+    module._save_to_state_dict(state, "", keep_vars=True)  # noqa: SLF001 - without the state of its parts
+    yield from ((key, value) for key, value in state.items() if key not in held)
 
 
 @cache

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     _Mode = Callable[[], AbstractContextManager[object]]
 
 
+class KeepsError(UserError):
+    """A model does less than half of its work in a second forward of the same input."""
+
+
 def count(
     module: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, examples: int = 1
 ) -> Complexity:
@@ -53,6 +57,7 @@ def count(
 
     Raises:
         UserError: The forward pass fails.
+        KeepsError: A second one does less than half of the work.
     """
     import torch
 
@@ -85,6 +90,15 @@ def _watched(
         watch = OperatorWatch(_learned(copied))
         with _threads_seen(watch.unknown), watch:
             made = copied(*args, **kwargs)
+        again = OperatorWatch(())
+        with again:
+            copied(*args, **kwargs)
+    if again.elements < watch.elements / 2:
+        raise KeepsError(
+            "the model keeps what it computed: a second forward of the same input does "
+            f"{again.elements / watch.elements:.0%} of the work of the first, and its latency would be that of looking "
+            "the rest up; let every forward compute"
+        )
     if computes_later(made):
         raise UserError(
             f"could not be counted: the model returned a {type(made).__name__}, which computes when it is read"

@@ -192,7 +192,7 @@ def _sizes(
                     f"model {asked.model!r}: {one.name} was given as {shape_text(given)}, and the file declares "
                     f"{one.said}"
                 )
-            repeats = one.name in values and given[:1] == (1,) and _first_is_batch(one, batches)
+            repeats = given[:1] == (1,) and _first_is_batch(one, batches)
             found[one.name] = (asked.batch, *given[1:]) if repeats else given
             batched |= repeats
             continue
@@ -227,12 +227,18 @@ def _first_is_batch(one: Declared, batches: set[str]) -> bool:
 
 
 def _check_batch(asked: Asked, declared: Sequence[Declared], found: dict[str, tuple[int, ...]]) -> None:
-    firsts = {sizes[0] for sizes in found.values() if sizes}
-    if firsts != {asked.batch}:
+    if {sizes[0] for sizes in found.values() if sizes} == {asked.batch}:
+        return
+    batches = batch_names(declared)
+    if given := [f"{one.name}={shape_text(found[one.name])}" for one in declared if _first_is_batch(one, batches)]:
         raise UserError(
-            f"model {asked.model!r} has no open batch axis ({_all(declared)}), so its batch cannot be {asked.batch}: "
-            "leave --batch out, or export the model with a dynamic first axis"
+            f"model {asked.model!r} was given {','.join(given)}, so its batch cannot be {asked.batch}: give 1 as the "
+            "first size, which --batch multiplies, or leave --batch out"
         )
+    raise UserError(
+        f"model {asked.model!r} has no open batch axis ({_all(declared)}), so its batch cannot be {asked.batch}: "
+        "leave --batch out, or export the model with a dynamic first axis"
+    )
 
 
 def _suggestion(still_open: Sequence[Declared], batch: int) -> str:

@@ -29,6 +29,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operations: What ran, in order.
         unknown: Names of operators that may multiply-add and have no rule.
         packed: Sizes of the weights that quantised operators keep packed, by content.
+        elements: How many elements operators have read and written.
     """
 
     supports_higher_order_operators = True
@@ -38,6 +39,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
         self.unknown: set[str] = set()
         self.packed: dict[int, int] = {}
+        self.elements = 0
         self._learned = {storage(tensor) for tensor in learned}
         self._products: set[int] = set()
         self._whole: set[Any] = set()
@@ -63,6 +65,7 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return made
             self._whole.add(func)
         out = func(*args, **kwargs)
+        self.elements += sum(one.numel() for one in tree_leaves((args, kwargs, out)) if isinstance(one, Tensor))
         if rule is not None or self._products or "quantized" in name or may_multiply(name):
             self._note(schema, rule, _bound(schema, args, kwargs), out)
         return out

@@ -20,9 +20,10 @@ from profiler.backends.exhausted import memory_may_have_run_out, memory_ran_out
 from profiler.errors import UserError
 from profiler.records.types import Failure
 
-#: What a process that measures has in its environment unless the user set it otherwise: ONNX Runtime would write into
-#: the user's cache how it is used, and complain where it cannot.
-UNOBSERVED = {"ORT_DISABLE_TELEMETRY": "1"}
+#: What a process that measures has in its environment unless the user set it otherwise. ONNX Runtime would write into
+#: the user's cache how it is used, and complain where it cannot; a module that its user compiles would leave processes
+#: of the compiler beside it.
+UNDISTURBED = {"ORT_DISABLE_TELEMETRY": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def answer_parent(
     """
     _isolate(output)
     put(where)
-    unobserved()
+    undisturbed()
     try:
         _limit(limits)
         result = function(argument)
@@ -69,9 +70,9 @@ def answer_parent(
     os._exit(0)
 
 
-def unobserved() -> None:
-    """Set ``UNOBSERVED`` before a runtime is imported; what the user set stays."""
-    for name, value in UNOBSERVED.items():
+def undisturbed() -> None:
+    """Set ``UNDISTURBED`` before a runtime is imported; what the user set stays."""
+    for name, value in UNDISTURBED.items():
         os.environ.setdefault(name, value)
 
 

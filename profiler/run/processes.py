@@ -15,6 +15,7 @@ import contextlib
 import errno
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -41,12 +42,13 @@ _PRELOAD = ["profiler.run.preload"]
 _FORKSERVER = multiprocessing.get_context("forkserver")
 #: Starting changes the environment of this process for a moment.
 _STARTING = threading.Lock()
-#: In s. How long the first server serves; each later one twice as long, up to the last figure: starting one takes two
-#: seconds, and the next visit of a case shall meet another server. study_layout tells.
+#: In s. How long the first server serves; each later one four times as long, up to the last figure: starting one takes
+#: two seconds, and the next visit of a case shall meet another server. study_layout tells.
 _SERVES_S, _SERVES_AT_MOST_S = 4.0, 60.0
 _SPAWN = multiprocessing.get_context("spawn")
 #: Variables that say where a starting process finds modules.
 _PATH, _SAFE = "PYTHONPATH", "PYTHONSAFEPATH"
+_WARNINGS = "PYTHONWARNINGS"
 #: Seconds that a wait of the system can be told, 24 days.
 _LONGEST_S = 2**31 / 1000 - 1
 #: Open files below which the fork server dies with a traceback of its own.
@@ -87,7 +89,7 @@ class _Server:
                 with contextlib.suppress(OSError):  # it has ended, or is another process's
                     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001
                 start_server()
-                self._serves_s = min(2 * self._serves_s, _SERVES_AT_MOST_S)
+                self._serves_s = min(4 * self._serves_s, _SERVES_AT_MOST_S)
             if replaced or not self._due:
                 self._due = now + self._serves_s
             self._children += 1
@@ -175,8 +177,12 @@ def start_server() -> None:
     if sys.platform == "win32":
         return
     _FORKSERVER.set_forkserver_preload(_PRELOAD)
-    where = {name: os.environ.get(name) for name in (_PATH, _SAFE)}
+    where = {name: os.environ.get(name) for name in (_PATH, _SAFE, _WARNINGS)}
     with _STARTING, contextlib.suppress(OSError, EOFError), _of_its_own(where):  # the first call says what is wrong
+        # What a process leaves that ends at once or is killed the tracker clears away, and would complain of.
+        put({_WARNINGS: "ignore"})
+        multiprocessing.resource_tracker.ensure_running()
+        put({_WARNINGS: where[_WARNINGS]})
         multiprocessing.forkserver.ensure_running()
 
 

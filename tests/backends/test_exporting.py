@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import Unsupported
 
 from profiler import backends
 from profiler.backends import torch_trace
 from profiler.backends.base import BackendError, Model, Placement
 from profiler.backends.inputs import Inputs
+from profiler.backends.torch_trace import first_line
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,6 +89,24 @@ def test_a_scripted_module_runs_with_what_freezing_would_lose() -> None:
 def test_what_cannot_be_traced_is_one_sentence() -> None:
     with pytest.raises(BackendError, match=re.escape("cannot trace the model (not while tracing): use eager")):
         outputs("torchscript", Untraceable().eval(), np.ones(3, np.float32))
+
+
+def test_a_tensor_in_torchs_words_is_left_out() -> None:
+    quoted = "output 1 ( Columns 1 to 2 1.1\n 0.2\n[ CPUFloatType{1,4} ]) of traced region did not depend.\nmore"
+    assert first_line(RuntimeError(quoted)) == "output 1 of traced region did not depend"
+    assert first_line(RuntimeError()) == "RuntimeError"
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "onnxruntime"])
+def test_what_only_the_compiler_of_its_own_follows_is_one_sentence(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise Unsupported("Unsupported method call\n  Explanation: many lines", gb_type="", skip_frame=False)
+
+    monkeypatch.setattr(torch_trace, "_values_read", unsupported)
+    with pytest.raises(BackendError, match=r"compiles a part of itself, .* \(Unsupported method call\): use eager"):
+        outputs(backend, nn.ReLU().eval(), np.ones(3, np.float32))
 
 
 def test_what_the_older_exporter_refuses_the_newer_one_exports_and_it_is_said() -> None:

@@ -15,6 +15,7 @@ from profiler.backends import cache, onnx_graph, onnx_installed, onnxruntime
 from profiler.backends.base import BackendError, DeviceTimed, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_graph import OPSET, export
+from profiler.backends.onnx_session import innermost
 from tests.backends.samples import fed, only, tiny
 
 PLACE = Placement()
@@ -373,3 +374,27 @@ def test_a_scalar_stays_one_and_a_file_may_take_nothing(inputs, tmp_path):
         [found] = session.outputs()
         assert (found.shape, found.tolist()) == ((), 3.0)
         assert session.facts()["input_type"] == ("tensor(float)" if inputs else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "Error in execution: Non-zero status code returned while running If node. Name:'If_0' Status Message: "
+            "Non-zero status code returned while running LSTM node. Name:'rnn/LSTM' Status Message: Input X must have "
+            "3 dimensions only. Actual:{1,1,1,128,2}",
+            "LSTM node rnn/LSTM: Input X must have 3 dimensions only. Actual:{1,1,1,128,2}",
+        ),
+        (
+            "Error in execution: Non-zero status code returned while running Resize node. Name:'Resize.0' Status "
+            "Message: /onnxruntime_src/onnxruntime/core/framework/op_kernel.cc:87 virtual OrtValue* "
+            "onnxruntime::OpKernelContext::OutputMLValue(int, const onnxruntime::TensorShape&) [ONNXRuntimeError] : 1 "
+            ": FAIL : Shape mismatch attempting to re-use buffer. {1,2} != {1,3}.\nmore",
+            "Resize node Resize.0: Shape mismatch attempting to re-use buffer. {1,2} != {1,3}",
+        ),
+        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model failed", "Load model failed"),
+        ("no words of its own", "no words of its own"),
+    ],
+)
+def test_an_error_is_told_by_the_innermost_node(text: str, said: str) -> None:
+    assert innermost(text) == said

@@ -47,6 +47,13 @@ def test_a_model_that_cannot_be_counted_is_described_all_the_same() -> None:
     assert (found.complexity, found.uncounted) == (None, "could not be counted: TypeError: this model is watched")
 
 
+def test_a_model_that_keeps_what_it_computed_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"keeps what it computed: a second forward of the same input does 3% of the work"
+    ):
+        described("keeping", 1)
+
+
 def test_a_network_of_the_zoo_is_described_without_being_built() -> None:
     found = of_zoo(DescribeTask(case("regnety_200mf", shape="height=64,width=64"), (1, 2)))
     assert found.inputs == {1: "input float32 1x3x64x64", 2: "input float32 2x3x64x64"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def test_a_shape_that_a_model_cannot_take_is_one_sentence(backend: str) -> None:
     if backend == "eager":
         assert "samples.py:graph does not run with --shape input=5x3 (RuntimeError: " in said
         assert said.endswith(": give other inputs, or its own")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_model_that_fails_says_where() -> None:
+    with pytest.raises(BackendError) as caught:
+        visit(
+            Task(
+                Case(f"{SAMPLES}:unable", "", 1.0, "eager", Placement()), Budget(visit_s=0.01), None, None, fresh=False
+            )
+        )
+    said = r"samples.py:unable does not run with its example \(ValueError: too wide, in samples.py:\d+\): let it run"
+    assert re.search(said, str(caught.value))
 
 
 @pytest.mark.parametrize(("kind", "noted"), [("half", True), ("float", False)])

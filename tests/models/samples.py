@@ -204,6 +204,27 @@ class Counting(nn.Module):
         return x + self.turns
 
 
+class Keeping(nn.Module):
+    """Computes once, and adds to what it kept from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept is None:
+            self.kept = self.layer(x)
+        return self.kept + 1
+
+
+class Unable(nn.Module):
+    """Refuses its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("too wide")
+
+
 class Dropping(nn.Module):
     """Draws at every forward."""
 
@@ -219,6 +240,16 @@ def writing() -> tuple[nn.Module, Tensor]:
 def counting() -> tuple[nn.Module, Tensor]:
     """See ``Counting``."""
     return Counting(), torch.ones(1, 4)
+
+
+def keeping() -> tuple[nn.Module, Tensor]:
+    """See ``Keeping``."""
+    return Keeping(), torch.ones(1, 64)
+
+
+def unable() -> tuple[nn.Module, Tensor]:
+    """See ``Unable``."""
+    return Unable(), torch.ones(1, 4)
 
 
 def dropping() -> tuple[nn.Module, Tensor]:

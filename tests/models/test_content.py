@@ -95,6 +95,16 @@ def test_a_scripted_module_is_what_it_would_be_saved_as() -> None:
     assert of_module(one) == of_module(other)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_compiled_module_is_what_it_was_compiled_from() -> None:
+    one, other = Net(), Net()
+    other.load_state_dict(one.state_dict())
+    assert of_module(torch.compile(one)) == of_module(torch.compile(other))
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    assert of_module(torch.compile(one)) != of_module(torch.compile(other))
+
+
 INPUTS = Inputs((np.arange(4, dtype=np.int32),), {"scale": 2}, ("x",))
 
 

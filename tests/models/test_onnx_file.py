@@ -96,13 +96,19 @@ def test_a_type_that_no_runtime_is_given_is_one_sentence(kind: str, tmp_path: Pa
         ({"shape": "y=4"}, "has no input or dimension y; its inputs are x float Nx3xhxw"),
         ({"shape": "x=1x4x8x8"}, "x was given as 1x4x8x8, and the file declares Nx3xhxw"),
         ({"shape": "x=3x8x8"}, "x was given as 3x8x8"),
-        ({"shape": "x=1x3x8x8", "batch": 2}, "has no open batch axis"),
+        ({"shape": "x=3x3x8x8", "batch": 2}, "was given x=3x3x8x8, so its batch cannot be 2: give 1 as the first size"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(asked: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said) as caught:
         load(save(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["N", 3, "h", "w"])), **asked)
     assert "\n" not in str(caught.value)
+
+
+def test_a_shape_of_one_example_is_multiplied_by_the_batch(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["batch", 3, "h", "w"]))
+    assert load(path, shape="x=1x3x8x8", batch=2).said == "x float32 2x3x8x8"
+    assert load(path, shape="x=2x3x8x8", batch=2).said == "x float32 2x3x8x8"
 
 
 def test_values_of_a_file_take_the_declared_type_and_one_example_fills_a_batch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -126,6 +127,23 @@ def test_no_child_keeps_a_record_of_its_use_unless_the_user_says_so(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"{found}\n"
     assert said or not list(tmp_path.iterdir())
+
+
+def keep_a_lock(_: None) -> None:
+    keep_a_lock.lock = multiprocessing.get_context("spawn").Lock()  # type: ignore[attr-defined]
+
+
+#: Has a fresh process end with a lock of its own, as torch's has where it compiles.
+_LOCKED = """
+from profiler.run import child, processes
+from tests.run.test_processes import keep_a_lock
+processes.LocalExecutor("forkserver").call(keep_a_lock, None, 60.0, child.Limits())
+"""
+
+
+def test_what_a_process_leaves_behind_is_cleared_away_without_a_word() -> None:
+    done = subprocess.run([sys.executable, "-c", _LOCKED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_an_exception_is_an_error_with_its_traceback(executor: LocalExecutor) -> None:
@@ -256,4 +274,4 @@ def test_a_server_serves_longer_from_time_to_time(monkeypatch: pytest.MonkeyPatc
         now[0] = float(second)
         with server.child():
             pass
-    assert started == [4.0, 12.0, 28.0, 60.0, 120.0, 180.0]
+    assert started == [4.0, 20.0, 80.0, 140.0]
