@@ -313,7 +313,9 @@ def captured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[Ca
     """Capture ``call`` as a CUDA graph; return what replays it, and the tensor that each replay fills.
 
     Three calls on a side stream come first: libraries allocate their workspaces in them, which a capture forbids
-    (PyTorch notes, "CUDA semantics", whole-network capture).
+    (PyTorch notes, "CUDA semantics", whole-network capture). The capture is in a stream of its own, so that what
+    libraries take in it belongs to the graph; torch's own one is on the device of the process's first capture, and
+    would capture nothing of another device.
     """
     import torch
 
@@ -323,7 +325,7 @@ def captured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[Ca
         for _ in range(3):
             call()
     torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph):  # it captures on the current device
+    graph, own = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=own):
         output = call()
     return graph.replay, output

@@ -37,7 +37,12 @@ class Aoti(pytorch.Flags):
 
     def unavailable(self, placement: Placement) -> str | None:
         """Return why ``placement`` cannot be served here, with the remedy, or None when it can."""
-        return self.refusal(placement) or pytorch.unservable(placement) or inductor.compiler_missing(placement)
+        return (
+            self.refusal(placement)
+            or pytorch.unservable(placement)
+            or inductor.compiler_missing(placement)
+            or inductor.toolkit_missing(placement)
+        )
 
     @contextmanager
     def load(self, model: Model, inputs: Inputs, placement: Placement) -> Iterator[TorchSession]:
@@ -60,8 +65,8 @@ class Aoti(pytorch.Flags):
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement) -> str | None:
         form = ("aoti", _FACTS)
-        processor = cache.processor()
-        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=processor)
+        chip = pytorch.chip(placement)
+        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=chip)
 
 
 def _compile(module: Callable[[], nn.Module], placed: Placed, folder: Path) -> None:
@@ -83,7 +88,7 @@ def _refused(name: Stage, facts: dict[str, Fact]) -> Iterator[None]:
     try:
         with stage(name, facts):
             yield
-    except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, AssertionError) as error:
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, AssertionError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         how = "torch.export cannot export" if name == "export" else "AOTInductor cannot compile"
         raise BackendError(f"{how} the model ({lines[0][:200].rstrip('.')}): use compile or eager") from error

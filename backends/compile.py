@@ -84,7 +84,15 @@ class Compile(pytorch.Flags):
                 facts |= json.loads((entry.folder / inductor.FACTS).read_text(encoding="utf-8"))
                 call = self._call(module)
                 inductor.first_call(call, placed)
-                opened = TorchSession(call, placed, facts | inductor.told(), cold=self.cold)
+                facts |= inductor.told()
+                launched = inductor.not_replayed()
+                if self.mode == "reduce-overhead" and launched:
+                    raise BackendError(
+                        f"torch.compile replays {launched} of the model's {facts['graphs']} graphs as no CUDA graph "
+                        "(TORCH_LOGS=cudagraphs says why): use mode=default"
+                    )
+                facts["cuda_graph"] = self.mode != "default" and placement.device_type == "cuda" and not launched
+                opened = TorchSession(call, placed, facts, cold=self.cold)
                 del module, call, placed, build  # or closing the session would free nothing
                 with closing(opened) as session:
                     yield session
@@ -94,5 +102,5 @@ class Compile(pytorch.Flags):
 
     def _key(self, model: Model, inputs: Inputs, placement: Placement, *, kernels: bool) -> str | None:
         form = ("compile", inductor.FACTS, *(["kernels"] if kernels else []))
-        processor = cache.processor()
-        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=processor)
+        chip = pytorch.chip(placement)
+        return pytorch.form_key(model, inputs, placement, form=form, options=asdict(self), processor=chip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -69,10 +70,19 @@ def arithmetic_unavailable(placement: Placement) -> str | None:
         return None
     if torch.version.hip:
         return "tf32 is arithmetic of NVIDIA's GPUs: use precision fp32" if precision == "tf32" else None
+    if precision == "tf32" and (overridden := tf32_overridden()):
+        return overridden
     major, minor = torch.cuda.get_device_capability(torch.device(device))
     if major >= 8:
         return None
     return f"{device} has compute capability {major}.{minor} and {precision} needs 8.0: use precision fp16 or fp32"
+
+
+def tf32_overridden() -> str | None:
+    """Return why NVIDIA's libraries compute nothing in TF32, whatever they are told, with the remedy, or None."""
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") != "0":
+        return None
+    return "NVIDIA_TF32_OVERRIDE=0 keeps NVIDIA's libraries from TF32: unset it, or compute in fp32"
 
 
 def synchronize(device: torch.device) -> None:
@@ -107,7 +117,9 @@ def _cuda(index: int) -> str | None:
     return (
         _cuda_wheel()
         or _cuda_visible()
+        or _cuda_blocking()
         or _cuda_driver()
+        or _cuda_start()
         or _in_range("cuda", index)
         or _cuda_architecture(index)
         or _probe(f"cuda:{index}")
@@ -132,10 +144,18 @@ def _cuda_visible() -> str | None:
     return f"CUDA_VISIBLE_DEVICES is {visible!r} and hides every GPU: unset it, {_USE_CPU}"
 
 
+def _cuda_blocking() -> str | None:
+    blocking = os.environ.get("CUDA_LAUNCH_BLOCKING", "").strip()
+    if blocking in ("", "0"):
+        return None
+    return f"CUDA_LAUNCH_BLOCKING is {blocking!r} and lets every launch wait for its kernel: unset it, {_USE_CPU}"
+
+
 def _cuda_driver() -> str | None:
     import torch
 
-    if torch.version.hip:  # ROCm answers to the name cuda and has another driver; the probe will tell
+    # ROCm answers to the name cuda and has another driver, and Windows has it elsewhere; the probe will tell.
+    if torch.version.hip or sys.platform != "linux":
         return None
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -146,6 +166,18 @@ def _cuda_driver() -> str | None:
         )
     if not any(Path(node).exists() for node in _DRIVER_NODES):
         return f"{_DRIVER_NODES[0]} does not exist: start the container with --gpus all, {_USE_CPU}"
+    return None
+
+
+def _cuda_start() -> str | None:
+    """Why CUDA finds no device: where it does not start, torch counts none and says why only to whoever starts it."""
+    import torch
+
+    try:
+        if torch.cuda.device_count() == 0:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return f"CUDA does not start ({_first_line(error)}): check nvidia-smi, {_USE_CPU}"
     return None
 
 

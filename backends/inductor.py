@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +27,9 @@ ARCHIVE, FACTS = "inductor.zip", "facts.json"
 #: Variables that say where Inductor and Triton keep what they compile.
 _FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "", "TRITON_CACHE_DIR": "triton"}
 
+#: Where torch looks for the CUDA toolkit that nothing names, and where a toolkit has its headers.
+_CUDA, _CUDA_HEADERS = Path("/usr/local/cuda"), ("include/cuda.h", "targets/*/include/cuda.h")
+
 #: Graph breaks whose reasons are told; what else there is, is counted.
 _TOLD = 3
 
@@ -33,15 +37,39 @@ _TOLD = 3
 def compiler_missing(placement: Placement) -> str | None:
     """Return what Inductor needs and does not find to compile for the device of ``placement``, or None."""
     if placement.device_type != "cpu":
-        from importlib.util import find_spec
-
-        return None if find_spec("triton") else "torch.compile needs Triton on a GPU: pip install triton, or use eager"
-    compiler = os.environ.get("CXX") or "g++"
-    if shutil.which(compiler) is None:
-        return f"torch.compile needs a C++ compiler and there is no {compiler!r}: install one, or use torchscript"
+        if find_spec("triton") is None:
+            return "torch.compile needs Triton on a GPU: pip install triton, or use eager"
+        # Triton compiles what launches its kernels, with one of these.
+        own = os.environ.get("CC")
+        if not any(map(shutil.which, [own] if own else ["gcc", "clang"])):
+            said = f"there is no {own!r}" if own else "there is neither gcc nor clang"
+            return f"torch.compile needs a C compiler for Triton and {said}: install one, or use eager"
+    elif lacked := _no_cxx():
+        return f"torch.compile {lacked}: install one, or use torchscript"
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return "torch.compile needs Python.h, which is not here: install python3-dev, or use torchscript"
     return None
+
+
+def toolkit_missing(placement: Placement) -> str | None:
+    """Return what AOTInductor needs beyond that to make a package for the device of ``placement``, or None."""
+    import torch
+
+    if placement.device_type != "cuda" or torch.version.hip:
+        return None
+    if lacked := _no_cxx():
+        return f"AOTInductor {lacked}: install one, or use compile"
+    nvcc = shutil.which("nvcc")
+    named = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    home = Path(named) if named else Path(nvcc).parents[1] if nvcc else _CUDA
+    if any(True for pattern in _CUDA_HEADERS for _ in home.glob(pattern)):
+        return None
+    return f"AOTInductor needs cuda.h and {home} has none: install the CUDA toolkit and set CUDA_HOME, or use compile"
+
+
+def _no_cxx() -> str | None:
+    compiler = os.environ.get("CXX") or "g++"
+    return None if shutil.which(compiler) else f"needs a C++ compiler and there is no {compiler!r}"
 
 
 @contextmanager
@@ -137,6 +165,13 @@ def told() -> dict[str, Fact]:
         "graphs_compiled": int(counters["inductor"]["fxgraph_cache_miss"]),
         "graphs_read": int(counters["inductor"]["fxgraph_cache_hit"]),
     }
+
+
+def not_replayed() -> int:
+    """Return how many graphs are launched kernel by kernel where CUDA graphs were asked for; torch only logs why."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["inductor"]["cudagraph_skips"])
 
 
 def _reason(text: Any) -> str:

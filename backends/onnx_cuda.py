@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from profiler.backends import accelerator
+from profiler.backends import accelerator, devices
 from profiler.backends.base import Fact, Placement
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 GRAPH = "enable_cuda_graph"
 
 
-def without_meaning(placement: Placement, provider: str, *, cuda_graph: bool, cold: bool) -> str | None:
+def without_meaning(
+    placement: Placement, provider: str, *, cuda_graph: bool, cold: bool, tf32: bool = False
+) -> str | None:
     """Return which option has no meaning on the device of ``placement`` or with ``provider``, or None."""
     if cuda_graph and placement.device_type != "cuda":
         return f"cuda_graph=1 needs a CUDA device and the device is {placement.device!r}: leave the option out"
@@ -23,7 +25,7 @@ def without_meaning(placement: Placement, provider: str, *, cuda_graph: bool, co
         return f"cuda_graph=1 is an option of the CUDA provider and not of provider={provider}: leave one of them out"
     if cold and placement.device_type == "cpu":
         return "cold=1 needs a device with events and the CPU has none: leave the option out"
-    return None
+    return devices.tf32_overridden() if tf32 and placement.device_type == "cuda" else None
 
 
 def cuda_options(placement: Placement, *, tf32: bool, cudnn_benchmark: bool, cuda_graph: bool) -> dict[str, str]:

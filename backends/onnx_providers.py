@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profiler.backends.base import Placement, Precision
+from profiler.backends.onnx_session import library_lost
 
 #: ``default`` is that of the device: the CPU's own, or CUDA's.
 ProviderName = Literal["default", "openvino", "tensorrt", "dml", "coreml", "xnnpack"]
@@ -74,6 +75,8 @@ def provider_missing(name: str, placement: Placement) -> str | None:
     if one.called not in ort.get_available_providers():
         have = ", ".join(ort.get_available_providers())
         return f"this onnxruntime {ort.__version__} has no {one.called} (it has {have}): {one.source}, or leave it out"
+    if lost := library_lost(one.called):
+        return f"{one.called} cannot be loaded ({lost}): {one.source}, or leave it out"
     if placement.device_type != one.device:
         return f"provider={name} goes with device {one.device} and not {placement.device!r}: use --device {one.device}"
     if placement.precision != one.precision:

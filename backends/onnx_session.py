@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +34,35 @@ def open_session(path: Path, options: Any, provider: str, provider_options: Mapp
 
     if provider not in ort.get_available_providers():
         raise FallbackError(f"this onnxruntime has no {provider}: install the one for the device")
-    session = ort.InferenceSession(
-        str(path), options, providers=[(provider, dict(provider_options))], enable_fallback=0
-    )
+    try:
+        session = ort.InferenceSession(
+            str(path), options, providers=[(provider, dict(provider_options))], enable_fallback=0
+        )
+    except Exception as error:
+        if lost := library_lost(provider):
+            raise FallbackError(
+                f"onnxruntime's {provider} cannot be loaded ({lost}): install that library, in the version that this "
+                "onnxruntime was built for"
+            ) from error
+        raise
     if session.get_providers()[0] != provider:
         raise FallbackError(f"onnxruntime took {session.get_providers()[0]} instead of {provider}: check its libraries")
     return session
+
+
+def library_lost(provider: str) -> str | None:
+    """Return which library that ``provider`` needs is not here; onnxruntime only logs it, and goes on with the CPU."""
+    import onnxruntime as ort
+
+    name = provider.removesuffix("ExecutionProvider").lower()
+    file = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+    if not file.is_file():
+        return None
+    try:
+        ctypes.CDLL(str(file))
+    except OSError as error:
+        return str(error) if "cannot open shared object file" in str(error) else None
+    return None
 
 
 #: Around each node of a nested graph, and where in onnxruntime's sources an error was raised.

@@ -103,7 +103,7 @@ class OnnxRuntime:
         reason = not_installed(placement) or devices.malformed(placement)
         if reason is None and self.provider != "default":
             reason = onnx_providers.provider_missing(self.provider, placement)
-        how = {"cuda_graph": self.cuda_graph, "cold": self.cold}
+        how = {"cuda_graph": self.cuda_graph, "cold": self.cold, "tf32": self.tf32}
         reason = reason or onnx_cuda.without_meaning(placement, self.provider, **how)
         if reason is None and self.quantize != "none" and not self._optimised(placement):
             reason = f"quantize={self.quantize} is for the CPU's own provider: use --device cpu, with no provider"

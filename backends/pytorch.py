@@ -46,7 +46,7 @@ class Flags:
         """Return which flag has no meaning on the device of ``placement``, or None."""
         if self.cold and placement.device_type == "cpu":
             return "cold=1 needs a device with events and the CPU has none: leave the option out"
-        return None
+        return devices.tf32_overridden() if self.tf32 and placement.device_type == "cuda" else None
 
 
 class Placed:
@@ -232,6 +232,19 @@ def form_key(model: Model, inputs: Inputs, placement: Placement, **more: object)
         "torch": version("torch"),
     }
     return cache.content_name(**known, **more)
+
+
+def chip(placement: Placement) -> str:
+    """Return what code compiled for ``placement`` runs on alone: the processor, and the GPU that it names today."""
+    import torch
+
+    if placement.device_type == "cpu":
+        return cache.processor()
+    device = torch.device(placement.device)
+    named = [devices.device_name(device)]
+    if placement.device_type == "cuda":
+        named += map(str, torch.cuda.get_device_capability(device))
+    return "\n".join([cache.processor(), *filter(None, named)])
 
 
 def upload(array: Array, placement: Placement) -> torch.Tensor:

@@ -114,6 +114,7 @@ class Explanation:
         processes: How many were traced.
         peaks: Of the machine; None where they are not known.
         no_peaks: Why they are not.
+        waited: Whether an accelerator waited for the host while it was traced, which times of layers then hold.
     """
 
     row: Row
@@ -123,6 +124,7 @@ class Explanation:
     processes: int
     peaks: Peaks | None
     no_peaks: str = ""
+    waited: bool = False
 
     @property
     def inflation(self) -> float:
@@ -195,7 +197,8 @@ def explained(
     )
     forwards = [one.forward_ns for one in traces if one.forward_ns is not None]
     forward = fmean(forwards) / 1e6 if forwards else None
-    return Explanation(row, latency, layers, forward, len(traces), peaks, no_peaks)
+    waited = any(one.waited for one in traces)
+    return Explanation(row, latency, layers, forward, len(traces), peaks, no_peaks, waited)
 
 
 def _between(one: Traced, total: float, latency_ns: float) -> float:

@@ -187,7 +187,10 @@ class Watch:
         self._file.seek(0)
         lines = self._file.read().decode().splitlines()
         self._file.close()
-        return _parse(lines)
+        readings, note = _parse(lines)
+        if note is None and self._process.returncode:
+            note = f"the process that reads the driver failed with exit code {self._process.returncode}"
+        return readings, note
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from profiler.machine import nvml
+from profiler.machine import gpus
 
 #: The facts that latencies depend on; two runs with the same values may be compared. Never a measured clock.
 _KEY_FACTS = ("cpu", "isa", "cores", "quota", "os", "gpu", "driver", "torch", "onnxruntime")
@@ -72,7 +72,7 @@ def _cpu_quota() -> float | None:
 def facts() -> Mapping[str, str | int | float | None]:
     """Return what identifies this machine and its software; every value is stable between runs."""
     installed = versions()
-    gpu, driver = nvml.installed()
+    gpu, driver = gpus.installed()
     return {
         "cpu": _cpu_model(),
         "isa": _isa(),
@@ -84,7 +84,7 @@ def facts() -> Mapping[str, str | int | float | None]:
         "memory_bytes": _memory_bytes(),
         "gpu": gpu,
         "driver": driver,
-        "gpu_setup": nvml.set_up() if gpu else None,
+        "gpu_setup": gpus.set_up() if gpu else None,
         "torch": installed.get("torch"),
         "onnxruntime": installed.get("onnxruntime") or installed.get("onnxruntime-gpu"),
         "openvino": installed.get("openvino"),

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pynvml
 
-from profiler.machine import host, nvml
+from profiler.machine import gpus, host, nvml
 from profiler.machine.beside import run_beside
 
 #: What there is to do where the driver does not permit it.
@@ -38,12 +38,12 @@ def locked_clocks(uuids: Sequence[str], mhz: int, warn: Callable[[str], object])
         locked, refused = _told(process.stdout.readline())
         for said in refused:
             warn(f"{said}; {_INSTEAD}")
-        nvml.LOCKED_MHZ.update(dict.fromkeys(locked, mhz))
+        gpus.LOCKED_MHZ.update(dict.fromkeys(locked, mhz))
         host.facts.cache_clear()
         try:
             yield
         finally:
-            nvml.LOCKED_MHZ.clear()
+            gpus.LOCKED_MHZ.clear()
             host.facts.cache_clear()
             if locked:
                 for said in _told(_last_word(process))[1]:
@@ -73,7 +73,7 @@ def _hold(mhz: int, uuids: Sequence[str]) -> None:
     try:
         with nvml.library():
             wholes = [nvml.identify(uuid).whole for uuid in uuids]
-            found = {pynvml.nvmlDeviceGetUUID(whole): whole for whole in wholes}
+            found = {nvml.query("nvmlDeviceGetUUID", whole): whole for whole in wholes}
             said = [_lock(uuid, whole, mhz) for uuid, whole in found.items()]
             locked = [uuid for uuid, refused in zip(found, said, strict=True) if not refused]
             _tell(locked, said)

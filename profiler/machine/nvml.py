@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import select
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,8 +30,8 @@ _OVER = (
     pynvml.NVML_ERROR_RESET_REQUIRED,
 )
 
-#: Clocks that this process has locked, in MHz, by UUID: NVML does not tell them.
-LOCKED_MHZ: dict[str, int] = {}
+#: The clock-event reason for clocks that somebody set (NVML API reference, nvmlClocksEventReasons).
+_CLOCKS_SET = 0x02
 
 _SENTENCES = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 cannot be loaded: install the NVIDIA driver, or start the "
@@ -120,8 +120,8 @@ class Gpu:
 
     @property
     def is_partition(self) -> bool:
-        """Whether it is a partition (MIG) of a GPU."""
-        return self.whole is not self.handle
+        """Whether it is a partition (MIG) of a GPU, or known by the GPU's own UUID: CUDA has none as a whole then."""
+        return self.whole is not self.handle or bool(on(query("nvmlDeviceGetMigMode", self.handle)))
 
     def read(self) -> Reading:
         """Look at it once. Raises NvmlError when it is lost."""
@@ -167,9 +167,9 @@ def _whole(found: Any) -> Any:
 
     That of a GPU that is no partition is its own.
     """
-    if not _told(pynvml.nvmlDeviceIsMigDeviceHandle, found):
+    if not query("nvmlDeviceIsMigDeviceHandle", found):
         return found
-    parent = _told(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, found)
+    parent = query("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", found)
     return found if parent is None else parent
 
 
@@ -178,104 +178,62 @@ def identify(uuid: str) -> Gpu:
     found = _handle(uuid)
     return Gpu(
         uuid=uuid,
-        name=_told(pynvml.nvmlDeviceGetName, found),
-        driver=_told(pynvml.nvmlSystemGetDriverVersion),
-        max_clock_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, _whole(found), pynvml.NVML_CLOCK_SM),
+        name=query("nvmlDeviceGetName", found),
+        driver=query("nvmlSystemGetDriverVersion"),
+        max_clock_mhz=query("nvmlDeviceGetMaxClockInfo", _whole(found), pynvml.NVML_CLOCK_SM),
         handle=found,
     )
 
 
 def _settings(found: Any) -> GpuSettings:
 
-    def told(ask: Callable[..., Any], *arguments: object) -> Any:
-        return _told(ask, found, *arguments)
+    def its(name: str, *arguments: object) -> Any:
+        return query(name, found, *arguments)
 
     events = _events(found)
     return GpuSettings(
-        power_limit_w=_watts(told(pynvml.nvmlDeviceGetEnforcedPowerLimit)),
-        power_limit_default_w=_watts(told(pynvml.nvmlDeviceGetPowerManagementDefaultLimit)),
-        max_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
-        max_memory_clock_mhz=told(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM),
-        application_clock_mhz=told(pynvml.nvmlDeviceGetApplicationsClock, pynvml.NVML_CLOCK_SM),
-        clocks_held=None if events is None else bool(events & pynvml.nvmlClocksEventReasonApplicationsClocksSetting),
-        persistence=_on(told(pynvml.nvmlDeviceGetPersistenceMode)),
-        compute_mode=_COMPUTE_MODES.get(told(pynvml.nvmlDeviceGetComputeMode)),
-        mig=_on(told(pynvml.nvmlDeviceGetMigMode)),
-        ecc=_on(told(pynvml.nvmlDeviceGetEccMode)),
-        pcie_generation=told(pynvml.nvmlDeviceGetCurrPcieLinkGeneration),
-        pcie_generation_max=told(pynvml.nvmlDeviceGetMaxPcieLinkGeneration),
-        pcie_width=told(pynvml.nvmlDeviceGetCurrPcieLinkWidth),
-        pcie_width_max=told(pynvml.nvmlDeviceGetMaxPcieLinkWidth),
+        power_limit_w=watts(its("nvmlDeviceGetEnforcedPowerLimit")),
+        power_limit_default_w=watts(its("nvmlDeviceGetPowerManagementDefaultLimit")),
+        max_clock_mhz=its("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM),
+        max_memory_clock_mhz=its("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_MEM),
+        application_clock_mhz=its("nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_SM),
+        clocks_held=None if events is None else bool(events & _CLOCKS_SET),
+        persistence=on(its("nvmlDeviceGetPersistenceMode")),
+        compute_mode=_COMPUTE_MODES.get(its("nvmlDeviceGetComputeMode")),
+        mig=on(its("nvmlDeviceGetMigMode")),
+        ecc=on(its("nvmlDeviceGetEccMode")),
+        pcie_generation=its("nvmlDeviceGetCurrPcieLinkGeneration"),
+        pcie_generation_max=its("nvmlDeviceGetMaxPcieLinkGeneration"),
+        pcie_width=its("nvmlDeviceGetCurrPcieLinkWidth"),
+        pcie_width_max=its("nvmlDeviceGetMaxPcieLinkWidth"),
     )
 
 
-def _watts(milliwatts: int | None) -> float | None:
+def watts(milliwatts: int | None) -> float | None:
+    """Return watts of milliwatts, None of None."""
     return None if milliwatts is None else milliwatts / 1000
 
 
-def _on(answer: int | Sequence[int] | None) -> bool | None:
+def on(answer: int | Sequence[int] | None) -> bool | None:
     """Whether a switch is on; of some switches NVML tells what it is now and what it will be after a reset."""
     if answer is None:
         return None
     return bool(answer if isinstance(answer, int) else answer[0])
 
 
-def installed() -> tuple[str | None, str | None]:
-    """Return (names of all GPUs of this host, driver version), or Nones without a working NVIDIA driver."""
-    try:
-        with library():
-            count = _told(pynvml.nvmlDeviceGetCount) or 0
-            with _one_sentence():
-                handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-            names = [_told(pynvml.nvmlDeviceGetName, found) or "unnamed" for found in handles]
-            return "; ".join(names) or None, _told(pynvml.nvmlSystemGetDriverVersion)
-    except NvmlError:
-        return None, None
-
-
-def set_up() -> str | None:
-    """Return how all GPUs of this host are set up, as far as results depend on it, or None without a working driver.
-
-    Of each, where it is told: UUID, power limit, clock that was set, and its partitions (MIG), whose names end in the
-    profile, as ``1g.10gb``.
-    """
-    try:
-        with library():
-            count = _told(pynvml.nvmlDeviceGetCount) or 0
-            found = [_told(pynvml.nvmlDeviceGetHandleByIndex, index) for index in range(count)]
-            return "; ".join(_set_up(one) for one in found if one is not None) or None
-    except NvmlError:
-        return None
-
-
-def _set_up(found: Any) -> str:
-    uuid, limit = _told(pynvml.nvmlDeviceGetUUID, found), _watts(_told(pynvml.nvmlDeviceGetEnforcedPowerLimit, found))
-    clock = LOCKED_MHZ.get(uuid) or _told(pynvml.nvmlDeviceGetApplicationsClock, found, pynvml.NVML_CLOCK_SM)
-    parts = (uuid, limit and f"{limit:g} W", clock and f"{clock} MHz", *_partitions(found))
-    return ", ".join(str(part) for part in parts if part)
-
-
-def _partitions(found: Any) -> list[str]:
-    if not _on(_told(pynvml.nvmlDeviceGetMigMode, found)):
-        return []
-    most = _told(pynvml.nvmlDeviceGetMaxMigDeviceCount, found) or 0
-    handles = [_told(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, found, index) for index in range(most)]
-    return [_told(pynvml.nvmlDeviceGetName, handle) or "MIG" for handle in handles if handle is not None]
-
-
 def _reading(found: Any) -> Reading:
     """Look at a GPU, or at a partition: memory and processes are its own, the rest is the whole GPU's."""
     whole = _whole(found)
-    energy = _told(pynvml.nvmlDeviceGetTotalEnergyConsumption, whole)
-    used = _told(pynvml.nvmlDeviceGetUtilizationRates, found)
-    memory = _told(pynvml.nvmlDeviceGetMemoryInfo, found)
+    energy = query("nvmlDeviceGetTotalEnergyConsumption", whole)
+    used = query("nvmlDeviceGetUtilizationRates", found)
+    memory = query("nvmlDeviceGetMemoryInfo", found)
     return Reading(
         ns=clock_ns(),
-        clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),
+        clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),
         events=_events(whole),
         temperature_c=_first_told(
-            (pynvml.nvmlDeviceGetTemperatureV, pynvml.nvmlDeviceGetTemperature), whole, pynvml.NVML_TEMPERATURE_GPU
+            ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature"), whole, pynvml.NVML_TEMPERATURE_GPU
         ),
         energy_j=None if energy is None else energy / 1000,
         utilisation=None if used is None else used.gpu / 100,
@@ -286,31 +244,37 @@ def _reading(found: Any) -> Reading:
 
 def _events(found: Any) -> int | None:
     """Bit mask of the reasons for the clocks as they are."""
-    asks = pynvml.nvmlDeviceGetCurrentClocksEventReasons, pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
-    mask: int | None = _first_told(asks, found)
+    names = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
+    mask: int | None = _first_told(names, found)
     return mask
 
 
 def _processes(found: Any) -> tuple[tuple[int, int | None], ...] | None:
-    listed = _first_told(
-        (pynvml.nvmlDeviceGetComputeRunningProcesses_v3, pynvml.nvmlDeviceGetComputeRunningProcesses_v2), found
-    )
+    names = "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2"
+    listed = _first_told(names, found)
     return None if listed is None else tuple((process.pid, process.usedGpuMemory) for process in listed)
 
 
-def _told(ask: Callable[..., Any], *arguments: object) -> Any:
-    """Return the answer, None where it is not told here; NvmlError where nothing more will be."""
+def query(name: str, *arguments: object) -> Any:
+    """Return what a function of NVML answers; NvmlError where nothing more will be told.
+
+    None where it is not told here: by the driver, or by a binding that does not have the function yet or any more.
+    """
+    ask = getattr(pynvml, name, None)
+    if ask is None:
+        return None
     try:
-        return ask(*arguments)
+        answer = ask(*arguments)
+        return answer.decode() if isinstance(answer, bytes) else answer  # as older bindings have it
     except pynvml.NVMLError as error:
         if error.value in _OVER:
             raise NvmlError(_sentence(error)) from error
         return None
 
 
-def _first_told(asks: Sequence[Callable[..., Any]], *arguments: object) -> Any:
-    """Newer names first: an older driver does not have them."""
-    answers = (_told(ask, *arguments) for ask in asks)
+def _first_told(names: Sequence[str], *arguments: object) -> Any:
+    """Newer names first: an older driver, or binding, does not have them."""
+    answers = (query(name, *arguments) for name in names)
     return next((answer for answer in answers if answer is not None), None)
 
 

@@ -80,10 +80,12 @@ class Traced:
     Attributes:
         layers: In the order in which they ran first.
         forward_ns: Of a whole traced forward; None where the runtime does not tell.
+        waited: Whether an accelerator waited for the host in between, which the times of layers then hold.
     """
 
     layers: tuple[Layer, ...]
     forward_ns: float | None
+    waited: bool = False
 
 
 def trace(task: TraceTask) -> Traced:
@@ -252,7 +254,7 @@ def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Trac
         run(sizes)
         run(counts)
         timed = _timed_here if place.device_type == "cpu" else partial(_timed_there, place.device)
-        forwards, whole = timed(run, _WARM + task.calls)
+        forwards, whole, waited = timed(run, _WARM + task.calls)
     forwards, whole = forwards[_WARM:], whole[_WARM:]
     layers = []
     for key, sized in sizes.layers.items():
@@ -264,20 +266,24 @@ def _by_operator(backend: OperatorWise, loaded: Loaded, task: TraceTask) -> Trac
         flops, acts = _counts(operations)
         calls, padding = len(sized.shapes), _padding(operations)
         layers.append(Layer(*key, ns, flops, acts, params, sized.moved, shapes, calls, padding))
-    return Traced(tuple(layers), middle(whole))
+    return Traced(tuple(layers), middle(whole), waited)
 
 
-def _timed_here(run: Callable[[Around], None], calls: int) -> tuple[list[_Forward], list[float]]:
+#: Of each forward its layers and the whole, in ns, and ``Traced.waited``.
+_Timed = tuple[list[_Forward], list[float], bool]
+
+
+def _timed_here(run: Callable[[Around], None], calls: int) -> _Timed:
     forwards, whole = list[_Forward](), list[float]()
     for _ in range(calls):
         times, begin = _Times(), host_clock()
         run(times)
         whole.append(host_clock() - begin)
         forwards.append(times.ns)
-    return forwards, whole
+    return forwards, whole, False
 
 
-def _timed_there(device: str, run: Callable[[Around], None], calls: int) -> tuple[list[_Forward], list[float]]:
+def _timed_there(device: str, run: Callable[[Around], None], calls: int) -> _Timed:
     """Time each operator on an accelerator by its events; the whole is from the first of them to the last."""
     import torch
 
@@ -287,10 +293,10 @@ def _timed_there(device: str, run: Callable[[Around], None], calls: int) -> tupl
         watches.append(_Times(mark))
         run(watches[-1])
 
-    told, _ = accelerator.marked_times(submit, torch.device(device), calls)
+    told, queued = accelerator.marked_times(submit, torch.device(device), calls)
     if not told:
         raise BackendError(f"the events of {device} keep no time, so that no layer has one: use --device cpu")
     for watch, between in zip(watches[-calls:], told, strict=True):
         for key, ns in zip(watch.keys, between, strict=True):
             watch.ns[key] += ns
-    return [watch.ns for watch in watches[-calls:]], [float(sum(between)) for between in told]
+    return [watch.ns for watch in watches[-calls:]], [float(sum(between)) for between in told], queued is False

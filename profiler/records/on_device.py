@@ -21,8 +21,12 @@ _WAITS = (
     "device_ms may hold waits for the host: the model asks for a value within a forward, or has more kernels than the "
     "device's queue holds"
 )
-#: Backends with an option that replays a forward as one CUDA graph.
-_WITH_GRAPHS = ("eager", "onnxruntime")
+#: Backends with an option that replays a forward as CUDA graphs, and how that is asked for.
+_WITH_GRAPHS = {
+    "eager": "eager:cuda_graph=1",
+    "onnxruntime": "onnxruntime:cuda_graph=1",
+    "compile": "compile:mode=reduce-overhead",
+}
 
 
 def of_device(good: Sequence[Measurement], host_ns: float | None, pilot: int) -> Row:
@@ -82,10 +86,10 @@ def _launches(case: Case, row: Row, waits: str) -> str:
         return ""
     said = f"launch-bound: the device works for {device:.3g} of {host:.3g} ms and waits for the host in the others"
     name = case.backend.partition(":")[0]
-    has_graphs = name in _WITH_GRAPHS and not any(word in case.backend for word in ("cuda_graph", "provider"))
+    has_graphs = name in _WITH_GRAPHS and not any(word in case.backend for word in ("cuda_graph", "provider", "mode"))
     if not has_graphs or case.mode != "infer" or waits:
         return said
-    return f"{said}; a CUDA graph ({name}:cuda_graph=1) would take about {device:.3g} ms"
+    return f"{said}; a CUDA graph ({_WITH_GRAPHS[name]}) would take about {device:.3g} ms"
 
 
 def _clocks(good: Sequence[Measurement]) -> str:

@@ -99,6 +99,11 @@ def _shares(what: str, groups: Sequence[LayerCost]) -> str:
 
 def tracing_sentence(one: Explanation) -> str:
     """Say what tracing did to the times, and how they were scaled."""
+    if one.waited:
+        return (
+            f"Traced, its layers take {one.inflation:.2f} times the latency, waits of the device for the host among "
+            "them: they tell the host's pace where kernels are small. Scaled to add up."
+        )
     if one.tracing is None:
         return f"Traced, its layers take {one.inflation:.2f} times the latency: scaled to add up."
     said = f"Traced, a forward takes {one.tracing:.2f} times as long, its layers {one.inflation:.2f}: scaled to add up."
@@ -149,6 +154,7 @@ def layer_facts(one: Explanation, advices: Sequence[Suggestion], trials: Sequenc
         "interval_ms": one.latency.interval,
         "inflation": one.inflation,
         "traced_forward_ms": one.traced_ms,
+        "waited": one.waited,
         "processes": one.processes,
         "peaks": peaks,
         "no_peaks": one.no_peaks,

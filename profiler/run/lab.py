@@ -16,6 +16,9 @@ from profiler.run.child import LimitsFor
 from profiler.run.preparing import ahead_s
 from profiler.run.processes import Executor
 
+#: Seconds. A visit that is no longer only tries whether a batch fits; the pass that counts energy takes two.
+_TRIES_S = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Lab:
@@ -43,7 +46,8 @@ def one_visit(case: Case, number: int, lab: Lab, measures: Pass = "latency") -> 
     calibration = lab.calibrations.get(case.placement) if timed else None
     # Where the reference cannot run the backend cannot either, and its own sentence is the better one.
     calibration = None if isinstance(calibration, Failure) else calibration
-    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, energy=number == 0)
+    energy = number == 0 and lab.budget.visit_s > _TRIES_S
+    task = Task(case, lab.budget, calibration, cache_folder(), measures, lab.feed, energy=energy)
     outcome = lab.executor.call(visit, task, lab.budget.timeout_s + ahead_s(case), lab.limits(case.placement))
     return record(case, outcome, lab, number, measures, started, time.monotonic() - begin)
 

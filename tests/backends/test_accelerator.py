@@ -2,6 +2,8 @@
 
 import gc
 import weakref
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +61,35 @@ def test_without_an_accelerator_there_is_no_stream_to_share(device, monkeypatch)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with accelerator.own_stream(torch.device(device)) as stream:
         assert stream is None
+
+
+class Streams:
+    """CUDA's streams as far as a capture uses them: torch's own one for captures is on the device of the first."""
+
+    def __init__(self, monkeypatch):
+        self.own, self.captured_on = None, []
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device, wait_stream=id))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(device=device, wait_stream=id))
+        monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+        monkeypatch.setattr(torch.cuda, "device", self.enter)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    def enter(self, device):
+        self.current = device
+        return nullcontext()
+
+    def graph(self, _graph, stream=None):
+        self.own = self.own or self.current
+        self.captured_on.append(self.own if stream is None else stream.device)
+        return nullcontext()
+
+
+def test_each_device_captures_in_a_stream_of_its_own(monkeypatch):
+    streams = Streams(monkeypatch)
+    for device in ("cuda:0", "cuda:1"):
+        accelerator.captured(lambda: torch.zeros(1), torch.device(device))
+    assert streams.captured_on == [torch.device("cuda:0"), torch.device("cuda:1")]
 
 
 def test_a_captured_graph_keeps_the_weights_it_reads(monkeypatch):

@@ -81,6 +81,50 @@ def test_cuda_graphs_are_refused_on_the_cpu():
     assert "mode=default" in backends.get("compile:mode=reduce-overhead").unavailable(PLACE)
 
 
+def test_graphs_that_torch_quietly_launches_are_no_cuda_graphs():
+    """Here because the device is the CPU; on a GPU because of an operator on the host, or an input that is changed."""
+    with (
+        pytest.raises(BackendError, match=r"replays 1 of the model's 1 graphs as no CUDA graph .*: use mode=default"),
+        backends.get("compile:mode=reduce-overhead").load(Model(None, nn.ReLU), EXAMPLE, PLACE),
+    ):
+        pass
+
+
+def test_triton_needs_a_c_compiler(monkeypatch):
+    monkeypatch.setattr(inductor, "find_spec", lambda _: object())
+    monkeypatch.delenv("CC", raising=False)
+    assert inductor.compiler_missing(Placement("cuda")) is None
+    monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+    assert "there is neither gcc nor clang" in inductor.compiler_missing(Placement("cuda"))
+    monkeypatch.setenv("CC", "mine")
+    assert "there is no 'mine'" in inductor.compiler_missing(Placement("cuda"))
+
+
+def test_a_package_for_a_gpu_needs_the_cuda_toolkit(monkeypatch, tmp_path):
+    """Only to be made; torch would say that CUDA_HOME is not set, after it has exported the model."""
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert f"needs cuda.h and {tmp_path} has none" in inductor.toolkit_missing(Placement("cuda"))
+    assert inductor.toolkit_missing(PLACE) is None
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "cuda.h").touch()
+    assert inductor.toolkit_missing(Placement("cuda")) is None
+    monkeypatch.setenv("CXX", "mine")
+    assert "AOTInductor needs a C++ compiler and there is no 'mine'" in inductor.toolkit_missing(Placement("cuda"))
+
+
+@pytest.mark.parametrize("name", ["compile", "aoti"])
+def test_what_one_gpu_runs_is_not_kept_for_another(name, monkeypatch):
+    """cuda:0 is the other card once CUDA_VISIBLE_DEVICES has turned them round."""
+    keys = []
+    for card, capability in (("H200", (9, 0)), ("RTX 3090 Ti", (8, 6)), ("H200", (9, 0))):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, card=card: card)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        kinds = {"kernels": False} if name == "compile" else {}
+        keys.append(backends.get(name)._key(Model("net", nn.ReLU), EXAMPLE, Placement("cuda:0"), **kinds))
+    assert keys[0] == keys[2] != keys[1]
+
+
 def test_what_cannot_be_compiled_is_one_sentence():
     def refuses(*_):
         raise RuntimeError("backend='inductor' raised:\nNo: it does not")

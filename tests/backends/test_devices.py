@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.backends import devices
+from profiler import backends
+from profiler.backends import devices, onnx_cuda
 from profiler.backends.base import Placement
 
 ONES = torch.ones
@@ -19,7 +20,9 @@ def gpu(monkeypatch, tmp_path):
     node.touch()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: name)
     monkeypatch.setattr(devices, "_DRIVER_NODES", (str(node),))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -87,6 +90,39 @@ def test_names_the_first_of_all_that_is_broken(gpu):
 def test_hidden_gpus(visible, gpu):
     gpu.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert "unset it" in devices.unavailable("cuda")
+
+
+@pytest.mark.parametrize(("blocking", "refused"), [("1", True), ("0", False), ("", False)])
+def test_launches_that_block_are_refused(blocking, refused, gpu):
+    """Each would wait for its kernel, and what is timed is another program."""
+    gpu.setenv("CUDA_LAUNCH_BLOCKING", blocking)
+    said = devices.unavailable("cuda")
+    assert (said is not None and "CUDA_LAUNCH_BLOCKING is '1'" in said) is refused
+
+
+def test_a_driver_that_is_too_old_is_said_though_torch_counts_no_device(gpu):
+    """Without NVML torch only warns, and answers 0."""
+    gpu.setattr(torch.cuda, "device_count", lambda: 0)
+    gpu.setattr(torch.cuda, "init", raiser(RuntimeError("The NVIDIA driver on your system is too old (found 11040).")))
+    said = devices.unavailable("cuda")
+    assert said.startswith("CUDA does not start (The NVIDIA driver on your system is too old (found 11040))")
+
+
+def test_a_driver_lies_elsewhere_on_windows(gpu):
+    gpu.setattr("sys.platform", "win32")
+    gpu.setattr(ctypes, "CDLL", raiser(OSError("no libcuda.so.1")))
+    assert devices.unavailable("cuda") is None
+
+
+def test_an_override_of_tf32_is_not_called_tf32(gpu):
+    gpu.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert "NVIDIA_TF32_OVERRIDE=0" in devices.arithmetic_unavailable(Placement("cuda", "tf32"))
+    assert devices.arithmetic_unavailable(Placement("cuda", "fp32")) is None
+    for spec in ("eager:tf32=1", "torchscript:tf32=1"):
+        assert "NVIDIA_TF32_OVERRIDE=0" in backends.get(spec).unavailable(Placement("cuda"))
+    assert "NVIDIA_TF32_OVERRIDE=0" in onnx_cuda.without_meaning(
+        Placement("cuda"), "default", cuda_graph=False, cold=False, tf32=True
+    )
 
 
 @pytest.mark.parametrize("visible", ["0", "0,1", "GPU-8f2e"])

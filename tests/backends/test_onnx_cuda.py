@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper
 
 from profiler import backends
 from profiler.backends import devices, onnx_cuda, onnx_graph, onnx_installed, onnx_layout, onnx_session
-from profiler.backends.base import BackendError, Model, Placement
+from profiler.backends.base import BackendError, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_session import OrtSession
 from tests.backends.samples import PLACE, answer, difference, fed, images, model, only
@@ -155,6 +156,55 @@ def test_a_tensorrt_session_works_in_torchs_stream_too():
     stream = SimpleNamespace(cuda_stream=4711)
     told = backends.get("onnxruntime:provider=tensorrt")._provider_options(Placement("cuda:1", "tf32"), stream)
     assert told == {"user_compute_stream": "4711", "device_id": "1"}
+
+
+def with_library(folder, provider, library, monkeypatch):
+    """Give onnxruntime a library of ``provider`` that needs ``library``, and return that."""
+    capi = folder / "capi"
+    capi.mkdir()
+    gone, provider = capi / library, capi / f"libonnxruntime_providers_{provider}.so"
+    build = ["gcc", "-shared", "-fPIC", "-x", "c", "/dev/null", "-x", "none"]
+    try:
+        subprocess.run([*build, f"-Wl,-soname,{gone.name}", "-o", gone], check=True, capture_output=True)
+        subprocess.run(
+            [*build, "-Wl,--no-as-needed,-rpath,$ORIGIN", gone, "-o", provider], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a library cannot be made here: {error}")
+    monkeypatch.setattr(ORT, "__file__", str(folder / "__init__.py"))
+    return gone
+
+
+def test_tensorrt_that_is_listed_but_not_installed_is_refused(tmp_path, monkeypatch):
+    """onnxruntime-gpu lists it always."""
+    with_library(tmp_path, "tensorrt", "libnvinfer.so.10", monkeypatch).unlink()
+    monkeypatch.setattr(ORT, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    said = backends.get("onnxruntime:provider=tensorrt").unavailable(Placement("cuda", "tf32"))
+    assert said.startswith("TensorrtExecutionProvider cannot be loaded (libnvinfer.so.10: cannot open")
+    assert "pip install onnxruntime-gpu and TensorRT" in said
+
+
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
+    """onnxruntime logs it, and has no node on the device: the remedy is no other device, but the library."""
+    gone = with_library(tmp_path, "cuda", "libcudnn.so.9", monkeypatch)
+    said = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been "
+
+    def falls_back(*_, **__):
+        raise RuntimeError(f"{said}explicitly disabled by the user.")
+
+    monkeypatch.setattr(ORT, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ORT, "InferenceSession", falls_back)
+
+    def opening():
+        with onnx_session.one_sentence("onnxruntime cannot load net.onnx"):
+            onnx_session.open_session(tmp_path / "net.onnx", None, "CUDAExecutionProvider", {})
+
+    gone.rename(tmp_path / gone.name)
+    with pytest.raises(FallbackError, match=r"CUDAExecutionProvider cannot be loaded \(libcudnn\.so\.9: cannot open"):
+        opening()
+    (tmp_path / gone.name).rename(gone)
+    with pytest.raises(FallbackError, match="on the device alone"):
+        opening()
 
 
 # --- precision

@@ -60,6 +60,10 @@ def test_events_time_each_layer_once_the_device_has_them_all(results):
     assert found["whole"] == pytest.approx([sum(one.values()) for one in found["forwards"]])
 
 
+def test_layers_whose_times_hold_waits_for_the_host_say_so(results):
+    assert results["layered"]["waited"] == [False, True]
+
+
 def test_flushing_the_cache_is_not_timed(results):
     found = results["cold"]
     assert found["cold"] is True

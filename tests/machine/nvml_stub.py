@@ -28,6 +28,7 @@ HEALTHY = {
     "max_memory_clock": "5001",
     "application_clock": "585",
     "power_limit": "60000",
+    "power_settable": "60000",
     "power_default": "70000",
     "persistence": "1",
     "compute_mode": "3",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -254,6 +255,50 @@ def test_a_check_that_raises_has_failed():
     findings = device_checks.run_checks(Broken(), None, "no driver", sleep=lambda _seconds: None)
     assert {f.said for f in findings if f.status == "fail"} == {"the check itself failed: device-side assert triggered"}
     assert len([f for f in findings if f.status == "fail"]) == 6
+
+
+class Ramping:
+    """A device at its idle clock, which rises with each unit of work until it is ten times as high."""
+
+    def __init__(self) -> None:
+        self.speed = 0.1
+
+    def event_ns(self, units: int) -> int:
+        took = 0.0
+        for _ in range(units):
+            took += 5 * MS / self.speed
+            self.speed = min(1.0, self.speed * 1.2)
+        return round(took)
+
+
+def test_a_gpu_that_leaves_its_idle_clock_is_not_blamed():
+    assert device_checks._events_scale(Ramping()).status == "pass"
+
+
+class Counted:
+    """A device whose events count launches, whatever was launched."""
+
+    def event_ns(self, _units: int) -> int:
+        return 5 * MS
+
+
+def test_events_that_do_not_time_the_work_are_still_found():
+    assert device_checks._events_scale(Counted()).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("driver", "partition", "status"),
+    [
+        ("NVIDIA A100", True, "pass"),
+        ("NVIDIA A100 MIG 1g.5gb", True, "pass"),
+        ("NVIDIA A100", False, "fail"),
+        ("NVIDIA L4", True, "fail"),
+    ],
+)
+def test_a_partition_may_be_known_by_the_name_of_its_gpu(driver, partition, status):
+    bench = SimpleNamespace(name="NVIDIA A100 MIG 1g.5gb")
+    known = SimpleNamespace(name=driver, is_partition=partition)
+    assert device_checks._driver_agrees(bench, known).status == status
 
 
 def test_the_command_line_passes_device_and_exit_code(monkeypatch):

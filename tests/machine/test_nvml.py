@@ -16,9 +16,9 @@ from tests.machine.nvml_stub import LOST, watched
 
 
 def asked(expression):
-    """The value of an expression over ``nvml``, ``locking``, ``host`` and ``settings()`` in a fresh process."""
+    """The value of an expression over what is imported here and ``settings()``, in a fresh process."""
     code = (
-        "import json; from dataclasses import asdict; from profiler.machine import host, locking, nvml\n"
+        "import json; from dataclasses import asdict; from profiler.machine import gpus, host, locking, nvml\n"
         "def settings():\n"
         "    with nvml.library(): return asdict(nvml.identify('GPU-aaaa').settings())\n"
         f"print(json.dumps({expression}))"
@@ -86,6 +86,41 @@ def test_an_older_driver_lacks_the_newer_names(scripted):
     assert (reading.events, reading.temperature_c) == (0x20, 77)
 
 
+@pytest.fixture
+def binding(tmp_path, monkeypatch):
+    """Give children of this test a binding that is the installed one followed by lines of one's own."""
+
+    def install(lines):
+        (tmp_path / "pynvml.py").write_text(f"exec(open({pynvml.__file__!r}).read())\n{lines}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+def test_an_older_binding_lacks_the_newer_names_and_a_later_one_the_oldest(scripted, binding):
+    """12.560 has no TemperatureV, and CUDA 14 is to drop application clocks: each loses one figure at most."""
+    scripted(energy=f"1 {LOST}", temperature="77", events="0x20")
+    binding("del nvmlDeviceGetTemperatureV, nvmlDeviceGetCurrentClocksEventReasons, nvmlDeviceGetApplicationsClock")
+    (reading,), note = watched()
+    assert (reading.events, reading.temperature_c, reading.energy_j) == (0x20, 77, 0.001)
+    assert "the GPU is lost" in note
+    assert asked("gpus.set_up()") == "GPU-aaaa, 60 W; GPU-bbbb, 60 W"
+    assert asked("settings()")["application_clock_mhz"] is None
+
+
+def test_a_binding_that_answers_in_bytes_names_the_same_machine(scripted, binding):
+    scripted()
+    names = asked("[gpus.installed(), gpus.set_up()]")
+    binding("text = nvmlDeviceGetUUID\nnvmlDeviceGetUUID = lambda d: text(d).encode()")
+    assert asked("[gpus.installed(), gpus.set_up()]") == names
+
+
+def test_a_watch_that_fails_is_said(scripted, binding):
+    scripted()
+    binding("raise OSError('damaged')")
+    assert watched() == ([], "the process that reads the driver failed with exit code 1")
+
+
 @pytest.mark.parametrize("uuid", ["GPU-bbbb", "bbbb"])
 def test_devices_are_told_apart_by_uuid(uuid, scripted):
     scripted(clock__0="1000", clock__1="2000", energy=f"1 {LOST}")
@@ -110,7 +145,7 @@ def test_a_driver_that_does_not_start_is_said(code, words, scripted):
     readings, note = watched()
     assert readings == []
     assert words in note
-    assert asked("nvml.installed()") == [None, None]
+    assert asked("gpus.installed()") == [None, None]
 
 
 def test_no_library():
@@ -234,6 +269,49 @@ def test_the_host_key_tells_uuid_power_limit_clock_and_partitions_apart(scripted
     assert found[0][1] == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 585 MHz"
     assert "MIG_1g.10gb" in found[4][1]
     assert len({key for key, _ in found}) == 5
+
+
+def test_which_of_two_gpus_is_the_first_is_part_of_the_key(scripted, monkeypatch):
+    """cuda:0 is the other card once CUDA_VISIBLE_DEVICES has turned them round."""
+    found = []
+    for visible in ("0", "1,0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        scripted()
+        found.append(keys())
+    assert found[1][1] == "GPU-aaaa, 60 W, 585 MHz; GPU-bbbb, 60 W, 585 MHz; CUDA_VISIBLE_DEVICES 1,0"
+    assert found[0][0] != found[1][0]
+
+
+def test_one_gpu_is_the_first_whatever_is_visible(scripted, monkeypatch):
+    scripted(count="1")
+    before = keys()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert keys() == before
+
+
+def test_a_power_limit_that_nobody_can_set_is_not_part_of_the_key(scripted):
+    """A laptop's moves by itself, with what its processor takes."""
+    found = []
+    for limit in ("80000", "95000"):
+        scripted(count="1", power_settable=None, power_limit=limit)
+        found.append(keys())
+    assert found[0] == found[1]
+    assert found[0][1] == "GPU-aaaa, 585 MHz"
+
+
+def test_a_gpu_that_may_not_be_asked_hides_no_other(scripted):
+    """As in a container that has one of two."""
+    scripted(handle__0="!4", name__1="L4")
+    assert asked("gpus.installed()") == ["L4", "580.65"]
+    assert asked("gpus.set_up()") == "GPU-bbbb, 60 W, 585 MHz"
+
+
+def test_a_gpu_with_partitions_is_none_as_a_whole(scripted):
+    """Whatever UUID torch tells of one of them."""
+    whole = "(lambda _: nvml.identify('GPU-aaaa').is_partition)(nvml.library().__enter__())"
+    for mig, partitioned in (("0", False), ("1", True)):
+        scripted(mig=mig)
+        assert asked(whole) is partitioned
 
 
 def test_a_host_without_a_gpu_keeps_the_key_that_it_had():

@@ -87,9 +87,12 @@ int nvmlShutdown(void) { return OK; }
 int nvmlSystemGetDriverVersion(char *out, unsigned size) { return text("driver", NULL, out, size); }
 int nvmlDeviceGetCount_v2(unsigned *count) { return small("count", NULL, count); }
 
+/* `handle.1 !4` says that this process may not ask the second device. */
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device *device) {
+    const char *token;
     *device = (Device)(size_t)(index + 1);
-    return OK;
+    const int status = answer("handle", *device, &token);
+    return status == UNSUPPORTED ? OK : status;
 }
 
 /* The line `uuids a b` names the devices in their order. */
@@ -145,6 +148,7 @@ int nvmlDeviceGetApplicationsClock(Device d, unsigned kind, unsigned *mhz) {
 }
 int nvmlDeviceGetTotalEnergyConsumption(Device d, unsigned long long *mj) { return number("energy", d, mj); }
 int nvmlDeviceGetEnforcedPowerLimit(Device d, unsigned *mw) { return small("power_limit", d, mw); }
+int nvmlDeviceGetPowerManagementLimit(Device d, unsigned *mw) { return small("power_settable", d, mw); }
 int nvmlDeviceGetPowerManagementDefaultLimit(Device d, unsigned *mw) { return small("power_default", d, mw); }
 int nvmlDeviceGetPersistenceMode(Device d, unsigned *mode) { return small("persistence", d, mode); }
 int nvmlDeviceGetComputeMode(Device d, unsigned *mode) { return small("compute_mode", d, mode); }

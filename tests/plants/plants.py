@@ -33,6 +33,7 @@ _RUNS = "tests/run/test_gpu_runs.py"
 _GPU, _NVML = "tests/machine/test_gpu.py", "tests/machine/test_nvml.py"
 _ROWS = "tests/records/test_memory_rows.py"
 _LAYERS, _PEAKS, _EXPLAIN = "tests/analysis/test_layers.py", "tests/measure/test_peaks.py", "tests/cli/test_explain.py"
+_COMPILE, _DEVICES = "tests/backends/test_compile.py", "tests/backends/test_devices.py"
 _COSTS = "tests/analysis/test_layer_costs.py"
 
 PLANTS = (
@@ -277,8 +278,8 @@ PLANTS = (
     Plant(
         "the memory's clock is taken for the multiprocessors'",
         "profiler/machine/nvml.py",
-        "clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),\n        memory",
-        "clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),\n        memory",
+        'clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_SM),\n        memory',
+        'clock_mhz=query("nvmlDeviceGetClockInfo", whole, pynvml.NVML_CLOCK_MEM),\n        memory',
         _NVML,
     ),
     Plant(
@@ -329,6 +330,104 @@ PLANTS = (
         "hotter = joules is None or joules[1] > _MORE_ENERGY * max(joules[0], 0.0)",
         "hotter = True",
         "tests/machine/test_doctor.py tests/backends/test_simulator.py",
+    ),
+    Plant(
+        "a binding without one function reads nothing",
+        "profiler/machine/nvml.py",
+        "getattr(pynvml, name, None)",
+        "getattr(pynvml, name)",
+        _NVML,
+    ),
+    Plant(
+        "a watch that fails says nothing",
+        "profiler/machine/gpu.py",
+        "if note is None and self._process.returncode:",
+        "if False:",
+        _NVML,
+    ),
+    Plant(
+        "the first of two GPUs is the same whatever is visible",
+        "profiler/machine/gpus.py",
+        "if len(found) > 1 or any(map(_partitions, found)):",
+        "if False:",
+        _NVML,
+    ),
+    Plant(
+        "a limit that moves by itself makes another machine",
+        "profiler/machine/gpus.py",
+        'settable = query("nvmlDeviceGetPowerManagementLimit", found) is not None',
+        "settable = True",
+        _NVML,
+    ),
+    Plant(
+        "a second device is captured in the stream of the first",
+        "backends/accelerator.py",
+        "torch.cuda.graph(graph, stream=own)",
+        "torch.cuda.graph(graph)",
+        "tests/backends/test_accelerator.py",
+    ),
+    Plant(
+        "code compiled for one GPU is read on another",
+        "backends/pytorch.py",
+        "named += map(str, torch.cuda.get_device_capability(device))",
+        "named = []",
+        _COMPILE,
+    ),
+    Plant(
+        "graphs that are launched kernel by kernel are called CUDA graphs",
+        "backends/compile.py",
+        'if self.mode == "reduce-overhead" and launched:',
+        "if False:",
+        _COMPILE,
+    ),
+    Plant(
+        "a driver that does not start has no devices",
+        "backends/devices.py",
+        "if torch.cuda.device_count() == 0:",
+        "if False:",
+        _DEVICES,
+    ),
+    Plant(
+        "launches that wait for their kernels are timed",
+        "backends/devices.py",
+        'if blocking in ("", "0"):',
+        "if True:",
+        _DEVICES,
+    ),
+    Plant(
+        "what an environment keeps from TF32 is called tf32",
+        "backends/devices.py",
+        'if os.environ.get("NVIDIA_TF32_OVERRIDE") != "0":',
+        "if True:",
+        _DEVICES,
+    ),
+    Plant(
+        "a library that onnxruntime lacks is not named",
+        "backends/onnx_session.py",
+        "if lost := library_lost(provider):",
+        'if lost := "":',
+        _ONNX,
+    ),
+    Plant(
+        "a GPU that leaves its idle clock fails its check",
+        "profiler/machine/device_checks.py",
+        "once, twice = _settled_ns(bench), bench.event_ns(2)",
+        "once, twice = bench.event_ns(1), bench.event_ns(2)",
+        "tests/machine/test_doctor.py",
+    ),
+    Plant(
+        "layers hold waits for the host and nobody says so",
+        "profiler/measure/layers.py",
+        "in told], queued is False",
+        "in told], False",
+        _SIMULATOR,
+    ),
+    Plant(
+        "every try of a batch counts energy",
+        "profiler/run/lab.py",
+        "number == 0 and lab.budget.visit_s > _TRIES_S",
+        "number == 0",
+        _RUNS,
     ),
     Plant(
         "a copy counts what it reads, not what it writes",

@@ -8,7 +8,7 @@ from pathlib import Path
 from profiler.analysis.layers import explained
 from profiler.analysis.quantity import Quantity
 from profiler.measure.layers import Layer, Traced
-from profiler.report.explanation import costs_table, tracing_sentence
+from profiler.report.explanation import costs_table, layer_facts, tracing_sentence
 from profiler.report.layers_page import write_layers_page
 
 LAYERS = (
@@ -54,3 +54,10 @@ def test_a_long_name_keeps_its_block_and_a_disturbed_latency_is_said() -> None:
     assert ["busy otherwise" in text for text in shown] == [True, True]
     slow = explained({}, Quantity(10.0), [Traced((deep,), 9e6)], None)
     assert "busy otherwise" not in tracing_sentence(slow)
+
+
+def test_times_that_hold_waits_for_the_host_are_said_to() -> None:
+    waits = Traced((Layer("0", "conv2d", 1e6),), 8e6, waited=True)
+    one = explained({}, Quantity(10.0), [Traced(waits.layers, 8e6), waits], None)
+    assert "waits of the device for the host among them" in tracing_sentence(one)
+    assert layer_facts(one, [])["waited"] is True

@@ -12,14 +12,30 @@ from profiler.backends.base import Placement
 from profiler.cli import run
 from profiler.errors import UserError
 from profiler.records.circumstances import Conditions
+from profiler.records.on_device import device_notes
 from profiler.records.reading import Run
 from profiler.records.table import rows
 from profiler.records.types import Budget, Case, Failure, Measurement, Record, Warmup
 from profiler.run import clocks
+from profiler.run.batch import with_batches
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.lab import Lab, one_visit
 from profiler.run.schedule import Progress
+
+
+def test_whoever_tries_whether_a_batch_fits_counts_no_energy():
+    """It would be two seconds of each of twenty tries."""
+    asked = []
+
+    class Asks:
+        def call(self, _function, task, _timeout_s, _limits):
+            asked.append(task.energy)
+            return Failure("error", "only asked")
+
+    lab = Lab(Budget(), Asks(), lambda _: Limits(), Calibrations(Asks(), Path("nowhere"), lambda _: Limits()))
+    with_batches([replace(CASE, batch_asked="max")], Path("nowhere"), lab, print, resume=False)
+    assert asked == [False]
 
 
 def test_energy_takes_seconds_and_is_counted_in_the_first_round_alone():
@@ -135,6 +151,23 @@ def test_a_launch_bound_row_says_so_and_what_a_graph_would_take():
     assert row["launch_bound"] == "true"
     assert "works for 0.5 of 2 ms" in row["reason"]
     assert "eager:cuda_graph=1) would take about 0.5 ms" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "asked"),
+    [
+        ("onnxruntime", "onnxruntime:cuda_graph=1"),
+        ("compile", "compile:mode=reduce-overhead"),
+        ("compile:mode=reduce-overhead", None),
+        ("eager:cuda_graph=1", None),
+        ("torchscript", None),
+    ],
+)
+def test_each_backend_asks_for_graphs_in_its_own_words(backend, asked):
+    row = {"latency_ms": 2.0, "device_ms": 0.5, "launch_bound": "true"}
+    (said,) = device_notes(replace(CASE, backend=backend), [MEASURED], row)
+    assert ("a CUDA graph" in said) is (asked is not None)
+    assert f"({asked})" in said if asked else True
 
 
 @pytest.mark.parametrize(

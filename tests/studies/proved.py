@@ -36,14 +36,15 @@ def main(library: Path) -> dict[str, Any]:
     sim.tf32(4)
     model = Path(__file__).parents[1] / "measure" / "whole_visit.py"
     commands: list[list[str]] = []
+    cut: dict[str, Any] = {}
 
     def command(words: list[str], _seconds: float) -> tuple[int, str]:
         commands.append(words)
         if "--out" in words:
             place = Path(words[words.index("--out") + 1])
             place.mkdir()
-            fits = "65536" not in words
-            (place / "cases.csv").write_text(f"batch,status\n{'300,ok' if fits else '65536,oom'}\n")
+            fits = prove_gpu._HUGE not in words
+            (place / "cases.csv").write_text(f"batch,status\n{'300,ok' if fits else '8192,oom'}\n")
         return 0, json.dumps({"findings": [{"check": "device", "status": "pass"}]})
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -54,6 +55,18 @@ def main(library: Path) -> dict[str, Any]:
         found = prove_gpu.prove(proof)
         small = prove_gpu.events(proof.case(f"{model}:many"))
         kept = json.loads((Path(folder) / "prove.json").read_text())
+        visited: list[object] = []
+
+        def interrupted(function: Any, argument: Any) -> Any:
+            if function is prove_gpu.spread_visit:
+                visited.append(argument)
+                if len(visited) > 2:
+                    cut.update(json.loads((Path(folder) / "prove.json").read_text()))
+                    raise prove_gpu.SkippedError("cut")
+            return function(argument)
+
+        again = prove_gpu.Proof("sim:0", Path(folder), interrupted, command, networks=proof.networks, visit_s=0.1)
+        prove_gpu.prove(again, ("spread",))
         late = prove_gpu.prove(prove_gpu.Proof("sim:0", Path(folder), proof.call, command, seconds=0), ("clock",))
         nothing = prove_gpu.Proof("sim:0", Path(folder), proof.call, command, networks=("nothing",))
         broken = prove_gpu.prove(nothing, ("clock", "events"))
@@ -63,6 +76,7 @@ def main(library: Path) -> dict[str, Any]:
         "found": found,
         "kept": kept,
         "small": small,
+        "cut": cut,
         "late": late,
         "broken": broken,
         "commands": commands,

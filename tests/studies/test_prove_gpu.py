@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from profiler.records.types import Failure
 from tests import ROOT
 from tests.backends.simulator import results_of
 from tests.studies import prove_gpu
@@ -60,6 +63,7 @@ def test_what_this_device_cannot_do_is_skipped_with_the_reason(steps: Any) -> No
     assert "onnxruntime runs on cpu and cuda" in steps["onnxruntime channels last"]["skipped"]
     assert "onnxruntime runs on cpu and cuda" in steps["onnxruntime graph"]["skipped"]
     assert "cuda_graph=1 needs a CUDA device" in steps["graphs"]["skipped"]
+    assert "mode=reduce-overhead replays CUDA graphs" in steps["compiled"]["skipped"]
 
 
 def test_tf32_costs_a_quarter_and_the_parts_of_a_step_add_up_to_it(steps: Any) -> None:
@@ -73,6 +77,13 @@ def test_beside_a_full_device_a_huge_batch_fails_and_the_largest_is_found(steps:
 
 def test_what_was_found_is_kept_after_each_step(results: Any) -> None:
     assert results["kept"]["steps"].keys() == results["found"]["steps"].keys()
+
+
+def test_a_cut_in_the_middle_of_a_step_leaves_what_it_had_found(results: Any) -> None:
+    spread = results["cut"]["steps"]["spread"]
+    assert spread["unfinished"] is True
+    assert [len(visits) for visits in spread["visits"].values()] == [1, 1]
+    assert "unfinished" not in results["found"]["steps"]["spread"]
 
 
 def test_without_time_nothing_is_begun(results: Any) -> None:
@@ -122,6 +133,22 @@ def test_the_paper_runs_a_backend_after_the_other_while_there_is_time(tmp_path: 
         prove_gpu.paper(proof)
 
 
+def test_a_step_that_the_end_cuts_is_not_refuted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def call(self, function: Any, _argument: Any, seconds: float, _limits: object) -> Any:
+            return None if function is prove_gpu.unusable else Failure("timeout", f"no result within {seconds:g} s")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("profiler.run.processes.LocalExecutor", Slow)
+    given = ["prove_gpu", "--out", str(tmp_path), "--steps", "clock", "--seconds"]
+    for seconds, code in (("100", 0), ("600", 1)):
+        monkeypatch.setattr(sys, "argv", [*given, seconds])
+        assert prove_gpu.main() == code
+    assert "no result within 180 s" in json.loads((tmp_path / "prove.json").read_text())["steps"]["clock"]["error"]
+
+
 def test_a_device_that_cannot_be_used_ends_it_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["prove_gpu", "--device", "cuda:99", "--out", str(tmp_path / "proof")])
     assert prove_gpu.main() == 2
@@ -144,6 +171,20 @@ def test_doctor_may_find_the_host_noisy_and_nothing_else() -> None:
 
     assert claim("noise") == {"doctor passes but for noise": True}
     assert claim("noise", "memory peak") == claim() == {"doctor passes but for noise": False}
+    cut = prove_gpu.Proof("sim:0", Path(), lambda *_: None, lambda *_: (124, "Compiling"))
+    assert prove_gpu.doctor(cut)["claims"] == {"doctor passes but for noise": None}
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [([(300.0, 20), (0.0, 40), (50.0, 10)], (35_000.0, 3.0)), ([(0.0, 40)], (None, 0.0)), ([], (None, 0.0))],
+)
+def test_kernels_are_what_takes_time_on_the_device(told: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Microseconds of ten forwards and how many; a container may not look, and then nothing is said."""
+    averages = [SimpleNamespace(self_device_time_total=us, count=count) for us, count in told]
+    looked = SimpleNamespace(key_averages=lambda: averages)
+    monkeypatch.setattr("torch.profiler.profile", lambda activities: nullcontext(looked))
+    assert prove_gpu._kernel_ns(SimpleNamespace(run=lambda: None, sync=lambda: None)) == answer
 
 
 def test_tests_that_were_all_skipped_prove_nothing() -> None:
