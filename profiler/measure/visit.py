@@ -33,7 +33,7 @@ from profiler.measure import memory, parity, reference, timing, training, warmin
 from profiler.measure.energy import joules_per_forward
 from profiler.measure.images import Images, batches, default_workers, usable_files
 from profiler.measure.probe import Probe
-from profiler.models import source
+from profiler.models import naming, source
 from profiler.models.loaded import Loaded
 from profiler.records.disturbance import FAR
 from profiler.records.nominal import Calibration, Calls
@@ -120,21 +120,20 @@ def visit(task: Task) -> Outcome:
 
 @contextlib.contextmanager
 def fed_as_asked(case: Case) -> Iterator[None]:
-    """Say where a model fails, or with which inputs where somebody chose them."""
+    """Say where a model of the user's fails, or with which inputs where somebody chose them."""
     try:
         yield
     except (BackendError, UserError):
         raise
     except Exception as error:
-        given = " ".join(filter(None, (case.shape and f"--shape {case.shape}", case.input_file and "--input")))
-        where = _line_of_theirs(error)
-        if not given and not where:
+        if not naming.is_brought(case.model):
             raise
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        given = " ".join(filter(None, (case.shape and f"--shape {case.shape}", case.input_file and "--input")))
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{_line_of_theirs(error)}"
         raise BackendError(
             f"{case.model} does not run with {given} ({said}): give other inputs, or its own"
             if given
-            else f"{case.model} does not run with its example ({said}, in {where}): let it run, or give another example"
+            else f"{case.model} does not run with its example ({said}): let it run, or give other inputs"
         ) from error
 
 
@@ -142,11 +141,12 @@ def _line_of_theirs(error: Exception) -> str:
     """Return the innermost line on the way to an error that is neither torch's nor ours; empty where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = (str(Path(__file__).parents[1]), str(Path(backends.__file__).parent))
-    others = {"torch", Path(contextlib.__file__).parent.name}  # the folder of Python's own modules
-    theirs = [
-        one for one in frames if not one.filename.startswith(ours) and Path(one.filename).parent.name not in others
-    ]
-    return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
+    python = Path(contextlib.__file__).parent
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if not frame.filename.startswith(ours) and path.parent != python and "torch" not in path.parts:
+            return f", in {path.name}:{frame.lineno}"
+    return ""
 
 
 def _not_here(backend: Backend, task: Task) -> str | None:

@@ -38,7 +38,7 @@ def test_a_model_that_fails_says_where() -> None:
                 Case(f"{SAMPLES}:unable", "", 1.0, "eager", Placement()), Budget(visit_s=0.01), None, None, fresh=False
             )
         )
-    said = r"samples.py:unable does not run with its example \(ValueError: too wide, in samples.py:\d+\): let it run"
+    said = r"samples.py:unable does not run with its example \(ValueError: too wide, in samples.py:\d+\): let it"
     assert re.search(said, str(caught.value))
 
 
