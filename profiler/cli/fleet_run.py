@@ -16,11 +16,12 @@ from profiler.plan.read import from_flags, load, override
 from profiler.records.crowding import crowds
 from profiler.records.types import Case
 from profiler.run.batch import with_batches
-from profiler.run.experiment import again, measure_into, opened_lab
+from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import families
 from profiler.run.far import FleetDisplay, found_sites, site_facts
 from profiler.run.fitting import fleet_probe
 from profiler.run.fleet import Fleet, joined
+from profiler.run.going_on import again
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import Isolation
 from profiler.run.schedule import Progress

@@ -30,8 +30,9 @@ from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.describing import Described
-from profiler.run.experiment import again, measure_into, opened_lab
+from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import families
+from profiler.run.going_on import again
 from profiler.run.meeting import Meeting
 from profiler.run.processes import Isolation
 from profiler.run.rehearsal import rehearse

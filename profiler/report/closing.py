@@ -113,8 +113,14 @@ def _apart(one: Fit, among: Sequence[Fit]) -> str:
     return group_label({key: value for key, value in one.group.items() if key not in same})
 
 
-def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
-    """How fast each backend is beside the first, and what predicts its latency; then how many latencies are known."""
+def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit], go_on: str = "") -> list[str]:
+    """How fast each backend is beside the first, and what predicts its latency; then how many latencies are known.
+
+    Args:
+        rows: Of a run.
+        fits: Of the same.
+        go_on: Command that narrows intervals; "" where none does.
+    """
     backends, sides = _backends(rows), [{str(row["backend"]): row for row in side} for side in _sides(rows)]
     said = []
     for name in backends:
@@ -122,7 +128,7 @@ def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
         parts = [_faster(name, backends[0], sides), _predicted(own)]
         if any(parts):
             said.append(f"{name}: {'; '.join(filter(None, parts))}.")
-    return [*said[:_SENTENCES], *_known(rows)]
+    return [*said[:_SENTENCES], *_known(rows, go_on)]
 
 
 def _faster(name: str, base: str, sides: Iterable[_Side]) -> str:
@@ -155,7 +161,7 @@ def _predicted(fits: Sequence[Fit]) -> str:
     return f"{name} predict latency best, {said}, in {surely:.0%} of resamples: not surely better than {other}"
 
 
-def _known(rows: Sequence[Row]) -> list[str]:
+def _known(rows: Sequence[Row], go_on: str) -> list[str]:
     found = [(row, one) for row in rows if (one := latency_of(row)) is not None]
     known = [
         one.interval is not None and row["status"] == "ok" and one.interval[1] <= (1 + _KNOWN) * one.value
@@ -163,4 +169,7 @@ def _known(rows: Sequence[Row]) -> list[str]:
     ]
     if not found or all(known):
         return []
-    return [f"{sum(known)} of {len(known)} latencies are known within {_KNOWN:.0%}; a longer --time narrows the rest."]
+    once = sum(row["visits"] == 1 for row, _ in found)
+    single = f", {once} rest{'s' * (once == 1)} on a single visit" if once else ""
+    narrows = f"go on with: {go_on}" if go_on else "more visits narrow the rest."
+    return [f"{sum(known)} of {len(known)} latencies are known within {_KNOWN:.0%}{single}; {narrows}"]

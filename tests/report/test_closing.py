@@ -75,7 +75,10 @@ def test_a_sentence_for_each_backend_and_one_for_what_is_not_known() -> None:
     assert eager.startswith("eager: flops predict latency best, r = 1.00")
     assert other.startswith("onnxruntime: 2.00 times as fast as eager; flops predict")
     rows[0] |= {"latency_ci_high_ms": 99.0}
-    assert closing_sentences(rows, [])[-1].startswith("11 of 12 latencies are known within 10%")
+    assert closing_sentences(rows, [])[-1] == "11 of 12 latencies are known within 10%; more visits narrow the rest."
+    rows[0] |= {"visits": 1}
+    said = closing_sentences(rows, [], "profiler run quick --resume")[-1]
+    assert said.endswith("within 10%, 1 rests on a single visit; go on with: profiler run quick --resume")
 
 
 def test_the_best_of_two_alike_is_not_surely_better_and_what_may_be_nothing_is_not_said() -> None:
