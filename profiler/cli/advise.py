@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from profiler import models
 from profiler.analysis.accuracy import PLAIN_RECIPE, foretold_of, published_model
 from profiler.analysis.accuracy_model import AccuracyModel, left_out
 from profiler.analysis.advise import Advice, advise, advise_own, at_equal_flops
-from profiler.analysis.frame import group_label, unit_of
+from profiler.analysis.frame import group_label, measured, unit_of, unstable
 from profiler.analysis.goal import Candidate, Goal, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
@@ -27,8 +28,8 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.models.brought import Brought, Network
 from profiler.models.naming import is_brought, may_be_family
-from profiler.report.plain import plain_table
-from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
+from profiler.report.plain import plain_table, unstable_sentence
+from profiler.units import format_flops, format_share, parse_bytes, parse_duration, parse_flops
 
 #: Networks of the front in the table, the best one included.
 _SHOWN = 8
@@ -84,6 +85,8 @@ def advise_command(
     advice = advise(arch, goal) if arch else _advised_own(base, goal)
     if not json:
         _print(advice, trained, Console())
+        if unsure := unstable_sentence(int(unstable(frame).sum()), int(measured(frame).sum())):
+            print(unsure)
     checks = _verified(advice, verify, out) if verify else []
     unit = unit_of(goal.latency.y)
     if json:
@@ -169,6 +172,10 @@ def _advice_sentence(advice: Advice) -> str:
     if control and advice.goal.kind == "flops":
         ratio = at_equal_flops(first, advice.power) / at_equal_flops(control, advice.power)
         text += f", predicted {in_words(ratio)} than {CONTROL} at equal flops"
+        margin = advice.goal.latency.margin
+        if first.mark != CONTROL and abs(math.log(ratio)) <= margin:
+            text += f", not surely: nine predictions in ten are within {format_share(math.expm1(margin))}"
+            text += "; --verify 1 measures both"
     elif control:
         text += f", {first.counts.flops / control.counts.flops - 1:+.0%} flops of the largest {CONTROL} that meets it"
     missed = " * misses the target by more than 2%." if not all(one.meets for one in advice.marked) else ""

@@ -14,7 +14,7 @@ from profiler.analysis.ranking import Place, ranked
 from profiler.analysis.source import read_table
 from profiler.cli.options import Json, Many, RunPath, warn
 from profiler.report.answer import milliseconds
-from profiler.report.plain import plain_table
+from profiler.report.plain import plain_table, unstable_sentence
 from profiler.units import format_flops, parse_duration, parse_flops
 
 
@@ -65,10 +65,8 @@ def _print(name: str, places: Sequence[Place], top: int, console: Console) -> No
         cells = (place.network, *runtime, flops, latency, _behind(place, places[0], known=known))
         table.add_row(*map(escape, cells))
     console.print(table)
-    unstable = sum(place.unstable for place in places)
-    if unstable:
-        said = f"?: unstable, {unstable} of {len(places)}: known less well than was asked, the rows' reason says why"
-        console.print(said, highlight=False, soft_wrap=True)
+    if said := unstable_sentence(sum(place.unstable for place in places), len(places)):
+        console.print(f"?: {said}", highlight=False, soft_wrap=True)
     if not known:
         said = "The table has no intervals, so that how surely each is slower than the first is not known."
         console.print(said, highlight=False, soft_wrap=True)

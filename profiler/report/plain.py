@@ -10,6 +10,13 @@ def minute(stamp: str) -> str:
     return stamp[:16].replace("T", " ")
 
 
+def unstable_sentence(number: int, of: int) -> str:
+    """How many latencies are unstable, and what that means; empty where none is."""
+    if not number:
+        return ""
+    return f"{number} of {of} are unstable, known less well than was asked: the rows' reason says why"
+
+
 def plain_table(first: str, *numbers: str, title: str = "") -> Table:
     """A table without frame: one column of names, then columns of numbers."""
     table = Table(title=title or None, title_justify="left", title_style="", box=None, pad_edge=False)
