@@ -93,13 +93,15 @@ def predictors_table(fits: Sequence[Fit]) -> Table | None:
 
     The error is that of the two-term model for a network left out.
     """
+    from profiler.report.words import correlation
+
     pooled = [one for one in fits if one.family is None and one.lines][:_ROWS]
     if not pooled:
         return None
     rows = []
     for one in pooled:
         lines = [one.line(proxy) for proxy in ("acts", "flops", "params")]
-        cells = ["" if x is None else f"{x.r:.2f} [{x.r_interval[0]:.2f}, {x.r_interval[1]:.2f}]" for x in lines]
+        cells = ["" if x is None else correlation(x, 2) for x in lines]
         error = one.two_term.loo_mape if one.two_term else None
         rows.append((_apart(one, pooled), *cells, str(one.n), "" if error is None else f"{error:.0%}"))
     return Table(("r with",), ("activations", "flops", "parameters", "n", "error"), rows)

@@ -14,7 +14,14 @@ from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
 from profiler.report.grid import Table as Grid
 from profiler.report.plain import plain_table
-from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
+from profiler.report.words import (
+    correlation,
+    full_sentence,
+    outliers_sentence,
+    rates_sentence,
+    sentence,
+    two_term_sentence,
+)
 
 #: Of no more settings the models stand below a table that has a row for each.
 _MODELS = 3
@@ -87,13 +94,12 @@ def _lines_table(one: Fit) -> Table:
     unit = f" ({one.unit})" if one.unit else ""
     table = plain_table("pooled on", f"slope{unit}", "95%", "intercept", "r [95%]", "MAPE")
     for line in one.lines:
-        low, high = line.r_interval
         table.add_row(
             f"per {line.x_unit}",
             _number(line.slope),
             escape(_interval(line.slope_interval)),
             _number(line.intercept),
-            escape(f"{line.r:.3f} [{low:.2f}, {high:.2f}]"),
+            escape(correlation(line, 2)),
             f"{line.mape:.1%}",
         )
     return table
