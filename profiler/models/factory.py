@@ -96,6 +96,11 @@ def named(name: str) -> Any:
         module = _file_module(Path(path)) if path else importlib.import_module(place)
         found = getattr(module, attribute, None)
     except (ImportError, FileNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and not f"{place}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"model {name!r} imports {error.name!r}, which this Python does not have: install what provides it "
+                f"({sys.executable} -m pip install ...), or run the profiler with the Python that has it"
+            ) from error
         raise UserError(
             f"model {name!r}: {error}; expected package.module:function, importable from the current folder, "
             "or path/file.py:function"
