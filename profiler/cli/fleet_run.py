@@ -8,7 +8,8 @@ from functools import partial
 
 from rich.console import Console
 
-from profiler.cli.run import How, finished, folder_of, show_plan
+from profiler.cli.dry_run import say_notes, show_plan
+from profiler.cli.run import How, finished, folder_of
 from profiler.errors import UserError
 from profiler.plan.cases import expand, notes, wanted
 from profiler.plan.plan import Plan
@@ -57,10 +58,10 @@ def _on(fleet: Fleet, plan: Plan, how: How, isolation: Isolation | None, console
     own = families(wanted(plan))
     cases = expand(plan, 1, own, sites)
     crowded = [note for label, site in sites.items() for note in crowds(_of(cases, label), site.cores)]
-    for note in (*notes(plan, own, fleet=True), *dict.fromkeys(crowded)):
-        console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
+    full = how.detail == "full"
+    say_notes((*notes(plan, own, fleet=True, brief=not full), *dict.fromkeys(crowded)), console)
     if how.dry_run:
-        return show_plan(plan, cases, console, elsewhere=True)
+        return show_plan(plan, cases, console, elsewhere=True, each=full)
     folder, limits = folder_of(plan, how), how.limits()
     facts = site_facts(sites, members)
 
