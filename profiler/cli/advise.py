@@ -28,7 +28,7 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.models.brought import Brought, Network
 from profiler.models.naming import is_brought, may_be_family
-from profiler.report.plain import plain_table, unstable_sentence
+from profiler.report.plain import plain_table, standard_console, unstable_sentence
 from profiler.units import format_flops, format_share, parse_bytes, parse_duration, parse_flops
 
 #: Networks of the front in the table, the best one included.
@@ -84,7 +84,7 @@ def advise_command(
     trained = published_model(recipe)
     advice = advise(arch, goal) if arch else _advised_own(base, goal)
     if not json:
-        _print(advice, trained, Console())
+        _print(advice, trained, standard_console())
         if unsure := unstable_sentence(int(unstable(frame).sum()), int(measured(frame).sum())):
             print(unsure)
     checks = _verified(advice, verify, out) if verify else []
@@ -102,13 +102,13 @@ def _advised_own(base: str, goal: Goal) -> Advice:
     if not may_be_family(base):
         raise UserError(f"{base} cannot be scaled: only networks that `profiler models` lists and families can")
     said = f"networks of {base} are built on paper to count them, which may take minutes"
-    Console(stderr=True).print(said, style="dim", highlight=False, markup=False, soft_wrap=True)
+    standard_console(stderr=True).print(said, style="dim", highlight=False, markup=False, soft_wrap=True)
     return advise_own(base, goal)
 
 
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
     folder = out or Path("results") / f"verify-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    console = Console(stderr=True)
+    console = standard_console(stderr=True)
     theirs = advice.goal.place.get("host")
     if theirs and theirs != host.key():
         console.print(f"the run was made on another machine ({theirs}); this one is {host.key()}", highlight=False)

@@ -32,7 +32,7 @@ from profiler.errors import UserError
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
 from profiler.report.console import rich_table
-from profiler.report.plain import plain_table
+from profiler.report.plain import plain_table, standard_console
 
 #: Characters of a run's name beside which a table still fits a terminal.
 _LONG = 4
@@ -64,7 +64,7 @@ def compare_command(
     for name in left:
         warn(f"left out: {has[name]}, and shares no network with another run")
     if not json:
-        frame = _lettered(frame, Console())
+        frame = _lettered(frame, standard_console())
         made = comparisons(settings_of(frame, column))
     fits = [one for one in fit(frame, column) if one.family is None and one.lines]
     if json:
@@ -72,8 +72,8 @@ def compare_command(
         told = {"column": column, "pairs": pairs, "predictors": predictors}
         print(jsonlib.dumps(told, indent=2, allow_nan=False))
     else:
-        _print(made, column, Console())
-        _print_predictors(fits, column, Console())
+        _print(made, column, standard_console())
+        _print_predictors(fits, column, standard_console())
 
 
 def _lettered(frame: pd.DataFrame, console: Console) -> pd.DataFrame:

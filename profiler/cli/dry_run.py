@@ -14,7 +14,7 @@ from profiler.plan.cases import complexities
 from profiler.plan.duration import estimate_seconds, round_seconds
 from profiler.plan.plan import Plan
 from profiler.records.types import Case
-from profiler.report.plain import plain_table
+from profiler.report.plain import plain_table, standard_console
 from profiler.run.describing import Described
 from profiler.run.rehearsal import rehearse
 from profiler.units import format_duration
@@ -56,7 +56,7 @@ def show_plan(
         for case in cases:
             print(case.label)
     else:
-        listed = Console()
+        listed = standard_console()
         for table in (networks_table(cases), _settings_table(cases)):
             listed.print(table)
         print(f"-v lists every one of the {len(cases)} cases")

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Argument, Option
 
 from profiler.analysis.faster import Suggestion, Tried, suggestions, tried
@@ -41,6 +40,7 @@ from profiler.report.explanation import (
     tracing_sentence,
     tried_sentence,
 )
+from profiler.report.plain import standard_console
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.explaining import traces_of
 from profiler.run.lab import Lab
@@ -166,7 +166,7 @@ def _explanation(plan: Plan) -> Explanation:
 
 
 def _print(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried]) -> None:
-    console = Console()
+    console = standard_console()
     costs, texts = costs_table(one), (*groups_sentences(one), tracing_sentence(one), peaks_sentence(one))
     above = sum(lines_of(text, console.width) for text in (headline_sentence(one), *texts))
     console.print(headline_sentence(one), highlight=False, markup=False)

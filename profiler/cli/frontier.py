@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-from rich.console import Console
 from typer import Exit, Option
 
 from profiler.analysis.accuracy import Accuracies, with_accuracy
@@ -21,6 +20,7 @@ from profiler.cli.options import AccuracyFile, Json, PredictAccuracy, Recipe, Ru
 from profiler.errors import UserError
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.report.frontier import choice_sentence, predicted_sentence, print_front, unmeasured_sentence
+from profiler.report.plain import standard_console
 from profiler.units import parse_bytes, parse_duration, parse_energy
 
 _BYTES = {"bytes": 1, "MB": 10**6, "MiB": 1024**2}
@@ -122,7 +122,7 @@ def _choice(front: Front, limit: float | None, *, by_top1: bool) -> Choice | Non
 
 
 def _print(told: Accuracies, found: list[Front], choices: list[Choice | None], said: str, *, by_top1: bool) -> None:
-    console = Console()
+    console = standard_console()
     for front, choice in zip(found, choices, strict=True):
         print_front(front, told, console)
         if said:

@@ -16,7 +16,7 @@ from typer import Argument, Option
 from profiler.analysis.history import History, Point, histories
 from profiler.cli.options import Json, warn
 from profiler.errors import UserError
-from profiler.report.plain import minute, plain_table
+from profiler.report.plain import minute, plain_table, standard_console
 from profiler.units import format_share
 
 #: Of no more cases of a machine every run is printed.
@@ -43,7 +43,7 @@ def history_command(
     if json:
         print(jsonlib.dumps({"column": column, "cases": [_as_dict(one) for one in found]}, indent=2, allow_nan=False))
         return
-    console = Console()
+    console = standard_console()
     for _, group in itertools.groupby(found, key=lambda history: history.host):
         _print_machine(list(group), column, console, whole=verbose)
 

@@ -22,6 +22,7 @@ from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
 from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks
+from profiler.report.plain import standard_console
 from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
@@ -85,7 +86,7 @@ def _printed(rows: Sequence[Row], *, json: bool) -> int:
     if json:
         print(jsonlib.dumps({"answer": answer_sentence(rows), "cases": rows}, indent=2))
     else:
-        console = Console()
+        console = standard_console()
         if failed := failed_alike(rows):
             console.print(failed, style="red", highlight=False, markup=False, soft_wrap=True)
             return 1

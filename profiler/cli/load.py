@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Exit, Option
 
 from profiler import __version__
@@ -28,6 +27,7 @@ from profiler.records.load import LOAD_COLUMNS, Load, LoadRecord, Ways, load_poi
 from profiler.records.load_file import append_load, read_loads, start_loads, write_load_table
 from profiler.records.types import Case, now
 from profiler.report.loads import LoadTables, load_sentences
+from profiler.report.plain import standard_console
 from profiler.run.describing import described
 from profiler.run.experiment import opened_lab
 from profiler.run.lab import Lab
@@ -212,7 +212,7 @@ def _print(loads: _Loads, limit: Limit | None, *, json: bool) -> None:
         rows = [{name: row[name] for name in LOAD_COLUMNS} for row in loads.rows()]
         print(jsonlib.dumps({"answer": said, "folder": str(loads.folder), "loads": rows}, indent=2))
         return
-    console = Console()
+    console = standard_console()
     if loads.told:
         console.print(LoadTables(loads.told))
     kept = f"Nothing was measured; the reasons are kept in {loads.folder}"

@@ -6,7 +6,6 @@ import json as jsonlib
 from collections.abc import Sequence
 from typing import Annotated
 
-from rich.console import Console
 from rich.markup import escape
 from typer import Option
 
@@ -20,7 +19,7 @@ from profiler.cli.models import select
 from profiler.cli.options import Factor, Flops, InputFile, Json, Model, RunPath, Shape, warn
 from profiler.errors import UserError
 from profiler.models.brought import Network, counts_of
-from profiler.report.plain import unstable_sentence
+from profiler.report.plain import standard_console, unstable_sentence
 from profiler.units import format_bytes, format_count, parse_flops
 
 
@@ -85,7 +84,7 @@ def _facts(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -
 
 
 def _print(arch: Network, fed: str, made: Sequence[Prediction], without: dict[str, str]) -> None:
-    console = Console()
+    console = standard_console()
     counts = counts_of(arch)
     costs = ", ".join(f"{format_count(getattr(counts, proxy))} {proxy}" for proxy in PROXIES)
     name = f"{arch.name} {arch.scaling} x{arch.factor:.4g} {arch.step}".rstrip() if arch.scaling else arch.name

@@ -14,7 +14,7 @@ from profiler.analysis.ranking import Place, ranked
 from profiler.analysis.source import read_table
 from profiler.cli.options import Json, Many, RunPath, warn
 from profiler.report.answer import milliseconds
-from profiler.report.plain import plain_table, unstable_sentence
+from profiler.report.plain import plain_table, standard_console, unstable_sentence
 from profiler.units import format_flops, parse_duration, parse_flops
 
 
@@ -45,7 +45,7 @@ def rank_command(
     if json:
         print(jsonlib.dumps({name: [place.facts() for place in places] for name, places in found.items()}, indent=2))
         return
-    console = Console()
+    console = standard_console()
     for name, places in found.items():
         _print(name, places, top, console)
 

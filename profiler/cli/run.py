@@ -24,6 +24,7 @@ from profiler.plan.read import BUILT_IN, from_flags, load, override
 from profiler.records.crowding import crowds
 from profiler.records.reading import NAME
 from profiler.records.types import Case
+from profiler.report.plain import standard_console
 from profiler.report.summary import Detail, finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
@@ -98,7 +99,7 @@ def _run(source: str | None, flags: Mapping[str, object], how: How) -> int:
             "`profiler models` lists them"
         )
     isolation, limits = _isolation(how.isolation), how.limits()
-    console = Console(stderr=True)
+    console = standard_console(stderr=True)
     if how.meeting is not None:
         if how.lock_clocks is not None:
             raise UserError("--lock-clocks holds the GPUs of this machine alone: set those of a fleet where they are")
@@ -142,13 +143,13 @@ def finished(measure: Callable[[], Progress], folder: Path, how: How) -> int:
         progress = measure()
     except StoppedError as stopped:
         try:
-            finish(folder, time.monotonic() - begin, Console(), detail=how.detail)
+            finish(folder, time.monotonic() - begin, standard_console(), detail=how.detail)
         finally:
             # Whatever becomes of the pictures, the user must read how to go on.
             raise stopped
     except KeyboardInterrupt:
         raise StoppedError(f"stopped at once; continue with: {again(folder)}") from None
-    finish(folder, time.monotonic() - begin, Console(), detail=how.detail, report=how.report)
+    finish(folder, time.monotonic() - begin, standard_console(), detail=how.detail, report=how.report)
     return 0 if all(progress.measured(case) for case in progress.cases) else 1
 
 

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
+from rich.console import Console
 from rich.table import Table
+
+#: Columns of what is no terminal: a log or another program cuts lines itself, and a row that is broken is hard to read.
+_UNLIMITED = 9999
+
+
+def standard_console(*, stderr: bool = False) -> Console:
+    """Return what prints to standard output, or to standard error; what is no terminal gets whole lines.
+
+    The environment's COLUMNS says otherwise.
+    """
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNLIMITED
+    return console
 
 
 def minute(stamp: str) -> str:
