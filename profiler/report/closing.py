@@ -42,9 +42,20 @@ def latencies_table(rows: Sequence[Row]) -> Table | None:
         return None
     heads = [head for name in backends for head in ((f"{name} (ms)",) if name == backends[0] else (name, "x"))]
     by_backend = {lead: {str(row["backend"]): row for row in side} for lead, side in sides.items()}
-    return Table(
+    wide = Table(
         ("network",), (*varying, *heads), [(*lead, *_across(found, backends)) for lead, found in by_backend.items()]
     )
+    return wide._replace(narrower=(wide.without("x"), _stacked(by_backend, varying, backends)))
+
+
+def _stacked(by_backend: Mapping[tuple[str, ...], _Side], varying: Sequence[str], backends: Sequence[str]) -> Table:
+    """The table with a row for each network, setting and backend: long, and no wider for more backends."""
+    rows = []
+    for lead, found in by_backend.items():
+        for name in (name for name in backends if name in found):
+            ratio = _ratio(found, name, backends[0]) if name != backends[0] else None
+            rows.append((lead[0], name, *lead[1:], _milliseconds(found[name]), format_ratio(ratio) if ratio else ""))
+    return Table(("network", "backend"), (*varying, "ms", "x"), rows)
 
 
 def legend(rows: Iterable[Row]) -> str:
@@ -104,7 +115,8 @@ def predictors_table(fits: Sequence[Fit]) -> Table | None:
         cells = ["" if x is None else correlation(x, 2) for x in lines]
         error = one.two_term.loo_mape if one.two_term else None
         rows.append((_apart(one, pooled), *cells, str(one.n), "" if error is None else f"{error:.0%}"))
-    return Table(("r with",), ("activations", "flops", "parameters", "n", "error"), rows)
+    wide = Table(("r with",), ("activations", "flops", "parameters", "n", "error"), rows)
+    return wide._replace(narrower=(wide.without("parameters"),))
 
 
 def _apart(one: Fit, among: Sequence[Fit]) -> str:

@@ -13,7 +13,7 @@ from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
 from profiler.report.grid import Table as Grid
-from profiler.report.plain import plain_table
+from profiler.report.plain import Fitting, plain_table
 from profiler.report.words import (
     correlation,
     full_sentence,
@@ -62,7 +62,7 @@ def print_fits_briefly(fits: Sequence[Fit], console: Console) -> None:
 def _print_models(pooled: Sequence[Fit], console: Console) -> None:
     table = predictors_table(pooled)
     if table is not None:
-        console.print(rich_table(table))
+        console.print(fitting(table))
     for one in pooled if len(pooled) <= _MODELS else ():
         console.print(escape(one.label), style="bold", soft_wrap=True)
         left_out = f"{len(one.left_out)} left out of the fit." if one.left_out else ""
@@ -88,6 +88,11 @@ def rich_table(table: Grid) -> Table:
     for row in table.rows:
         shown.add_row(*(escape(cell if isinstance(cell, str) else cell[0]) for cell in row))
     return shown
+
+
+def fitting(table: Grid) -> Fitting:
+    """The table as wide as the terminal allows."""
+    return Fitting([rich_table(each) for each in (table, *table.narrower)])
 
 
 def _lines_table(one: Fit) -> Table:

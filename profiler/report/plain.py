@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 #: Columns of what is no terminal: a log or another program cuts lines itself, and a row that is broken is hard to read.
@@ -20,6 +22,23 @@ def standard_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNLIMITED
     return console
+
+
+def fits(table: Table, console: Console, options: ConsoleOptions) -> bool:
+    """Whether a table is printed without breaking a cell."""
+    measured = table.__rich_measure__(console, options.update(max_width=_UNLIMITED))
+    return measured.maximum <= options.max_width
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The first of some tables that fits where it is printed, the last where none does."""
+
+    tables: Sequence[Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what rich prints."""
+        yield next((one for one in self.tables if fits(one, console, options)), self.tables[-1])
 
 
 def minute(stamp: str) -> str:

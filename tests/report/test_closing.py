@@ -12,7 +12,7 @@ from rich.console import Console
 from profiler.analysis.fit import fit
 from profiler.records.columns import COLUMNS, Row
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
-from profiler.report.console import rich_table
+from profiler.report.console import fitting
 from profiler.report.grid import Table
 
 
@@ -28,7 +28,7 @@ def row(model: str, backend: str, latency: float | None, width: float = 0.05, **
 
 def printed(table: object, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(rich_table(table) if isinstance(table, Table) else table)
+    console.print(fitting(table) if isinstance(table, Table) else table)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -56,6 +56,18 @@ def test_latencies_stand_by_network_with_how_many_times_as_fast() -> None:
     assert two.split() == ["b", "30", "[28.6,", "31.5]", "oom"]
 
 
+@pytest.mark.parametrize(("backends", "lines"), [(2, 3), (3, 3), (4, 9)])
+def test_where_a_terminal_is_narrow_less_is_shown_and_no_cell_broken(backends: int, lines: int) -> None:
+    names = ("eager", "torchscript", "onnxruntime", "openvino")[:backends]
+    rows = [row(f"efficientnet_b0 dWr x{n}", name, 123.4 - n) for n in range(2) for name in names]
+    table = latencies_table(rows)
+    assert table is not None
+    narrow, wide = (printed(table, width) for width in (80, 400))
+    assert len(wide) == 3
+    assert len(narrow) == lines
+    assert sum("[" in cell for line in narrow for cell in line.split()) == 2 * backends
+
+
 def test_settings_that_vary_have_a_column_and_what_is_unsure_a_mark() -> None:
     rows = [row("a", "eager", 20.0), row("a", "eager", 70.0, batch=8, status="unstable")]
     assert printed(latencies_table(rows))[2].split()[:3] == ["a", "8", "70?"]
@@ -67,6 +79,18 @@ def test_more_networks_than_fit_have_their_predictors_instead() -> None:
     fits = fit(pd.DataFrame(rows))
     assert len(printed(predictors_table(fits))) == 3
     assert predictors_table([]) is None
+
+
+def test_where_a_terminal_is_narrow_the_least_of_three_predictors_goes() -> None:
+    settings = [
+        {"backend": name, "batch": n, "mode": mode} for name in "ab" for n, mode in ((1, "infer"), (4, "train"))
+    ]
+    both = [each | setting | {"backend": setting["backend"] * 12} for each in sweep(6) for setting in settings]
+    table = predictors_table(fit(pd.DataFrame(both)))
+    narrow, wide = (printed(table, width) for width in (80, 400))
+    assert len(narrow) == len(wide) == 5
+    assert narrow[0].split() == ["r", "with", "activations", "flops", "n", "error"]
+    assert wide[0].split()[-3:] == ["parameters", "n", "error"]
 
 
 def test_a_sentence_for_each_backend_and_one_for_what_is_not_known() -> None:
