@@ -12,7 +12,7 @@ from profiler.analysis.load import MOST_STREAMS, NEAR_BEST, Curve, Limit, UnderL
 from profiler.records.load import LoadPoint, LoadRecord
 from profiler.report.console import rich_table
 from profiler.report.grid import Cell, Table
-from profiler.report.plain import Fitting, fits
+from profiler.report.plain import Fitting, fits_in
 from profiler.units import format_count, format_duration, format_share
 
 #: A load that keeps its session busier than this has a queue that grows for as long as one looks.
@@ -33,7 +33,7 @@ class LoadTables:
         """Yield what rich prints."""
         whole = rich_table(load_table(self.told))
         curves = load_curves(self.told)
-        if fits(whole, console, options):
+        if fits_in(whole, console, options):
             yield whole
             return
         for curve in curves:

@@ -24,7 +24,7 @@ def standard_console(*, stderr: bool = False) -> Console:
     return console
 
 
-def fits(table: Table, console: Console, options: ConsoleOptions) -> bool:
+def fits_in(table: Table, console: Console, options: ConsoleOptions) -> bool:
     """Whether a table is printed without breaking a cell."""
     measured = table.__rich_measure__(console, options.update(max_width=_UNLIMITED))
     return measured.maximum <= options.max_width
@@ -38,7 +38,7 @@ class Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
-        yield next((one for one in self.tables if fits(one, console, options)), self.tables[-1])
+        yield next((one for one in self.tables if fits_in(one, console, options)), self.tables[-1])
 
 
 def minute(stamp: str) -> str:
