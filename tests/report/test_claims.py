@@ -106,6 +106,15 @@ def test_the_documented_tables_are_those_of_the_runs(run: str) -> None:
     assert (table in (ROOT / "README.md").read_text(encoding="utf-8")) == (run == "fast-and-accurate")
 
 
+def test_how_many_rows_are_unstable_is_said_where_the_claims_stand() -> None:
+    frame = pd.read_csv(ROOT / "results" / "reference" / "fast-and-accurate" / "cases.csv")
+    unsure, known = (frame["status"] == "unstable").sum(), frame["precision_reached"].median()
+    for name in ("README.md", "docs/claims.md"):
+        text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+        assert f"±{known:.0%} in the median" in text
+        assert f"{unsure} of {len(frame)} are `unstable`" in text
+
+
 def test_the_table_of_a_run_follows_from_its_rows() -> None:
     folder = ROOT / "results" / "reference" / "fast-and-accurate"
     frame = read_table(folder / "cases.csv")
