@@ -22,6 +22,7 @@ from profiler.analysis.goal import Candidate, Goal, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
+from profiler.cli.completing import backend_names, model_names
 from profiler.cli.models import size_words, sizes
 from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
@@ -56,12 +57,14 @@ def _parse_goal(flops: str | None, latency: str | None, memory: str | None) -> t
 
 
 def advise_command(
-    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.")],
+    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.", autocompletion=model_names)],
     source: RunPath,
     flops: Annotated[str | None, Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
     latency: Annotated[str | None, Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
     memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
+    backend: Annotated[
+        str | None, Option("--backend", metavar="B", help="Which backend of the run.", autocompletion=backend_names)
+    ] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
     recipe: Annotated[
         str, Option("--recipe", metavar="R", help="Foretell top-1 as trained by this recipe.")

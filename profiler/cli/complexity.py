@@ -12,6 +12,7 @@ from rich.table import Table
 from typer import Argument, Exit, Option
 
 from profiler import models
+from profiler.cli.completing import model_names
 from profiler.cli.models import cases_of, check_scale, facts_of, select, size_words
 from profiler.cli.options import Factor, Flops, InputFile, Json, Shape
 from profiler.errors import UserError
@@ -30,7 +31,14 @@ _COUNTS = ("flops", "params", "acts", "layers")
 
 
 def complexity_command(
-    model: Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of yours.")],
+    model: Annotated[
+        str,
+        Argument(
+            metavar="MODEL",
+            help="A name that `profiler models` lists, or a model of yours.",
+            autocompletion=model_names,
+        ),
+    ],
     scale: Annotated[str, Option("--scale", metavar="RULE", help="d, w, dwr, dWr, d1_w8_g8_r1, alpha=0.8, ...")] = "",
     factor: Factor = None,
     flops: Flops = None,

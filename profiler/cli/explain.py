@@ -16,6 +16,7 @@ from typer import Argument, Option
 from profiler.analysis.faster import Suggestion, Tried, suggestions, tried
 from profiler.analysis.layers import LAYER_COLUMNS, Explanation, explained
 from profiler.analysis.speed import latency_of
+from profiler.cli.completing import backend_names, model_names
 from profiler.cli.options import InputFile, Json, Many, Shape
 from profiler.errors import UserError
 from profiler.machine import host
@@ -52,10 +53,17 @@ _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memor
 def explain_command(
     model: Annotated[
         str,
-        Argument(metavar="MODEL", help="A name, package.module:function, a file; or a run, for all that it measured."),
+        Argument(
+            metavar="MODEL",
+            help="A name, package.module:function, a file; or a run, for all that it measured.",
+            autocompletion=model_names,
+        ),
     ],
     backend: Annotated[
-        Many, Option("--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].")
+        Many,
+        Option(
+            "--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].", autocompletion=backend_names
+        ),
     ] = None,
     batch: Annotated[Many, Option("--batch", metavar="N", help="Examples per forward [1].")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ... [cpu].")] = None,

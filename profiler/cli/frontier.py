@@ -16,6 +16,7 @@ from profiler.analysis.frame import SECONDS, latency_column, unit_of
 from profiler.analysis.frontier import Choice, Front, best_under, cheapest_from, fronts
 from profiler.analysis.predict import costs_of
 from profiler.analysis.source import chosen_rows, read_table
+from profiler.cli.completing import backend_names
 from profiler.cli.options import AccuracyFile, Json, PredictAccuracy, Recipe, RunPath, warn
 from profiler.errors import UserError
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
@@ -40,7 +41,9 @@ def frontier_command(
     y: Annotated[
         str | None, Option("--y", metavar="COST", help="latency, memory, energy or a column [latency].")
     ] = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    backend: Annotated[
+        str | None, Option("--backend", metavar="B", help="Only this backend.", autocompletion=backend_names)
+    ] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
     json: Json = False,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from typer import Argument, Exit, Option
 
+from profiler.cli.completing import backend_names, model_names
 from profiler.cli.options import Gap, InputFile, Json, LockClocks, Many, Shape, warn
 from profiler.machine import host
 from profiler.plan.cases import expand
@@ -48,8 +49,12 @@ class _Answer:
 
 
 def latency_command(
-    model: Annotated[str, Argument(metavar="MODEL", help="A name, package.module:function, or a file.")],
-    backend: Annotated[str, Option("--backend", metavar="B,B", help="Runtimes.")] = "eager,onnxruntime",
+    model: Annotated[
+        str, Argument(metavar="MODEL", help="A name, package.module:function, or a file.", autocompletion=model_names)
+    ],
+    backend: Annotated[
+        str, Option("--backend", metavar="B,B", help="Runtimes.", autocompletion=backend_names)
+    ] = "eager,onnxruntime",
     batch: Annotated[Many, Option("--batch", metavar="N,N", help="Examples per forward [1].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads [every usable core].")] = None,
     device: Annotated[Many, Option("--device", metavar="D,D", help="cpu, cuda:0, ... [cpu].")] = None,

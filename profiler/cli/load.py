@@ -14,6 +14,7 @@ from typer import Exit, Option
 
 from profiler import __version__
 from profiler.analysis.load import Limit, UnderLoad, limit_of, next_streams
+from profiler.cli.completing import backend_names
 from profiler.cli.options import InputFile, Json, Many, Model, Shape
 from profiler.errors import UserError
 from profiler.machine import host
@@ -77,7 +78,9 @@ class _Loads:
 
 def load_command(
     model: Model,
-    backend: Annotated[str, Option("--backend", metavar="B,B", help="Runtimes.")] = "onnxruntime",
+    backend: Annotated[
+        str, Option("--backend", metavar="B,B", help="Runtimes.", autocompletion=backend_names)
+    ] = "onnxruntime",
     streams: Annotated[str | None, Option("--streams", metavar="N,N", help="Closed loops at once [1,2].")] = None,
     rate: Annotated[str | None, Option("--rate", metavar="R,R", help="Requests per second at Poisson times.")] = None,
     keep: Annotated[

@@ -15,6 +15,7 @@ from profiler.analysis.layer_file import read_costs
 from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
+from profiler.cli.completing import backend_names
 from profiler.cli.models import select
 from profiler.cli.options import Factor, Flops, InputFile, Json, Model, RunPath, Shape, warn
 from profiler.errors import UserError
@@ -31,7 +32,9 @@ def predict_command(
     flops: Flops = None,
     shape: Shape = None,
     input_file: InputFile = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    backend: Annotated[
+        str | None, Option("--backend", metavar="B", help="Only this backend.", autocompletion=backend_names)
+    ] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     json: Json = False,
 ) -> None:

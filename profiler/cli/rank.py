@@ -12,6 +12,7 @@ from typer import Option
 
 from profiler.analysis.ranking import Place, ranked
 from profiler.analysis.source import read_table
+from profiler.cli.completing import backend_names
 from profiler.cli.options import Json, Many, RunPath, warn
 from profiler.report.answer import milliseconds
 from profiler.report.plain import plain_table, standard_console, unstable_sentence
@@ -26,7 +27,9 @@ def rank_command(
     latency: Annotated[
         str | None, Option("--latency", metavar="20ms", help="Only those within it, the largest first.")
     ] = None,
-    backend: Annotated[Many, Option("--backend", metavar="B,B", help="Only these.")] = None,
+    backend: Annotated[
+        Many, Option("--backend", metavar="B,B", help="Only these.", autocompletion=backend_names)
+    ] = None,
     top: Annotated[int, Option("--top", metavar="N", help="Rows of each setting.", min=1)] = 10,
     json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
+from profiler.cli.completing import backend_names, model_names, plan_names
 from profiler.cli.dry_run import say_notes, show_plan, too_long
 from profiler.cli.options import Gap, InputFile, LockClocks, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
 from profiler.errors import StoppedError, UserError
@@ -194,7 +195,13 @@ _Patience = Annotated[
 _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
 
 _Model = Annotated[
-    Many, Option("--model", metavar="A,B", help="Networks, package.module:function, path/file.py:function, or files.")
+    Many,
+    Option(
+        "--model",
+        metavar="A,B",
+        help="Networks, package.module:function, path/file.py:function, or files.",
+        autocompletion=model_names,
+    ),
 ]
 _Time = Annotated[
     str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
@@ -206,12 +213,18 @@ _Quiet = Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")]
 
 
 def run_command(
-    plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, fast-and-accurate, or a TOML file.")] = None,
+    plan: Annotated[
+        str | None,
+        Argument(metavar="[PLAN]", help="quick, fast-and-accurate, or a TOML file.", autocompletion=plan_names),
+    ] = None,
     model: _Model = None,
     scale: Annotated[Many, Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
     factor: Annotated[Many, Option("--factor", metavar="S,S", help="Scaling factors.")] = None,
     flops: Annotated[Many, Option("--flops", metavar="T,T", help="Target flops instead of factors.")] = None,
-    backend: Annotated[Many, Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")] = None,
+    backend: Annotated[
+        Many,
+        Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...", autocompletion=backend_names),
+    ] = None,
     device: Annotated[Many, Option("--device", "--devices", metavar="D,D", help="cpu, cuda:0, ...")] = None,
     precision: _Precision = None,
     threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads; 0 is every usable core.")] = None,
