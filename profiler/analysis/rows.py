@@ -24,6 +24,8 @@ from profiler.records.columns import interval_columns
 
 #: The upper end of an interval over its lower end from which a row tells nothing of its latency.
 _UNSURE = 3.0
+#: What ``why`` says of such a row at its end.
+TOO_WIDE = "too wide to fit"
 
 
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
@@ -125,7 +127,7 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
             whys.append(f"{y} is {values[y]:g}, not positive")
         else:
             unsure = high[row] > _UNSURE * low[row] > 0
-            whys.append(f"its 95% interval is [{low[row]:.3g}, {high[row]:.3g}], too wide to fit" if unsure else "")
+            whys.append(f"its 95% interval is [{low[row]:.3g}, {high[row]:.3g}], {TOO_WIDE}" if unsure else "")
     return whys
 
 

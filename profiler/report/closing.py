@@ -142,7 +142,16 @@ def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit], go_on: str = "")
         parts = [_faster(name, backends[0], sides), _predicted(own)]
         if any(parts):
             said.append(f"{name}: {'; '.join(filter(None, parts))}.")
-    return [*said[:_SENTENCES], *_known(rows, go_on)]
+    return [*said[:_SENTENCES], *_unfit(fits), *_known(rows, go_on)]
+
+
+def _unfit(fits: Iterable[Fit]) -> list[str]:
+    """Say why n is less than there are networks: a second visit may show that the first told little."""
+    from profiler.analysis.rows import TOO_WIDE
+
+    wide = sum(why.endswith(TOO_WIDE) for one in fits if one.family is None for _, why in one.left_out)
+    what = "1 latency is" if wide == 1 else f"{wide} latencies are"
+    return [f"{what} left out of r and n: the visits differ so much that the interval is {TOO_WIDE}."] if wide else []
 
 
 def _faster(name: str, base: str, sides: Iterable[_Side]) -> str:

@@ -105,6 +105,14 @@ def test_a_sentence_for_each_backend_and_one_for_what_is_not_known() -> None:
     assert said.endswith("within 10%, 1 rests on a single visit; go on with: profiler run quick --resume")
 
 
+def test_why_n_is_less_than_there_are_networks_is_said() -> None:
+    rows = sweep(6)
+    rows[0] |= {"latency_ci_low_ms": 0.5, "latency_ci_high_ms": 9.0}
+    said = closing_sentences(rows, fit(pd.DataFrame(rows)))
+    assert said[0].endswith("over 5 networks.")
+    assert "1 latency is left out of r and n: the visits differ so much that the interval is too wide to fit." in said
+
+
 def test_the_best_of_two_alike_is_not_surely_better_and_what_may_be_nothing_is_not_said() -> None:
     rows = [row(f"n{n}", "eager", n + 1.0, flops=n + 1.0 + n % 2, acts=n + 2.0 - n % 2, params=5.0) for n in range(12)]
     (said,) = closing_sentences(rows, fit(pd.DataFrame(rows)))
