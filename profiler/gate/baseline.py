@@ -93,11 +93,11 @@ def _store(run: Path, fresh: Run, file: Path, replace: bool) -> None:
 
 def _weak(fresh: Run) -> str:
     """Say how many of the cases of a run guard little, and what to do; empty where none does."""
-    known = [row for row in each_row(fresh) if row["visits"]]
-    unsure = sum(row["status"] == "unstable" for row in known)
-    few = sum(int(str(row["visits"])) < LEAST_VISITS for row in known)
-    said = [f"{unsure} of {len(known)} are unstable, and guard against large changes alone"] if unsure else []
-    said += [f"{few} of fewer than {LEAST_VISITS} visits guard{'s' * (few == 1)} against none"] if few else []
+    known = [(int(str(row["visits"])), row["status"] == "unstable") for row in each_row(fresh) if row["visits"]]
+    few = sum(visits < LEAST_VISITS for visits, _ in known)
+    unsure = sum(unstable and visits >= LEAST_VISITS for visits, unstable in known)
+    said = [f"{few} of {len(known)} have fewer than {LEAST_VISITS} visits, too few to tell any change"] if few else []
+    said += [f"{unsure} of {len(known)} are unstable, and tell large changes alone"] if unsure else []
     go_on = narrowing(fresh) or "the run's command with --resume and a longer --time"
     return f"{'; '.join(said)}: visit them more often and store that: {go_on}" if said else ""
 

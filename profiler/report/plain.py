@@ -50,7 +50,7 @@ def unstable_sentence(number: int, of: int) -> str:
     """How many latencies are unstable, and what that means; empty where none is."""
     if not number:
         return ""
-    return f"{number} of {of} are unstable, known less well than was asked: the rows' reason says why"
+    return f"{number} of {of} are unstable, disturbed or known less well than was asked: the rows' reason says why"
 
 
 def plain_table(first: str, *numbers: str, title: str = "") -> Table:

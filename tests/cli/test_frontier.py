@@ -38,7 +38,7 @@ def test_an_unstable_latency_is_marked_on_the_front(capsys: pytest.CaptureFixtur
     text = said(capsys, tmp_path / "cases.csv")
     assert "regnety_800mf 19.2 ms [18.8, 19.6]? 76.32 yes 100%" in text
     assert text.count("]?") == 1
-    assert "?: 1 of 14 are unstable, known less well than was asked" in text
+    assert "?: 1 of 14 are unstable, disturbed or known less well than was asked" in text
 
 
 def test_predicted_accuracies(capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,7 +180,10 @@ def test_cases_that_guard_little_are_said_with_what_to_do(tmp_path: Path, capsys
     update(tmp_path / "run", file)
     stored, weak = capsys.readouterr().out.splitlines()
     assert "2 cases stored" in stored
-    assert weak.startswith("2 of 2 are unstable, and guard against large changes alone; 1 of fewer than 3 visits")
+    said = (
+        "1 of 2 have fewer than 3 visits, too few to tell any change; 1 of 2 are unstable, and tell large changes alone"
+    )
+    assert weak.startswith(f"{said}: visit them more often and store that: ")
     assert weak.endswith(f": profiler run quick --out {tmp_path / 'run'} --resume --time 3min")
     written(tmp_path / "steady", *visited(CASE, STEADY))
     update(tmp_path / "steady", file)
