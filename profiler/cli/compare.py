@@ -31,7 +31,7 @@ from profiler.cli.options import Json, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
-from profiler.report.console import fitting
+from profiler.report.console import fitting_table
 from profiler.report.plain import plain_table, standard_console
 
 #: Characters of a run's name beside which a table still fits a terminal.
@@ -103,7 +103,7 @@ def _print_predictors(fits: Sequence[Fit], column: str, console: Console) -> Non
     if table is None:
         return
     console.print()
-    console.print(fitting(table))
+    console.print(fitting_table(table))
     same = [key for key in fits[0].group if len({one.group.get(key) for one in fits}) == 1]
     same += ["host"] if any(one.group.get("fleet_label") for one in fits) else []  # the label names it
     for one in fits:

@@ -49,22 +49,23 @@ from profiler.run.lab import Lab
 #: Options of a trial, and the keys of a plan that they are.
 _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memory_format": "memory_formats"}
 
+_Model = Annotated[
+    str,
+    Argument(
+        metavar="MODEL",
+        help="A name, package.module:function, a file; or a run, for all that it measured.",
+        autocompletion=model_names,
+    ),
+]
+_Backend = Annotated[
+    Many,
+    Option("--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].", autocompletion=backend_names),
+]
+
 
 def explain_command(
-    model: Annotated[
-        str,
-        Argument(
-            metavar="MODEL",
-            help="A name, package.module:function, a file; or a run, for all that it measured.",
-            autocompletion=model_names,
-        ),
-    ],
-    backend: Annotated[
-        Many,
-        Option(
-            "--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].", autocompletion=backend_names
-        ),
-    ] = None,
+    model: _Model,
+    backend: _Backend = None,
     batch: Annotated[Many, Option("--batch", metavar="N", help="Examples per forward [1].")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ... [cpu].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N", help="Threads [every usable core].")] = None,

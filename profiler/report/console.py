@@ -62,7 +62,7 @@ def print_fits_briefly(fits: Sequence[Fit], console: Console) -> None:
 def _print_models(pooled: Sequence[Fit], console: Console) -> None:
     table = predictors_table(pooled)
     if table is not None:
-        console.print(fitting(table))
+        console.print(fitting_table(table))
     for one in pooled if len(pooled) <= _MODELS else ():
         console.print(escape(one.label), style="bold", soft_wrap=True)
         left_out = f"{len(one.left_out)} left out of the fit." if one.left_out else ""
@@ -90,7 +90,7 @@ def rich_table(table: Grid) -> Table:
     return shown
 
 
-def fitting(table: Grid) -> Fitting:
+def fitting_table(table: Grid) -> Fitting:
     """The table as wide as the terminal allows."""
     return Fitting([rich_table(each) for each in (table, *table.narrower)])
 

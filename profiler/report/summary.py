@@ -121,7 +121,7 @@ def _narrowing(rows: Sequence[Row], run: Run) -> str:
 
 def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, go_on: str, console: Console, *, full: bool) -> None:
     from profiler.analysis.fit import fit
-    from profiler.report.console import fitting, print_fits
+    from profiler.report.console import fitting_table, print_fits
 
     try:
         fits: list[Fit] = fit(frame)
@@ -133,7 +133,7 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, go_on: str, console:
     latencies = latencies_table(rows)
     drawn = latencies or predictors_table(fits)
     if drawn is not None:
-        console.print(fitting(drawn))
+        console.print(fitting_table(drawn))
     if latencies and (why := legend(rows)):
         console.print(why, markup=False, highlight=False, soft_wrap=True)
     for sentence in closing_sentences(rows, fits, go_on):

@@ -12,7 +12,7 @@ from rich.console import Console
 from profiler.analysis.fit import fit
 from profiler.records.columns import COLUMNS, Row
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
-from profiler.report.console import fitting
+from profiler.report.console import fitting_table
 from profiler.report.grid import Table
 
 
@@ -28,7 +28,7 @@ def row(model: str, backend: str, latency: float | None, width: float = 0.05, **
 
 def printed(table: object, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(fitting(table) if isinstance(table, Table) else table)
+    console.print(fitting_table(table) if isinstance(table, Table) else table)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 
