@@ -20,7 +20,7 @@ from profiler.models import content, naming
 from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
-from profiler.models.torch_source import called, from_module
+from profiler.models.torch_source import called, from_module, lacks
 from profiler.models.torchvision_import import import_without_operators
 
 #: Functions of a module that a sentence names.
@@ -97,10 +97,7 @@ def named(name: str) -> Any:
         found = getattr(module, attribute, None)
     except (ImportError, FileNotFoundError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and not f"{place}.".startswith(f"{error.name}."):
-            raise UserError(
-                f"model {name!r} imports {error.name!r}, which this Python does not have: install what provides it "
-                f"({sys.executable} -m pip install ...), or run the profiler with the Python that has it"
-            ) from error
+            raise lacks(name, error.name) from error
         raise UserError(
             f"model {name!r}: {error}; expected package.module:function, importable from the current folder, "
             "or path/file.py:function"

@@ -121,6 +121,7 @@ def test_what_is_no_model_is_one_sentence(name: str, said: str) -> None:
     [
         ("import nothing_of_that_name\n", r"imports 'nothing_of_that_name', which .*: install .* -m pip install"),
         ("import os.nothing\n", r"imports 'os\.nothing', which"),
+        ("def make():\n    import nothing_of_that_name\n", r"imports 'nothing_of_that_name', which"),
         ("raise SystemExit(3)\n", "importing it fails with SystemExit: 3"),
         ("torch.no_such_name\n", "importing it fails with AttributeError: module 'torch' has no"),
         ("def mak():\n    pass\n", r"net\.py has no function 'make'; it has mak$"),
