@@ -17,6 +17,7 @@ from profiler.report.plain import Fitting, plain_table
 from profiler.report.words import (
     correlation,
     full_sentence,
+    has_intervals,
     outliers_sentence,
     rates_sentence,
     sentence,
@@ -102,7 +103,7 @@ def _lines_table(one: Fit) -> Table:
         table.add_row(
             f"per {line.x_unit}",
             _number(line.slope),
-            escape(_interval(line.slope_interval)),
+            escape(_interval(line.slope_interval if has_intervals(line) else None)),
             _number(line.intercept),
             escape(correlation(line, 2)),
             f"{line.mape:.1%}",
@@ -116,7 +117,8 @@ def _exponents_table(one: Fit) -> Table:
     for line in one.lines:
         within = "" if line.within_slope is None else _number(line.within_slope)
         exponent = "" if line.exponent is None else f"{line.exponent:.3f}"
-        ends = [escape(_interval(pair)) for pair in (line.exponent_interval, line.within_interval)]
+        pairs = (line.exponent_interval, line.within_interval) if has_intervals(line) else (None, None)
+        ends = [escape(_interval(pair)) for pair in pairs]
         table.add_row(line.proxy, exponent, ends[0], within, ends[1])
     return table
 

@@ -27,11 +27,15 @@ def sentence(one: Fit) -> str:
     return text + "."
 
 
+def has_intervals(line: Line) -> bool:
+    """Whether the intervals of a line tell anything: those of three networks hold all there is."""
+    return line.r_interval != (-1, 1)
+
+
 def correlation(line: Line, digits: int) -> str:
-    """``0.81 [0.61, 0.91]``; without its interval where that tells nothing, as it does of three networks."""
+    """``0.81 [0.61, 0.91]``; without its interval where that tells nothing."""
     low, high = line.r_interval
-    ends = "" if (low, high) == (-1, 1) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{line.r:.{digits}f}{ends}"
+    return f"{line.r:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if has_intervals(line) else "")
 
 
 def two_term_sentence(one: Fit) -> str | None:
