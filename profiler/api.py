@@ -29,7 +29,8 @@ from profiler.records.reading import read
 from profiler.report.answer import AnswerTable, answer_sentence, remarks
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
-from profiler.run.experiment import again, measure_into, opened_lab
+from profiler.run.experiment import measure_into, opened_lab
+from profiler.run.going_on import again
 from profiler.run.here import HereExecutor
 from profiler.run.lab import Lab
 

@@ -31,6 +31,8 @@ Judgement = Literal["holds", "does not hold", "undecided"]
 _NEARLY = 1.10
 #: The other end of the paper's example of training, in flops of one image: 16 GF, as rounding leaves them.
 _LARGE = (14e9, 18e9)
+#: Fewer base networks tell nothing of others: an interval over two spans orders of magnitude.
+_LEAST_BASES = 3
 #: A winner among counts is sure from here on, as everywhere an interval of 95% is.
 _SURE = 0.95
 
@@ -101,23 +103,35 @@ def _predicts(_frame: pd.DataFrame, one: Fit, _relative: pd.DataFrame) -> Eviden
 
 def _grows(_frame: pd.DataFrame, _one: Fit, relative: pd.DataFrame) -> Evidence | None:
     """Activations of dWr grow about as the root of flops, those of dwr faster."""
-    powers = {each.rule: each.acts for each in growth(relative)}
-    if not {"dWr", CONTROL} <= powers.keys():
+    found = {each.rule: each for each in growth(relative)}
+    if not {"dWr", CONTROL} <= found.keys():
         return None
-    fast, compound = powers["dWr"], powers[CONTROL]
-    return Evidence(
-        _below(fast.interval, compound.interval), f"s to the {_times(fast)} by dWr, {_times(compound)} by {CONTROL}"
-    )
+    bases = min(found[rule].bases for rule in ("dWr", CONTROL))
+    fast, compound = (_over(bases, found[rule].acts) for rule in ("dWr", CONTROL))
+    told = f"s to the {_times(fast)} by dWr, {_times(compound)} by {CONTROL}"
+    return Evidence(_below(fast.interval, compound.interval), told + _few(bases))
+
+
+def _over(bases: int, found: Quantity) -> Quantity:
+    """What was found, without an interval where that is over too few base networks."""
+    return found if bases >= _LEAST_BASES else Quantity(found.value, None)
+
+
+def _few(bases: int) -> str:
+    """Say so; empty where they are enough."""
+    number = {1: "one base network is", 2: "two base networks are"}.get(bases, "")
+    return f"; {number} too few to tell" if number else ""
 
 
 def _paced(rule: str, control: str, limit: float = 1.0, *, slower: bool = False) -> _Ask:
     """Ask whether a rule is faster than another at equal flops, within a limit; or slower."""
 
     def ask(_frame: pd.DataFrame, _one: Fit, relative: pd.DataFrame) -> Evidence | None:
-        cost = next((each.cost for each in paces(relative, control, rule)), None)
-        if cost is None:
+        found = next(iter(paces(relative, control, rule)), None)
+        if found is None:
             return None
-        told = f"{rule} takes {_times(cost)} of the time of {control}"
+        cost = _over(found.bases, found.cost)
+        told = f"{rule} takes {_times(cost)} of the time of {control}{_few(found.bases)}"
         return Evidence(_turned(_judged(cost, limit)) if slower else _judged(cost, limit), told)
 
     return ask

@@ -196,7 +196,9 @@ def _basis(
     left, error = "a network left out", by_network
     if strange is not None and by_family is not None:
         left, error = "a family left out", by_family
-    text = f"{used['network'].nunique()} networks{whose}, by {', '.join(first)} and {last}"
+    unsure = used.loc[used["unstable"], "network"].nunique()
+    marked = f" ({unsure} unstable)" if unsure else ""
+    text = f"{used['network'].nunique()} networks{marked}{whose}, by {', '.join(first)} and {last}"
     text += "" if error is None else f"; error on {left} {error:.1%}"
     if strange is None:
         return text

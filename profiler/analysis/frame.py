@@ -128,6 +128,13 @@ def measured(frame: pd.DataFrame) -> pd.Series[bool]:
     return frame["status"].isin(_MEASURED)
 
 
+def unstable(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows say that their latency is known less well than was asked; none where there is no column ``status``."""
+    if "status" not in frame:
+        return pd.Series([False] * len(frame), index=frame.index)
+    return frame["status"] == "unstable"
+
+
 def rows_of(frame: pd.DataFrame, group: Mapping[str, str]) -> pd.DataFrame:
     """The rows of one group, measured or not, in their order."""
     keep = np.ones(len(frame), dtype=bool)

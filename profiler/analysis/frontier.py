@@ -18,7 +18,17 @@ import numpy as np
 import pandas as pd
 
 from profiler.analysis.accuracy import Accuracies
-from profiler.analysis.frame import group_label, grouping, measured, network_names, plain, prose
+from profiler.analysis.frame import (
+    SECONDS,
+    group_label,
+    grouping,
+    measured,
+    network_names,
+    plain,
+    prose,
+    unit_of,
+    unstable,
+)
 from profiler.analysis.quantity import Quantity
 from profiler.analysis.regression import Floats
 from profiler.analysis.rows import groups_of
@@ -52,6 +62,7 @@ class Placed:
         source: Where the accuracy is from.
         member: Whether it is on the front as measured.
         probability: That it is on the front; None where no interval of a cost is known.
+        unstable: Whether the table says so of its cost, a time.
     """
 
     network: str
@@ -66,6 +77,7 @@ class Placed:
     source: str
     member: bool = False
     probability: float | None = None
+    unstable: bool = False
 
     @property
     def doubtful(self) -> bool:
@@ -177,6 +189,7 @@ def _points(rows: pd.DataFrame, y: str) -> list[Placed]:
     costs, accuracies, visits = _numbers(rows, y), _numbers(rows, "top1"), _numbers(rows, "visits")
     ends = [_numbers(rows, end) for end in ("top1_low", "top1_high")]
     texts = [_texts(rows, column) for column in ("model", "family", "scaling", "top1_source")]
+    unsure = (unstable(rows) & (unit_of(y) in SECONDS)).to_numpy(dtype=bool)
     return [
         Placed(
             network,
@@ -189,6 +202,7 @@ def _points(rows: pd.DataFrame, y: str) -> list[Placed]:
             float(accuracies[at]),
             (float(ends[0][at]), float(ends[1][at])) if ends[0][at] <= ends[1][at] else None,
             texts[3][at],
+            unstable=bool(unsure[at]),
         )
         for at, network in enumerate(network_names(rows))
     ]

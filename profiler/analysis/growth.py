@@ -123,8 +123,8 @@ def _growth(relative: pd.DataFrame, rule: str) -> Growth | None:
 def paces(relative: pd.DataFrame, control: str = CONTROL, only: str | None = None) -> list[Growth]:
     """Every rule beside one, compound scaling, of the same bases by the same factors, at equal flops; cheapest first.
 
-    Ratios are geometric means over bases of costs per multiply-add, with Student's interval over them; below 1 the
-    rule is the cheaper. Empty where the control was not measured.
+    Ratios are geometric means over bases of costs per multiply-add, with Student's interval over three or more; below 1
+    the rule is the cheaper. Empty where the control was not measured.
 
     Rounded widths and depths leave the flops of a pair some percent apart, so that costs are compared per multiply-add.
     Only networks scaled up count: a rule that adds few activations on the way up takes few away on the way down.
@@ -145,6 +145,6 @@ def paces(relative: pd.DataFrame, control: str = CONTROL, only: str | None = Non
             continue
         logs = {c: np.log((own[c] / own["s"]) / (other[c] / other["s"])) for c in ("acts", "cost")}
         by_base = {c: np.exp(each.groupby("model").mean().to_numpy(dtype=float)) for c, each in logs.items()}
-        acts, cost = (Quantity(*geometric_mean(by_base[c], least=2)) for c in ("acts", "cost"))
+        acts, cost = (Quantity(*geometric_mean(by_base[c])) for c in ("acts", "cost"))
         found.append(Growth(rule, acts, cost, len(by_base["cost"]), len(own)))
     return sorted(found, key=lambda each: each.cost.value)

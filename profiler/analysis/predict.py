@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from profiler.analysis.cost_model import CostModel, cost_models
-from profiler.analysis.frame import PROXIES, group_label, latency_column, measured, rows_of, unit_of
+from profiler.analysis.frame import PROXIES, SECONDS, group_label, latency_column, measured, rows_of, unit_of, unstable
 from profiler.models.brought import Network, counts_of
 from profiler.models.complexity import Complexity
 from profiler.records.intervals import Interval
@@ -43,6 +43,7 @@ class Prediction:
         beyond: How the network lies outside of what was measured, or None.
         measured: y of the same network, where the table has it.
         error: Mean relative error on what was left out of the fit, as a fraction.
+        unstable: Whether the table says so of what was measured.
     """
 
     group: dict[str, str]
@@ -54,6 +55,7 @@ class Prediction:
     beyond: str | None
     measured: float | None
     error: float
+    unstable: bool = False
 
 
 def predict(frame: pd.DataFrame, arch: Network) -> tuple[list[Prediction], dict[str, str]]:
@@ -77,6 +79,7 @@ def predict(frame: pd.DataFrame, arch: Network) -> tuple[list[Prediction], dict[
 
 
 def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Network) -> Prediction:
+    seen, unsure = _measured(frame, model, network, arch)
     return Prediction(
         group=model.group,
         y=model.y,
@@ -85,16 +88,20 @@ def _prediction(frame: pd.DataFrame, model: CostModel, network: Complexity, arch
         interval=model.interval(network),
         basis=model.basis,
         beyond=model.beyond(network),
-        measured=_measured(frame, model, network, arch),
+        measured=seen,
         error=model.typical,
+        unstable=unsure,
     )
 
 
-def _measured(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Network) -> float | None:
-    """The y of the row that is this very network, if it was measured."""
+def _measured(frame: pd.DataFrame, model: CostModel, network: Complexity, arch: Network) -> tuple[float | None, bool]:
+    """The y of the row that is this very network, if it was measured; and whether it is a time and unstable."""
     rows = rows_of(frame, model.group)
     same = measured(rows) & (rows["model"] == arch.name)
     for proxy in PROXIES:
         same &= pd.to_numeric(rows[proxy], errors="coerce") == getattr(network, proxy)
     values = pd.to_numeric(rows.loc[same, model.y], errors="coerce").dropna()
-    return None if values.empty else float(values.iloc[0])
+    if values.empty:
+        return None, False
+    unsure = unit_of(model.y) in SECONDS and bool(unstable(rows).loc[values.index[0]])
+    return float(values.iloc[0]), unsure

@@ -7,19 +7,32 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from profiler.analysis.frame import PROXIES, TERMS, grouping, measured, network_names, plain
+from profiler.analysis.frame import (
+    PROXIES,
+    SECONDS,
+    TERMS,
+    grouping,
+    measured,
+    network_names,
+    plain,
+    unit_of,
+    unstable,
+)
 from profiler.analysis.regression import Floats
 from profiler.errors import UserError
 from profiler.records.columns import interval_columns
 
 #: The upper end of an interval over its lower end from which a row tells nothing of its latency.
 _UNSURE = 3.0
+#: What ``why`` says of such a row at its end.
+TOO_WIDE = "too wide to fit"
 
 
 def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     """The columns that are needed, numbers as floats, texts without holes; plus some of its own.
 
-    Those are ``network``; ``measured``; ``why``, which says why a row cannot be used and is empty where it can;
+    Those are ``network``; ``measured``; ``unstable``, of a y that is a time; ``why``, which says why a row cannot be
+    used and is empty where it can;
     ``spread``, the relative standard deviation of its measured y, 0 where nothing tells; and the columns of
     ``TERMS``, NaN where the table has none.
 
@@ -37,6 +50,7 @@ def checked_rows(frame: pd.DataFrame, y: str) -> pd.DataFrame:
     checked["family"] = [plain(v) for v in table["family"]] if "family" in table else ""
     checked["network"] = network_names(table)
     checked["measured"] = use = measured(table)
+    checked["unstable"] = unstable(table) & (unit_of(y) in SECONDS)
     for column in (*PROXIES, y):
         checked[column] = checked_numbers(table, column, use)
     for column in TERMS.keys() - PROXIES:
@@ -113,7 +127,7 @@ def _reasons(table: pd.DataFrame, checked: pd.DataFrame, use: pd.Series[bool], y
             whys.append(f"{y} is {values[y]:g}, not positive")
         else:
             unsure = high[row] > _UNSURE * low[row] > 0
-            whys.append(f"its 95% interval is [{low[row]:.3g}, {high[row]:.3g}], too wide to fit" if unsure else "")
+            whys.append(f"its 95% interval is [{low[row]:.3g}, {high[row]:.3g}], {TOO_WIDE}" if unsure else "")
     return whys
 
 

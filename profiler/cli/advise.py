@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,19 +17,20 @@ from profiler import models
 from profiler.analysis.accuracy import PLAIN_RECIPE, foretold_of, published_model
 from profiler.analysis.accuracy_model import AccuracyModel, left_out
 from profiler.analysis.advise import Advice, advise, advise_own, at_equal_flops
-from profiler.analysis.frame import group_label, unit_of
+from profiler.analysis.frame import group_label, measured, unit_of, unstable
 from profiler.analysis.goal import Candidate, Goal, Kind, prepare
 from profiler.analysis.growth import CONTROL
 from profiler.analysis.source import chosen_rows, read_table
 from profiler.analysis.verify import Check, in_words, verify
+from profiler.cli.completing import backend_names, model_names
 from profiler.cli.models import size_words, sizes
 from profiler.cli.options import Json, RunPath, warn
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.models.brought import Brought, Network
 from profiler.models.naming import is_brought, may_be_family
-from profiler.report.plain import plain_table
-from profiler.units import format_flops, parse_bytes, parse_duration, parse_flops
+from profiler.report.plain import plain_table, standard_console, unstable_sentence
+from profiler.units import format_flops, format_share, parse_bytes, parse_duration, parse_flops
 
 #: Networks of the front in the table, the best one included.
 _SHOWN = 8
@@ -55,12 +57,14 @@ def _parse_goal(flops: str | None, latency: str | None, memory: str | None) -> t
 
 
 def advise_command(
-    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.")],
+    base: Annotated[str, Argument(metavar="BASE", help="The network to scale.", autocompletion=model_names)],
     source: RunPath,
     flops: Annotated[str | None, Option("--flops", metavar="T", help="Flops to meet within 2%, as 4GF.")] = None,
     latency: Annotated[str | None, Option("--latency", metavar="L", help="The most latency, as 20ms.")] = None,
     memory: Annotated[str | None, Option("--memory", metavar="M", help="The most memory, as 500MiB.")] = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Which backend of the run.")] = None,
+    backend: Annotated[
+        str | None, Option("--backend", metavar="B", help="Which backend of the run.", autocompletion=backend_names)
+    ] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Which rows, as batch=8.")] = None,
     recipe: Annotated[
         str, Option("--recipe", metavar="R", help="Foretell top-1 as trained by this recipe.")
@@ -83,7 +87,9 @@ def advise_command(
     trained = published_model(recipe)
     advice = advise(arch, goal) if arch else _advised_own(base, goal)
     if not json:
-        _print(advice, trained, Console())
+        _print(advice, trained, standard_console())
+        if unsure := unstable_sentence(int(unstable(frame).sum()), int(measured(frame).sum())):
+            print(unsure)
     checks = _verified(advice, verify, out) if verify else []
     unit = unit_of(goal.latency.y)
     if json:
@@ -99,13 +105,13 @@ def _advised_own(base: str, goal: Goal) -> Advice:
     if not may_be_family(base):
         raise UserError(f"{base} cannot be scaled: only networks that `profiler models` lists and families can")
     said = f"networks of {base} are built on paper to count them, which may take minutes"
-    Console(stderr=True).print(said, style="dim", highlight=False, markup=False, soft_wrap=True)
+    standard_console(stderr=True).print(said, style="dim", highlight=False, markup=False, soft_wrap=True)
     return advise_own(base, goal)
 
 
 def _verified(advice: Advice, count: int, out: Path | None) -> list[Check]:
     folder = out or Path("results") / f"verify-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    console = Console(stderr=True)
+    console = standard_console(stderr=True)
     theirs = advice.goal.place.get("host")
     if theirs and theirs != host.key():
         console.print(f"the run was made on another machine ({theirs}); this one is {host.key()}", highlight=False)
@@ -169,6 +175,10 @@ def _advice_sentence(advice: Advice) -> str:
     if control and advice.goal.kind == "flops":
         ratio = at_equal_flops(first, advice.power) / at_equal_flops(control, advice.power)
         text += f", predicted {in_words(ratio)} than {CONTROL} at equal flops"
+        margin = advice.goal.latency.margin
+        if first.mark != CONTROL and abs(math.log(ratio)) <= margin:
+            text += f", not surely: nine predictions in ten are within {format_share(math.expm1(margin))}"
+            text += "; --verify 1 measures both"
     elif control:
         text += f", {first.counts.flops / control.counts.flops - 1:+.0%} flops of the largest {CONTROL} that meets it"
     missed = " * misses the target by more than 2%." if not all(one.meets for one in advice.marked) else ""

@@ -7,6 +7,7 @@ imports typer and nothing else that takes time, and a command's module may impor
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -110,12 +111,15 @@ class _Commands(TyperGroup):
 
 #: Commands that measure: the server of their processes loads the runtimes while their own modules are imported.
 _MEASURING = ("latency", "explain", "load", "run")
+#: Set where a shell asks what may follow.
+_COMPLETING = "_PROFILER_COMPLETE"
 
 
 def _made(name: str) -> Any:  # a command of click, which typer brings along or depends on, by its version
-    if name in _MEASURING and not {"-h", "--help", "--dry-run"} & {*sys.argv}:
+    asked = not {"-h", "--help"} & {*sys.argv} and _COMPLETING not in os.environ
+    if name in _MEASURING and asked and "--dry-run" not in sys.argv:
         importlib.import_module("profiler.run.processes").start_server()
-    if name == "report" and not {"-h", "--help"} & {*sys.argv}:
+    if name == "report" and asked:
         importlib.import_module("profiler.report.drawer").start()
     found = vars(importlib.import_module(f"profiler.cli.{name}"))[f"{name}_command"]
     if not isinstance(found, typer.Typer):

@@ -17,7 +17,7 @@ from profiler.errors import UserError
 from profiler.gate.baseline import FILE, entries, update
 from profiler.records.reading import read
 from profiler.report.answer import milliseconds
-from profiler.report.plain import minute, plain_table
+from profiler.report.plain import minute, plain_table, standard_console
 
 #: Versions worth a word; the rest is in the file.
 _SHOWN = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino")
@@ -55,7 +55,7 @@ def show(file: _Stored = FILE, json: Json = False) -> None:
     if json:
         print(jsonlib.dumps(told, indent=2, allow_nan=False))
         return
-    console = Console()
+    console = standard_console()
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for one in told:
         groups.setdefault((one["label"].partition(" · ")[2], _machine(one)), []).append(one)

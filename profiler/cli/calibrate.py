@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from rich.console import Console
 from rich.table import Table
 from typer import Option
 
@@ -14,6 +13,7 @@ from profiler.errors import UserError
 from profiler.machine import host
 from profiler.machine.cache import cache_folder
 from profiler.records.types import Failure
+from profiler.report.plain import standard_console
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
@@ -44,7 +44,7 @@ def calibrate_command(
             table.add_row(device, precision, str(count), *cells)
     finally:
         executor.close()
-    Console().print(table)
+    standard_console().print(table)
 
 
 def _counts(text: str | None) -> list[int]:

@@ -31,8 +31,8 @@ from profiler.cli.options import Json, RunPaths, warn
 from profiler.errors import UserError
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
-from profiler.report.console import rich_table
-from profiler.report.plain import plain_table
+from profiler.report.console import fitting_table
+from profiler.report.plain import plain_table, standard_console
 
 #: Characters of a run's name beside which a table still fits a terminal.
 _LONG = 4
@@ -64,7 +64,7 @@ def compare_command(
     for name in left:
         warn(f"left out: {has[name]}, and shares no network with another run")
     if not json:
-        frame = _lettered(frame, Console())
+        frame = _lettered(frame, standard_console())
         made = comparisons(settings_of(frame, column))
     fits = [one for one in fit(frame, column) if one.family is None and one.lines]
     if json:
@@ -72,8 +72,8 @@ def compare_command(
         told = {"column": column, "pairs": pairs, "predictors": predictors}
         print(jsonlib.dumps(told, indent=2, allow_nan=False))
     else:
-        _print(made, column, Console())
-        _print_predictors(fits, column, Console())
+        _print(made, column, standard_console())
+        _print_predictors(fits, column, standard_console())
 
 
 def _lettered(frame: pd.DataFrame, console: Console) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def _print_predictors(fits: Sequence[Fit], column: str, console: Console) -> Non
     if table is None:
         return
     console.print()
-    console.print(rich_table(table))
+    console.print(fitting_table(table))
     same = [key for key in fits[0].group if len({one.group.get(key) for one in fits}) == 1]
     same += ["host"] if any(one.group.get("fleet_label") for one in fits) else []  # the label names it
     for one in fits:

@@ -8,17 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from typer import Argument, Exit, Option
 
 from profiler import models
+from profiler.cli.completing import model_names
 from profiler.cli.models import cases_of, check_scale, facts_of, select, size_words
 from profiler.cli.options import Factor, Flops, InputFile, Json, Shape
 from profiler.errors import UserError
 from profiler.models.arch import Arch
 from profiler.models.brought import Network, counts_of
 from profiler.models.naming import is_brought
+from profiler.report.plain import standard_console
 from profiler.units import format_count, format_flops, format_share, parse_flops
 
 if TYPE_CHECKING:
@@ -30,7 +31,14 @@ _COUNTS = ("flops", "params", "acts", "layers")
 
 
 def complexity_command(
-    model: Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of yours.")],
+    model: Annotated[
+        str,
+        Argument(
+            metavar="MODEL",
+            help="A name that `profiler models` lists, or a model of yours.",
+            autocompletion=model_names,
+        ),
+    ],
     scale: Annotated[str, Option("--scale", metavar="RULE", help="d, w, dwr, dWr, d1_w8_g8_r1, alpha=0.8, ...")] = "",
     factor: Factor = None,
     flops: Flops = None,
@@ -88,7 +96,7 @@ def _print_facts(arch: Network) -> None:
     table.add_row("flops", f"{counted.flops:,}", format_flops(counted.flops))
     table.add_row("params", f"{counted.params:,}", format_count(counted.params))
     table.add_row("acts", f"{counted.acts:,}", format_count(counted.acts))
-    Console().print(table)
+    standard_console().print(table)
 
 
 def _print_counts(cases: Sequence[Case], *, as_json: bool) -> bool:
@@ -104,7 +112,7 @@ def _print_counts(cases: Sequence[Case], *, as_json: bool) -> bool:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(str(row["inputs"]), *("" if row[name] is None else f"{row[name]:,}" for name in _COUNTS))
-    console = Console()
+    console = standard_console()
     console.print(table)
     for why in dict.fromkeys(row["uncounted"] for row in rows if row["uncounted"]):
         console.print(why, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer import Exit, Option
@@ -18,6 +17,7 @@ from profiler.cli.options import Json
 from profiler.errors import UserError
 from profiler.machine import host
 from profiler.plan.values import check_device_name
+from profiler.report.plain import standard_console
 from profiler.run.examine import examine
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _print_table(device: str, findings: Sequence[Finding], settings: GpuSettings
     table = Table("check", "result", "found", title=f"machine {host.key()}, device {device}")
     for finding in findings:
         table.add_row(finding.check, _MARKS[finding.status], escape(finding.said))
-    console = Console()
+    console = standard_console()
     console.print(table)
     if isinstance(settings, str):
         console.print(f"settings of {device} are not told: {escape(settings)}", highlight=False)

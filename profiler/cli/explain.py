@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Argument, Option
 
 from profiler.analysis.faster import Suggestion, Tried, suggestions, tried
 from profiler.analysis.layers import LAYER_COLUMNS, Explanation, explained
 from profiler.analysis.speed import latency_of
+from profiler.cli.completing import backend_names, model_names
 from profiler.cli.options import InputFile, Json, Many, Shape
 from profiler.errors import UserError
 from profiler.machine import host
@@ -41,6 +41,7 @@ from profiler.report.explanation import (
     tracing_sentence,
     tried_sentence,
 )
+from profiler.report.plain import standard_console
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.explaining import traces_of
 from profiler.run.lab import Lab
@@ -48,15 +49,23 @@ from profiler.run.lab import Lab
 #: Options of a trial, and the keys of a plan that they are.
 _KEYS = {"backend": "backends", "batch": "batches", "threads": "threads", "memory_format": "memory_formats"}
 
+_Model = Annotated[
+    str,
+    Argument(
+        metavar="MODEL",
+        help="A name, package.module:function, a file; or a run, for all that it measured.",
+        autocompletion=model_names,
+    ),
+]
+_Backend = Annotated[
+    Many,
+    Option("--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].", autocompletion=backend_names),
+]
+
 
 def explain_command(
-    model: Annotated[
-        str,
-        Argument(metavar="MODEL", help="A name, package.module:function, a file; or a run, for all that it measured."),
-    ],
-    backend: Annotated[
-        Many, Option("--backend", metavar="B", help="Runtime [eager; onnxruntime for its files].")
-    ] = None,
+    model: _Model,
+    backend: _Backend = None,
     batch: Annotated[Many, Option("--batch", metavar="N", help="Examples per forward [1].")] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ... [cpu].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N", help="Threads [every usable core].")] = None,
@@ -166,7 +175,7 @@ def _explanation(plan: Plan) -> Explanation:
 
 
 def _print(one: Explanation, advices: Sequence[Suggestion], trials: Sequence[Tried]) -> None:
-    console = Console()
+    console = standard_console()
     costs, texts = costs_table(one), (*groups_sentences(one), tracing_sentence(one), peaks_sentence(one))
     above = sum(lines_of(text, console.width) for text in (headline_sentence(one), *texts))
     console.print(headline_sentence(one), highlight=False, markup=False)

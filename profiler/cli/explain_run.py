@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from profiler.analysis.layer_costs import Costed, costed
 from profiler.analysis.layer_file import brought_together, kept_row, read_costs, write_costs
 from profiler.analysis.layers import Explanation, explained
@@ -18,6 +16,7 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import read
 from profiler.records.types import Case
+from profiler.report.plain import standard_console
 from profiler.run.explaining import traced_by
 from profiler.run.processes import LocalExecutor
 from profiler.units import format_duration
@@ -42,7 +41,7 @@ def explain_run(source: Path, backend: str | None, costs: Path | None) -> None:
         raise UserError(
             f"{source} has no latency{f' on {backend}' if backend else ''} that was measured on this machine: explain it where it was measured"
         )
-    known, console, executor = known_costs(costs), Console(), LocalExecutor()
+    known, console, executor = known_costs(costs), standard_console(), LocalExecutor()
     done = 0
     try:
         for case, row in chosen:

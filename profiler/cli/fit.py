@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from typer import Option
 
@@ -23,7 +22,7 @@ from profiler.errors import UserError
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.console import print_fits, print_fits_briefly
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
-from profiler.report.plain import plain_table
+from profiler.report.plain import plain_table, standard_console
 
 #: What JSON calls the coefficients of counts whose columns are no such name.
 _PER = {"layers": "layer", "padding_flops": "padding"}
@@ -81,9 +80,9 @@ def fit_command(
     if json:
         print(_to_json(fits))
     elif verbose:
-        print_fits(fits, Console())
+        print_fits(fits, standard_console())
     else:
-        print_fits_briefly(fits, Console())
+        print_fits_briefly(fits, standard_console())
     if chart is not None and not can_draw():
         print(NO_CHARTS, file=sys.stderr)
     elif chart is not None:
@@ -104,7 +103,7 @@ def _print_holdout(frame: pd.DataFrame, y: str, *, json: bool) -> None:
     if json:
         print(jsonlib.dumps({"y": y, "within": WITHIN, "foretold": [asdict(one) for one in found], "without": without}))
         return
-    console = Console()
+    console = standard_console()
     groups: dict[str, list[HeldOut]] = {}
     for one in found:
         groups.setdefault(group_label(one.group), []).append(one)

@@ -8,7 +8,8 @@ from functools import partial
 
 from rich.console import Console
 
-from profiler.cli.run import How, finished, folder_of, show_plan
+from profiler.cli.dry_run import say_notes, show_plan
+from profiler.cli.run import How, finished, folder_of
 from profiler.errors import UserError
 from profiler.plan.cases import expand, notes, wanted
 from profiler.plan.plan import Plan
@@ -16,11 +17,12 @@ from profiler.plan.read import from_flags, load, override
 from profiler.records.crowding import crowds
 from profiler.records.types import Case
 from profiler.run.batch import with_batches
-from profiler.run.experiment import again, measure_into, opened_lab
+from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import families
 from profiler.run.far import FleetDisplay, found_sites, site_facts
 from profiler.run.fitting import fleet_probe
 from profiler.run.fleet import Fleet, joined
+from profiler.run.going_on import again
 from profiler.run.placing import Placing, Way
 from profiler.run.processes import Isolation
 from profiler.run.schedule import Progress
@@ -56,10 +58,10 @@ def _on(fleet: Fleet, plan: Plan, how: How, isolation: Isolation | None, console
     own = families(wanted(plan))
     cases = expand(plan, 1, own, sites)
     crowded = [note for label, site in sites.items() for note in crowds(_of(cases, label), site.cores)]
-    for note in (*notes(plan, own, fleet=True), *dict.fromkeys(crowded)):
-        console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
+    full = how.detail == "full"
+    say_notes((*notes(plan, own, fleet=True, brief=not full), *dict.fromkeys(crowded)), console)
     if how.dry_run:
-        return show_plan(plan, cases, console, elsewhere=True)
+        return show_plan(plan, cases, console, elsewhere=True, each=full)
     folder, limits = folder_of(plan, how), how.limits()
     facts = site_facts(sites, members)
 

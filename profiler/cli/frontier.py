@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-from rich.console import Console
 from typer import Exit, Option
 
 from profiler.analysis.accuracy import Accuracies, with_accuracy
@@ -17,10 +16,12 @@ from profiler.analysis.frame import SECONDS, latency_column, unit_of
 from profiler.analysis.frontier import Choice, Front, best_under, cheapest_from, fronts
 from profiler.analysis.predict import costs_of
 from profiler.analysis.source import chosen_rows, read_table
+from profiler.cli.completing import backend_names
 from profiler.cli.options import AccuracyFile, Json, PredictAccuracy, Recipe, RunPath, warn
 from profiler.errors import UserError
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.report.frontier import choice_sentence, predicted_sentence, print_front, unmeasured_sentence
+from profiler.report.plain import standard_console
 from profiler.units import parse_bytes, parse_duration, parse_energy
 
 _BYTES = {"bytes": 1, "MB": 10**6, "MiB": 1024**2}
@@ -40,7 +41,9 @@ def frontier_command(
     y: Annotated[
         str | None, Option("--y", metavar="COST", help="latency, memory, energy or a column [latency].")
     ] = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    backend: Annotated[
+        str | None, Option("--backend", metavar="B", help="Only this backend.", autocompletion=backend_names)
+    ] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     chart: Annotated[Path | None, Option("--chart", metavar="FILE", help="Write a chart: .html, .png or .svg.")] = None,
     json: Json = False,
@@ -122,7 +125,7 @@ def _choice(front: Front, limit: float | None, *, by_top1: bool) -> Choice | Non
 
 
 def _print(told: Accuracies, found: list[Front], choices: list[Choice | None], said: str, *, by_top1: bool) -> None:
-    console = Console()
+    console = standard_console()
     for front, choice in zip(found, choices, strict=True):
         print_front(front, told, console)
         if said:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option
 
+from profiler.cli.completing import backend_names
 from profiler.cli.options import InputFile, Json, LockClocks, Many, Shape, warn
 from profiler.errors import UserError
 from profiler.gate.contest import SECONDS
@@ -156,7 +157,9 @@ def gate_command(
     allow_different_output: _Output = False,
     allow_different_inputs: _Inputs = False,
     against: _Against = None,
-    backend: Annotated[Many, Option("--backend", metavar="B", help="Of sides that name none.")] = None,
+    backend: Annotated[
+        Many, Option("--backend", metavar="B", help="Of sides that name none.", autocompletion=backend_names)
+    ] = None,
     device: Annotated[Many, Option("--device", metavar="D", help="cpu, cuda:0, ...")] = None,
     precision: Annotated[Many, Option("--precision", metavar="P", help="fp32, tf32, fp16 or bf16.")] = None,
     threads: Annotated[int | None, Option("--threads", metavar="N", help="Threads [1].")] = None,

@@ -16,16 +16,20 @@ from typer import Argument, Option
 from profiler.analysis.history import History, Point, histories
 from profiler.cli.options import Json, warn
 from profiler.errors import UserError
-from profiler.report.plain import minute, plain_table
+from profiler.report.plain import minute, plain_table, standard_console
 from profiler.units import format_share
+
+#: Of no more cases of a machine every run is printed.
+_WHOLE = 4
 
 
 def history_command(
     folder: Annotated[Path, Argument(metavar="DIR", help="Where the runs are.")],
     y: Annotated[str | None, Option("--y", metavar="COLUMN", help="What to follow [latency_ms].")] = None,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Print every run of every case.")] = False,
     json: Json = False,
 ) -> None:
-    """Print the history of every case under a folder.
+    """Print the history of every case under a folder: of many, whole histories of those that changed alone.
 
     Raises:
         UserError: There is no run, or no such column.
@@ -39,9 +43,9 @@ def history_command(
     if json:
         print(jsonlib.dumps({"column": column, "cases": [_as_dict(one) for one in found]}, indent=2, allow_nan=False))
         return
-    console = Console()
+    console = standard_console()
     for _, group in itertools.groupby(found, key=lambda history: history.host):
-        _print_machine(list(group), column, console)
+        _print_machine(list(group), column, console, whole=verbose)
 
 
 def _as_dict(history: History) -> dict[str, Any]:
@@ -53,10 +57,19 @@ def _as_dict(history: History) -> dict[str, Any]:
     return {**asdict(history), "changes": changes}
 
 
-def _print_machine(found: Sequence[History], y: str, console: Console) -> None:
+def _print_machine(found: Sequence[History], y: str, console: Console, *, whole: bool) -> None:
     machine = escape(f"machine {found[0].host}: {found[0].machine}")
     console.print(machine, style="bold", highlight=False, soft_wrap=True)
-    changed = [_print_case(history, y, console) for history in found]
+    whole = whole or len(found) <= _WHOLE
+    changed = [_print_case(history, y, console) if whole or history.changes else set() for history in found]
+    settings: dict[str, list[History]] = {}
+    for history in found:
+        if not whole and not history.changes:
+            settings.setdefault(history.label.partition(" · ")[2], []).append(history)
+    for setting, members in settings.items():
+        _print_unchanged(setting, members, y, console)
+    if settings:
+        console.print("-v prints every run of these.", highlight=False)
     everywhere = set.intersection(*changed) if len(changed) > 1 else set()
     for run in sorted(everywhere):
         console.print(
@@ -64,6 +77,16 @@ def _print_machine(found: Sequence[History], y: str, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _print_unchanged(setting: str, members: Sequence[History], y: str, console: Console) -> None:
+    """Print the latest run of each case of a setting, which are not known to have changed."""
+    console.print(f"no change seen: {setting}", highlight=False, markup=False, soft_wrap=True)
+    table = plain_table("network", "runs", f"latest {y} [95%]", "when (UTC)")
+    for one in members:
+        when, _, value, _ = _cells(one.points[-1], "")
+        table.add_row(*map(escape, (one.label.partition(" · ")[0], str(len(one.points)), value, when)))
+    console.print(table)
 
 
 def _print_case(history: History, y: str, console: Console) -> set[str]:

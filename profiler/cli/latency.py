@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from typer import Argument, Exit, Option
 
+from profiler.cli.completing import backend_names, model_names
 from profiler.cli.options import Gap, InputFile, Json, LockClocks, Many, Shape, warn
 from profiler.machine import host
 from profiler.plan.cases import expand
@@ -22,6 +23,7 @@ from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
 from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks
+from profiler.report.plain import standard_console
 from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
@@ -47,8 +49,12 @@ class _Answer:
 
 
 def latency_command(
-    model: Annotated[str, Argument(metavar="MODEL", help="A name, package.module:function, or a file.")],
-    backend: Annotated[str, Option("--backend", metavar="B,B", help="Runtimes.")] = "eager,onnxruntime",
+    model: Annotated[
+        str, Argument(metavar="MODEL", help="A name, package.module:function, or a file.", autocompletion=model_names)
+    ],
+    backend: Annotated[
+        str, Option("--backend", metavar="B,B", help="Runtimes.", autocompletion=backend_names)
+    ] = "eager,onnxruntime",
     batch: Annotated[Many, Option("--batch", metavar="N,N", help="Examples per forward [1].")] = None,
     threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads [every usable core].")] = None,
     device: Annotated[Many, Option("--device", metavar="D,D", help="cpu, cuda:0, ... [cpu].")] = None,
@@ -85,7 +91,7 @@ def _printed(rows: Sequence[Row], *, json: bool) -> int:
     if json:
         print(jsonlib.dumps({"answer": answer_sentence(rows), "cases": rows}, indent=2))
     else:
-        console = Console()
+        console = standard_console()
         if failed := failed_alike(rows):
             console.print(failed, style="red", highlight=False, markup=False, soft_wrap=True)
             return 1

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from typer import Exit, Option
 
 from profiler import __version__
 from profiler.analysis.load import Limit, UnderLoad, limit_of, next_streams
+from profiler.cli.completing import backend_names
 from profiler.cli.options import InputFile, Json, Many, Model, Shape
 from profiler.errors import UserError
 from profiler.machine import host
@@ -28,6 +28,7 @@ from profiler.records.load import LOAD_COLUMNS, Load, LoadRecord, Ways, load_poi
 from profiler.records.load_file import append_load, read_loads, start_loads, write_load_table
 from profiler.records.types import Case, now
 from profiler.report.loads import LoadTables, load_sentences
+from profiler.report.plain import standard_console
 from profiler.run.describing import described
 from profiler.run.experiment import opened_lab
 from profiler.run.lab import Lab
@@ -77,7 +78,9 @@ class _Loads:
 
 def load_command(
     model: Model,
-    backend: Annotated[str, Option("--backend", metavar="B,B", help="Runtimes.")] = "onnxruntime",
+    backend: Annotated[
+        str, Option("--backend", metavar="B,B", help="Runtimes.", autocompletion=backend_names)
+    ] = "onnxruntime",
     streams: Annotated[str | None, Option("--streams", metavar="N,N", help="Closed loops at once [1,2].")] = None,
     rate: Annotated[str | None, Option("--rate", metavar="R,R", help="Requests per second at Poisson times.")] = None,
     keep: Annotated[
@@ -212,7 +215,7 @@ def _print(loads: _Loads, limit: Limit | None, *, json: bool) -> None:
         rows = [{name: row[name] for name in LOAD_COLUMNS} for row in loads.rows()]
         print(jsonlib.dumps({"answer": said, "folder": str(loads.folder), "loads": rows}, indent=2))
         return
-    console = Console()
+    console = standard_console()
     if loads.told:
         console.print(LoadTables(loads.told))
     kept = f"Nothing was measured; the reasons are kept in {loads.folder}"

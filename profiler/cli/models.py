@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from typer import Argument
 
@@ -19,6 +18,7 @@ from profiler.models.brought import Brought, Network, Wanted, counts_of
 from profiler.models.naming import is_brought
 from profiler.models.shapes import each
 from profiler.models.zoo import arch_of
+from profiler.report.plain import standard_console
 from profiler.units import format_count, format_flops
 
 if TYPE_CHECKING:
@@ -153,4 +153,4 @@ def _print_models(archs: list[Arch]) -> None:
         counted = models.complexity(arch)
         costs = format_flops(counted.flops), format_count(counted.params), format_count(counted.acts)
         table.add_row(arch.name, arch.family, str(arch.resolution), *costs)
-    Console().print(table)
+    standard_console().print(table)

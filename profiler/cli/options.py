@@ -8,18 +8,28 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from typer import Argument, Option
 
+from profiler.cli.completing import model_names, run_names
 from profiler.errors import UserError
 
 if TYPE_CHECKING:
     from profiler.run.meeting import Meeting
 
-Model = Annotated[str, Argument(metavar="MODEL", help="A name that `profiler models` lists, or a model of your own.")]
+Model = Annotated[
+    str,
+    Argument(
+        metavar="MODEL", help="A name that `profiler models` lists, or a model of your own.", autocompletion=model_names
+    ),
+]
 Factor = Annotated[float | None, Option("--factor", metavar="S", help="Scale flops by about S.")]
 Flops = Annotated[str | None, Option("--flops", metavar="T", help="Solve for a target, as 16GF.")]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
-RunPath = Annotated[Path, Argument(metavar="RUN", help="A run folder, its journal, or a CSV.")]
-JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its journal.")]
-RunPaths = Annotated[list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.")]
+RunPath = Annotated[
+    Path, Argument(metavar="RUN", help="A run folder, its journal, or a CSV.", autocompletion=run_names)
+]
+JournalPath = Annotated[Path, Argument(metavar="RUN", help="A run folder or its journal.", autocompletion=run_names)]
+RunPaths = Annotated[
+    list[Path], Argument(metavar="RUN...", help="Run folders, journals or CSVs.", autocompletion=run_names)
+]
 AccuracyFile: TypeAlias = Annotated[
     Path | None,
     Option("--accuracy", metavar="FILE", help="A CSV of accuracies: model, top1[, scaling, factor, recipe]."),

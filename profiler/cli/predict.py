@@ -6,20 +6,21 @@ import json as jsonlib
 from collections.abc import Sequence
 from typing import Annotated
 
-from rich.console import Console
 from rich.markup import escape
 from typer import Option
 
 from profiler.analysis.by_layers import layer_by_layer
-from profiler.analysis.frame import PROXIES, group_label, prose
+from profiler.analysis.frame import PROXIES, group_label, measured, prose, unstable
 from profiler.analysis.layer_file import read_costs
 from profiler.analysis.nonnegative import LEVEL
 from profiler.analysis.predict import Prediction, predict
 from profiler.analysis.source import chosen_rows, exact_counts, read_table
+from profiler.cli.completing import backend_names
 from profiler.cli.models import select
 from profiler.cli.options import Factor, Flops, InputFile, Json, Model, RunPath, Shape, warn
 from profiler.errors import UserError
 from profiler.models.brought import Network, counts_of
+from profiler.report.plain import standard_console, unstable_sentence
 from profiler.units import format_bytes, format_count, parse_flops
 
 
@@ -31,7 +32,9 @@ def predict_command(
     flops: Flops = None,
     shape: Shape = None,
     input_file: InputFile = None,
-    backend: Annotated[str | None, Option("--backend", metavar="B", help="Only this backend.")] = None,
+    backend: Annotated[
+        str | None, Option("--backend", metavar="B", help="Only this backend.", autocompletion=backend_names)
+    ] = None,
     where: Annotated[str | None, Option("--where", metavar="K=V,K=V", help="Only rows as batch=8.")] = None,
     json: Json = False,
 ) -> None:
@@ -51,6 +54,8 @@ def predict_command(
         print(jsonlib.dumps(_facts(arch, made, without), indent=2, allow_nan=False))
     else:
         _print(arch, " ".join([*(shape or ()), input_file or ""]).strip(), made, without)
+        if said := unstable_sentence(int(unstable(frame).sum()), int(measured(frame).sum())):
+            print(f"?: {said}")
 
 
 def _listed(without: dict[str, str]) -> str:
@@ -73,6 +78,7 @@ def _facts(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -
             "extrapolates": one.beyond,
             "basis": one.basis,
             "measured": one.measured,
+            "unstable": one.unstable,
         }
         for one in made
     ]
@@ -81,7 +87,7 @@ def _facts(arch: Network, made: Sequence[Prediction], without: dict[str, str]) -
 
 
 def _print(arch: Network, fed: str, made: Sequence[Prediction], without: dict[str, str]) -> None:
-    console = Console()
+    console = standard_console()
     counts = counts_of(arch)
     costs = ", ".join(f"{format_count(getattr(counts, proxy))} {proxy}" for proxy in PROXIES)
     name = f"{arch.name} {arch.scaling} x{arch.factor:.4g} {arch.step}".rstrip() if arch.scaling else arch.name
@@ -104,7 +110,7 @@ def _amount(value: float, unit: str) -> str:
 
 def _lines(one: Prediction) -> list[str]:
     value, low, high = (_amount(v, one.unit) for v in (one.value, *one.interval))
-    seen = "" if one.measured is None else f"; measured {_amount(one.measured, one.unit)}"
+    seen = "" if one.measured is None else f"; measured {_amount(one.measured, one.unit)}{'?' * one.unstable}"
     lines = [f"  {prose(one.y)}: {value} [{low}, {high}], 90%{seen}", f"    from {one.basis}"]
     if one.beyond:
         lines.append(f"    extrapolates: {one.beyond}; the interval does not cover that")

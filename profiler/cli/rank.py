@@ -12,9 +12,10 @@ from typer import Option
 
 from profiler.analysis.ranking import Place, ranked
 from profiler.analysis.source import read_table
+from profiler.cli.completing import backend_names
 from profiler.cli.options import Json, Many, RunPath, warn
 from profiler.report.answer import milliseconds
-from profiler.report.plain import plain_table
+from profiler.report.plain import plain_table, standard_console, unstable_sentence
 from profiler.units import format_flops, parse_duration, parse_flops
 
 
@@ -26,7 +27,9 @@ def rank_command(
     latency: Annotated[
         str | None, Option("--latency", metavar="20ms", help="Only those within it, the largest first.")
     ] = None,
-    backend: Annotated[Many, Option("--backend", metavar="B,B", help="Only these.")] = None,
+    backend: Annotated[
+        Many, Option("--backend", metavar="B,B", help="Only these.", autocompletion=backend_names)
+    ] = None,
     top: Annotated[int, Option("--top", metavar="N", help="Rows of each setting.", min=1)] = 10,
     json: Json = False,
 ) -> None:
@@ -45,7 +48,7 @@ def rank_command(
     if json:
         print(jsonlib.dumps({name: [place.facts() for place in places] for name, places in found.items()}, indent=2))
         return
-    console = Console()
+    console = standard_console()
     for name, places in found.items():
         _print(name, places, top, console)
 
@@ -65,10 +68,8 @@ def _print(name: str, places: Sequence[Place], top: int, console: Console) -> No
         cells = (place.network, *runtime, flops, latency, _behind(place, places[0], known=known))
         table.add_row(*map(escape, cells))
     console.print(table)
-    unstable = sum(place.unstable for place in places)
-    if unstable:
-        said = f"?: unstable, {unstable} of {len(places)}: known less well than was asked, the rows' reason says why"
-        console.print(said, highlight=False, soft_wrap=True)
+    if said := unstable_sentence(sum(place.unstable for place in places), len(places)):
+        console.print(f"?: {said}", highlight=False, soft_wrap=True)
     if not known:
         said = "The table has no intervals, so that how surely each is slower than the first is not known."
         console.print(said, highlight=False, soft_wrap=True)

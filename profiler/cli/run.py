@@ -14,29 +14,29 @@ from typing import Annotated
 from rich.console import Console
 from typer import Argument, Exit, Option
 
+from profiler.cli.completing import backend_names, model_names, plan_names
+from profiler.cli.dry_run import say_notes, show_plan, too_long
 from profiler.cli.options import Gap, InputFile, LockClocks, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
-from profiler.models.naming import is_brought
-from profiler.plan.cases import complexities, expand, notes, wanted
-from profiler.plan.duration import estimate_seconds
+from profiler.plan.cases import expand, notes, wanted
 from profiler.plan.plan import Plan
 from profiler.plan.read import BUILT_IN, from_flags, load, override
 from profiler.records.crowding import crowds
 from profiler.records.reading import NAME
 from profiler.records.types import Case
+from profiler.report.plain import standard_console
 from profiler.report.summary import Detail, finish
 from profiler.run.batch import with_batches
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.clocks import checked_clock, held_clocks
-from profiler.run.describing import Described
-from profiler.run.experiment import again, measure_into, opened_lab
+from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import families
+from profiler.run.going_on import again
 from profiler.run.meeting import Meeting
 from profiler.run.processes import Isolation
-from profiler.run.rehearsal import rehearse
 from profiler.run.schedule import Progress
-from profiler.units import format_duration, parse_bytes
+from profiler.units import parse_bytes
 
 #: Bytes that a limit of the system cannot count.
 _MEMORY_END = 1 << 63
@@ -100,7 +100,7 @@ def _run(source: str | None, flags: Mapping[str, object], how: How) -> int:
             "`profiler models` lists them"
         )
     isolation, limits = _isolation(how.isolation), how.limits()
-    console = Console(stderr=True)
+    console = standard_console(stderr=True)
     if how.meeting is not None:
         if how.lock_clocks is not None:
             raise UserError("--lock-clocks holds the GPUs of this machine alone: set those of a fleet where they are")
@@ -110,10 +110,11 @@ def _run(source: str | None, flags: Mapping[str, object], how: How) -> int:
     plan = override(load(source), **flags) if source else from_flags(**flags)
     own = families(wanted(plan))
     cases = expand(plan, host.usable_cores(), own)
-    for note in (*notes(plan, own), *crowds(cases, host.usable_cores())):
-        console.print(note, style="dim", highlight=False, markup=False, soft_wrap=True)
+    say_notes((*notes(plan, own, brief=how.detail != "full"), *crowds(cases, host.usable_cores())), console)
     if how.dry_run:
-        return show_plan(plan, cases, console)
+        return show_plan(plan, cases, console, each=how.detail == "full")
+    if not how.resume and (long := too_long(plan, cases)):
+        console.print(long, highlight=False, markup=False, soft_wrap=True)
     return _measured(plan, cases, how, isolation, limits, console)
 
 
@@ -143,13 +144,13 @@ def finished(measure: Callable[[], Progress], folder: Path, how: How) -> int:
         progress = measure()
     except StoppedError as stopped:
         try:
-            finish(folder, time.monotonic() - begin, Console(), detail=how.detail)
+            finish(folder, time.monotonic() - begin, standard_console(), detail=how.detail)
         finally:
             # Whatever becomes of the pictures, the user must read how to go on.
             raise stopped
     except KeyboardInterrupt:
         raise StoppedError(f"stopped at once; continue with: {again(folder)}") from None
-    finish(folder, time.monotonic() - begin, Console(), detail=how.detail, report=how.report)
+    finish(folder, time.monotonic() - begin, standard_console(), detail=how.detail, report=how.report)
     return 0 if all(progress.measured(case) for case in progress.cases) else 1
 
 
@@ -169,35 +170,6 @@ def folder_of(plan: Plan, how: How) -> Path:
             raise UserError(f"--resume: results/ holds no run of plan {plan.name!r}; name its folder with --out")
         return earlier[-1].parent
     return Path("results") / f"{plan.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
-def show_plan(plan: Plan, cases: Sequence[Case], console: Console, *, elsewhere: bool = False) -> int:
-    """Print the cases, how long they take, and what would fail; return 1 where something would."""
-    for case in cases:
-        print(case.label)
-    known, problems = rehearse(cases, elsewhere=True) if elsewhere else rehearse(cases)
-    brought = [case for case in known.cases if case.key in known.found and is_brought(case.model)]
-    for said in dict.fromkeys(_inputs(case, known) for case in brought):
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
-    counts = {case.key: known.found[case.key].complexity for case in known.cases if case.key in known.found}
-    seconds = plan.time or estimate_seconds(known.cases, complexities(known.cases) | counts, plan.budget)
-    how = "as asked for" if plan.time else "estimated from flops before anything was measured"
-    networks = len({case.network for case in cases})
-    counted = [
-        f"{number} {name}{'s' * (number != 1)}" for number, name in ((len(cases), "case"), (networks, "network"))
-    ]
-    console.print(
-        f"{' of '.join(counted)}; about {format_duration(seconds)}, {how}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for problem in problems:
-        console.print(f"would fail: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
-    return 1 if problems else 0
-
-
-def _inputs(case: Case, known: Described) -> str:
-    return f"{case.network} takes {known.found[case.key].inputs[case.batch]}"
 
 
 _Precision = Annotated[
@@ -223,24 +195,36 @@ _Patience = Annotated[
 _Isolation = Annotated[str | None, Option("--isolation", metavar="HOW", help="forkserver or spawn.")]
 
 _Model = Annotated[
-    Many, Option("--model", metavar="A,B", help="Networks, package.module:function, path/file.py:function, or files.")
+    Many,
+    Option(
+        "--model",
+        metavar="A,B",
+        help="Networks, package.module:function, path/file.py:function, or files.",
+        autocompletion=model_names,
+    ),
 ]
 _Time = Annotated[
     str | None, Option("--time", metavar="3min", help="How long to measure; what is left narrows intervals.")
 ]
 _MemoryLimit = Annotated[str | None, Option("--memory-limit", metavar="4GiB", help="Memory a visit may take.")]
 _Report = Annotated[bool, Option("--report", help="Write report.html at the end, as `profiler report` does.")]
-_Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")]
+_Verbose = Annotated[bool, Option("--verbose", "-v", help="Print every case, note and fit.")]
 _Quiet = Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")]
 
 
 def run_command(
-    plan: Annotated[str | None, Argument(metavar="[PLAN]", help="quick, fast-and-accurate, or a TOML file.")] = None,
+    plan: Annotated[
+        str | None,
+        Argument(metavar="[PLAN]", help="quick, fast-and-accurate, or a TOML file.", autocompletion=plan_names),
+    ] = None,
     model: _Model = None,
     scale: Annotated[Many, Option("--scale", metavar="R,R", help="Scaling rules.")] = None,
     factor: Annotated[Many, Option("--factor", metavar="S,S", help="Scaling factors.")] = None,
     flops: Annotated[Many, Option("--flops", metavar="T,T", help="Target flops instead of factors.")] = None,
-    backend: Annotated[Many, Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...")] = None,
+    backend: Annotated[
+        Many,
+        Option("--backend", metavar="B,B", help="eager, torchscript, onnxruntime, ...", autocompletion=backend_names),
+    ] = None,
     device: Annotated[Many, Option("--device", "--devices", metavar="D,D", help="cpu, cuda:0, ...")] = None,
     precision: _Precision = None,
     threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads; 0 is every usable core.")] = None,
@@ -268,7 +252,7 @@ def run_command(
     memory_limit: _MemoryLimit = None,
     lock_clocks: LockClocks = None,
     report: _Report = False,
-    verbose: Annotated[bool, Option("--verbose", "-v", help="Print every fit at the end.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Print every case, note and fit.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Print the files alone.")] = False,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,

@@ -6,13 +6,12 @@ import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from profiler.cli.options import Json, Scheduler, SchedulerFile, Tls, meeting_of
 from profiler.errors import UserError
-from profiler.report.plain import minute, plain_table
+from profiler.report.plain import minute, plain_table, standard_console
 from profiler.run.fleet import Member, SchedulerLostError, joined
 
 
@@ -36,7 +35,7 @@ def workers_command(
     if not members:
         print("no worker is there; start one with: profiler worker --label NAME --scheduler ...")
         return
-    Console().print(_table(members))
+    standard_console().print(_table(members))
     for versions in dict.fromkeys(map(_versions, members)):
         print(f"{', '.join(each.known.label for each in members if _versions(each) == versions)}: {versions}")
     for each in members:

@@ -23,8 +23,9 @@ from profiler.records.crowding import crowds
 from profiler.records.reading import Run, read
 from profiler.records.types import Case
 from profiler.run.describing import described
-from profiler.run.experiment import again, measure_into, opened_lab
+from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.families import families
+from profiler.run.going_on import again
 
 
 def against(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.errors import UserError
-from profiler.gate.contrast import Visits, session_of, visits_of
+from profiler.gate.contrast import LEAST_VISITS, Visits, session_of, visits_of
 from profiler.machine import host
 from profiler.machine.cache import alone, cache_folder
 from profiler.measure.calibration import identity, stored
@@ -24,7 +24,9 @@ from profiler.records.nominal import Calibration
 from profiler.records.reading import Run, read
 from profiler.records.sharing import sharing
 from profiler.records.spread import Spread
+from profiler.records.table import each_row
 from profiler.records.types import Case, Measurement, Record
+from profiler.run.going_on import narrowing
 
 FILE = Path("results") / "baseline.jsonl"
 
@@ -85,6 +87,19 @@ def _store(run: Path, fresh: Run, file: Path, replace: bool) -> None:
     kept = [record for record in old.records if replaced(record.case, content="") not in measured]
     _write(file, [*_sessions(old, kept), *_sessions(fresh, records)], [*kept, *records])
     print(f"{file}: {len(measured)} cases stored ({len(measured & before)} replaced), {len(before - measured)} kept")
+    if weak := _weak(fresh):
+        print(weak)
+
+
+def _weak(fresh: Run) -> str:
+    """Say how many of the cases of a run guard little, and what to do; empty where none does."""
+    known = [(int(str(row["visits"])), row["status"] == "unstable") for row in each_row(fresh) if row["visits"]]
+    few = sum(visits < LEAST_VISITS for visits, _ in known)
+    unsure = sum(unstable and visits >= LEAST_VISITS for visits, unstable in known)
+    said = [f"{few} of {len(known)} have fewer than {LEAST_VISITS} visits, too few to tell any change"] if few else []
+    said += [f"{unsure} of {len(known)} are unstable, and tell large changes alone"] if unsure else []
+    go_on = narrowing(fresh) or "the run's command with --resume and a longer --time"
+    return f"{'; '.join(said)}: visit them more often and store that: {go_on}" if said else ""
 
 
 def _with_latency(records: Iterable[Record]) -> list[Record]:

@@ -20,7 +20,7 @@ from profiler.models import content, naming
 from profiler.models.examples import IMAGE, normal
 from profiler.models.loaded import Asked, Loaded
 from profiler.models.shapes import parse_shapes
-from profiler.models.torch_source import called, from_module
+from profiler.models.torch_source import called, from_module, lacks
 from profiler.models.torchvision_import import import_without_operators
 
 #: Functions of a module that a sentence names.
@@ -96,6 +96,8 @@ def named(name: str) -> Any:
         module = _file_module(Path(path)) if path else importlib.import_module(place)
         found = getattr(module, attribute, None)
     except (ImportError, FileNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and not f"{place}.".startswith(f"{error.name}."):
+            raise lacks(name, error.name) from error
         raise UserError(
             f"model {name!r}: {error}; expected package.module:function, importable from the current folder, "
             "or path/file.py:function"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -177,6 +178,14 @@ def seed_all() -> None:
     torch.manual_seed(0)
 
 
+def lacks(name: str, module: str) -> UserError:
+    """Return the error of a model that imports what is not there."""
+    return UserError(
+        f"model {name!r} imports {module!r}, which this Python does not have: install what provides it "
+        f"({sys.executable} -m pip install ...), or run the profiler with the Python that has it"
+    )
+
+
 def called(make: Callable[[], Any], name: str) -> Any:
     """Return what ``make`` returns with every generator seeded; raises UserError with the line that failed."""
     seed_all()
@@ -185,6 +194,8 @@ def called(make: Callable[[], Any], name: str) -> Any:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            raise lacks(name, error.name) from error
         at = traceback.extract_tb(error.__traceback__)[-1]
         said = " ".join(str(error).split())[:200]
         raise UserError(

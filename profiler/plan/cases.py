@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from profiler import backends, models, units
 from profiler.backends.base import Placement
@@ -128,10 +128,45 @@ def _loads(backend: str, model: str) -> bool:
     return naming.form(model) != "onnx" or bool(getattr(backends.get(backend), "reads_onnx", True))
 
 
-def notes(plan: Plan, families: Families | None = None, *, fleet: bool = False) -> list[str]:
-    """What a reader of the results should know about networks and devices, one sentence each."""
-    networks = [note for sweep in plan.sweeps for _, note in _networks(sweep, families or {}) if note]
-    return list(dict.fromkeys(networks + ([] if fleet else _device_notes(plan))))
+class _Note(NamedTuple):
+    """What is to be known of a network.
+
+    Attributes:
+        text: A sentence; empty where there is nothing.
+        kind: What several of a kind have in common, in words; empty where they are said one by one.
+        off: Flops over those that were asked for, less 1.
+    """
+
+    text: str = ""
+    kind: str = ""
+    off: float = 0.0
+
+
+_TWICE, _STEPS = "are asked for under several names, and measured once", "meet their flops by a step beside the rule"
+_OFF = "have other flops than were asked for, since widths and depths are whole numbers"
+
+
+def notes(plan: Plan, families: Families | None = None, *, fleet: bool = False, brief: bool = False) -> list[str]:
+    """What a reader of the results should know about networks and devices, one sentence each.
+
+    Args:
+        plan: A valid plan.
+        families: As for ``expand``.
+        fleet: Say nothing of devices.
+        brief: Say several of one kind in one sentence.
+    """
+    found = [note for sweep in plan.sweeps for _, note in _networks(sweep, families or {}) if note.text]
+    kinds: dict[str, list[_Note]] = {}
+    for note in dict.fromkeys(found):
+        kinds.setdefault(note.kind if brief and note.kind else note.text, []).append(note)
+    told = [_together(kind, each) if len(each) > 1 else each[0].text for kind, each in kinds.items()]
+    return list(dict.fromkeys(told + ([] if fleet else _device_notes(plan))))
+
+
+def _together(kind: str, found: Sequence[_Note]) -> str:
+    low, high = (end(note.off for note in found) for end in (min, max))
+    ends = f" ({low:+.1%} to {high:+.1%})" if kind == _OFF else ""
+    return f"{len(found)} networks {kind}{ends}; -v lists them"
 
 
 def _device_notes(plan: Plan) -> list[str]:
@@ -176,18 +211,18 @@ def _unscalable(model: str, known: Families) -> str:
     return found if is_brought(model) and isinstance(found, str) else ""
 
 
-def _networks(sweep: Sweep, known: Families) -> Iterator[tuple[Case | None, str]]:
-    """Yield the networks of a sweep, None for one that repeats an earlier one, each with a note or an empty text."""
+def _networks(sweep: Sweep, known: Families) -> Iterator[tuple[Case | None, _Note]]:
+    """Yield the networks of a sweep, None for one that repeats an earlier one, each with a note."""
     for model in sweep.models:
         if not sweep.scalings:
-            yield _network(model), ""
+            yield _network(model), _Note()
         elif why := _unscalable(model, known):
-            yield _network(model), f"{model} is measured as it is, since it cannot be scaled: {why}"
+            yield _network(model), _Note(f"{model} is measured as it is, since it cannot be scaled: {why}")
         else:
             yield from _scaled_networks(model, sweep, known)
 
 
-def _scaled_networks(model: str, sweep: Sweep, known: Families) -> Iterator[tuple[Case | None, str]]:
+def _scaled_networks(model: str, sweep: Sweep, known: Families) -> Iterator[tuple[Case | None, _Note]]:
     seen: dict[object, Case] = {}
     base = _network(model)
     for rule, (factor, target) in itertools.product(sweep.scalings, _steps(sweep)):
@@ -197,12 +232,12 @@ def _scaled_networks(model: str, sweep: Sweep, known: Families) -> Iterator[tupl
         found = base if same else asked
         repeats = _structure(found, known) in seen
         first = seen.setdefault(_structure(found, known), found)
-        yield None if repeats else first, "" if by_one else _note(asked, first, known)
+        yield None if repeats else first, _Note() if by_one else _note(asked, first, known)
 
 
-def _note(asked: Case, first: Case, known: Families) -> str:
+def _note(asked: Case, first: Case, known: Families) -> _Note:
     if first is not asked:
-        return f"{_said(asked)} is the same network as {_said(first)}: measured once"
+        return _Note(f"{_said(asked)} is the same network as {_said(first)}: measured once", _TWICE)
     return _off_target(asked, known)
 
 
@@ -266,23 +301,26 @@ def _short(flops: float) -> str:
 _NEAR_FACTOR = 0.20
 
 
-def _off_target(network: Case, known: Families) -> str:
+def _off_target(network: Case, known: Families) -> _Note:
     """Where the flops that a network really has are not those that were asked for, say so."""
     reached, base = _flops(network, known), _flops(_network(network.model), known)
     if not reached or not base:
-        return ""
+        return _Note()
     if network.target_flops is not None:
         off = reached / network.target_flops - 1
         if abs(off) <= models.NEAR_TARGET and not network.step:
-            return ""
+            return _Note()
         beside = f" by a step beside the rule: {_beside(network)}" if network.step else ""
-        return f"{_said(network)}: reached {_short(reached)} ({off:+.1%}){beside}"
+        kind = _OFF if abs(off) > models.NEAR_TARGET else _STEPS
+        return _Note(f"{_said(network)}: reached {_short(reached)} ({off:+.1%}){beside}", kind, off)
     off = reached / (network.factor * base) - 1
     if abs(off) <= _NEAR_FACTOR:
-        return ""
-    return (
+        return _Note()
+    return _Note(
         f"{_said(network)}: {_short(reached)}, {off:+.1%} from {network.factor:.4g} times {network.model}; "
-        f"--flops {_short(network.factor * base)} solves for the factor"
+        f"--flops {_short(network.factor * base)} solves for the factor",
+        _OFF,
+        off,
     )
 
 

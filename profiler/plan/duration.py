@@ -34,7 +34,15 @@ def estimate_seconds(cases: Iterable[Case], counted: Mapping[str, Complexity | N
     Returns:
         Seconds.
     """
-    visits = (budget.min_rounds + budget.rounds) / 2
+    return _seconds(cases, counted, budget, (budget.min_rounds + budget.rounds) / 2)
+
+
+def round_seconds(cases: Iterable[Case], counted: Mapping[str, Complexity | None], budget: Budget) -> float:
+    """A first guess at how long it takes to visit each case once, in seconds; as ``estimate_seconds`` otherwise."""
+    return _seconds(cases, counted, budget, 1)
+
+
+def _seconds(cases: Iterable[Case], counted: Mapping[str, Complexity | None], budget: Budget, visits: float) -> float:
     return sum(
         _PREPARE_S + visits * min(_visit_s(case, counted.get(case.key), budget), budget.timeout_s) for case in cases
     )

@@ -21,7 +21,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from profiler.errors import UserError
 from profiler.records.outside import toml_table
 from profiler.records.reading import NAME, Heard, Run, read
-from profiler.records.types import SCHEMA, Record
+from profiler.records.types import SCHEMA, Measurement, Record
 
 _LOCK = ".lock"
 #: The next step where a folder cannot be had.
@@ -172,15 +172,27 @@ def _continued(path: Path, facts: Mapping[str, Any], resume: bool, heard: Heard 
     if not path.exists() or path.stat().st_size == 0:
         return Run(path)
     if not resume:
-        raise UserError(
-            f"{path.parent} already holds a run; continue it with --resume (`profiler run`), or {_ELSEWHERE}."
-        )
+        return _begun_anew(path)
     earlier = read(path, heard)
     _refuse_unknown(earlier)
     for session in earlier.sessions[-1:]:
         _refuse_other_plan(path, session.facts, facts)
         _refuse_other_machine(path, session.host, facts.get("host", {}))
     return earlier
+
+
+def _begun_anew(path: Path) -> Run:
+    """Nothing, for a run that was stopped before its first visit; refuses to replace any other."""
+    earlier = read(path)
+    whole = not (earlier.newer or earlier.notices or earlier.adrift)
+    if whole and earlier.sessions and not earlier.records:
+        return Run(path)
+    if whole and not any(isinstance(record.outcome, Measurement) for record in earlier.records):
+        raise UserError(
+            f"{path.parent} holds a run in which nothing could be measured, and failures are not repeated: remove that "
+            f"folder to begin anew, or {_ELSEWHERE}."
+        )
+    raise UserError(f"{path.parent} already holds a run; continue it with --resume (`profiler run`), or {_ELSEWHERE}.")
 
 
 def _refuse_unknown(earlier: Run) -> None:

@@ -12,15 +12,13 @@ from rich.table import Table
 from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row
-from profiler.report.plain import plain_table
+from profiler.report.plain import Fitting, plain_table
 from profiler.units import format_bytes, format_count, format_duration, format_ratio
 
 #: The backend that the others are compared with, where it is among them.
 _BASE = "eager"
 #: Characters of its name that fit the head of a column.
 _NAMED = 10
-#: Characters that no table needs.
-_UNLIMITED = 9999
 _LATENCY = "latency [95%]"
 #: What is left out, first one first, where a table would be wider than its terminal.
 _SPARED = ("p90", "per s", "memory")
@@ -40,10 +38,8 @@ class AnswerTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
-        unlimited = options.update(max_width=_UNLIMITED)
-        tables = (self.whole(_SPARED[:spared]) for spared in range(len(_SPARED) + 1))
-        fitting = (one for one in tables if one.__rich_measure__(console, unlimited).maximum <= options.max_width)
-        yield next(fitting, self.whole(_SPARED))
+        tables = [self.whole(_SPARED[:spared]) for spared in range(len(_SPARED) + 1)]
+        yield from Fitting(tables).__rich_console__(console, options)
 
 
 def _answer_table(rows: Sequence[Row], without: Sequence[str]) -> Table:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table as RichTable
 
 from profiler.analysis.claims import claims
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import group_label, grouping, plain
 from profiler.errors import UserError
 from profiler.report.grid import Table
-from profiler.report.plain import plain_table
+from profiler.report.plain import fits_in, plain_table
 
 _NOTE = (
     "Dollár, Singh and Girshick, Fast and Accurate Model Scaling (CVPR 2021, arXiv 2103.06877), measured on a GPU. A "
@@ -35,15 +37,27 @@ def print_claims(frame: pd.DataFrame, fits: Sequence[Fit], console: Console) -> 
     table = claims_table(frame, fits)
     if table is None:
         return
+    short = _short(frame)
+    shown = _claims_table(table, short)
+    if fits_in(shown, console, console.options):
+        console.print(shown)
+        return
+    for said, found in itertools.groupby(table.rows, key=lambda row: str(row[0])):
+        console.print(said, style="bold", markup=False, highlight=False, soft_wrap=True)
+        for _, where, verdict, figures in found:
+            told = f"  {short[str(where)]}: {verdict}: {figures}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def _claims_table(table: Table, short: Mapping[str, str]) -> RichTable:
     shown = plain_table("the paper claims", "where", "here")
     for column in shown.columns:
         column.justify = "left"
-    short = _short(frame)
     last = ""
     for said, where, verdict, figures in table.rows:
         shown.add_row(*map(escape, ("" if said == last else str(said), short[str(where)], f"{verdict}: {figures}")))
         last = str(said)
-    console.print(shown)
+    return shown
 
 
 def claims_markdown(frame: pd.DataFrame, fits: Sequence[Fit]) -> str:

@@ -42,9 +42,20 @@ def latencies_table(rows: Sequence[Row]) -> Table | None:
         return None
     heads = [head for name in backends for head in ((f"{name} (ms)",) if name == backends[0] else (name, "x"))]
     by_backend = {lead: {str(row["backend"]): row for row in side} for lead, side in sides.items()}
-    return Table(
+    wide = Table(
         ("network",), (*varying, *heads), [(*lead, *_across(found, backends)) for lead, found in by_backend.items()]
     )
+    return wide._replace(narrower=(wide.without("x"), _stacked(by_backend, varying, backends)))
+
+
+def _stacked(by_backend: Mapping[tuple[str, ...], _Side], varying: Sequence[str], backends: Sequence[str]) -> Table:
+    """The table with a row for each network, setting and backend: long, and no wider for more backends."""
+    rows = []
+    for lead, found in by_backend.items():
+        for name in (name for name in backends if name in found):
+            ratio = _ratio(found, name, backends[0]) if name != backends[0] else None
+            rows.append((lead[0], name, *lead[1:], _milliseconds(found[name]), format_ratio(ratio) if ratio else ""))
+    return Table(("network", "backend"), (*varying, "ms", "x"), rows)
 
 
 def legend(rows: Iterable[Row]) -> str:
@@ -93,16 +104,19 @@ def predictors_table(fits: Sequence[Fit]) -> Table | None:
 
     The error is that of the two-term model for a network left out.
     """
+    from profiler.report.words import correlation
+
     pooled = [one for one in fits if one.family is None and one.lines][:_ROWS]
     if not pooled:
         return None
     rows = []
     for one in pooled:
         lines = [one.line(proxy) for proxy in ("acts", "flops", "params")]
-        cells = ["" if x is None else f"{x.r:.2f} [{x.r_interval[0]:.2f}, {x.r_interval[1]:.2f}]" for x in lines]
+        cells = ["" if x is None else correlation(x, 2) for x in lines]
         error = one.two_term.loo_mape if one.two_term else None
         rows.append((_apart(one, pooled), *cells, str(one.n), "" if error is None else f"{error:.0%}"))
-    return Table(("r with",), ("activations", "flops", "parameters", "n", "error"), rows)
+    wide = Table(("r with",), ("activations", "flops", "parameters", "n", "error"), rows)
+    return wide._replace(narrower=(wide.without("parameters"),))
 
 
 def _apart(one: Fit, among: Sequence[Fit]) -> str:
@@ -113,8 +127,14 @@ def _apart(one: Fit, among: Sequence[Fit]) -> str:
     return group_label({key: value for key, value in one.group.items() if key not in same})
 
 
-def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
-    """How fast each backend is beside the first, and what predicts its latency; then how many latencies are known."""
+def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit], go_on: str = "") -> list[str]:
+    """How fast each backend is beside the first, and what predicts its latency; then how many latencies are known.
+
+    Args:
+        rows: Of a run.
+        fits: Of the same.
+        go_on: Command that narrows intervals; "" where none does.
+    """
     backends, sides = _backends(rows), [{str(row["backend"]): row for row in side} for side in _sides(rows)]
     said = []
     for name in backends:
@@ -122,7 +142,16 @@ def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit]) -> list[str]:
         parts = [_faster(name, backends[0], sides), _predicted(own)]
         if any(parts):
             said.append(f"{name}: {'; '.join(filter(None, parts))}.")
-    return [*said[:_SENTENCES], *_known(rows)]
+    return [*said[:_SENTENCES], *_unfit(fits), *_known(rows, go_on)]
+
+
+def _unfit(fits: Iterable[Fit]) -> list[str]:
+    """Say why n is less than there are networks: a second visit may show that the first told little."""
+    from profiler.analysis.rows import TOO_WIDE
+
+    wide = sum(why.endswith(TOO_WIDE) for one in fits if one.family is None for _, why in one.left_out)
+    what = "1 latency is" if wide == 1 else f"{wide} latencies are"
+    return [f"{what} left out of r and n: the visits differ so much that the interval is {TOO_WIDE}."] if wide else []
 
 
 def _faster(name: str, base: str, sides: Iterable[_Side]) -> str:
@@ -155,7 +184,7 @@ def _predicted(fits: Sequence[Fit]) -> str:
     return f"{name} predict latency best, {said}, in {surely:.0%} of resamples: not surely better than {other}"
 
 
-def _known(rows: Sequence[Row]) -> list[str]:
+def _known(rows: Sequence[Row], go_on: str) -> list[str]:
     found = [(row, one) for row in rows if (one := latency_of(row)) is not None]
     known = [
         one.interval is not None and row["status"] == "ok" and one.interval[1] <= (1 + _KNOWN) * one.value
@@ -163,4 +192,7 @@ def _known(rows: Sequence[Row]) -> list[str]:
     ]
     if not found or all(known):
         return []
-    return [f"{sum(known)} of {len(known)} latencies are known within {_KNOWN:.0%}; a longer --time narrows the rest."]
+    once = sum(row["visits"] == 1 for row, _ in found)
+    single = f", {once} rest{'s' * (once == 1)} on a single visit" if once else ""
+    narrows = f"go on with: {go_on}" if go_on else "more visits narrow the rest."
+    return [f"{sum(known)} of {len(known)} latencies are known within {_KNOWN:.0%}{single}; {narrows}"]

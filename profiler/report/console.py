@@ -13,8 +13,16 @@ from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
 from profiler.report.grid import Table as Grid
-from profiler.report.plain import plain_table
-from profiler.report.words import full_sentence, outliers_sentence, rates_sentence, sentence, two_term_sentence
+from profiler.report.plain import Fitting, plain_table
+from profiler.report.words import (
+    correlation,
+    full_sentence,
+    has_intervals,
+    outliers_sentence,
+    rates_sentence,
+    sentence,
+    two_term_sentence,
+)
 
 #: Of no more settings the models stand below a table that has a row for each.
 _MODELS = 3
@@ -55,7 +63,7 @@ def print_fits_briefly(fits: Sequence[Fit], console: Console) -> None:
 def _print_models(pooled: Sequence[Fit], console: Console) -> None:
     table = predictors_table(pooled)
     if table is not None:
-        console.print(rich_table(table))
+        console.print(fitting_table(table))
     for one in pooled if len(pooled) <= _MODELS else ():
         console.print(escape(one.label), style="bold", soft_wrap=True)
         left_out = f"{len(one.left_out)} left out of the fit." if one.left_out else ""
@@ -83,17 +91,21 @@ def rich_table(table: Grid) -> Table:
     return shown
 
 
+def fitting_table(table: Grid) -> Fitting:
+    """The table as wide as the terminal allows."""
+    return Fitting([rich_table(each) for each in (table, *table.narrower)])
+
+
 def _lines_table(one: Fit) -> Table:
     unit = f" ({one.unit})" if one.unit else ""
     table = plain_table("pooled on", f"slope{unit}", "95%", "intercept", "r [95%]", "MAPE")
     for line in one.lines:
-        low, high = line.r_interval
         table.add_row(
             f"per {line.x_unit}",
             _number(line.slope),
-            escape(_interval(line.slope_interval)),
+            escape(_interval(line.slope_interval if has_intervals(line) else None)),
             _number(line.intercept),
-            escape(f"{line.r:.3f} [{low:.2f}, {high:.2f}]"),
+            escape(correlation(line, 2)),
             f"{line.mape:.1%}",
         )
     return table
@@ -105,7 +117,8 @@ def _exponents_table(one: Fit) -> Table:
     for line in one.lines:
         within = "" if line.within_slope is None else _number(line.within_slope)
         exponent = "" if line.exponent is None else f"{line.exponent:.3f}"
-        ends = [escape(_interval(pair)) for pair in (line.exponent_interval, line.within_interval)]
+        pairs = (line.exponent_interval, line.within_interval) if has_intervals(line) else (None, None)
+        ends = [escape(_interval(pair)) for pair in pairs]
         table.add_row(line.proxy, exponent, ends[0], within, ends[1])
     return table
 

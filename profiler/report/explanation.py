@@ -19,6 +19,8 @@ from profiler.units import format_count, format_duration, format_share
 #: How many layers a terminal gets, lines in all, and columns that a line of shares fits in.
 LAYERS, _LINES, _WIDTH = 10, 20, 80
 _NAME = 26
+#: What is printed as more than 100% of a roof.
+_MOST_OF_ROOF = 1.005
 #: A traced forward that takes less of the latency says that the latency was disturbed, not that tracing is quick.
 _UNDISTURBED = 0.8
 
@@ -122,9 +124,21 @@ def peaks_sentence(one: Explanation) -> str:
     said = f"Peaks here: {format_count(peaks.flops_per_s)}F/s, {near} GB/s in cache, {far} in memory"
     roofs = [layer.roof_ms for layer in one.layers]
     if None in roofs:
-        return f"{said}."
+        return f"{said}.{_above(one)}"
     least = sum(roof or 0.0 for roof in roofs)
-    return f"{said}; at them {format_duration(least / 1e3)}."
+    return f"{said}; at them {format_duration(least / 1e3)}.{_above(one)}"
+
+
+def _above(one: Explanation) -> str:
+    """Say that layers are faster than the peaks allow, and what that means; empty where none is."""
+    shares = [layer.of_roof for layer in one.layers if layer.of_roof is not None and layer.of_roof > _MOST_OF_ROOF]
+    if not shares:
+        return ""
+    stand = "1 layer stands" if len(shares) == 1 else f"{len(shares)} layers stand"
+    return (
+        f" {stand} above the roof, at {max(shares):.0%} at most: a cache held the data, or the cores were busy while "
+        "peaks were measured; repeat it when they are quiet."
+    )
 
 
 def advice_sentence(one: Suggestion) -> str:

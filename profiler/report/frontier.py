@@ -14,7 +14,7 @@ from profiler.analysis.accuracy_model import left_out
 from profiler.analysis.frame import SECONDS, unit_of
 from profiler.analysis.frontier import SURE, Choice, Front, Placed
 from profiler.records.intervals import Interval
-from profiler.report.plain import plain_table
+from profiler.report.plain import plain_table, unstable_sentence
 from profiler.units import format_bytes, format_duration
 
 #: Networks that are behind the front as measured, and may be on it, in the table.
@@ -69,9 +69,9 @@ def _table(front: Front) -> Table:
 
 
 def _cells(point: Placed, y: str) -> tuple[str, str, str, str]:
-    cost = amount(point.cost, y) + (f" [{_ends(point.interval, y)}]" if point.interval else "")
+    cost = amount(point.cost, y) + (f" [{_ends(point.interval, y)}]" if point.interval else "") + "?" * point.unstable
     ends = f" [{point.predicted[0]:.1f}, {point.predicted[1]:.1f}]" if point.predicted else ""
-    sure = "" if point.probability is None else f" {point.probability:.0%}{' ?' if point.doubtful else ''}"
+    sure = "" if point.probability is None else f" {point.probability:.0%}{' ~' if point.doubtful else ''}"
     return point.network, cost, f"{point.top1:.2f}{ends}", ("yes" if point.member else "no") + sure
 
 
@@ -81,12 +81,13 @@ def _ends(interval: Interval, y: str) -> str:
 
 def _left(front: Front) -> list[str]:
     """What is doubtful, and what has no place on the front, in sentences."""
-    lines = []
+    unsure = unstable_sentence(sum(point.unstable for point in front.points), len(front.points))
+    lines = [f"?: {unsure}"] if unsure else []
     doubtful = [point for point in front.points if point.doubtful]
     if doubtful:
         more = sum(not point.member for point in doubtful) - _MOST_DOUBTFUL
         others = f"; {more} more may be on it" if more > 0 else ""
-        lines.append(f"? The intervals leave open whether it is on the front: less sure than {SURE:.0%}{others}.")
+        lines.append(f"~: the intervals leave open whether it is on the front: less sure than {SURE:.0%}{others}.")
     elif front.points and all(point.probability is None for point in front.points):
         lines.append("The table has no intervals, so that how surely each is on the front is not known.")
     reasons: dict[str, list[str]] = {}

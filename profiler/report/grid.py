@@ -18,6 +18,7 @@ class Table(NamedTuple):
         rows: Cells from left to right.
         note: What to know of it, below it; or empty.
         best: Which rows stand out.
+        narrower: The same with less, to be tried in turn where a terminal is too narrow.
     """
 
     texts: Sequence[str]
@@ -25,3 +26,11 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     best: frozenset[int] = frozenset()
+    narrower: tuple[Table, ...] = ()
+
+    def without(self, heading: str) -> Table:
+        """The table without the columns of numbers under a heading."""
+        kept = [at for at, name in enumerate(self.numbers) if name != heading]
+        before = len(self.texts)
+        rows = [[*row[:before], *(row[before + at] for at in kept)] for row in self.rows]
+        return self._replace(numbers=[self.numbers[at] for at in kept], rows=rows)

@@ -6,19 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from profiler.analysis.load import MOST_STREAMS, NEAR_BEST, Curve, Limit, UnderLoad, load_curves, most_kept
 from profiler.records.load import LoadPoint, LoadRecord
 from profiler.report.console import rich_table
 from profiler.report.grid import Cell, Table
+from profiler.report.plain import Fitting, fits_in
 from profiler.units import format_count, format_duration, format_share
 
 #: A load that keeps its session busier than this has a queue that grows for as long as one looks.
 _SATURATED = 0.98
-#: Wide enough for any table.
-_UNLIMITED = 9999
 _WAITING = "waiting"
 _NUMBERS = ("threads", "per s [95%]", "p50", "p90", "p99 [95%]", _WAITING, "busy")
 #: What is left out, first one first, where a table would be wider than its terminal.
@@ -33,14 +31,9 @@ class LoadTables:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
-
-        def fits(table: RichTable) -> bool:
-            unlimited = options.update(max_width=_UNLIMITED)
-            return table.__rich_measure__(console, unlimited).maximum <= options.max_width
-
         whole = rich_table(load_table(self.told))
         curves = load_curves(self.told)
-        if fits(whole):
+        if fits_in(whole, console, options):
             yield whole
             return
         for curve in curves:
@@ -48,7 +41,7 @@ class LoadTables:
                 yield Text(curve.name, style="bold")
             loads = (*curve.closed, *curve.opened)
             tables = [rich_table(load_table(loads, _SPARED[:spared])) for spared in range(len(_SPARED) + 1)]
-            yield next(filter(fits, tables), tables[-1])
+            yield Fitting(tables)
 
 
 def load_table(told: Sequence[UnderLoad], without: Sequence[str] = ()) -> Table:

@@ -22,6 +22,7 @@ from profiler.records.types import Measurement, Record
 from profiler.report import drawer
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
+from profiler.run.going_on import narrowing
 from profiler.units import format_duration
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
     if any(row["status"] in _MEASURED for row in rows):
         frame = table.frame_of(rows)
         if detail != "quiet":
-            _print_answer(rows, frame, console, full=detail == "full")
+            _print_answer(rows, frame, _narrowing(rows, run), console, full=detail == "full")
         if _ABOUT_CLAIMS in str(run.sessions[-1].facts.get("plan", "")):
             files += _claims(frame, folder / "claims.md", console)
         if report:
@@ -112,9 +113,15 @@ def finish(folder: Path, seconds: float, console: Console, *, detail: Detail = "
         console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *, full: bool) -> None:
+def _narrowing(rows: Sequence[Row], run: Run) -> str:
+    """The command that visits cases again; empty where all have had as many visits as the plan allows."""
+    allowed = any(row["visits"] and int(str(row["visits"])) < run.budget.rounds for row in rows)
+    return narrowing(run) if allowed else ""
+
+
+def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, go_on: str, console: Console, *, full: bool) -> None:
     from profiler.analysis.fit import fit
-    from profiler.report.console import print_fits, rich_table
+    from profiler.report.console import fitting_table, print_fits
 
     try:
         fits: list[Fit] = fit(frame)
@@ -126,11 +133,12 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, console: Console, *,
     latencies = latencies_table(rows)
     drawn = latencies or predictors_table(fits)
     if drawn is not None:
-        console.print(rich_table(drawn))
+        console.print(fitting_table(drawn))
     if latencies and (why := legend(rows)):
         console.print(why, markup=False, highlight=False, soft_wrap=True)
-    for sentence in closing_sentences(rows, fits):
-        console.print(sentence, markup=False, highlight=False)
+    for sentence in closing_sentences(rows, fits, go_on):
+        # A command that is broken over lines cannot be copied.
+        console.print(sentence, markup=False, highlight=False, soft_wrap=bool(go_on) and sentence.endswith(go_on))
 
 
 def _claims(frame: pd.DataFrame, path: Path, console: Console) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from profiler.analysis.cost_model import CostModel
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import LATENCY_NAME, PROXIES, SECONDS
+from profiler.analysis.line import Line
 from profiler.units import format_count, format_flops
 
 #: Bytes of one activation.
@@ -17,16 +18,24 @@ def sentence(one: Fit) -> str:
     if one.reason or not one.lines:
         return f"No fit: {one.reason}."
     best = max(one.lines, key=lambda line: abs(line.r))
-    low, high = best.r_interval
-    text = (
-        f"{PROXIES[best.proxy].name.capitalize()} predict {what} best: "
-        f"r = {best.r:.3f} [{low:.3f}, {high:.3f}] over {one.n} networks"
-    )
+    said = f"r = {correlation(best, 3)} over {one.n} networks"
+    text = f"{PROXIES[best.proxy].name.capitalize()} predict {what} best: {said}"
     others = [f"{PROXIES[line.proxy].name} {line.r:.3f}" for line in one.lines if line is not best]
     text += f"; {', '.join(others)}" if others else ""
     if one.winner_probability is not None:
         text += f"; best in {one.winner_probability:.0%} of resamples"
     return text + "."
+
+
+def has_intervals(line: Line) -> bool:
+    """Whether the intervals of a line tell anything: those of three networks hold all there is."""
+    return line.r_interval != (-1, 1)
+
+
+def correlation(line: Line, digits: int) -> str:
+    """``0.81 [0.61, 0.91]``; without its interval where that tells nothing."""
+    low, high = line.r_interval
+    return f"{line.r:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if has_intervals(line) else "")
 
 
 def two_term_sentence(one: Fit) -> str | None:

@@ -42,7 +42,7 @@ class Display:
         self._console = console
         self._budget_s, self._begin = seconds, time.monotonic()
         self._bar = _bar(console) if console and console.is_terminal else None
-        self._round = -1
+        self._round, self._overtime = -1, False
         self._seconds: list[float] = []
 
     def __enter__(self) -> Self:
@@ -77,6 +77,9 @@ class Display:
             unfinished = sum(not progress.finished(case) for case in cases)
             said = f"round {number + 1}: {unfinished} of {len(cases)} cases to visit{left and ', '}{left}"
             self._console.print(said, highlight=False)
+        elif self._console and not self._overtime and (over := self._over(progress)):
+            self._console.print(over, highlight=False)
+            self._overtime = True
         self._round = max(self._round, number)
 
     def after(self, record: Record) -> None:
@@ -89,12 +92,25 @@ class Display:
 
     def _left(self, progress: Progress) -> str:
         """Return the time left, if every unfinished case needs its fewest visits; empty before anything is known."""
+        if over := self._over(progress):
+            return over
         if self._budget_s is not None:
             return f"{format_duration(max(0.0, self._begin + self._budget_s - time.monotonic()))} left"
         if not self._seconds:
             return ""
         seconds = self._missing(progress) * statistics.median(self._seconds[-200:])
         return f"about {format_duration(seconds)} left"
+
+    def _over(self, progress: Progress) -> str:
+        """Return how many first visits are made though the time asked for is spent; empty before, and without such."""
+        if self._budget_s is None or time.monotonic() < self._begin + self._budget_s:
+            return ""
+        first = sum(not progress.made(case) for case in progress.cases)
+        if not first:
+            return ""
+        took = first * statistics.median(self._seconds[-200:]) if self._seconds else 0.0
+        about = f", about {format_duration(took)}" if took else ""
+        return f"time is up: {first} first visit{'s' * (first != 1)} left{about}"
 
     @staticmethod
     def _missing(progress: Progress) -> int:

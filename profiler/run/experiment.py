@@ -183,13 +183,6 @@ class _Earlier:
         ]
 
 
-def again(folder: Path) -> str:
-    """Return the command that continues what this process was started for, with its results in ``folder``."""
-    words = [word for word in sys.argv[1:] if word != "--resume"]
-    named = any(word.split("=")[0] == "--out" for word in words)
-    return shlex.join(["profiler", *words, *([] if named else ["--out", str(folder)]), "--resume"])
-
-
 def _session_facts(plan: Plan, cases: Sequence[Case], seed: int) -> dict[str, object]:
     """Return what the journal says of one session: machine, versions, command, plan, order."""
     return {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,15 @@ def test_where_nothing_costs_anything_no_rule_is_called_faster() -> None:
     found = advice("flops", 8e9, 0.0, 0.0)
     assert found.power == pytest.approx(0, abs=1e-9)
     assert re.search(r"predicted 0\.0% (faster|slower) than dwr", _advice_sentence(found))
+
+
+def test_a_lead_within_the_error_of_predictions_is_not_sure() -> None:
+    exact, loose = goal("flops", 8e9, 2.0, 5.0), goal("flops", 8e9, 2.0, 5.0)
+    assert loose.latency.unseen is not None
+    loose = replace(loose, latency=replace(loose.latency, unseen=loose.latency.unseen * np.resize([0.6, 1.6], 17)))
+    sure, unsure = (_advice_sentence(advise.advise(models.get(BASE), each)) for each in (exact, loose))
+    assert "faster than dwr at equal flops." in sure
+    assert re.search(r"% faster than dwr at equal flops, not surely: nine predictions in ten are within \d+%;", unsure)
 
 
 def test_the_power_of_flops_is_that_of_the_law() -> None:

@@ -66,6 +66,16 @@ def test_where_activations_save_time_the_claim_is_turned_down() -> None:
     assert verdicts(scaled(lambda counts: counts.flops**2 / counts.acts / 1e10))[FASTER] == "does not hold"
 
 
+@pytest.mark.parametrize(("bases", "few"), [(1, "one base network is"), (2, "two base networks are")])
+def test_few_base_networks_decide_nothing_and_have_no_interval(bases: int, few: str) -> None:
+    frame = scaled(lambda counts: counts.acts / 1e6)
+    frame = frame[frame["model"].isin(BASES[:bases])]
+    _, grows, *paced = (one for claim in claims(frame, fit(frame)) for one in claim.found.values())
+    assert {one.verdict for one in (grows, *paced)} == {"undecided"}
+    assert all(one.figures.endswith(f"; {few} too few to tell") for one in (grows, *paced))
+    assert not any("[" in one.figures for one in (grows, *paced))
+
+
 def test_figures_are_those_of_the_run() -> None:
     frame = scaled(lambda counts: counts.acts / 1e6)
     [claim] = [claim for claim in claims(frame, fit(frame)) if claim.said == FASTER]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,25 @@ def test_the_run_at_which_a_case_changed_is_said(runs: Path, capsys: pytest.Capt
     assert "machine aaaa: A CPU, Linux" in text
     assert text.count("from here") == 1
     assert "every case" not in text
+
+
+def test_of_many_cases_those_that_changed_are_printed_whole_and_the_others_in_a_row_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [replace(OTHER, batch=batch, model=model) for batch in (1, 2) for model in ("resnet101", "resnet152")]
+    steps = noisy(1, *[10.0] * 7, *[11.5] * 5)
+    for day, ms in enumerate(steps, 1):
+        written(tmp_path / f"run-{day:02}", day, {CASE: ms, **dict.fromkeys(cases, 20.0)})
+    history_command(tmp_path)
+    text = capsys.readouterr().out
+    changed, _, rest = text.partition("no change seen: ")
+    assert changed.count("2026-01-") == len(steps)
+    assert [line.split()[:3] for line in rest.splitlines() if "2026" in line] == [
+        [model, "12", "20"] for model in ("resnet101", "resnet152") * 2
+    ]
+    assert rest.count("no change seen: ") == 1
+    history_command(tmp_path, verbose=True)
+    assert capsys.readouterr().out.count("2026-01-") == 5 * len(steps)
 
 
 def test_a_change_of_every_case_points_at_the_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

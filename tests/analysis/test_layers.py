@@ -15,7 +15,7 @@ from profiler.analysis.quantity import Quantity
 from profiler.measure.layers import Layer, Traced
 from profiler.measure.peaks import Peaks, best_of, falling
 from profiler.records.columns import Row
-from profiler.report.explanation import advice_sentence, tried_sentence
+from profiler.report.explanation import advice_sentence, peaks_sentence, tried_sentence
 
 PEAKS = Peaks(1e9, {1_000: 8e9, 1_000_000: 1e9}, 1_000.0, "")
 ROW: Row = {"model": "net", "backend": "eager", "threads": 1, "batch": 1}
@@ -87,6 +87,18 @@ def test_what_holds_a_layer_is_the_greatest_of_its_floors() -> None:
     together = {one.name: one for one in explain(traced(*layers[:3]), latency=10.0).by_stage(0)}[""]
     assert together.roof_ms == pytest.approx(2 + 3 + 0.001)
     assert explain(traced(*layers)).by_stage(0)[0].roof_ms is None  # of one of them nobody knows
+
+
+def test_layers_above_the_roof_are_said_with_what_to_do() -> None:
+    above = (
+        Layer(name, "linear", ns, flops=2_000_000, moved_bytes=1_000)
+        for name, ns in (("a", 1e6), ("b", 1.6e6), ("c", 4e6))
+    )
+    said = peaks_sentence(explain(traced(*above), latency=6.6))
+    assert "2 layers stand above the roof, at 200% at most: " in said
+    assert said.endswith("repeat it when they are quiet.")
+    below = traced(Layer("c", "linear", 4e6, flops=2_000_000, moved_bytes=1_000))
+    assert "above the roof" not in peaks_sentence(explain(below, latency=4.0))
 
 
 def test_without_peaks_nothing_is_said_of_a_roof() -> None:

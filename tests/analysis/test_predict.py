@@ -182,6 +182,26 @@ def test_the_command_prints_prediction_interval_and_basis(tmp_path: Path, capsys
     assert "extrapolates" not in said
 
 
+def test_an_unstable_latency_is_marked_and_memory_beside_it_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = table(peak_memory_bytes=lambda f: f["params"] * 8).assign(status="ok")
+    frame.loc[frame["model"] == "resnet50", "status"] = "unstable"
+    frame.to_csv(tmp_path / "run.csv", index=False)
+    predict_command(tmp_path / "run.csv", "resnet50", json=False)
+    said = capsys.readouterr().out
+    latency, basis, memory, other = (line.strip() for line in said.splitlines()[3:7])
+    unsure = int((frame["model"] == "resnet50").sum())
+    assert latency.endswith("?")
+    assert f" networks ({unsure} unstable) of " in basis
+    assert "measured" in memory
+    assert "?" not in memory
+    assert "unstable" not in other
+    assert said.splitlines()[-1].startswith(f"?: {unsure} of {len(frame)} are unstable, ")
+    predict_command(tmp_path / "run.csv", "resnet50", json=True)
+    assert [row["unstable"] for row in json.loads(capsys.readouterr().out)["predictions"]] == [True, False]
+
+
 def test_json_is_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table().to_csv(tmp_path / "run.csv", index=False)
     predict_command(tmp_path / "run.csv", "resnet50", "dWr", flops="8GF", backend="eager", json=True)

@@ -142,7 +142,7 @@ def test_an_unstable_latency_is_marked_where_it_is_ranked(write: Write, capsys: 
     rank_command(file)
     said = capsys.readouterr().out
     assert [line.split()[0] for line in said.splitlines() if "ms?" in line] == ["b"]
-    assert "?: unstable, 1 of 3" in said
+    assert "?: 1 of 3 are unstable" in said
     rank_command(file, json=True)
     [places] = json.loads(capsys.readouterr().out).values()
     assert [place["unstable"] for place in places] == [False, True, False]

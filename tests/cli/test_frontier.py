@@ -24,11 +24,21 @@ def said(capsys: pytest.CaptureFixture[str], source: Path = SWEEP, **given: Any)
 def test_the_front_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, latency="20ms")
     assert "10 of 14 networks are on the front of accuracy against latency; accuracy under pycls" in text
-    assert "regnetx_400mf 12.2 ms [11.4, 13.0] 72.62 yes 84% ?" in text
+    assert "regnetx_400mf 12.2 ms [11.4, 13.0] 72.62 yes 84% ~" in text
     assert "regnety_800mf 19.2 ms [18.8, 19.6] 76.32 yes 100%" in text
     assert "Most accurate within 20ms: regnety_800mf, top-1 76.32, latency 19.2 ms [18.8, 19.6], 99% sure" in text
     assert "The next cheaper one, regnety_600mf, loses 0.86 points and takes 0.81 [0.77, 0.86] of it." in text
     assert "as of all scaled networks (--predict-accuracy foretells some): efficientnet_b0 d x0.5" in text
+
+
+def test_an_unstable_latency_is_marked_on_the_front(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    frame = pd.read_csv(SWEEP).assign(status="ok")
+    frame.loc[(frame["model"] == "regnety_800mf") & frame["scaling"].isna(), "status"] = "unstable"
+    frame.to_csv(tmp_path / "cases.csv", index=False)
+    text = said(capsys, tmp_path / "cases.csv")
+    assert "regnety_800mf 19.2 ms [18.8, 19.6]? 76.32 yes 100%" in text
+    assert text.count("]?") == 1
+    assert "?: 1 of 14 are unstable, disturbed or known less well than was asked" in text
 
 
 def test_predicted_accuracies(capsys: pytest.CaptureFixture[str]) -> None:

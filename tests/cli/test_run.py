@@ -47,6 +47,25 @@ def test_more_threads_than_usable_cores_are_said_and_allowed():
     assert "wait for each other" in done.stderr
 
 
+def test_many_cases_are_counted_by_network_and_setting_and_v_lists_them():
+    words = ["run", "--model", "regnety_200mf,resnet50", "--scale", "d,dWr", "--factor", "1,2,4"]
+    words += ["--backend", "fake,fake:duration_ms=2", "--batch", "1,2", "--threads", "1", "--time", "2s", "--dry-run"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.stderr
+    networks, settings = done.stdout.split("where")
+    assert [line.split() for line in networks.splitlines()] == [
+        ["model", "as", "it", "is", "d", "dWr", "cases"],
+        ["regnety_200mf", "1", "2", "2", "20"],
+        ["resnet50", "1", "2", "2", "20"],
+    ]
+    assert [line.split()[-1] for line in settings.splitlines()[1:5]] == ["10"] * 4
+    assert "-v lists every one of the 40 cases" in settings
+    assert "40 cases of 10 networks; one visit of each takes about" in done.stderr
+    assert "more than the 2.00 s asked for" in done.stderr
+    each = CliRunner().invoke(cli.app, [*words, "-v"])
+    assert len(each.stdout.splitlines()) == 40
+
+
 @pytest.mark.parametrize("value", ["4 apples", "0", "1e20GB", ""])
 def test_a_limit_of_memory_that_is_none_is_one_sentence_that_names_its_flag(value, failed):
     code, said = failed("run", "--model", "resnet50", "--memory-limit", value, "--dry-run")

@@ -25,6 +25,7 @@ from profiler.gate.baseline import update
 from profiler.measure.layers import Layer
 from profiler.records.types import Case
 from profiler.report.explanation import costs_table
+from profiler.report.plain import Fitting
 from profiler.run.errand import Introduction
 from profiler.run.fleet import Member
 from tests import ROOT
@@ -92,11 +93,11 @@ COMMANDS: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_row_is_a_line_of_80_columns(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Table] = []
+    seen: list[Table | Fitting] = []
     printed = Console.print
 
     def watched(console: Console, *given: object, **how: object) -> None:
-        seen.extend(one for one in given if isinstance(one, Table))
+        seen.extend(one for one in given if isinstance(one, Table | Fitting))
         printed(console, *given, **how)  # type: ignore[arg-type]  # as it came
 
     monkeypatch.setattr(Console, "print", watched)
@@ -109,7 +110,7 @@ def test_a_row_is_a_line_of_80_columns(command: str, tmp_path: Path, monkeypatch
         assert [line.split() for line in narrow] == [line.split() for line in wide]
 
 
-def lines(table: Table, width: int) -> list[str]:
+def lines(table: Table | Fitting, width: int) -> list[str]:
     console = Console(width=width)
     with console.capture() as capture:
         console.print(table)

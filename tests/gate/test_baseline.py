@@ -27,7 +27,7 @@ from profiler.records.reading import read
 from profiler.records.types import Failure
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
-from tests.gate.runs import CASE, HERE, OTHER, PLACE, STEADY, measured, record, visited, written
+from tests.gate.runs import BUDGET, CASE, HERE, OTHER, PLACE, STEADY, measured, record, visited, written
 
 
 def keys(file: Path) -> list[str]:
@@ -172,6 +172,22 @@ def test_the_new_run_uses_the_stored_calibration_and_measures_none(tmp_path: Pat
     calibrations = Calibrations(Refusing(), tmp_path, lambda _: Limits(), known={NAME: CALIBRATION})
     assert calibrations.get(PLACE) == CALIBRATION
     assert calibrations.get(Placement(threads=2)) == Failure("error", "calibrated anew")
+
+
+def test_cases_that_guard_little_are_said_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, how = tmp_path / "baseline.jsonl", {"argv": ["run", "quick"], "budget": replace(BUDGET, precision=0.02)}
+    written(tmp_path / "run", *visited(CASE, (10.0, 14.0, 9.0, 12.0, 8.0)), *visited(OTHER, (3.0,)), **how)
+    update(tmp_path / "run", file)
+    stored, weak = capsys.readouterr().out.splitlines()
+    assert "2 cases stored" in stored
+    said = (
+        "1 of 2 have fewer than 3 visits, too few to tell any change; 1 of 2 are unstable, and tell large changes alone"
+    )
+    assert weak.startswith(f"{said}: visit them more often and store that: ")
+    assert weak.endswith(f": profiler run quick --out {tmp_path / 'run'} --resume --time 3min")
+    written(tmp_path / "steady", *visited(CASE, STEADY))
+    update(tmp_path / "steady", file)
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 # --- showing ------------------------------------------------------------

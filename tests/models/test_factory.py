@@ -119,7 +119,9 @@ def test_what_is_no_model_is_one_sentence(name: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import nothing_of_that_name\n", "No module named 'nothing_of_that_name'"),
+        ("import nothing_of_that_name\n", r"imports 'nothing_of_that_name', which .*: install .* -m pip install"),
+        ("import os.nothing\n", r"imports 'os\.nothing', which"),
+        ("def make():\n    import nothing_of_that_name\n", r"imports 'nothing_of_that_name', which"),
         ("raise SystemExit(3)\n", "importing it fails with SystemExit: 3"),
         ("torch.no_such_name\n", "importing it fails with AttributeError: module 'torch' has no"),
         ("def mak():\n    pass\n", r"net\.py has no function 'make'; it has mak$"),

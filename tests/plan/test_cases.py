@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from profiler import models
 from profiler.errors import UserError
 from profiler.plan import cases, plan
 from profiler.plan.cases import complexities, notes
-from profiler.plan.duration import estimate_seconds
+from profiler.plan.duration import estimate_seconds, round_seconds
 from profiler.plan.read import BUILT_IN, from_flags, load, loads
 from profiler.records.types import Budget
 
@@ -88,6 +89,20 @@ def test_two_ways_to_one_network_are_measured_once_and_noted():
 def test_flops_far_from_those_asked_for_are_noted():
     (note,) = notes(loads('models = "regnety_4.0gf"\nscalings = "w"\nfactors = 4'))
     assert note == "regnety_4.0gf w x4: 12.3GF, -22.9% from 4 times regnety_4.0gf; --flops 15.9GF solves for the factor"
+
+
+def test_notes_of_one_kind_are_one_sentence_where_that_is_enough():
+    read = loads(
+        'models = ["regnety_4.0gf", "regnety_400mf", "regnetz_4.0gf"]\nscalings = ["w", "w1_g1"]\nfactors = [2, 4]'
+    )
+    each, brief = notes(read), notes(read, brief=True)
+    twice = [note for note in each if note.endswith("measured once")]
+    off = [note for note in each if note.endswith("solves for the factor")]
+    assert len(each) == len(twice) + len(off) == 3
+    assert brief[0] == off[0]  # of one alone its own sentence
+    assert brief[1] == "2 networks are asked for under several names, and measured once; -v lists them"
+    said = r"2 networks have other flops .* whole numbers \(\+2\d\.\d% to \+2\d\.\d%\); -v lists them"
+    assert re.fullmatch(said, *notes(load("quick"), brief=True))
 
 
 def test_a_target_that_only_a_step_beside_the_rule_meets_is_noted_and_identified():
@@ -168,6 +183,7 @@ def test_the_guess_adds_up():
     one = 10.0 + 3 * forward + 0.3
     assert estimate_seconds(cases, counted, budget) == pytest.approx(2 * (1.0 + 3 * one))
     assert estimate_seconds(cases, counted, replace(budget, timeout_s=2.0)) == 2 * (1.0 + 3 * 2.0)
+    assert round_seconds(cases, counted, budget) == pytest.approx(2 * (1.0 + one))
 
 
 def test_a_plan_of_a_million_cases_is_refused_before_it_is_expanded() -> None:

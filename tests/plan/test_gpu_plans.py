@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from profiler.cli import run
+from profiler.cli import dry_run
 from profiler.cli.app import app
 from profiler.machine.host import usable_cores
 from profiler.plan.cases import notes
@@ -23,7 +23,7 @@ def test_a_plan_for_two_gpus_says_what_they_share():
 @pytest.mark.parametrize("flag", ["--device", "--devices"])
 def test_both_spellings_take_several_gpus_and_say_once_what_they_share(flag, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "rehearse", lambda cases: (Described(tuple(cases)), []))  # as where all are there
+    monkeypatch.setattr(dry_run, "rehearse", lambda cases: (Described(tuple(cases)), []))  # as where all are there
     told = ["run", "--model", "resnet50", "--backend", "eager", flag, "cuda:0,cuda:1", "--dry-run"]
     done = CliRunner().invoke(app, told)
     assert done.exit_code == 0, done.output

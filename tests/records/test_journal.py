@@ -266,6 +266,19 @@ def test_a_folder_with_a_run_needs_resume(tmp_path):
     assert (tmp_path / NAME).read_bytes() == before
 
 
+def test_a_run_that_was_stopped_before_its_first_visit_is_begun_anew(tmp_path):
+    for digest in ("d", "e"):  # of another plan too: there is nothing to mix it with
+        Journal.open(tmp_path, FACTS | {"digest": digest}).close()
+    assert [session.facts["digest"] for session in read(tmp_path).sessions] == ["e"]
+
+
+def test_a_run_of_failures_alone_says_how_to_begin_anew(tmp_path):
+    before = written(tmp_path, FAILED)
+    with pytest.raises(UserError, match=r"nothing could be measured.*: remove that folder to begin anew, or choose"):
+        Journal.open(tmp_path, FACTS)
+    assert (tmp_path / NAME).read_bytes() == before
+
+
 def test_another_plan_is_refused_and_named(tmp_path):
     before = written(tmp_path, RECORD)
     other = FACTS | {"digest": "e", "plan": 'batches = 2\n[budget]\nrounds = 3\n[[sweep]]\nmodels = ["a"]\n'}

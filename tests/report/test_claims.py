@@ -48,6 +48,15 @@ def test_it_is_printed_with_each_claim_named_once(both: pd.DataFrame) -> None:
     assert "holds: dWr takes 0.79 [0.73, 0.85] of the time of dwr" in said
 
 
+def test_a_narrow_terminal_gets_a_line_for_each_group_below_its_claim(both: pd.DataFrame) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    print_claims(both, fit(both), console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    at = lines.index(FASTER)
+    assert [line[:5] for line in lines[at + 1 : at + 4]] == ["  x: ", "  y: ", "dWr i"]
+    assert lines[at + 1].endswith("of the time of dwr")
+
+
 def test_the_page_has_it(both: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "can_draw", lambda: False)
     text = page.page(both, {})
@@ -95,6 +104,15 @@ def test_the_documented_tables_are_those_of_the_runs(run: str) -> None:
     assert table.count("\n") >= 7
     assert table in (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     assert (table in (ROOT / "README.md").read_text(encoding="utf-8")) == (run == "fast-and-accurate")
+
+
+def test_how_many_rows_are_unstable_is_said_where_the_claims_stand() -> None:
+    frame = pd.read_csv(ROOT / "results" / "reference" / "fast-and-accurate" / "cases.csv")
+    unsure, known = (frame["status"] == "unstable").sum(), frame["precision_reached"].median()
+    for name in ("README.md", "docs/claims.md"):
+        text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+        assert f"±{known:.0%} in the median" in text
+        assert f"{unsure} of {len(frame)} are `unstable`" in text
 
 
 def test_the_table_of_a_run_follows_from_its_rows() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from profiler.analysis.fit import fit
 from profiler.records.columns import COLUMNS, Row
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
-from profiler.report.console import rich_table
+from profiler.report.console import fitting_table
 from profiler.report.grid import Table
 
 
@@ -28,7 +28,7 @@ def row(model: str, backend: str, latency: float | None, width: float = 0.05, **
 
 def printed(table: object, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(rich_table(table) if isinstance(table, Table) else table)
+    console.print(fitting_table(table) if isinstance(table, Table) else table)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -56,6 +56,18 @@ def test_latencies_stand_by_network_with_how_many_times_as_fast() -> None:
     assert two.split() == ["b", "30", "[28.6,", "31.5]", "oom"]
 
 
+@pytest.mark.parametrize(("backends", "lines"), [(2, 3), (3, 3), (4, 9)])
+def test_where_a_terminal_is_narrow_less_is_shown_and_no_cell_broken(backends: int, lines: int) -> None:
+    names = ("eager", "torchscript", "onnxruntime", "openvino")[:backends]
+    rows = [row(f"efficientnet_b0 dWr x{n}", name, 123.4 - n) for n in range(2) for name in names]
+    table = latencies_table(rows)
+    assert table is not None
+    narrow, wide = (printed(table, width) for width in (80, 400))
+    assert len(wide) == 3
+    assert len(narrow) == lines
+    assert sum("[" in cell for line in narrow for cell in line.split()) == 2 * backends
+
+
 def test_settings_that_vary_have_a_column_and_what_is_unsure_a_mark() -> None:
     rows = [row("a", "eager", 20.0), row("a", "eager", 70.0, batch=8, status="unstable")]
     assert printed(latencies_table(rows))[2].split()[:3] == ["a", "8", "70?"]
@@ -69,13 +81,36 @@ def test_more_networks_than_fit_have_their_predictors_instead() -> None:
     assert predictors_table([]) is None
 
 
+def test_where_a_terminal_is_narrow_the_least_of_three_predictors_goes() -> None:
+    settings = [
+        {"backend": name, "batch": n, "mode": mode} for name in "ab" for n, mode in ((1, "infer"), (4, "train"))
+    ]
+    both = [each | setting | {"backend": setting["backend"] * 12} for each in sweep(6) for setting in settings]
+    table = predictors_table(fit(pd.DataFrame(both)))
+    narrow, wide = (printed(table, width) for width in (80, 400))
+    assert len(narrow) == len(wide) == 5
+    assert narrow[0].split() == ["r", "with", "activations", "flops", "n", "error"]
+    assert wide[0].split()[-3:] == ["parameters", "n", "error"]
+
+
 def test_a_sentence_for_each_backend_and_one_for_what_is_not_known() -> None:
     rows = sweep(6)
     eager, other = closing_sentences(rows, fit(pd.DataFrame(rows)))
     assert eager.startswith("eager: flops predict latency best, r = 1.00")
     assert other.startswith("onnxruntime: 2.00 times as fast as eager; flops predict")
     rows[0] |= {"latency_ci_high_ms": 99.0}
-    assert closing_sentences(rows, [])[-1].startswith("11 of 12 latencies are known within 10%")
+    assert closing_sentences(rows, [])[-1] == "11 of 12 latencies are known within 10%; more visits narrow the rest."
+    rows[0] |= {"visits": 1}
+    said = closing_sentences(rows, [], "profiler run quick --resume")[-1]
+    assert said.endswith("within 10%, 1 rests on a single visit; go on with: profiler run quick --resume")
+
+
+def test_why_n_is_less_than_there_are_networks_is_said() -> None:
+    rows = sweep(6)
+    rows[0] |= {"latency_ci_low_ms": 0.5, "latency_ci_high_ms": 9.0}
+    said = closing_sentences(rows, fit(pd.DataFrame(rows)))
+    assert said[0].endswith("over 5 networks.")
+    assert "1 latency is left out of r and n: the visits differ so much that the interval is too wide to fit." in said
 
 
 def test_the_best_of_two_alike_is_not_surely_better_and_what_may_be_nothing_is_not_said() -> None:

@@ -20,3 +20,13 @@ def test_nothing_is_cut_off_on_a_log_of_80_columns(brief: bool) -> None:
     assert "…" not in said
     assert ("per family" in said) is not brief
     assert said.index("pooled on") < said.index(" predict latency best")
+
+
+def test_a_line_through_three_networks_has_no_interval() -> None:
+    three, more = (networks(backend="eager").head(number) for number in (3, 9))
+    said = []
+    for frame in (three, more):
+        console = Console(width=200, file=io.StringIO())
+        print_fits(fit(frame), console)
+        said.append(console.file.getvalue())  # type: ignore[attr-defined]
+    assert [text.count("[") > 1 for text in said] == [False, True]

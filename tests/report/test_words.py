@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from profiler.report.words import _rates, full_sentence, outliers_sentence, rates_sentence
+from profiler.report.words import _rates, full_sentence, outliers_sentence, rates_sentence, sentence
 from tests.analysis.tables import networks, pooled
 
 
@@ -17,6 +19,12 @@ def test_slopes_are_told_as_speeds() -> None:
     assert flops_per_s == pytest.approx(4e12, rel=1e-3)
     said = str(rates_sentence(pooled(frame)))
     assert "16.0 G activations/s, 64.0 GB/s written once; 4.00 TF/s of multiply-adds" in said
+
+
+def test_the_correlation_of_three_networks_has_no_interval_that_says_nothing() -> None:
+    few, enough = sentence(pooled(networks().head(3))), sentence(pooled(networks()))
+    assert re.search(r"best: r = 1\.000 over 3 networks", few)
+    assert re.search(r"best: r = 0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] over", enough)
 
 
 def test_what_is_no_time_has_no_speeds() -> None:

@@ -31,7 +31,8 @@ from profiler.records.types import Budget, Case, Failure, Measurement, Pass, Rec
 from profiler.run.calibrations import _CALIBRATION_VISITS, Calibrations
 from profiler.run.child import Limits
 from profiler.run.display import Display
-from profiler.run.experiment import again, measure_into
+from profiler.run.experiment import measure_into
+from profiler.run.going_on import again
 from profiler.run.lab import Lab
 from profiler.run.rounds import Measuring, measure_within
 from profiler.run.schedule import Progress
