@@ -60,7 +60,7 @@ def drawn(shape: tuple[int, ...], kind: str) -> tuple[Array, str]:
 
 def of_example(example: object, names: tuple[str, ...]) -> Inputs:
     """Return an example as a user gives it, with arrays in the place of tensors."""
-    args, kwargs = arranged(example)
+    args, kwargs = arranged(example if not _is_packed(example) else (example,))
     return Inputs(tuple(map(_plain, args)), _plain(kwargs), names if args else ())
 
 
@@ -81,10 +81,18 @@ def image_height(shapes: Sequence[tuple[int, ...]]) -> int | None:
     return int(shapes[0][2]) if images else None
 
 
+def _is_packed(value: object) -> bool:
+    from torch.nn.utils.rnn import PackedSequence
+
+    return isinstance(value, PackedSequence)  # a tuple of what no forward takes apart
+
+
 def _plain(value: object) -> Any:
     """Return tensors as arrays; what numpy has no type for, as bf16, becomes fp32."""
     import torch
 
+    if _is_packed(value):
+        raise TypeError("a PackedSequence; let the model take what is padded and pack it itself")
     if isinstance(value, torch.Tensor):
         host = value.detach().cpu().resolve_conj().resolve_neg()
         known = host.dtype in (torch.float16, torch.float32, torch.float64) or not host.is_floating_point()

@@ -129,6 +129,10 @@ def test_what_is_no_model_is_one_sentence(name: str, said: str) -> None:
         ("def make(:\n", "importing it fails with SyntaxError"),
         ("def make():\n    raise SystemExit('usage')\n", "could not be built: SystemExit: usage"),
         ("def make():\n    return nn.Linear(2, 2), torch.ones(1, 2).to_sparse()\n", "expected dense tensors"),
+        (
+            "def make():\n    return nn.LSTM(2, 2), nn.utils.rnn.pack_sequence([torch.ones(3, 2)])\n",
+            "its example cannot be read .a PackedSequence; let the model take what is padded",
+        ),
         ("def make():\n    with torch.device('meta'):\n        return nn.Linear(2, 2), 1\n", "on the meta device"),
         ("def make():\n    return nn.Linear(2, 2), {[1]: 2}\n", "unhashable type: 'list'"),
         (
