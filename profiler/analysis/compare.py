@@ -179,7 +179,28 @@ def contents(found: Sequence[Setting], frame: pd.DataFrame, run: str, y: str) ->
         rest = f" and {len(networks) - _NAMED} more" if len(networks) > _NAMED else ""
         return f"{run} has {', '.join(networks[:_NAMED])}{rest}"
     rows = int((frame["run"] == run).sum())
-    return f"none of the {rows} rows of {run} has a {y}" if rows else f"{run} has no rows"
+    return f"none of the {rows} rows of {run} has a {y} that counts" if rows else f"{run} has no rows"
+
+
+def sides(frame: pd.DataFrame, y: str) -> list[str]:
+    """What each setting of a table has to compare, in words; where that is nothing, why the first of its rows is none.
+
+    Raises:
+        UserError: The table cannot be used.
+    """
+    checked, keys = checked_rows(frame, y), [key for key in GROUP_KEYS if key in frame and key not in MACHINE]
+    cells = pd.DataFrame({key: [plain(value) for value in frame[key]] for key in keys}, index=checked.index)
+    varying = [key for key in keys if cells[key].nunique() > 1]
+    whys = checked["why"].mask(uncounted(checked, y), "")
+    found: dict[str, list[int]] = {}
+    for row, values in enumerate(cells[varying].itertuples(index=False)):
+        found.setdefault(group_label(dict(zip(varying, values, strict=True))), []).append(row)
+    told = []
+    for side, rows in found.items():
+        count = sum(not why for why in whys.iloc[rows])
+        first = "" if count else f" ({checked['network'].iloc[rows[0]]}: {whys.iloc[rows[0]]})"
+        told.append(f"{side}: {count} of {len(rows)} rows count{first}")
+    return told
 
 
 def _things(a: Setting, b: Setting, found: Sequence[Setting]) -> int:
