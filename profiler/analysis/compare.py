@@ -182,8 +182,8 @@ def contents(found: Sequence[Setting], frame: pd.DataFrame, run: str, y: str) ->
     return f"none of the {rows} rows of {run} has a {y} that counts" if rows else f"{run} has no rows"
 
 
-def sides(frame: pd.DataFrame, y: str) -> list[str]:
-    """What each setting of a table has to compare, in words; where that is nothing, why the first of its rows is none.
+def sides(frame: pd.DataFrame, y: str) -> dict[str, int]:
+    """How many rows of each setting of a table can be compared, by that in words; with a reason where it is none.
 
     Raises:
         UserError: The table cannot be used.
@@ -195,11 +195,11 @@ def sides(frame: pd.DataFrame, y: str) -> list[str]:
     found: dict[str, list[int]] = {}
     for row, values in enumerate(cells[varying].itertuples(index=False)):
         found.setdefault(group_label(dict(zip(varying, values, strict=True))), []).append(row)
-    told = []
+    told = {}
     for side, rows in found.items():
         count = sum(not why for why in whys.iloc[rows])
         first = "" if count else f" ({checked['network'].iloc[rows[0]]}: {whys.iloc[rows[0]]})"
-        told.append(f"{side}: {count} of {len(rows)} rows count{first}")
+        told[f"{side}: {count} of {len(rows)} rows count{first}"] = count
     return told
 
 

@@ -62,8 +62,11 @@ def compare_command(
     made = comparisons(found)
     left = unpaired(made, names)
     has = {name: contents(found, frame, name, column) for name in left or names}
+    apart = sides(frame, column)
     if not made or len(left) == len(names):
-        raise UserError(_nothing(found, has, sides(frame, column)))
+        raise UserError(_nothing(found, has, list(apart)))
+    for said in (said for said, count in apart.items() if not count):
+        warn(f"left out: {said}")
     for name in left:
         warn(f"left out: {has[name]}, and shares no network with another run")
     if not json:

@@ -298,6 +298,18 @@ def test_labels_of_which_no_row_counts_are_named_with_the_reason(
     assert "profiler run ... --resume --time 10min" in str(refused.value)
 
 
+def test_a_label_of_which_no_row_counts_is_said_beside_what_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"latency_ci_low_ms": 0.1, "latency_ci_high_ms": 900.0, "fleet_label": "there"}
+    here = [table(fleet_label="here"), table(fleet_label="here", backend="onnxruntime")]
+    compare_command(write(tmp_path, run=pd.concat([*here, table(**wide)])), None, json=False)
+    said = capsys.readouterr()
+    assert "left out: there · eager: 0 of 8 rows count (net0: its 95% interval is [0.1, 900]" in said.err
+    assert said.err.count("left out") == 1
+    assert "onnxruntime / eager" in said.out
+
+
 def test_like_machines_need_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare_command(write(tmp_path, old=table(), new=table()), None, json=False)
     assert "not measured on like machines" not in capsys.readouterr().out
