@@ -182,7 +182,7 @@ def contents(found: Sequence[Setting], frame: pd.DataFrame, run: str, y: str) ->
     return f"none of the {rows} rows of {run} has a {y} that counts" if rows else f"{run} has no rows"
 
 
-def sides(frame: pd.DataFrame, y: str) -> dict[str, int]:
+def comparable_rows(frame: pd.DataFrame, y: str) -> dict[str, int]:
     """How many rows of each setting of a table can be compared, by that in words; with a reason where it is none.
 
     Raises:

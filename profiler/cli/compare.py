@@ -19,11 +19,11 @@ from profiler.analysis.compare import (
     MACHINE,
     Comparison,
     Setting,
+    comparable_rows,
     comparisons,
     contents,
     joined_runs,
     settings_of,
-    sides,
     unpaired,
 )
 from profiler.analysis.fit import Fit, fit
@@ -62,7 +62,7 @@ def compare_command(
     made = comparisons(found)
     left = unpaired(made, names)
     has = {name: contents(found, frame, name, column) for name in left or names}
-    apart = sides(frame, column)
+    apart = comparable_rows(frame, column)
     if not made or len(left) == len(names):
         raise UserError(_nothing(found, has, list(apart)))
     for said in (said for said, count in apart.items() if not count):

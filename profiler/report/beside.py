@@ -24,7 +24,9 @@ def machines_table(frame: pd.DataFrame, y: str) -> Table | None:
         found = [one for one in comparisons(settings_of(frame, y)) if _differing(one) <= _WHERE]
     except UserError:  # unlike models under one name: no ratio means anything
         return None
-    keys = [key for one in found[:1] for key in one.first if key not in _WHERE and len({o.first[key] for o in found}) > 1]
+    keys = [
+        key for one in found[:1] for key in one.first if key not in _WHERE and len({o.first[key] for o in found}) > 1
+    ]
     rows = []
     for one in found:
         ratio = f"{one.mean:.3f}" + (f" [{one.interval[0]:.3f}, {one.interval[1]:.3f}]" if one.interval else "")

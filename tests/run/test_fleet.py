@@ -195,7 +195,7 @@ def test_a_worker_of_which_no_process_is_left_costs_its_visit_alone(fleet: Local
 
 def test_a_link_that_is_cut_costs_what_was_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut until the worker is given up; its visit is made again when it is back, and the other goes on meanwhile."""
-    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # its least; half a minute of its own is a long test
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least it takes
     (tmp_path / "net.py").write_text(NET.replace("beside.LAYER", "torch.nn.Identity()").replace(", beside", ""))
     out, given = tmp_path / "out", ("--model", str(tmp_path / "net.py:net"), *SLOW_FLAGS, "--device", "near,far")
     with nets(("near", "far")) as net:

@@ -66,7 +66,8 @@ def test_each_machine_that_cannot_be_used_is_named_with_what_to_do(
         check_hosts(Hosts(worker=workers))
     said = dict(line.split(" ", 1) for line in str(refused.value).splitlines())
     assert said.keys() == {"gone", "old", "bare", "odd:", "plain"}
-    assert "cannot be reached over ssh (ssh: connect to host gone port 22: No route to host); try `ssh gone true` until" in said["gone"]
+    assert "cannot be reached over ssh (ssh: connect to host gone port 22: No route to host); try" in said["gone"]
+    assert "`ssh gone true` until it works and asks nothing" in said["gone"]
     assert f"has latency-profiler 0.0.1 and this machine {__version__}; install one version" in said["old"]
     assert "has no program no-such-profiler (" in said["bare"]
     assert 'program = "/opt/venv/bin/profiler"' in said["bare"]
