@@ -12,6 +12,8 @@ from profiler.report.grid import Table
 #: In which sides differ that are of unlike machines or devices.
 _WHERE = frozenset({"run", "host", "fleet_label", "device"})
 
+_NOTE = "The cost on the first machine over that on the second, and whether networks have the same order on both."
+
 
 def machines_table(frame: pd.DataFrame, y: str) -> Table | None:
     """A row for two labels, devices or runs with what else they have in common; None where there are no two.
@@ -31,9 +33,10 @@ def machines_table(frame: pd.DataFrame, y: str) -> Table | None:
     for one in found:
         ratio = f"{one.mean:.3f}" + (f" [{one.interval[0]:.3f}, {one.interval[1]:.3f}]" if one.interval else "")
         rank = "" if one.spearman is None else f"{one.spearman:.3f}"
-        same = group_label({key: one.first[key] for key in keys}) if keys else ""
-        rows.append((" / ".join(reversed(one.labels)), same, str(len(one.ratios)), ratio, rank))
-    return Table(("machines", "of"), ("networks", "ratio [95%]", "rank correlation"), rows) if rows else None
+        same = [group_label({key: one.first[key] for key in keys})] if keys else []
+        rows.append((" / ".join(reversed(one.labels)), *same, str(len(one.ratios)), ratio, rank))
+    texts = ("machines", "of") if keys else ("machines",)
+    return Table(texts, ("networks", "ratio [95%]", "rank correlation"), rows, _NOTE) if rows else None
 
 
 def _differing(one: Comparison) -> set[str]:

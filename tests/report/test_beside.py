@@ -22,6 +22,10 @@ def test_labels_are_side_by_side_for_each_backend() -> None:
         ("xeon / h100", "eager", "8", "1.000"),
         ("xeon / h100", "onnxruntime", "8", "-1.000"),
     ]
+    assert len(made.texts) + len(made.numbers) == len(made.rows[0])
+    alone = machines_table(pd.concat([table(fleet_label="h100"), slow]), "latency_ms")
+    assert alone is not None
+    assert (alone.texts, alone.rows[0][:2]) == (("machines",), ("xeon / h100", "8"))
     assert made.rows[0][3] == "2.000 [2.000, 2.000]"
     assert "Machines side by side" in page(frame, {})
 
