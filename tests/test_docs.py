@@ -76,6 +76,7 @@ PARSED = {
             "scheduler --host 10.0.0.1 --tls certs",
             "worker --scheduler tls://10.0.0.1:8786 --label h100 --tls certs",
             "run quick --scheduler tls://10.0.0.1:8786 --tls certs",
+            "run quick --scheduler tls://127.0.0.1:8786 --tls certs",
         ],
         "wants other machines; tests/run/test_fleet.py has a fleet",
     ),

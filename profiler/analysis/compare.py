@@ -179,7 +179,28 @@ def contents(found: Sequence[Setting], frame: pd.DataFrame, run: str, y: str) ->
         rest = f" and {len(networks) - _NAMED} more" if len(networks) > _NAMED else ""
         return f"{run} has {', '.join(networks[:_NAMED])}{rest}"
     rows = int((frame["run"] == run).sum())
-    return f"none of the {rows} rows of {run} has a {y}" if rows else f"{run} has no rows"
+    return f"none of the {rows} rows of {run} has a {y} that counts" if rows else f"{run} has no rows"
+
+
+def comparable_rows(frame: pd.DataFrame, y: str) -> dict[str, int]:
+    """How many rows of each setting of a table can be compared, by that in words; with a reason where it is none.
+
+    Raises:
+        UserError: The table cannot be used.
+    """
+    checked, keys = checked_rows(frame, y), [key for key in GROUP_KEYS if key in frame and key not in MACHINE]
+    cells = pd.DataFrame({key: [plain(value) for value in frame[key]] for key in keys}, index=checked.index)
+    varying = [key for key in keys if cells[key].nunique() > 1]
+    whys = checked["why"].mask(uncounted(checked, y), "")
+    found: dict[str, list[int]] = {}
+    for row, values in enumerate(cells[varying].itertuples(index=False)):
+        found.setdefault(group_label(dict(zip(varying, values, strict=True))), []).append(row)
+    told = {}
+    for side, rows in found.items():
+        count = sum(not why for why in whys.iloc[rows])
+        first = "" if count else f" ({checked['network'].iloc[rows[0]]}: {whys.iloc[rows[0]]})"
+        told[f"{side}: {count} of {len(rows)} rows count{first}"] = count
+    return told
 
 
 def _things(a: Setting, b: Setting, found: Sequence[Setting]) -> int:

@@ -19,6 +19,7 @@ from profiler.analysis.compare import (
     MACHINE,
     Comparison,
     Setting,
+    comparable_rows,
     comparisons,
     contents,
     joined_runs,
@@ -36,6 +37,8 @@ from profiler.report.plain import plain_table, standard_console
 
 #: Characters of a run's name beside which a table still fits a terminal.
 _LONG = 4
+#: Sides that a sentence names.
+_NAMED = 4
 
 #: Said above ratios of two runs that differ in nothing but when they were made.
 _SCATTER = (
@@ -59,8 +62,11 @@ def compare_command(
     made = comparisons(found)
     left = unpaired(made, names)
     has = {name: contents(found, frame, name, column) for name in left or names}
+    apart = comparable_rows(frame, column)
     if not made or len(left) == len(names):
-        raise UserError(_nothing(found, has))
+        raise UserError(_nothing(found, has, list(apart)))
+    for said in (said for said, count in apart.items() if not count):
+        warn(f"left out: {said}")
     for name in left:
         warn(f"left out: {has[name]}, and shares no network with another run")
     if not json:
@@ -114,14 +120,20 @@ def _print_predictors(fits: Sequence[Fit], column: str, console: Console) -> Non
             console.print(escape(said), highlight=False, soft_wrap=True)
 
 
-def _nothing(found: Sequence[Setting], has: Mapping[str, str]) -> str:
+def _nothing(found: Sequence[Setting], has: Mapping[str, str], apart: Sequence[str]) -> str:
     told = "; ".join(has.values())
     if len(has) > 1 and len(found) > 1:
         return f"no two runs share a network: {told}; measure the same networks in both"
     if len(found) > 1:
-        networks = [f"{group_label(each.keys)}: {', '.join(list(each.costs)[:3])}" for each in found[:4]]
+        networks = [f"{group_label(each.keys)}: {', '.join(list(each.costs)[:3])}" for each in found[:_NAMED]]
         return f"no two sides share a network ({'; '.join(networks)}); measure the same networks on both"
     what = "one side" if found else "no measured case"
+    if len(has) == 1 and len(apart) > 1:
+        rest = "; and others" if len(apart) > _NAMED else ""
+        return (
+            f"{what} to compare ({'; '.join(apart[:_NAMED])}{rest}): expected two whose rows count; where an interval is "
+            "too wide, go on with that run: profiler run ... --resume --time 10min"
+        )
     return f"{what} to compare ({told}): expected two runs, or one run of several backends, devices or precisions"
 
 
@@ -170,19 +182,25 @@ def _ends(interval: Interval | None) -> str:
     return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
+def _names(one: Comparison) -> tuple[str, str]:
+    """What two sides are called in a sentence: their runs, and in one run their labels or what else differs."""
+    first, second = (keys.get("run", "") for keys in (one.first, one.second))
+    return one.labels if first == second else (first, second)
+
+
 def _unlike(one: Comparison) -> str | None:
     """That two sides come from unlike machines or versions, and in what they differ."""
     facts: Mapping[str, tuple[str, str]] = {k: v for k, v in one.differs.items() if k in MACHINE and all(v)}
     if not facts:
         return None
-    first, second = (keys.get("run", "") for keys in (one.first, one.second))
+    first, second = _names(one)
     told = ", ".join(_differences(facts))
     return f"{first} and {second} were not measured on like machines: {told}."
 
 
 def _calibrated(one: Comparison) -> str | None:
     """That two sides were calibrated apart, and what was done about it."""
-    first, second = (keys.get("run", "") for keys in (one.first, one.second))
+    first, second = _names(one)
     if one.rescaled != 1:
         return (
             f"{first} and {second} were calibrated apart: times of {second} are multiplied by {one.rescaled:.3f}, "

@@ -37,7 +37,8 @@ def workers_command(
         return
     standard_console().print(_table(members))
     for versions in dict.fromkeys(map(_versions, members)):
-        print(f"{', '.join(each.known.label for each in members if _versions(each) == versions)}: {versions}")
+        labels = dict.fromkeys(each.known.label for each in members if _versions(each) == versions)
+        print(f"{', '.join(labels)}: {versions}")
     for each in members:
         if each.now:
             print(f"{each.said} measures {each.now}")

@@ -26,6 +26,8 @@ from profiler.report.words import (
 
 #: Of no more settings the models stand below a table that has a row for each.
 _MODELS = 3
+#: Of a terminal, as everything fits it.
+_COLUMNS = 80
 
 
 def print_fits(fits: Sequence[Fit], console: Console, *, brief: bool = False) -> None:
@@ -86,8 +88,13 @@ def rich_table(table: Grid) -> Table:
     """The table as a terminal shows it, close enough together for 80 columns."""
     shown = plain_table(*table.texts, *table.numbers)
     shown.padding = (0, 1, 0, 0)
-    for row in table.rows:
-        shown.add_row(*(escape(cell if isinstance(cell, str) else cell[0]) for cell in row))
+    rows = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in table.rows]
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    _, *widths = (max(map(len, cells)) + 1 for cells in zip((*table.texts, *table.numbers), *rows, strict=True))
+    room = _COLUMNS - sum(widths) - 1
+    if room >= max((len(word) for row in rows for word in row[0].split()), default=0):
+        shown.columns[0].max_width = room  # its words go on below each other, before an interval does
     return shown
 
 

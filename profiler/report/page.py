@@ -20,6 +20,7 @@ from profiler.analysis.frame import group_label, latency_column, network_names, 
 from profiler.errors import UserError
 from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.files import write_file
+from profiler.report.beside import machines_table
 from profiler.report.claims import claims_table
 from profiler.report.closing import closing_sentences, latencies_table, predictors_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
@@ -45,6 +46,7 @@ _HEADINGS = {
     "size": "Latency against the size of the inputs",
     "batch": "Throughput and latency against batch",
     "runtimes": "Every network on every runtime",
+    "machines": "Machines side by side",
     "costs": "Memory and other costs",
 }
 
@@ -108,7 +110,11 @@ def _told(frame: pd.DataFrame, facts: Mapping[str, Any], fits: Sequence[Fit]) ->
         "title": _title(frame),
         "answer": _answer(frame, fits),
         "groups": [_group(frame, one, fits, margins) for one in pooled],
-        "across": {"runtimes": _runtimes(frame), "batch": knees_table(frame, pooled)},
+        "across": {
+            "runtimes": _runtimes(frame),
+            "machines": machines_table(frame, pooled[0].y),
+            "batch": knees_table(frame, pooled),
+        },
         "claims": claims_table(frame, pooled),
         "failures": failures_table(frame),
         "conditions": conditions_table(frame, pooled),

@@ -39,6 +39,8 @@ _END_S = 15.0
 _LAST_S = 1.0
 #: What ssh itself ends with, and a shell that finds no program, or none that may run.
 _NO_SSH, _NO_PROGRAM = 255, (126, 127)
+#: What a Python says that is called with ``-m`` and has no such package.
+_NO_MODULE = "No module named"
 
 
 @dataclass
@@ -50,6 +52,8 @@ class _Started:
     command: Sequence[str]
     process: subprocess.Popen[str] | None = None
     last: str = ""
+    #: Why its connection is lost, as it was said; empty where it is not.
+    lost: str = ""
     #: Looks left until it is started again.
     rest: float = 0.0
 
@@ -158,8 +162,8 @@ def _unlike(ssh: str, program: str, done: subprocess.CompletedProcess[str]) -> s
     )
     found = re.search(r"^latency-profiler (\S+)$", done.stdout, re.MULTILINE)
     if done.returncode == _NO_SSH:
-        return f"{ssh} cannot be reached over ssh ({said}); expected `ssh {ssh} true` to work and ask for no password"
-    if done.returncode in _NO_PROGRAM:
+        return f"{ssh} cannot be reached over ssh ({said}); try `ssh {ssh} true` until it works and asks nothing"
+    if done.returncode in _NO_PROGRAM or (done.returncode and _NO_MODULE in said):
         return (
             f"{ssh} has no program {program} ({said}); install latency-profiler there, or say where it is, as "
             'program = "/opt/venv/bin/profiler"'
@@ -214,8 +218,9 @@ class _Kept:
 
     def _hear(self, of: _Started, line: str | None) -> None:
         if line is not None:
-            of.last = line
-            self.say(f"{of.said}: {line}")
+            if line != of.last:  # a machine that stays away says the same each time
+                of.last, of.lost = line, ""
+                self.say(f"{of.said}: {line}")
             return
         code = of.process.returncode if of.process else 0
         if of is self.scheduler:
@@ -223,8 +228,10 @@ class _Kept:
         of.tell()  # or what it left elsewhere would not notice
         of.process = None
         if code == _NO_SSH:
-            of.rest = _REST_S
-            self.say(f"{of.said}: the connection is lost ({of.last or 'no word'}); it is tried again")
+            of.rest, why = _REST_S, of.last or "no word"
+            if why != of.lost:
+                self.say(f"{of.said}: the connection is lost ({why}); it is tried every {_REST_S:g} s")
+            of.lost = why
             return
         self.say(f"{of.said}: it has ended ({of.last or f'exit code {code}'})")
         if not any(worker.process or worker.rest for worker in self.workers):

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -70,6 +71,8 @@ def engine() -> Any:
         ) from error
     os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"  # of processes that it starts
     dask.config.set(_QUIET)
+    # Beside no way out of a cluster; where a scheduler is reached is said by it.
+    warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address", RuntimeWarning)
     for name in ("distributed", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in {"distributed", "tornado"}:
             # What goes wrong is said here in a sentence; the engine's own words are tracebacks.

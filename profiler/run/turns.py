@@ -60,7 +60,7 @@ class Turns:
 
     def take(self) -> Turn | None:
         """Return the next turn; None where there is none, or none before one that is under way ends."""
-        turn = self._again.popleft() if self._again else self._next()
+        turn = self._next()
         if turn is not None:
             self._out[turn.case.key] = turn
         return turn
@@ -83,6 +83,9 @@ class Turns:
             heapq.heappush(self._rounds, (made, order, case.key))
 
     def _next(self) -> Turn | None:
+        while self._again:
+            if self._fits(turn := self._again.popleft()):
+                return turn
         while self._rounds:
             made, _, key = heapq.heappop(self._rounds)
             if not self._progress.finished(self._cases[key]):
@@ -94,12 +97,19 @@ class Turns:
             self._later = deque(Turn(case, 0, measures) for case, measures in missing)
         while self._later:
             turn = self._later.popleft()
+            if not self._fits(turn):
+                continue
             if turn.case.key not in self._out:
                 return turn
             self._later.append(turn)
             if all(each.case.key in self._out for each in self._later):
                 return None
         return self._worthwhile()
+
+    def _fits(self, turn: Turn) -> bool:
+        """Whether a visit is made whatever it takes, or would end in time."""
+        first = turn.measures != "latency" or not self._progress.made(turn.case)
+        return first or self._end is None or self._progress.cost(turn.case) <= self._end - self._clock()
 
     def _worthwhile(self) -> Turn | None:
         """Fill what comes later anew where there is time, and take from it."""

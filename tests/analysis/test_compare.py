@@ -268,6 +268,48 @@ def test_unlike_machines_are_named_and_compared(tmp_path: Path, capsys: pytest.C
     assert "net7" in said
 
 
+def test_labels_of_one_run_are_named_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [table(fleet_label="here"), table(factor=0.5, fleet_label="there", host="bbbb", cpu="Other CPU")]
+    compare_command(write(tmp_path, run=pd.concat(both)), None, json=False)
+    said = capsys.readouterr().out
+    assert "here and there were not measured on like machines: host aaaa / bbbb, cpu One CPU / Other CPU." in said
+    both = [of_one_machine(4.0).assign(fleet_label="here"), of_one_machine(4.4).assign(fleet_label="there")]
+    compare_command(write(tmp_path, run=pd.concat(both)), None, json=False)
+    said = capsys.readouterr().out
+    assert "here and there were calibrated apart: times of there are multiplied by 0.909" in said
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ({}, r"one side to compare \(here: 8 of 8 rows count; there: 0 of 8 rows count \(net0: its 95% interval is "),
+        ({"status": "oom"}, r"one side .*; there: 0 of 8 rows count \(net0: oom\)\): expected two whose rows count"),
+        (None, r"no measured case to compare \(here: 0 of 8 rows count \(net0: .*; there: 0 of 8 rows count \(net0: "),
+    ],
+)
+def test_labels_of_which_no_row_counts_are_named_with_the_reason(
+    there: dict[str, str] | None, said: str, tmp_path: Path
+) -> None:
+    wide = {"status": "unstable", "latency_ci_low_ms": 0.1, "latency_ci_high_ms": 900.0}
+    both = [table(**({} if there is not None else wide)), table(**(wide | (there or {})))]
+    run = pd.concat([each.assign(fleet_label=label) for each, label in zip(both, ("here", "there"), strict=True)])
+    with pytest.raises(UserError, match=said) as refused:
+        compare_command(write(tmp_path, run=run), None, json=False)
+    assert "profiler run ... --resume --time 10min" in str(refused.value)
+
+
+def test_a_label_of_which_no_row_counts_is_said_beside_what_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"latency_ci_low_ms": 0.1, "latency_ci_high_ms": 900.0, "fleet_label": "there"}
+    here = [table(fleet_label="here"), table(fleet_label="here", backend="onnxruntime")]
+    compare_command(write(tmp_path, run=pd.concat([*here, table(**wide)])), None, json=False)
+    said = capsys.readouterr()
+    assert "left out: there · eager: 0 of 8 rows count (net0: its 95% interval is [0.1, 900]" in said.err
+    assert said.err.count("left out") == 1
+    assert "onnxruntime / eager" in said.out
+
+
 def test_like_machines_need_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare_command(write(tmp_path, old=table(), new=table()), None, json=False)
     assert "not measured on like machines" not in capsys.readouterr().out

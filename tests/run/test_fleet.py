@@ -27,6 +27,7 @@ from profiler.records.reading import read
 from profiler.records.types import Failure, Measurement
 from profiler.run.meeting import Meeting
 from tests.run.fleets import LocalFleet, local_fleet, orphans, visits, wait_for, whole
+from tests.run.nets import nets
 
 pytest.importorskip("distributed")
 
@@ -190,6 +191,31 @@ def test_a_worker_of_which_no_process_is_left_costs_its_visit_alone(fleet: Local
     assert (code, failures(tmp_path)) == (0, []), said
     assert whole(tmp_path, 4, 2)
     assert said.count("its visit of") == 1
+
+
+def test_a_link_that_is_cut_costs_what_was_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut until the worker is given up; its visit is made again when it is back, and the other goes on meanwhile."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP", "11s")  # the least it takes
+    (tmp_path / "net.py").write_text(NET.replace("beside.LAYER", "torch.nn.Identity()").replace(", beside", ""))
+    out, given = tmp_path / "out", ("--model", str(tmp_path / "net.py:net"), *SLOW_FLAGS, "--device", "near,far")
+    with nets(("near", "far")) as net:
+        if net is None:
+            pytest.skip("this user may make no network namespaces")
+        with local_fleet(tmp_path / "fleet", net) as cut:
+            cut.add("near")
+            cut.add("far")
+            run = cut.run(out, *given)
+            wait_for(lambda: cut.child("far") or run.poll() is not None, 60)
+            net.link("far", up=False)
+            wait_for(lambda: "is made again" in cut.said() or run.poll() is not None, 60)
+            assert run.poll() is None, cut.said()
+            wait_for(lambda: sum(r.case.fleet_label == "near" for r in read(out).records) == 4)
+            net.link("far", up=True)
+            assert run.wait(60) == 0, cut.said()
+            assert cut.said().count("its visit of") == 1
+            assert whole(out, 4, 2)
+            assert not failures(out)
+    wait_for(lambda: not orphans(tmp_path / "fleet"), 10)
 
 
 @pytest.fixture

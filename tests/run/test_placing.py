@@ -341,6 +341,25 @@ def test_the_time_holds_for_each_label(tmp_path: Path) -> None:
     assert script.clock_s < 25
 
 
+@pytest.mark.parametrize("losing", [False, True])
+def test_no_visit_is_handed_out_that_would_end_after_the_time(losing: bool) -> None:
+    """But the first of each case: of 20 that take a second each, in 25 s, 5 have another one."""
+    cases, clock_s = [case("resnet50", batch=n + 1) for n in range(20)], 0.0
+    progress = Progress(cases, Budget(rounds=100, precision=None))
+    turns = Turns(progress, [], 0, 25.0, lambda: clock_s)
+    made = 0
+    while (turn := turns.take()) is not None:
+        clock_s += 1.0
+        if losing and clock_s == 25:
+            turns.lost(turn)
+            continue
+        done = replace(record(Errand(turn.case, turn.number, turn.measures, Budget(), None)), wall_s=1.0)  # type: ignore[arg-type]
+        made += 1
+        progress.add(done)
+        turns.done(done)
+    assert (made, clock_s, turns.out) == (25 - losing, 25, 0)
+
+
 def test_unlike_versions_and_machines_are_said_by_name() -> None:
     old = replace(member("a", "a1").known, versions=VERSIONS | {"torch": "1.0.0", "latency-profiler": "0.0.1"})
     assert f"latency-profiler is {__version__} here and 0.0.1 there" in unlike_versions(old)
