@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -187,11 +187,17 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
 
 
 def _asked_otherwise(loaded: Loaded, case: Case) -> dict[str, str]:
-    """Say that a module in half precision is computed in another, as was asked."""
-    half, asked = loaded.half, case.placement.precision
-    if half in ("", asked):
+    """Say that a module is measured in another precision or layout than it was brought in, as was asked."""
+    place = {name: str(value) for name, value in asdict(case.placement).items()}
+    other = {name: kept for name, kept in loaded.kept.items() if kept != place[name]}
+    if not other:
         return {}
-    return {"precision_note": f"the model is in {half}, and {asked} was asked for: --precision {half} computes in it"}
+    asked, flags = (
+        (place[name] for name in other),
+        (f"--{name.replace('_', '-')} {kept}" for name, kept in other.items()),
+    )
+    said = f"the model is in {' and '.join(other.values())}, and was measured in {' and '.join(asked)}"
+    return {"brought_note": f"{said}; {' '.join(flags)} measures it as it is"}
 
 
 def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:

@@ -50,8 +50,7 @@ class Loaded:
         drawn: From which range the values of an input were drawn, by its name, where they are no normal numbers.
         family: What it is scaled in; empty for a model that no rule scales.
         files: That it is read from, beside the one in its name and modules that it imports.
-        half: The precision of most of its weights, or of its example where it has none, if that is ``fp16`` or
-            ``bf16``; else empty.
+        kept: In which ``precision`` and ``memory_format`` it was brought, where that is none of fp32 and contiguous.
     """
 
     model: Model
@@ -62,7 +61,7 @@ class Loaded:
     drawn: Mapping[str, str] = field(default_factory=dict)
     family: str = ""
     files: tuple[Path, ...] = ()
-    half: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def said(self) -> str:

@@ -66,8 +66,8 @@ def from_module(
     digest = content.of_parts(code, content.of_module(module), content.of_inputs(one))
     model = Model(digest, lambda: _copied(module, asked, again and (lambda: _anew(again, one))), cache=asked.cache)
     height = image_height([array.shape for array in one.arrays.values()])
-    half = _half(module, one)
-    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), height, half=half)
+    kept = _kept(module, one)
+    return Loaded(model, batched(one, asked), digest, lambda: _counted(module, one), height, kept=kept)
 
 
 def _given(module: nn.Module, example: object, asked: Asked) -> Inputs:
@@ -134,12 +134,19 @@ def _tensors(module: nn.Module, inputs: Inputs) -> tuple[tuple[Any, ...], dict[s
     return inputs.mapped(put)
 
 
-def _half(module: nn.Module, inputs: Inputs) -> str:
-    sizes = Counter[str]()
+def _kept(module: nn.Module, inputs: Inputs) -> dict[str, str]:
+    """Return the precision of most of the weights, or of the example, and their layout, if not the usual."""
+    import torch
+
+    types, layouts = Counter[str](), Counter[bool]()
     for one in module.parameters():
-        sizes[str(one.dtype).removeprefix("torch.")] += one.numel()
-    kinds = [*(kind for kind, _ in sizes.most_common(1)), *(array.dtype.name for array in inputs.arrays.values())]
-    return {"float16": "fp16", "bfloat16": "bf16"}.get(kinds[0], "")
+        types[str(one.dtype).removeprefix("torch.")] += one.numel()
+        if one.ndim == 4 and not (one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)):
+            layouts[one.is_contiguous(memory_format=torch.channels_last)] += one.numel()
+    kinds = [*(kind for kind, _ in types.most_common(1)), *(array.dtype.name for array in inputs.arrays.values())]
+    half = {"float16": "fp16", "bfloat16": "bf16"}.get(kinds[0], "")
+    last = "channels_last" if layouts[True] > layouts[False] else ""
+    return {name: value for name, value in (("precision", half), ("memory_format", last)) if value}
 
 
 def _counted(module: nn.Module, inputs: Inputs) -> Complexity:

@@ -46,7 +46,16 @@ def peaks_by_source(found: Memory) -> dict[str, int]:
     return {source: max(load.get(source, 0), run.get(source, 0)) for source in load | run}
 
 
-_NOTES = ("trace_note", "export_note", "kernel_note", "compile_note", "precision_note", "parity_note", "gradient_note")
+_NOTES = (
+    "trace_note",
+    "export_note",
+    "kernel_note",
+    "compile_note",
+    "precision_note",
+    "brought_note",
+    "parity_note",
+    "gradient_note",
+)
 
 #: How much more than its visit's median a forward may take that counts as steady.
 _STEADY = 1.05

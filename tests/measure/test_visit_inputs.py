@@ -42,12 +42,27 @@ def test_a_model_that_fails_says_where() -> None:
     assert re.search(said, str(caught.value))
 
 
-@pytest.mark.parametrize(("kind", "noted"), [("half", "fp16"), ("bfloat16", "bf16"), ("float", "")])
-@pytest.mark.usefixtures("one_thread")
-def test_a_module_in_half_precision_says_in_which_it_was_computed(kind: str, noted: str) -> None:
-    module, example = torch.nn.Linear(4, 2), torch.rand(3, 4)
-    with lent(getattr(module, kind)(), getattr(example, kind)()) as name:
-        made = visit(Task(Case(name, "", 1.0, "eager", Placement()), Budget(visit_s=0.01), None, None, fresh=False))
+def noted(module: torch.nn.Module, example: torch.Tensor, **asked: str) -> object:
+    with lent(module, example) as name:
+        case = Case(name, "", 1.0, "eager", Placement(**asked))
+        made = visit(Task(case, Budget(visit_s=0.01), None, None, fresh=False))
     assert isinstance(made, Measurement)
-    note = f"the model is in {noted}, and fp32 was asked for: --precision {noted} computes in it"
-    assert made.facts.get("precision_note") == (note if noted else None)
+    return made.facts.get("brought_note")
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("half", "fp16"), ("bfloat16", "bf16"), ("float", "")])
+@pytest.mark.usefixtures("one_thread")
+def test_a_module_in_half_precision_says_in_which_it_was_measured(kind: str, precision: str) -> None:
+    note = f"the model is in {precision}, and was measured in fp32; --precision {precision} measures it as it is"
+    found = noted(getattr(torch.nn.Linear(4, 2), kind)(), getattr(torch.rand(3, 4), kind)())
+    assert found == (note if precision else None)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_module_in_another_layout_says_in_which_it_was_measured() -> None:
+    module, example = torch.nn.Conv2d(4, 2, 3).to(memory_format=torch.channels_last), torch.rand(1, 4, 5, 5)
+    assert noted(module, example) == (
+        "the model is in channels_last, and was measured in contiguous; --memory-format channels_last "
+        "measures it as it is"
+    )
+    assert noted(module, example, memory_format="channels_last") is None
