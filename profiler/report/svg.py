@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 #: Digits of a coordinate that no screen shows.
 _DIGITS = re.compile(r"-?\d+\.\d{3,}")
@@ -16,12 +17,16 @@ _OF_LINES = re.compile(r'(<line[^>]*?) aria-label="[^"]*"(?: aria-roledescriptio
 #: In the label of a mark its two coordinates, which stand again behind them by the names of their columns.
 _COORDINATES = re.compile(r'(<path aria-label=")[^;"]*; y: [^;"]*; ')
 #: In a label that has a network's name, what that name says too; and that nothing is wrong.
-_SAID_TWICE = re.compile(r'(?<=aria-label=")scaling: [^;"]*; (?=[^"]*network: )|; status: ok(?=[;"])')
+_SAID_TWICE = re.compile(
+    r'family: ([^;"]*); (?=network: \1)|(?<=aria-label=")scaling: [^;"]*; (?=[^"]*network: )|; status: ok(?=[;"])'
+)
 _POINT = re.compile(r'<path (aria-label="[^"]*") aria-roledescription="point" (transform="[^"]*") d="([^"]*)"([^>]*)/>')
 
 
-def embedded(svg: str, name: str) -> str:
+def embedded(svg: str, name: str, said: str) -> str:
     """Return an SVG without what a page does not need of it, and with ids that begin with ``name``.
+
+    It is one picture, which ``said`` says, to who cannot see it: its numbers stand in tables.
 
     Points are ``use`` elements: each shape stands there once.
     """
@@ -36,7 +41,8 @@ def embedded(svg: str, name: str) -> str:
     drawn = _POINT.sub(used, light)
     kept = "".join(f'<path id="{key}" d="{shape}"/>' for shape, key in shapes.items())
     whole = re.sub(r"(<svg[^>]*>)", rf"\1<defs>{kept}</defs>", drawn, count=1) if kept else drawn
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", whole)
+    told = whole.replace("<svg ", f'<svg role="img" aria-label="{escape(said)}" ', 1)
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", told)
 
 
 def _unstroked(style: str) -> str:

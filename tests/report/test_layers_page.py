@@ -30,18 +30,36 @@ def test_modules_that_hold_nothing_but_each_other_are_one_box(tmp_path: Path) ->
     assert found == {
         ("forward", 0): (0, 100),
         ("stem.0", 1): (0, 10),
-        ("conv2d", 2): (0, 10),
+        ("stem.0 conv2d", 2): (0, 10),
         ("body", 1): (10, 70),
-        ("0.spatial", 2): (10, 30),
-        ("0", 3): (10, 20),
-        ("1", 3): (30, 10),
-        ("conv2d", 4): (10, 20),
-        ("relu", 4): (30, 10),
-        ("1.act.0", 2): (40, 40),
-        ("relu", 3): (40, 40),
+        ("body.0.spatial", 2): (10, 30),
+        ("body.0.spatial.0", 3): (10, 20),
+        ("body.0.spatial.1", 3): (30, 10),
+        ("body.0.spatial.0 conv2d", 4): (10, 20),
+        ("body.0.spatial.1 relu", 4): (30, 10),
+        ("body.1.act.0", 2): (40, 40),
+        ("body.1.act.0 relu", 3): (40, 40),
         ("(model)", 1): (80, 20),
-        ("add", 2): (80, 20),
+        ("(model) add", 2): (80, 20),
     }
+    sought = re.findall(r'data-sought="(.*?)"', text)
+    assert sought[:5] == ["", "stem.0", "stem.0 conv2d", "body.", "body.0.spatial."]
+
+
+def test_names_stand_whole_or_not_at_all(tmp_path: Path) -> None:
+    narrow = Layer("body.a_module_with_a_long_name.0", "conv2d", 1e6)
+    traced = Traced((narrow, *(Layer(f"body.{n}.0", "relu", 12e6) for n in range(2))), 25e6)
+    write_layers_page(
+        explained({"model": "net", "backend": "eager", "threads": 1, "batch": 1}, Quantity(10.0), [traced], None),
+        [],
+        [],
+        tmp_path / "page.html",
+    )
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    named = {title.rpartition(":")[0]: shown for title, shown in re.findall(r'title="([^"]*)"[^>]*>(.*?)</div>', text)}
+    assert named["body.a_module_with_a_long_name.0"] == ""
+    assert named["body.1.0"] == "1.0"
+    assert "<td>body.a_module_with_a_long_name.0</td>" in text
 
 
 def test_a_long_name_keeps_its_block_and_a_disturbed_latency_is_said() -> None:
