@@ -28,8 +28,6 @@ from profiler.units import format_bytes, format_count, format_duration
 #: What is narrower than this part of the icicle is a line without a name, and is not drawn.
 _LEAST = 0.001
 _DEPTH = 8
-#: Least width of the icicle, and the mean width of a letter in it, in pixels.
-_WIDTH, _LETTER = 900, 6.6
 _NUMBERS = ("time", "share", "flops", "params", "moved", "GF/s", "GB/s", "of roof")
 
 
@@ -98,7 +96,7 @@ def _add(node: _Node, layer: LayerCost) -> None:
 def _boxes(node: _Node, left: float, depth: int, above: str = "") -> Iterator[dict[str, Any]]:
     """Yield the boxes of a tree, each within the one above it; places and widths in percent.
 
-    A name stands where it fits; ``said`` has it whole, with those of the modules ``above``.
+    ``said`` has its name with those of the modules ``above``.
     """
     path = f"{above}{'.' if node.inner else ' '}{node.name}".strip(". ") if depth else ""
     yield {
@@ -110,7 +108,6 @@ def _boxes(node: _Node, left: float, depth: int, above: str = "") -> Iterator[di
         "bound": node.bound or "module",
         # A module of modules ends in a point: 1 is not 10.
         "sought": f"{path}." if path and any(each.inner for each in node.inner.values()) else path,
-        "named": node.share * _WIDTH > _LETTER * (len(node.name) + 1.5),
     }
     for inner in node.inner.values():
         if inner.share >= _LEAST:

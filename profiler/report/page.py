@@ -126,11 +126,7 @@ def _with_charts(told: Mapping[str, Any], drawn: Mapping[str, str], without: str
     first = next((name for name in (*_FIRST, *drawn) if name in drawn), None)
     left = {name: svg for name, svg in drawn.items() if name != first or name not in _FIRST}
     groups = [
-        group
-        | {
-            "figures": [svg for name, svg in left.items() if name.endswith(f"-{number}")],
-            "nothing": group["nothing"] or without,
-        }
+        group | {"figures": [svg for name, svg in left.items() if name.endswith(f"-{number}")], "nothing": without}
         for number, group in enumerate(told["groups"], start=1)
     ]
     return {
@@ -201,13 +197,13 @@ def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> Callable[[], dict[str,
 
 
 def _group(frame: pd.DataFrame, one: Fit, fits: Sequence[Fit], margins: Mapping[str, float]) -> dict[str, Any]:
-    """A group's section, without its charts; ``nothing`` is why it has none, where that is the group's own reason."""
+    """A group's section, without its charts; one that nothing was ``fitted`` in has none."""
     families = [each for each in fits if each.group == one.group and each.family is not None]
     tables = (growth_table(frame, one), pace_table(frame, one))
     return {
         "title": one.label,
         "verdict": sentence(one),
-        "nothing": "" if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}.",
+        "fitted": bool(one.lines),
         "lines": lines_table([one]),
         "families": lines_table(families) if families else None,
         "told": model_sentences(one, margins),

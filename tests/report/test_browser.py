@@ -10,7 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from profiler.analysis.layers import explained
+from profiler.analysis.quantity import Quantity
+from profiler.measure.layers import Layer, Traced
 from profiler.report import page as report
+from profiler.report.layers_page import write_layers_page
 from tests import ROOT
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -87,7 +91,7 @@ def opened(browser: Any, file: Path, looks: tuple[int, str]) -> Iterator[Any]:
     assert complaints == []
 
 
-def shown(page: Any) -> list[str]:
+def shown_in(page: Any) -> list[str]:
     found: list[str] = page.locator("table.sortable tbody tr:not([hidden]) td:first-child").all_text_contents()
     return found
 
@@ -101,13 +105,13 @@ def test_the_table_sorts_by_mouse_and_by_keyboard_and_filters(page: Any) -> None
     unfold(page)
     head = page.locator("table.sortable th", has_text="latency").first
     head.click()
-    assert shown(page) == FASTEST_FIRST
+    assert shown_in(page) == FASTEST_FIRST
     assert head.get_attribute("aria-sort") == "ascending"
     head.locator("button").press("Enter")
-    assert shown(page) == FASTEST_FIRST[::-1]
+    assert shown_in(page) == FASTEST_FIRST[::-1]
     assert head.get_attribute("aria-sort") == "descending"
     page.locator("#filter").fill("net3")
-    assert shown(page) == ["net3"]
+    assert shown_in(page) == ["net3"]
     assert page.locator("#shown").text_content() == "1 of 5"
     with page.expect_download() as download:
         page.locator("#download").click()
@@ -192,3 +196,27 @@ def test_the_first_screen_tells_the_machine_the_versions_and_what_is_unsure(meas
         assert told in head
     assert "? unstable, 1 of them: 2% was asked for" in measured_page.locator(".answer").inner_text()
     assert measured_page.locator(".answer use[stroke]:visible").count() == 1
+
+
+def test_a_name_in_a_module_s_box_is_whole_or_out_of_sight_and_a_click_filters_layers(
+    browser: Any, tmp_path: Path, looks: tuple[int, str]
+) -> None:
+    names = ("stem.0", "body.0.a_module_with_a_long_name.0", "body.0.act", "body.10.act")
+    traced = Traced(tuple(Layer(name, "relu", ns) for name, ns in zip(names, (1e6, 2e6, 30e6, 5e6), strict=True)), 38e6)
+    row = {"model": "net", "backend": "eager", "threads": 1, "batch": 1}
+    write_layers_page(explained(row, Quantity(10.0), [traced], None), [], [], tmp_path / "page.html")
+    for page in opened(browser, tmp_path / "page.html", looks):
+        boxes = page.locator(".box").evaluate_all(
+            """(all) => all.map((box) => {
+              const text = document.createRange(), outer = box.getBoundingClientRect();
+              text.selectNodeContents(box);
+              const inner = text.getBoundingClientRect();
+              const seen = inner.right <= outer.right ? "whole" : "cut";
+              return [box.textContent, inner.top >= outer.bottom ? "hidden" : seen];
+            })"""
+        )
+        shown = dict(boxes)
+        assert (shown["body"], shown["a_module_with_a_long_name.0"]) == ("whole", "hidden")
+        assert "cut" not in shown.values()
+        page.locator(".box", has_text="10.act").click()
+        assert shown_in(page) == ["body.10.act"]

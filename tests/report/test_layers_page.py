@@ -46,20 +46,14 @@ def test_modules_that_hold_nothing_but_each_other_are_one_box(tmp_path: Path) ->
     assert sought[:5] == ["", "stem.0", "stem.0 conv2d", "body.", "body.0.spatial."]
 
 
-def test_names_stand_whole_or_not_at_all(tmp_path: Path) -> None:
-    narrow = Layer("body.a_module_with_a_long_name.0", "conv2d", 1e6)
-    traced = Traced((narrow, *(Layer(f"body.{n}.0", "relu", 12e6) for n in range(2))), 25e6)
-    write_layers_page(
-        explained({"model": "net", "backend": "eager", "threads": 1, "batch": 1}, Quantity(10.0), [traced], None),
-        [],
-        [],
-        tmp_path / "page.html",
-    )
+def test_the_table_has_names_whole_and_the_page_tells_where_it_was_measured(tmp_path: Path) -> None:
+    deep = Layer("body.13.a_module_with_a_long_name.spatial.0", "conv2d", 1e6)
+    row = {"model": "net", "backend": "eager", "threads": 1, "batch": 1, "cpu": "Some CPU", "torch_version": "2.13.0"}
+    write_layers_page(explained(row, Quantity(10.0), [Traced((deep,), 1e6)], None), [], [], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    named = {title.rpartition(":")[0]: shown for title, shown in re.findall(r'title="([^"]*)"[^>]*>(.*?)</div>', text)}
-    assert named["body.a_module_with_a_long_name.0"] == ""
-    assert named["body.1.0"] == "1.0"
-    assert "<td>body.a_module_with_a_long_name.0</td>" in text
+    assert "<td>body.13.a_module_with_a_long_name.spatial.0</td>" in text
+    assert "<dd>Some CPU</dd>" in text
+    assert "<dd>torch 2.13.0</dd>" in text
 
 
 def test_a_long_name_keeps_its_block_and_a_disturbed_latency_is_said() -> None:

@@ -15,6 +15,7 @@ from profiler.errors import UserError
 from profiler.report import page as report
 from profiler.report import render
 from profiler.report.html import _asset
+from profiler.report.svg import embedded
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'quoted' \"text\""
 FACTS = {
@@ -201,6 +202,27 @@ def test_charts_are_drawn_without_scripts_and_their_marks_say_what_they_are() ->
     assert len(text) < 200_000
 
 
+def test_places_are_rounded_and_what_is_told_is_not() -> None:
+    drawn = (
+        '<svg width="10.126"><text transform="translate(1.2345,2)">0.0005</text><line aria-label="0.1234" x2="0.001"/>'
+    )
+    light = embedded(drawn, "one", "said")
+    assert 'width="10.13"' in light
+    assert 'translate(1.23,2)">0.0005<' in light
+    small = table(latency_ms=np.linspace(0.0011, 0.0018, 8), flops=np.linspace(1e5, 3e5, 8))
+    text = report.page(small, {})
+    assert "latency (ms): 0.0011;" in text
+    assert ">0.0003<" in text
+
+
+def test_a_group_without_a_fit_is_told_in_a_sentence() -> None:
+    made = checked(report.page(table().head(2), {}))
+    assert "No fit: only 2 networks measured: a line needs at least 3" in made.text
+    assert "details" not in {tag for tag, attributes in made.elements if "open" in attributes}
+    pictures = [attributes for tag, attributes in made.elements if tag == "svg" and attributes.get("role")]
+    assert len(pictures) == 2  # the answer, wide and narrow
+
+
 def test_the_first_screen_is_the_answer() -> None:
     made = page(table())
     assert made.text.index("predict latency best") < made.text.index("All cases")
@@ -299,7 +321,7 @@ def test_conditions_count_disturbed_cases_and_leave_unknowns_empty() -> None:
 
 def test_nothing_measured_is_said_and_not_drawn() -> None:
     made = checked(report.page(table(status="error", reason="no such model", latency_ms=np.nan), {}))
-    assert "Nothing to draw: none of the 8 cases has a measurement." in made.text
+    assert "No fit: none of the 8 cases has a measurement." in made.text
     assert "svg" not in {tag for tag, _ in made.elements}
 
 
