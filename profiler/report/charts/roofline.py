@@ -21,8 +21,8 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> vega.Chart:
     points = pd.DataFrame(
         {
             "layer": f"{layer.name} {layer.operator}",
-            "per byte": layer.flops / layer.moved_bytes,
-            "GF/s": layer.flops / layer.latency_ms / 1e6,
+            "per byte": float(f"{layer.flops / layer.moved_bytes:.4g}"),
+            "GF/s": float(f"{layer.flops / layer.latency_ms / 1e6:.4g}"),
             "share": layer.share,
             "held by": layer.bound,
         }
@@ -48,7 +48,7 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> vega.Chart:
         y,
         vega.channel("size", "share:Q", legend=None),
         colour,
-        tooltip=[vega.tip("layer:N"), vega.tip("GF/s:Q"), vega.tip("share:Q")],
+        tooltip=[vega.tip("layer:N"), vega.tip("GF/s:Q"), vega.tip("share:Q", format=".1%")],
     )
     return styled(
         vega.layered(lines, dots, width=2 * PANEL, height=PANEL, title="Layers, by their share of the time"), padding=2

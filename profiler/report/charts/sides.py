@@ -18,7 +18,8 @@ _MOST = 40
 
 
 def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
-    """Every network's latency on each side, one line of dots per network; None with fewer than two sides.
+    """Every network's latency on each side, one line of dots per network; None with fewer than two
+    sides or networks.
 
     Of more than 40 networks, 40 are shown, evenly spaced from fastest to slowest.
     """
@@ -28,6 +29,8 @@ def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | Non
     varying = [key for key in sides[0].group if len({one.group.get(key) for one in sides}) > 1]
     points = pd.concat([points_of(frame, one).assign(side=setting_of(one, varying)) for one in sides])
     order = points.groupby("network")["y"].min().sort_values().index
+    if len(order) < 2:
+        return None
     shown = order[np.linspace(0, len(order) - 1, min(_MOST, len(order))).round().astype(int)]
     points = points[points["network"].isin(shown)]
     settings = points["side"].nunique()
