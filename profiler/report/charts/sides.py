@@ -18,8 +18,7 @@ _MOST = 40
 
 
 def side_by_side(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
-    """Every network's latency on each side, one line of dots per network; None with fewer than two
-    sides or networks.
+    """Every network's latency on each side, a line of dots per network; None with fewer than two of either.
 
     Of more than 40 networks, 40 are shown, evenly spaced from fastest to slowest.
     """
