@@ -38,7 +38,7 @@ def figures(frame: pd.DataFrame, pooled: Sequence[Fit]) -> Iterator[tuple[str, C
     """
     for number, one in enumerate(pooled, start=1):
         for name, of_group in _OF_A_GROUP.items():
-            if one.n and (chart := of_group(frame, one)) is not None:
+            if one.lines and (chart := of_group(frame, one)) is not None:
                 yield f"{name}-{number}", styled(chart, padding=2)
     for name, over_groups in _OVER_GROUPS.items():
         if (chart := over_groups(frame, pooled)) is not None:

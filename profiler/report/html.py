@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from profiler.report.colours import dark_rules
+
 _FOLDER = Path(__file__).parent / "templates"
 
 
@@ -24,7 +26,7 @@ def _asset(name: str) -> str:
 def _environment() -> Environment:
     loader = FileSystemLoader(_FOLDER)
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.globals["asset"] = _asset
+    made.globals |= {"asset": _asset, "dark_rules": dark_rules}
     # JSON has no NaN, and a page that holds one has no charts.
     made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return made

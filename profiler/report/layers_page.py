@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from profiler.analysis.faster import Suggestion, Tried
 from profiler.analysis.layers import Explanation, LayerCost, parts_of
 from profiler.records.files import write_file
@@ -20,6 +22,7 @@ from profiler.report.explanation import (
 )
 from profiler.report.extra import can_draw, drawing
 from profiler.report.html import filled
+from profiler.report.sections import header_pairs
 from profiler.units import format_bytes, format_count, format_duration
 
 #: What is narrower than this part of the icicle is a line without a name, and is not drawn.
@@ -49,6 +52,7 @@ def write_layers_page(one: Explanation, advices: Sequence[Suggestion], trials: S
         page = filled(
             "layers.html.j2",
             title=headline_sentence(one).partition(":")[0],
+            pairs=[pair for pair in header_pairs(pd.DataFrame([one.row]), {"": {}}) if pair[0] != "Cases"],
             said=[tracing_sentence(one), peaks_sentence(one)],
             headline=headline_sentence(one).rpartition(". ")[0] + ".",
             advice=[*map(advice_sentence, advices), *map(tried_sentence, trials)],
@@ -89,20 +93,25 @@ def _add(node: _Node, layer: LayerCost) -> None:
     node.latency_ms += layer.latency_ms
 
 
-def _boxes(node: _Node, left: float, depth: int) -> Iterator[dict[str, Any]]:
-    """Yield the boxes of a tree, each within the one above it; places and widths in percent."""
+def _boxes(node: _Node, left: float, depth: int, above: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the boxes of a tree, each within the one above it; places and widths in percent.
+
+    ``said`` has its name with those of the modules ``above``.
+    """
+    path = f"{above}{'.' if node.inner else ' '}{node.name}".strip(". ") if depth else ""
     yield {
         "left": f"{left * 100:.3f}",
         "width": f"{node.share * 100:.3f}",
         "depth": depth,
         "name": node.name,
-        "said": f"{node.name}: {format_duration(node.latency_ms / 1e3)}, {node.share:.1%}",
+        "said": f"{path or node.name}: {format_duration(node.latency_ms / 1e3)}, {node.share:.1%}",
         "bound": node.bound or "module",
-        "named": node.share > 0.015,
+        # A module of modules ends in a point: 1 is not 10.
+        "sought": f"{path}." if path and any(each.inner for each in node.inner.values()) else path,
     }
     for inner in node.inner.values():
         if inner.share >= _LEAST:
-            yield from _boxes(inner, left, depth + 1)
+            yield from _boxes(inner, left, depth + 1, path)
         left += inner.share
 
 
@@ -140,6 +149,6 @@ def _roofline(one: Explanation) -> str:
     if one.peaks is None or not can_draw():
         return ""
     from profiler.report.charts.roofline import roofline_chart  # with what draws, which may be missing
-    from profiler.report.render import svg
+    from profiler.report.pieces import markup
 
-    return svg(roofline_chart(one.layers, one.peaks))
+    return markup([("roofline", roofline_chart(one.layers, one.peaks))])()["roofline"]

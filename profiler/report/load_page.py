@@ -14,7 +14,7 @@ from profiler.records.load_file import LoadRun
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
 from profiler.report.html import filled
 from profiler.report.loads import load_sentences, load_table
-from profiler.report.svg import embedded
+from profiler.report.sections import span_text
 
 
 def write_load_page(run: LoadRun, path: Path) -> None:
@@ -42,27 +42,33 @@ def write_load_page(run: LoadRun, path: Path) -> None:
             table=load_table(told),
             notices=run.notices,
             pairs=_pairs(run),
+            command=_command(run),
         )
         write_file(path, page)
 
 
 def _figure(told: Sequence[UnderLoad], limit: Limit | None) -> str:
     from profiler.report.charts.load import load_chart  # with what draws, which may be missing
-    from profiler.report.render import svg
+    from profiler.report.pieces import markup
 
     chart = load_chart(load_curves(told), limit)
-    return embedded(svg(chart), "load") if chart is not None else ""
+    return markup([("load", chart)])()["load"] if chart is not None else ""
 
 
 def _pairs(run: LoadRun) -> list[tuple[str, str]]:
-    """What to know to repeat it: machine, command, versions."""
-    host, argv, versions = (run.facts.get(name) for name in ("host", "argv", "versions"))
-    found = [("Measured", str(run.facts.get("started") or ""))]
+    """What stands at the top: machine, cores, time, versions."""
+    host, versions = (run.facts.get(name) for name in ("host", "versions"))
+    found: list[tuple[str, str]] = []
     if isinstance(host, dict):
         found += [("Machine", ", ".join(str(host[name]) for name in ("cpu", "gpu", "os") if host.get(name)))]
         found += [("Cores", str(host.get("cores") or ""))]
-    if isinstance(argv, list):
-        found += [("Command", shlex.join(["profiler", *map(str, argv)]))]
+    if started := str(run.facts.get("started") or ""):
+        found += [("Measured", span_text(started, started))]
     if isinstance(versions, dict):
         found += [("Versions", ", ".join(f"{name} {value}" for name, value in versions.items()))]
     return [(name, value) for name, value in found if value]
+
+
+def _command(run: LoadRun) -> str:
+    argv = run.facts.get("argv")
+    return shlex.join(["profiler", *map(str, argv)]) if isinstance(argv, list) else ""

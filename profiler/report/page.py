@@ -22,13 +22,12 @@ from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.files import write_file
 from profiler.report.beside import machines_table
 from profiler.report.claims import claims_table
-from profiler.report.closing import closing_sentences, latencies_table, predictors_table
+from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.grid import Table
 from profiler.report.html import filled
 from profiler.report.matrix import runtimes_table
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
-from profiler.report.svg import embedded
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table
 from profiler.report.words import sentence
 
@@ -106,7 +105,8 @@ def _told(frame: pd.DataFrame, facts: Mapping[str, Any], fits: Sequence[Fit]) ->
     sessions: Mapping[str, Mapping[str, Any]] = facts.get("runs") or {"": facts}
     margins = {group_label(model.group): model.margin for model in cost_models(frame, pooled[0].y)[0]}
     return {
-        "pairs": header_pairs(frame, sessions, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        "pairs": header_pairs(frame, sessions),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "title": _title(frame),
         "answer": _answer(frame, fits),
         "groups": [_group(frame, one, fits, margins) for one in pooled],
@@ -132,11 +132,7 @@ def _with_charts(told: Mapping[str, Any], drawn: Mapping[str, str], without: str
     first = next((name for name in (*_FIRST, *drawn) if name in drawn), None)
     left = {name: svg for name, svg in drawn.items() if name != first or name not in _FIRST}
     groups = [
-        group
-        | {
-            "figures": [svg for name, svg in left.items() if name.endswith(f"-{number}")],
-            "nothing": group["nothing"] or without,
-        }
+        group | {"figures": [svg for name, svg in left.items() if name.endswith(f"-{number}")], "nothing": without}
         for number, group in enumerate(told["groups"], start=1)
     ]
     return {
@@ -160,9 +156,19 @@ def _title(frame: pd.DataFrame) -> str:
 def _answer(frame: pd.DataFrame, fits: Sequence[Fit]) -> dict[str, Any]:
     """What the first screen says: sentences and one table."""
     if "latency_ms" not in frame:
-        return {"said": [sentence(one) for one in fits if one.family is None], "table": lines_table(fits)}
+        said = [sentence(one) for one in fits if one.family is None]
+        return {"said": said, "table": lines_table(fits), "heading": "Fits", "legend": ""}
     rows = _as_rows(frame)
-    return {"said": closing_sentences(rows, fits), "table": latencies_table(rows) or predictors_table(fits)}
+    latencies = latencies_table(rows)
+    heading = "Latencies [95%]" if latencies else "What predicts latency: r [95%]"
+    table = latencies or predictors_table(fits)
+    return {"said": closing_sentences(rows, fits), "table": table, "heading": heading, "legend": _legend(rows)}
+
+
+def _legend(rows: Sequence[Row]) -> str:
+    """What marks unstable rows; empty where there are none."""
+    why = legend(rows)
+    return f"{why} (hollow in charts of points)" if why else ""
 
 
 def _as_rows(frame: pd.DataFrame) -> list[Row]:
@@ -189,22 +195,21 @@ def _tried(made: Callable[[], _Made]) -> tuple[_Made | None, str]:
 
 
 def _drawn(frame: pd.DataFrame, pooled: Sequence[Fit]) -> Callable[[], dict[str, str]]:
-    """Have every chart drawn; return what waits for them, and gives each as SVG by its name."""
-    from profiler.report import render
+    """Have every chart drawn; return what waits for them, and gives each as markup by its name."""
     from profiler.report.figures import figures
+    from profiler.report.pieces import markup
 
-    later = render.svgs(figures(frame, pooled))
-    return lambda: {name: embedded(svg, name) for name, svg in later().items()}
+    return markup(figures(frame, pooled))
 
 
 def _group(frame: pd.DataFrame, one: Fit, fits: Sequence[Fit], margins: Mapping[str, float]) -> dict[str, Any]:
-    """A group's section, without its charts; ``nothing`` is why it has none, where that is the group's own reason."""
+    """A group's section, without its charts; one that nothing was ``fitted`` in has none."""
     families = [each for each in fits if each.group == one.group and each.family is not None]
     tables = (growth_table(frame, one), pace_table(frame, one))
     return {
         "title": one.label,
         "verdict": sentence(one),
-        "nothing": "" if one.n else f"Nothing to draw: {one.reason or 'nothing was measured'}.",
+        "fitted": bool(one.lines),
         "lines": lines_table([one]),
         "families": lines_table(families) if families else None,
         "told": model_sentences(one, margins),

@@ -13,13 +13,12 @@ from PIL import Image
 from profiler.errors import UserError
 from profiler.records.files import write_file
 from profiler.report import drawer, vega
+from profiler.report.colours import EDGE, GRID, INK, MUTED
 from profiler.report.html import filled
 from profiler.report.vega import Chart, Specification
 
 # Liberation Sans travels with vl-convert and has Arial's and Helvetica's widths: files look alike everywhere.
 _FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
-INK = "#1f2328"
-_MUTED, _GRID = "#5f6670", "#e7e9ec"
 #: Width of a panel, in pixels.
 PANEL = 300
 
@@ -27,7 +26,7 @@ PANEL = 300
 def empty(reason: str) -> Chart:
     """A chart that says, in words, that there is nothing to see and why."""
     data = pd.DataFrame({"text": [f"Nothing to draw: {reason}"]})
-    mark = vega.mark(data, "text", fontSize=15, color=_MUTED, font=_FONT).encode(vega.channel("text", "text:N"))
+    mark = vega.mark(data, "text", fontSize=15, color=MUTED, font=_FONT).encode(vega.channel("text", "text:N"))
     return styled(mark.having(width=3 * PANEL, height=120))
 
 
@@ -43,10 +42,10 @@ def styled(chart: Chart, padding: int = 14) -> Chart:
                 "labelFontSize": 11,
                 "titleFontSize": 12,
                 "titleFontWeight": "normal",
-                "labelColor": _MUTED,
+                "labelColor": MUTED,
                 "titleColor": INK,
-                "gridColor": _GRID,
-                "domainColor": "#b5bac1",
+                "gridColor": GRID,
+                "domainColor": EDGE,
                 "ticks": False,
                 "labelPadding": 6,
                 "titlePadding": 8,
@@ -57,7 +56,7 @@ def styled(chart: Chart, padding: int = 14) -> Chart:
                 "fontSize": 14,
                 "color": INK,
                 "subtitleFontSize": 12,
-                "subtitleColor": _MUTED,
+                "subtitleColor": MUTED,
                 "subtitlePadding": 5,
                 "offset": 10,
             },
@@ -66,7 +65,8 @@ def styled(chart: Chart, padding: int = 14) -> Chart:
                 "labelFontSize": 12,
                 "titleFontSize": 12,
                 "titleFontWeight": "normal",
-                "titleColor": _MUTED,
+                "titleColor": MUTED,
+                "labelColor": INK,
                 "titleOrient": "left",
                 "titlePadding": 14,
                 "symbolSize": 80,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -42,24 +44,25 @@ _CONDITIONS = (
 )
 
 
-def header_pairs(frame: pd.DataFrame, sessions: Mapping[str, Mapping[str, Any]], now: str) -> list[tuple[str, str]]:
-    """What stands at the top: machine, time, number of cases, runs; each with its name.
+def header_pairs(frame: pd.DataFrame, sessions: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What stands at the top: machine, threads, time, versions, cases by status, runs; each with its name.
 
     Args:
         frame: The table.
         sessions: The facts of each run by its name; one without a name stands alone.
-        now: When the page is written.
     """
-    machines = {_machine(each.get("host")) or _cpus(frame) for each in sessions.values()} - {""}
+    machines = {_machine(each.get("host")) or ", ".join(_values(frame, "cpu")) for each in sessions.values()} - {""}
     started = sorted(filter(None, (plain(each.get("started")) for each in sessions.values())))
-    good = int(measured(frame).sum())
+    started = started or _values(frame, "started")
+    threads = sorted(_values(frame, "threads"), key=lambda text: (len(text), text))
     runs = [name for name in sessions if name]
     pairs = [
         ("Machine", "; ".join(sorted(machines)) or "not recorded"),
-        ("Measured", " to ".join(dict.fromkeys((started[0], started[-1]))) if started else ""),
-        ("Cases", f"{good} measured, {len(frame) - good} without a number"),
+        ("Threads", ", ".join(threads)),
+        ("Measured", span_text(started[0], started[-1]) if started else ""),
+        ("Versions", ", ".join(_versions(frame))),
+        ("Cases", _outcomes(frame)),
         ("Runs", ", ".join(runs) if len(runs) > 1 else ""),
-        ("Written", now),
     ]
     return [(name, value) for name, value in pairs if value]
 
@@ -72,8 +75,43 @@ def _machine(host: object) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _cpus(frame: pd.DataFrame) -> str:
-    return ", ".join(sorted({plain(v) for v in frame["cpu"]} - {""})) if "cpu" in frame else ""
+def _values(frame: pd.DataFrame, column: str) -> list[str]:
+    """What a column holds, in its order; nothing where the table has none."""
+    return sorted({*map(plain, frame[column])} - {""}) if column in frame else []
+
+
+def span_text(first: str, last: str) -> str:
+    """``2026-01-02 03:04 to 05:06 UTC`` for two times in ISO 8601; what is none as it is."""
+    try:
+        begin, end = (datetime.fromisoformat(moment).astimezone(UTC) for moment in (first, last))
+    except ValueError:
+        return " to ".join(dict.fromkeys((first, last)))
+    told = [f"{begin:%Y-%m-%d %H:%M}", f"{end:%H:%M}" if begin.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"]
+    return f"{' to '.join(told[: 1 + (f'{begin:%d%H%M}' != f'{end:%d%H%M}')])} UTC"
+
+
+def _versions(frame: pd.DataFrame) -> Iterator[str]:
+    """The versions of what ran, each by its name; of runtimes that have no column of their own too."""
+    known = ("torch", "onnxruntime", "python")
+    own = {f"{name}_version" if name != "python" else name: name for name in known}
+    told = {name: _values(frame, column) for column, name in own.items()}
+    if {"backend", "backend_version"} <= {*frame.columns}:
+        for backend, rows in frame.groupby("backend", sort=False):
+            versions = _values(rows, "backend_version")
+            if {*versions} - {*told["torch"], *told["onnxruntime"]}:
+                told[plain(backend)] = versions
+    for name, versions in told.items():
+        # One that another says more fully is the same.
+        fullest = [one for one in versions if not any(other.startswith(f"{one}+") for other in versions)]
+        if fullest:
+            yield f"{name} {' and '.join(fullest)}"
+
+
+def _outcomes(frame: pd.DataFrame) -> str:
+    """How many cases there are, and how many of them with each status."""
+    counts = Counter(map(plain, frame["status"])) if "status" in frame else Counter[str]()
+    told = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+    return f"{len(frame)}: {told}" if told else str(len(frame))
 
 
 def failures_table(frame: pd.DataFrame) -> Table | None:

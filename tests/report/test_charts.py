@@ -225,8 +225,9 @@ def test_backends_stand_side_by_side() -> None:
     chart = side_by_side(frame, pooled_of(frame))
     assert chart is not None
     spec = checked(chart)["concat"][0]
-    assert spec["encoding"]["color"]["scale"]["domain"] == ["eager", "onnxruntime"]
-    assert spec["title"].endswith(" networks")
+    (dots,) = marks(spec, "point")
+    assert dots["encoding"]["color"]["scale"]["domain"] == ["eager", "onnxruntime"]
+    assert spec["title"].endswith(" networks, with 95% intervals")
     one = table(("eager",))
     assert side_by_side(one, pooled_of(one)) is None
 
@@ -238,7 +239,7 @@ def test_of_many_networks_forty_are_shown() -> None:
     assert chart is not None
     spec = checked(chart)
     assert spec["concat"][0]["title"].startswith("40 of ")
-    assert len(spec["concat"][0]["encoding"]["y"]["sort"]) == 40
+    assert len(marks(spec["concat"][0], "point")[0]["encoding"]["y"]["sort"]) == 40
 
 
 def test_throughput_and_latency_against_batch_with_the_knee_ringed() -> None:

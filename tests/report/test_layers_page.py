@@ -30,18 +30,30 @@ def test_modules_that_hold_nothing_but_each_other_are_one_box(tmp_path: Path) ->
     assert found == {
         ("forward", 0): (0, 100),
         ("stem.0", 1): (0, 10),
-        ("conv2d", 2): (0, 10),
+        ("stem.0 conv2d", 2): (0, 10),
         ("body", 1): (10, 70),
-        ("0.spatial", 2): (10, 30),
-        ("0", 3): (10, 20),
-        ("1", 3): (30, 10),
-        ("conv2d", 4): (10, 20),
-        ("relu", 4): (30, 10),
-        ("1.act.0", 2): (40, 40),
-        ("relu", 3): (40, 40),
+        ("body.0.spatial", 2): (10, 30),
+        ("body.0.spatial.0", 3): (10, 20),
+        ("body.0.spatial.1", 3): (30, 10),
+        ("body.0.spatial.0 conv2d", 4): (10, 20),
+        ("body.0.spatial.1 relu", 4): (30, 10),
+        ("body.1.act.0", 2): (40, 40),
+        ("body.1.act.0 relu", 3): (40, 40),
         ("(model)", 1): (80, 20),
-        ("add", 2): (80, 20),
+        ("(model) add", 2): (80, 20),
     }
+    sought = re.findall(r'data-sought="(.*?)"', text)
+    assert sought[:5] == ["", "stem.0", "stem.0 conv2d", "body.", "body.0.spatial."]
+
+
+def test_the_table_has_names_whole_and_the_page_tells_where_it_was_measured(tmp_path: Path) -> None:
+    deep = Layer("body.13.a_module_with_a_long_name.spatial.0", "conv2d", 1e6)
+    row = {"model": "net", "backend": "eager", "threads": 1, "batch": 1, "cpu": "Some CPU", "torch_version": "2.13.0"}
+    write_layers_page(explained(row, Quantity(10.0), [Traced((deep,), 1e6)], None), [], [], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td>body.13.a_module_with_a_long_name.spatial.0</td>" in text
+    assert "<dd>Some CPU</dd>" in text
+    assert "<dd>torch 2.13.0</dd>" in text
 
 
 def test_a_long_name_keeps_its_block_and_a_disturbed_latency_is_said() -> None:

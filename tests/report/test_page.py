@@ -15,6 +15,7 @@ from profiler.errors import UserError
 from profiler.report import page as report
 from profiler.report import render
 from profiler.report.html import _asset
+from profiler.report.svg import embedded
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & 'quoted' \"text\""
 FACTS = {
@@ -149,7 +150,7 @@ def test_every_failed_case_stands_there_with_its_reason_escaped() -> None:
     assert ["net2", where, "oom", HOSTILE] in made.rows
     assert ["net3 dWr x4", where, "timeout", "killed after 300 s"] in made.rows
     assert ["net4", where, "unstable", "±8% after 10 rounds"] in made.rows
-    assert "6 measured, 2 without a number" in made.text
+    assert "8: 5 ok, 1 oom, 1 timeout, 1 unstable" in made.text
 
 
 def test_no_text_of_the_table_becomes_markup() -> None:
@@ -177,7 +178,7 @@ def test_the_machine_and_the_commands_are_told() -> None:
     assert "Example CPU <1>, 2 cores, Linux x86_64" in text
     assert "profiler run 'plan & more.toml' --seed 3" in text
     assert 'name = "<b>demo</b>"' in text
-    assert "2026-01-02T03:04:05+00:00" in text
+    assert "2026-01-02 03:04 UTC" in text
 
 
 def test_without_facts_the_table_names_the_machine() -> None:
@@ -188,13 +189,38 @@ def test_without_facts_the_table_names_the_machine() -> None:
 
 def test_charts_are_drawn_without_scripts_and_their_marks_say_what_they_are() -> None:
     text = usual_text()
-    # The answer, the fits, and what stands behind them.
-    assert [tag for tag, _ in usual().elements].count("svg") == 3
+    pictures = [attrs.get("aria-label") or "" for tag, attrs in usual().elements if tag == "svg" and attrs.get("role")]
+    # The answer, for wide and for narrow windows; the fits; and what stands behind them.
+    assert [said.partition(":")[0].partition(".")[0] for said in pictures] == [
+        "Latency of each network", "Latency of each network", "Activations", "Flops", "Parameters",
+        "Residuals of the two-term model",
+    ]  # fmt: skip
     labels = [attrs.get("aria-label") or "" for tag, attrs in usual().elements if tag == "path"]
     assert any("network: net7 dWr x4" in label for label in labels)
     ids = [attrs["id"] for _, attrs in usual().elements if attrs.get("id")]
     assert len(ids) == len(set(ids))
     assert len(text) < 200_000
+
+
+def test_places_are_rounded_and_what_is_told_is_not() -> None:
+    drawn = (
+        '<svg width="10.126"><text transform="translate(1.2345,2)">0.0005</text><line aria-label="0.1234" x2="0.001"/>'
+    )
+    light = embedded(drawn, "one", "said")
+    assert 'width="10.13"' in light
+    assert 'translate(1.23,2)">0.0005<' in light
+    small = table(latency_ms=np.linspace(0.0011, 0.0018, 8), flops=np.linspace(1e5, 3e5, 8))
+    text = report.page(small, {})
+    assert "latency (ms): 0.0011;" in text
+    assert ">0.0003<" in text
+
+
+def test_a_group_without_a_fit_is_told_in_a_sentence() -> None:
+    made = checked(report.page(table().head(2), {}))
+    assert "No fit: only 2 networks measured: a line needs at least 3" in made.text
+    assert "details" not in {tag for tag, attributes in made.elements if "open" in attributes}
+    pictures = [attributes for tag, attributes in made.elements if tag == "svg" and attributes.get("role")]
+    assert len(pictures) == 2  # the answer, wide and narrow
 
 
 def test_the_first_screen_is_the_answer() -> None:
@@ -295,7 +321,7 @@ def test_conditions_count_disturbed_cases_and_leave_unknowns_empty() -> None:
 
 def test_nothing_measured_is_said_and_not_drawn() -> None:
     made = checked(report.page(table(status="error", reason="no such model", latency_ms=np.nan), {}))
-    assert "Nothing to draw: none of the 8 cases has a measurement." in made.text
+    assert "No fit: none of the 8 cases has a measurement." in made.text
     assert "svg" not in {tag for tag, _ in made.elements}
 
 

@@ -36,7 +36,7 @@ def against_batch(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | No
     for where, rows in points.groupby("where", sort=False):
         for name, title in titles.items():
             y = vega.y(f"{name}:Q", title=title, scale=log_scale())
-            line = vega.mark(rows, "line", point=True, strokeWidth=1.4, opacity=0.8)
+            line = vega.mark(rows, "line", point=True, strokeWidth=1.4, opacity=0.85)
             ring = vega.mark(rows[rows["knee"]], "point", size=140, strokeWidth=1.6, opacity=1)
             seen = (x, y, colour, vega.channel("detail", "network:N"))
             layers = [mark.encode(*seen, tooltip=tooltip) for mark in (line, ring)]

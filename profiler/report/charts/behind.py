@@ -10,7 +10,8 @@ from profiler.analysis.frame import prose
 from profiler.analysis.growth import steps, theory
 from profiler.report import vega
 from profiler.report.charts.parts import GAP, colour_of, dots_of, log_scale, points_of, shape_of, y_title
-from profiler.report.render import INK, PANEL
+from profiler.report.colours import INK
+from profiler.report.render import PANEL
 
 
 def behind(frame: pd.DataFrame, one: Fit) -> vega.Chart | None:
@@ -41,7 +42,7 @@ def _growth_panel(relative: pd.DataFrame, one: Fit, column: str, colour: vega.Ch
     x = vega.x("s:Q", title="flops, times the base network's (s)", scale=log_scale())
     name = "activations" if column == "acts" else prose(one.y)
     y = vega.y(f"{column}:Q", title=f"{name}, times the base's", scale=log_scale())
-    layers = [dots_of(scaled).encode(x, y, colour, tooltip=tooltip)]
+    layers = dots_of(scaled, x, y, colour, tooltip=tooltip)
     lines = _theory_lines(scaled, column)
     if len(lines):
         dashed = vega.mark(lines, "line", strokeDash=[5, 4], strokeWidth=1.4, opacity=0.9)
@@ -82,5 +83,5 @@ def _residuals_panel(points: pd.DataFrame, one: Fit, model: CostModel, colour: v
     left_out = f", {model.loo_mape:.1%} on a network left out" if model.loo_mape is not None else ""
     subtitle = f"mean error {model.mape:.1%}{left_out}"
     title = vega.title("Residuals of the two-term model", subtitle=subtitle, fontWeight="normal")
-    layers = [zero, dots_of(points).encode(x, y, colour, shape_of(points), tooltip=tooltip)]
+    layers = [zero, *dots_of(points, x, y, colour, shape_of(points), tooltip=tooltip)]
     return vega.layered(*layers, width=PANEL, height=PANEL * 0.8, title=title)

@@ -13,7 +13,8 @@ from profiler.analysis.frontier import Front, fronts
 from profiler.errors import UserError
 from profiler.report import vega
 from profiler.report.charts.parts import GAP, UNSCALED, colour_of, log_scale, shape_of
-from profiler.report.render import INK, PANEL, empty, styled
+from profiler.report.colours import INK
+from profiler.report.render import PANEL, empty, styled
 
 #: A front of fewer networks is none.
 _LEAST = 2
@@ -57,10 +58,11 @@ def _panel(front: Front, title: str) -> vega.Chart:
         vega.tip("sure:N", title="on the front"),
     ]
     stairs = vega.mark(_stairs(front), "line", interpolate="step-after", color=INK, strokeWidth=1.4, opacity=0.75)
-    lines = vega.mark(_lines(points), "line", strokeWidth=1.2, opacity=0.6)
+    lines = vega.mark(_lines(points), "line", strokeWidth=1.2, opacity=0.85)
     named = points[points["member"] & ~points["predicted"]].head(_MOST_NAMED)
-    names = vega.mark(named, "text", align="left", dx=7, dy=-7, fontSize=10, color=INK)
-    sure, foretold = (vega.mark(points, "rule", strokeWidth=1, opacity=opacity) for opacity in (0.5, 0.35))
+    names = vega.mark(named, "text", align="left", dx=7, dy=-7, fontSize=11, limit=160, color=INK)
+    sure = vega.mark(points, "rule", strokeWidth=1, opacity=0.85)
+    foretold = vega.mark(points, "rule", strokeWidth=1, opacity=0.85, strokeDash=[3, 2])
     layers = [
         stairs.encode(x, y),
         lines.encode(x, y, colour, vega.channel("detail", "line:N"), vega.channel("order", "cost:Q")),

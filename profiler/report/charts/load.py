@@ -9,6 +9,7 @@ import pandas as pd
 from profiler.analysis.load import NEAR_BEST, Curve, Limit
 from profiler.report import vega
 from profiler.report.charts.parts import GAP, palette_of
+from profiler.report.colours import INK, PALETTE
 from profiler.report.render import PANEL, styled
 
 #: An axis of latencies further apart than this many times is logarithmic.
@@ -27,7 +28,7 @@ def load_chart(found: Sequence[Curve], limit: Limit | None) -> vega.Chart | None
     }
     names = [curve.name for curve in found]
     drawn = [_panel(title, rows, names, limit) for title, rows in panels.items() if len(rows)]
-    return styled(vega.panels(*drawn, columns=2, spacing=GAP)) if drawn else None
+    return styled(vega.panels(*drawn, columns=2, spacing=GAP), padding=2) if drawn else None
 
 
 def _points(found: Sequence[Curve], *, opened: bool) -> Iterator[tuple[object, ...]]:
@@ -53,22 +54,22 @@ def _panel(title: str, rows: pd.DataFrame, names: Sequence[str], limit: Limit | 
     legend = vega.given(title=None) if len(names) > 1 else None
     colour = vega.colour("curve:N", scale=vega.given(domain=list(names), range=palette_of(len(names))), legend=legend)
     dashes = vega.given(domain=["p50", "p99"], range=[[1, 0], [5, 3]])
-    dash = vega.channel("strokeDash", "percentile:N", title=None, scale=dashes)
+    dash = vega.channel("strokeDash", "percentile:N", title=None, scale=dashes, legend=vega.given(title=None))
     tooltip = [vega.tip("curve:N"), vega.tip("load:N"), vega.tip("percentile:N")]
     tooltip += [vega.tip(f"{name}:Q", format=".4~g") for name in ("calls per s", "ms", "low", "high")]
     order = vega.channel("order", "calls per s:Q") if opened else vega.channel("order", "streams:Q")
     base = rows.assign(streams=pd.to_numeric(rows["streams"]))
-    texts = vega.mark(rows[rows["percentile"] == "p50"], "text", dy=15, fontSize=11)
+    texts = vega.mark(rows[rows["percentile"] == "p50"], "text", dy=15, fontSize=11, color=INK)
     layers: list[vega.Chart] = [
-        vega.mark(base, "line", strokeWidth=1.5, opacity=0.8).encode(x, y, colour, dash, order),
-        vega.mark(base, "rule", opacity=0.5).encode(x, vega.y("low:Q"), colour, vega.channel("y2", "high")),
-        vega.mark(base, "rule", opacity=0.5).encode(vega.x("left:Q"), y, colour, vega.channel("x2", "right")),
+        vega.mark(base, "line", strokeWidth=1.5, opacity=0.85).encode(x, y, colour, dash, order),
+        vega.mark(base, "rule", opacity=0.85).encode(x, vega.y("low:Q"), colour, vega.channel("y2", "high")),
+        vega.mark(base, "rule", opacity=0.85).encode(vega.x("left:Q"), y, colour, vega.channel("x2", "right")),
         vega.mark(base, "point", filled=True, size=50, opacity=0.9).encode(x, y, colour, tooltip=tooltip),
         vega.mark(rows[rows["knee"]], "point", size=190, strokeWidth=1.6, opacity=1).encode(x, y, colour),
-        texts.encode(x, y, colour, vega.channel("text", "streams:N")),
+        texts.encode(x, y, vega.channel("text", "streams:N")),
     ]
     if limit is not None:
-        line = vega.mark(pd.DataFrame({"ms": [limit.ms]}), "rule", strokeDash=[2, 2], color="#D55E00")
+        line = vega.mark(pd.DataFrame({"ms": [limit.ms]}), "rule", strokeDash=[2, 2], color=PALETTE[4])
         layers.append(line.encode(vega.y("ms:Q", scale=scale)))
     told = "numbers are requests per second" if opened else "numbers are streams"
     ringed = f"; ringed: the fewest with {NEAR_BEST:.0%} of the most" if rows["knee"].any() else ""

@@ -12,7 +12,8 @@ from profiler.analysis.line import Line
 from profiler.analysis.predict import costs_of
 from profiler.report import vega
 from profiler.report.charts.parts import GAP, colour_of, dots_of, points_of, shape_of, top_of, y_title
-from profiler.report.render import INK, PANEL, empty, styled
+from profiler.report.colours import INK
+from profiler.report.render import PANEL, empty, styled
 
 #: What is told of a point where not all have the same.
 _TOLD = ("family", "scaling", "resolution", "parity")
@@ -28,7 +29,9 @@ def latency_panels(frame: pd.DataFrame, fits: Sequence[Fit]) -> vega.Chart:
     Returns:
         A chart; one that says so where nothing was measured.
     """
-    rows = [three_panels(frame, one).having(title=_row_title(one)) for one in fits if one.family is None and one.n]
+    rows = [
+        three_panels(frame, one).having(title=_row_title(frame, one)) for one in fits if one.family is None and one.n
+    ]
     if not rows:
         return empty(next((one.reason for one in fits if one.reason), None) or "the table has no measured case")
     return styled(vega.stacked(*rows, spacing=34))
@@ -61,8 +64,10 @@ def costs(frame: pd.DataFrame, pooled: Sequence[Fit]) -> vega.Chart | None:
     return vega.panels(*panels, columns=3, spacing=GAP) if panels else None
 
 
-def _row_title(one: Fit) -> vega.Specification:
+def _row_title(frame: pd.DataFrame, one: Fit) -> vega.Specification:
     networks = f"{one.n} network" if one.n == 1 else f"{one.n} networks"
+    if (points_of(frame, one)["status"] == "unstable").any():
+        networks += "; hollow: unstable"
     return vega.title(one.label, subtitle=networks, fontSize=15, offset=16)
 
 
@@ -74,11 +79,10 @@ def _panel(points: pd.DataFrame, one: Fit, proxy: str) -> vega.Chart:
     tops = [top_of(points), *(_ends(points, each)["y"].max() for each in one.lines)]
     axis = vega.given(minExtent=34, title=y_title(one), **({"format": "~s"} if one.unit == "bytes" else {}))
     y = vega.y("y:Q", axis=axis, scale=vega.given(domain=[0, max(tops)], nice=True, clamp=True))
-    layers = [
-        dots_of(points).encode(x, y, colour_of(points), shape_of(points), tooltip=_tooltip(points, one, proxy, unit))
-    ]
+    seen = (x, y, colour_of(points), shape_of(points))
+    layers = dots_of(points, *seen, tooltip=_tooltip(points, one, proxy, unit))
     if points["low"].notna().any():
-        bars = vega.mark(points, "rule", strokeWidth=1, opacity=0.55)
+        bars = vega.mark(points, "rule", strokeWidth=1, opacity=0.85)
         layers.insert(0, bars.encode(x, vega.y("low:Q", axis=axis), vega.channel("y2", "high"), colour_of(points)))
     if line:
         mark = vega.mark(_ends(points, line), "line", color=INK, strokeWidth=1.4, opacity=0.75, clip=True)
@@ -120,11 +124,7 @@ def _tooltip(points: pd.DataFrame, one: Fit, proxy: str, unit: str) -> list[vega
         vega.tip("low:Q", title="95% from", format=".4~g"),
         vega.tip("high:Q", title="95% to", format=".4~g"),
         vega.tip(f"{proxy}:Q", title=unit, format=".4~g"),
-        *(
-            vega.tip(f"{name}:N")
-            for name in ("family", "scaling", "resolution", "parity")
-            if points[name].nunique() > 1
-        ),
+        *(vega.tip(f"{name}:N") for name in _TOLD if points[name].nunique() > 1),
         vega.tip("status:N"),
     ]
     return [tip for tip in shown if points[tip["field"]].replace("", None).notna().any()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 
 import pandas as pd
@@ -9,20 +10,12 @@ import pandas as pd
 from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES, measured, network_names, plain, prose, rows_of, scale_of
 from profiler.report import vega
+from profiler.report.colours import NEUTRAL, PALETTE
 
-# Okabe and Ito's palette, told apart with every common colour blindness; the unscaled network stays neutral.
 UNSCALED = "unscaled"
-_RULE_COLOURS = {
-    UNSCALED: "#555555",
-    "d": "#0072B2",
-    "w": "#E69F00",
-    "r": "#009E73",
-    "dwr": "#CC79A7",
-    "dWr": "#D55E00",
-    "g": "#56B4E9",
-}
-_OTHER_COLOURS = ("#56B4E9", "#8C6D1F", "#000000", "#B8A800", "#7A5195")
-_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke")
+_RULE_COLOURS = dict(zip((UNSCALED, "d", "w", "r", "dwr", "dWr", "g"), (NEUTRAL, *PALETTE), strict=False))
+#: One fewer than colours: families that share one have another of the other.
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right")
 #: Pixels between panels.
 GAP = 26
 #: An axis ends at most so many times above the highest point.
@@ -47,10 +40,15 @@ def points_of(frame: pd.DataFrame, one: Fit) -> pd.DataFrame:
     return points.dropna(subset=["y", *PROXIES])
 
 
-def dots_of(points: pd.DataFrame) -> vega.Chart:
-    """One filled mark per row, without its axes."""
-    chart: vega.Chart = vega.mark(points, "point", filled=True, size=62, opacity=0.85)
-    return chart
+def dots_of(
+    points: pd.DataFrame, *channels: vega.Channel, tooltip: Sequence[vega.Specification] = ()
+) -> list[vega.Chart]:
+    """One mark per row, hollow where the row is unstable."""
+    hollow = points.get("status", pd.Series("", index=points.index)) == "unstable"
+    marks = [vega.mark(points[~hollow], "point", filled=True, size=62, opacity=0.85)]
+    if hollow.any():
+        marks.append(vega.mark(points[hollow], "point", filled=False, size=52, strokeWidth=1.5, opacity=0.85))
+    return [mark.encode(*channels, tooltip=tooltip) for mark in marks]
 
 
 def log_scale(**more: object) -> vega.Specification:
@@ -81,14 +79,14 @@ def colour_of(points: pd.DataFrame) -> vega.Channel:
     known = [rule for rule in _RULE_COLOURS if rule in present]
     others = sorted(present - set(known))
     used = [_RULE_COLOURS[rule] for rule in known]
-    spare = cycle([colour for colour in _OTHER_COLOURS if colour not in used])
+    spare = cycle([colour for colour in reversed(PALETTE) if colour not in used] or PALETTE)
     scale = vega.given(domain=known + others, range=used + [next(spare) for _ in others])
     return vega.colour("scaling:N", scale=scale, legend=_legend("scaling", len(present)))
 
 
 def palette_of(number: int) -> list[str]:
     """So many colours, none of them neutral; they come again after the last."""
-    colours = cycle([*_RULE_COLOURS.values()][1:])
+    colours = cycle(PALETTE)
     return [next(colours) for _ in range(number)]
 
 

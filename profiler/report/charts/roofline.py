@@ -9,9 +9,11 @@ import pandas as pd
 from profiler.analysis.layers import LayerCost
 from profiler.measure.peaks import Peaks
 from profiler.report import vega
+from profiler.report.colours import EDGE, INK, PALETTE
 from profiler.report.render import PANEL, styled
 
-_COLOURS = {"compute": "#2b6cb0", "memory": "#c05621", "overhead": "#718096"}
+_COLOURS = {"compute": PALETTE[0], "memory": PALETTE[4], "overhead": EDGE}
+_DASHES = {"in cache": [1, 0], "in memory": [5, 3]}
 
 
 def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> vega.Chart:
@@ -19,8 +21,8 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> vega.Chart:
     points = pd.DataFrame(
         {
             "layer": f"{layer.name} {layer.operator}",
-            "per byte": layer.flops / layer.moved_bytes,
-            "GF/s": layer.flops / layer.latency_ms / 1e6,
+            "per byte": float(f"{layer.flops / layer.moved_bytes:.4g}"),
+            "GF/s": float(f"{layer.flops / layer.latency_ms / 1e6:.4g}"),
             "share": layer.share,
             "held by": layer.bound,
         }
@@ -32,19 +34,25 @@ def roofline_chart(layers: Sequence[LayerCost], peaks: Peaks) -> vega.Chart:
     low, high = (points["per byte"].min() / 2, points["per byte"].max() * 2) if len(points) else (0.1, 100.0)
     roofs = pd.DataFrame(_roofs(peaks, low, high))
     x = vega.x("per byte:Q", scale=vega.given(type="log"), title="multiply-adds per byte")
-    y = vega.y("GF/s:Q", scale=vega.given(type="log"), title="GF per second")
+    y = vega.y("GF/s:Q", scale=vega.given(type="log"), title="GF per second", axis=vega.given(format="~g"))
+    dashes = vega.given(domain=[*_DASHES], range=[*_DASHES.values()])
     lines = vega.mark(roofs, "line", strokeWidth=1.5).encode(
-        x, y, vega.channel("strokeDash", "roof:N", title=None), vega.Channel("color", {"value": "#1f2328"})
+        x,
+        y,
+        vega.channel("strokeDash", "roof:N", scale=dashes, legend=vega.given(title="roof")),
+        vega.Channel("color", {"value": INK}),
     )
     colour = vega.colour("held by:N", scale=vega.given(domain=[*_COLOURS], range=[*_COLOURS.values()]), title="held by")
-    dots = vega.mark(points, "circle", opacity=0.7).encode(
+    dots = vega.mark(points, "circle", opacity=0.85).encode(
         x,
         y,
         vega.channel("size", "share:Q", legend=None),
         colour,
-        tooltip=[vega.tip("layer:N"), vega.tip("GF/s:Q"), vega.tip("share:Q")],
+        tooltip=[vega.tip("layer:N"), vega.tip("GF/s:Q"), vega.tip("share:Q", format=".1%")],
     )
-    return styled(vega.layered(lines, dots, width=2 * PANEL, height=PANEL))
+    return styled(
+        vega.layered(lines, dots, width=2 * PANEL, height=PANEL, title="Layers, by their share of the time"), padding=2
+    )
 
 
 def _roofs(peaks: Peaks, low: float, high: float) -> list[dict[str, object]]:

@@ -90,8 +90,8 @@ def _panel(rows: pd.DataFrame, colour: vega.Channel, title: str) -> vega.Chart:
     x = vega.x("size:Q", title=name, axis=axis, scale=vega.given(zero=False, padding=12))
     y = vega.y("y:Q", title=title, scale=vega.given(domain=[0, top_of(rows)], nice=True, clamp=True))
     tooltip = [vega.tip("shape:N"), vega.tip("backend:N"), vega.tip("y:Q", title=title, format=".4~g")]
-    line = vega.mark(rows, "line", point=True, strokeWidth=1.4, opacity=0.8).encode(x, y, colour, tooltip=tooltip)
-    whisker = vega.mark(rows.dropna(subset=["low", "high"]), "rule", strokeWidth=1, opacity=0.55)
+    line = vega.mark(rows, "line", point=True, strokeWidth=1.4, opacity=0.85).encode(x, y, colour, tooltip=tooltip)
+    whisker = vega.mark(rows.dropna(subset=["low", "high"]), "rule", strokeWidth=1, opacity=0.85)
     layers = [whisker.encode(x, vega.y("low:Q", title=title), vega.channel("y2", "high"), colour), line]
     told = vega.title(rows["model"].iloc[0], subtitle=rows["where"].iloc[0])
     return vega.layered(*layers, width=PANEL, height=PANEL * 0.8, title=told)

@@ -18,18 +18,26 @@ function sort(th) {
   body.append(...rows);
 }
 for (const th of table.tHead.rows[0].cells) {
-  th.tabIndex = 0;
-  th.addEventListener("click", () => sort(th));
-  th.addEventListener("keydown", (e) => {
-    if (e.key === "Enter" || e.key === " ") { e.preventDefault(); sort(th); }
-  });
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(...th.childNodes);
+  button.addEventListener("click", () => sort(th));
+  th.append(button);
 }
 const shown = document.getElementById("shown");
-document.getElementById("filter").addEventListener("input", (e) => {
-  const words = e.target.value.toLowerCase().split(/\s+/);
+const filter = document.getElementById("filter");
+filter.addEventListener("input", () => {
+  const words = filter.value.toLowerCase().split(/\s+/);
   for (const row of body.rows) row.hidden = !words.every((w) => row.textContent.toLowerCase().includes(w));
   shown.textContent = `${[...body.rows].filter((row) => !row.hidden).length} of ${body.rows.length}`;
 });
+for (const box of document.querySelectorAll(".box")) {
+  box.addEventListener("click", () => {
+    filter.value = box.dataset.sought;
+    filter.dispatchEvent(new Event("input"));
+    filter.scrollIntoView({ block: "center" });
+  });
+}
 document.getElementById("download").addEventListener("click", () => {
   const quoted = (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? "'" : "") + text.replaceAll('"', '""')}"`;
   const lines = [[...table.tHead.rows[0].cells].map((th) => th.textContent)];
