@@ -44,6 +44,7 @@ _KEYS = {
     "threads": "threads",
     "device": "devices",
     "precision": "precisions",
+    "memory_format": "memory_formats",
     "shape": "shapes",
     "input_file": "input_file",
 }
@@ -128,8 +129,8 @@ def latency(
         backend: Runtimes between commas.
         time: How long to measure, as ``10s``.
         isolate: Measure a module in fresh processes too: it is exported with ``torch.export`` for that.
-        **options: As the options of ``profiler latency``: ``batch``, ``threads``, ``device``, ``precision``, ``shape``,
-            ``input_file``; ``batch`` and the last two for a name alone.
+        **options: As the options of ``profiler latency``: ``batch``, ``threads``, ``device``, ``precision``,
+            ``memory_format``, ``shape``, ``input_file``; ``batch`` and the last two for a name alone.
 
     Raises:
         UserError: The model cannot be had, or an option is wrong.

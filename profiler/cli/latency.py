@@ -14,7 +14,7 @@ from rich.live import Live
 from typer import Argument, Exit, Option
 
 from profiler.cli.completing import backend_names, model_names
-from profiler.cli.options import Gap, InputFile, Json, LockClocks, Many, Shape, warn
+from profiler.cli.options import Gap, InputFile, Json, LockClocks, Many, MemoryFormat, Shape, warn
 from profiler.machine import host
 from profiler.plan.cases import expand
 from profiler.plan.read import for_answer
@@ -59,6 +59,7 @@ def latency_command(
     threads: Annotated[Many, Option("--threads", metavar="N,N", help="Threads [every usable core].")] = None,
     device: Annotated[Many, Option("--device", metavar="D,D", help="cpu, cuda:0, ... [cpu].")] = None,
     precision: Annotated[Many, Option("--precision", metavar="P,P", help="fp32, tf32, fp16, bf16 [fp32].")] = None,
+    memory_format: MemoryFormat = None,
     shape: Shape = None,
     input_file: InputFile = None,
     gap: Gap = None,
@@ -73,8 +74,8 @@ def latency_command(
         UserError: The model cannot be had, or an option is wrong.
     """
     flags = {"models": model, "backends": backend, "batches": batch, "threads": threads, "devices": device}
-    inputs = {"precisions": precision, "shapes": shape, "input_file": input_file, "gaps": gap}
-    plan = for_answer(**flags, **inputs, time=time)
+    inputs = {"shapes": shape, "input_file": input_file, "gaps": gap}
+    plan = for_answer(**flags, **inputs, precisions=precision, memory_formats=memory_format, time=time)
     with ExitStack() as stack:
         folder = save or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latency-profiler-")))
         stack.enter_context(held_clocks(checked_clock(lock_clocks), plan.devices, warn))

@@ -50,6 +50,7 @@ Shape: TypeAlias = Annotated[
 InputFile: TypeAlias = Annotated[
     str | None, Option("--input", metavar="FILE.npz", help="Values of the inputs, by their names.")
 ]
+MemoryFormat: TypeAlias = Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")]
 Gap: TypeAlias = Annotated[
     str | None, Option("--gap", metavar="0s,10ms", help="Idle so long before each call [0s]: a case for each.")
 ]

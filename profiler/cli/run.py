@@ -16,7 +16,18 @@ from typer import Argument, Exit, Option
 
 from profiler.cli.completing import backend_names, model_names, plan_names
 from profiler.cli.dry_run import say_notes, show_plan, too_long
-from profiler.cli.options import Gap, InputFile, LockClocks, Many, Scheduler, SchedulerFile, Shape, Tls, meeting_of
+from profiler.cli.options import (
+    Gap,
+    InputFile,
+    LockClocks,
+    Many,
+    MemoryFormat,
+    Scheduler,
+    SchedulerFile,
+    Shape,
+    Tls,
+    meeting_of,
+)
 from profiler.errors import StoppedError, UserError
 from profiler.machine import host
 from profiler.plan.cases import expand, notes, wanted
@@ -235,7 +246,7 @@ def run_command(
     images: _Images = None,
     images_from: _ImagesFrom = None,
     workers: _Workers = None,
-    memory_format: Annotated[Many, Option("--memory-format", metavar="F,F", help="contiguous, channels_last.")] = None,
+    memory_format: MemoryFormat = None,
     shape: Shape = None,
     input_file: InputFile = None,
     gap: Gap = None,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from profiler import backends
 from profiler.backends import accelerator, devices, stages
@@ -182,14 +183,14 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
             checked = parity.check(backend, loaded, case, session, task.cache, first)
         if checked.failure is not None:
             return checked.failure
-        told = {"parity_note": checked.note or None} | dict(checked.agreement) | _asked_otherwise(loaded, case)
+        told = {"parity_note": checked.note or None} | dict(checked.agreement) | _asked_otherwise(backend, loaded, case)
         return replace(timed, parity=checked.parity, facts=timed.facts | told)
 
 
-def _asked_otherwise(loaded: Loaded, case: Case) -> dict[str, str]:
+def _asked_otherwise(backend: Backend, loaded: Loaded, case: Case) -> dict[str, str]:
     """Say that a module is measured in another precision or layout than it was brought in, as was asked."""
     place = {name: str(value) for name, value in asdict(case.placement).items()}
-    other = {name: kept for name, kept in loaded.kept.items() if kept != place[name]}
+    other: dict[str, Any] = {name: kept for name, kept in loaded.kept.items() if kept != place[name]}
     if not other:
         return {}
     asked, flags = (
@@ -197,7 +198,8 @@ def _asked_otherwise(loaded: Loaded, case: Case) -> dict[str, str]:
         (f"--{name.replace('_', '-')} {kept}" for name, kept in other.items()),
     )
     said = f"the model is in {' and '.join(other.values())}, and was measured in {' and '.join(asked)}"
-    return {"brought_note": f"{said}; {' '.join(flags)} measures it as it is"}
+    served = backend.unavailable(replace(case.placement, **other)) is None
+    return {"brought_note": f"{said}; {' '.join(flags)} measures it as it is" if served else said}
 
 
 def _training(backend: Trainer, loaded: Loaded, task: Task, phases: _Phases) -> Measurement | Failure:

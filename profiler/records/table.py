@@ -302,9 +302,9 @@ def _unstable(estimate: CaseEstimate, rounds: int, budget: Budget) -> str:
             "has changed since its calibration (profiler calibrate); the latency is as read, not normalised"
         )
     if estimate.marked_samples == estimate.samples:
+        all_of = "the one visit was" if estimate.visits == 1 else f"all {estimate.visits} visits were"
         return (
-            f"no block of {estimate.visits} visits was undisturbed, and the latency may be far off; run it again when "
-            "the machine is quieter"
+            f"{all_of} disturbed throughout, and the latency may be far off; run it again when the machine is quieter"
         )
     return "" if budget.precision is None else _imprecise(estimate, rounds, budget, budget.precision)
 

@@ -39,6 +39,12 @@ def test_the_faster_of_two_is_named_with_its_interval(tmp_path: Path) -> None:
     assert slow > fast
 
 
+def test_a_model_is_measured_in_the_layout_that_is_asked_for() -> None:
+    code, said = ask("resnet50", "--backend", "fake", "--memory-format", "channels_last", "--time", "1ms", "--json")
+    assert code == 0, said
+    assert [case["memory_format"] for case in json.loads(said)["cases"]] == ["channels_last"]
+
+
 def test_json_has_the_sentence_and_the_rows() -> None:
     code, said = ask("resnet50", "--backend", "fake:duration_ms=1", "--time", "1ms", "--json")
     found = json.loads(said)

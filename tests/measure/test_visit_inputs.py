@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from profiler.backends.base import BackendError, Placement
+from profiler.backends.eager import Eager
 from profiler.measure.visit import Task, visit
 from profiler.models.live import lent
 from profiler.records.types import Budget, Case, Measurement
@@ -56,6 +57,13 @@ def test_a_module_in_half_precision_says_in_which_it_was_measured(kind: str, pre
     note = f"the model is in {precision}, and was measured in fp32; --precision {precision} measures it as it is"
     found = noted(getattr(torch.nn.Linear(4, 2), kind)(), getattr(torch.rand(3, 4), kind)())
     assert found == (note if precision else None)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_precision_that_the_runtime_refuses_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Eager, "unavailable", lambda _, place: "none" if place.precision == "fp16" else None)
+    found = noted(torch.nn.Linear(4, 2).half(), torch.rand(3, 4).half())
+    assert found == "the model is in fp16, and was measured in fp32"
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -203,7 +203,9 @@ def test_a_headline_that_nothing_could_normalise_says_so(tmp_path):
     assert farther["reason"].startswith("the reference took 450 times its nominal time at its best: something else has")
     restless = row(tmp_path / "restless", *[measured(10, reference_ns=((1_000_000,), (3_000_000,)))] * 2)
     assert (restless["status"], restless["latency_ms"]) == ("unstable", pytest.approx(10))
-    assert restless["reason"].startswith("no block of 2 visits was undisturbed, and the latency may be far off")
+    assert restless["reason"].startswith("all 2 visits were disturbed throughout, and the latency may be far off")
+    once = row(tmp_path / "once", measured(10, reference_ns=((1_000_000,), (3_000_000,))))
+    assert once["reason"].startswith("the one visit was disturbed throughout")
 
 
 def test_a_calibration_beside_a_competitor_does_not_make_a_model_slow(tmp_path):
