@@ -14,7 +14,7 @@ from profiler.plan.cases import complexities
 from profiler.plan.duration import estimate_seconds, round_seconds
 from profiler.plan.plan import Plan
 from profiler.records.types import Case
-from profiler.report.plain import plain_table, standard_console
+from profiler.report.plain import plain_table, print_sentence, standard_console
 from profiler.run.describing import Described
 from profiler.run.rehearsal import rehearse
 from profiler.units import format_duration
@@ -26,7 +26,7 @@ _LISTED = 24
 def say_notes(notes: Iterable[str], console: Console) -> None:
     """Print what is to be known of a plan, and is no error."""
     for note in notes:
-        console.print(f"note: {note}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        print_sentence(console, f"note: {note}", "dim")
 
 
 def too_long(plan: Plan, cases: Sequence[Case]) -> str:
@@ -63,10 +63,10 @@ def show_plan(
     known, problems = rehearse(cases, elsewhere=True) if elsewhere else rehearse(cases)
     brought = [case for case in known.cases if case.key in known.found and is_brought(case.model)]
     for said in dict.fromkeys(_inputs(case, known) for case in brought):
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
-    console.print(_how_long(plan, cases, known), highlight=False, markup=False, soft_wrap=True)
+        print_sentence(console, said)
+    print_sentence(console, _how_long(plan, cases, known))
     for problem in problems:
-        console.print(f"would fail: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
+        print_sentence(console, f"would fail: {problem}", "red")
     return 1 if problems else 0
 
 

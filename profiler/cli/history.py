@@ -16,7 +16,7 @@ from typer import Argument, Option
 from profiler.analysis.history import History, Point, histories
 from profiler.cli.options import Json, warn
 from profiler.errors import UserError
-from profiler.report.plain import minute, plain_table, standard_console
+from profiler.report.plain import minute, plain_table, print_sentence, standard_console, unstable_sentence
 from profiler.units import format_share
 
 #: Of no more cases of a machine every run is printed.
@@ -68,6 +68,9 @@ def _print_machine(found: Sequence[History], y: str, console: Console, *, whole:
             settings.setdefault(history.label.partition(" · ")[2], []).append(history)
     for setting, members in settings.items():
         _print_unchanged(setting, members, y, console)
+    measured = [point for history in found for point in history.measured]
+    if said := unstable_sentence(sum(point.status != "ok" for point in measured), len(measured)):
+        print_sentence(console, f"?: {said}")
     if settings:
         console.print("-v prints every run of these.", highlight=False)
     everywhere = set.intersection(*changed) if len(changed) > 1 else set()
@@ -110,4 +113,5 @@ def _print_case(history: History, y: str, console: Console) -> set[str]:
 def _cells(point: Point, note: str) -> list[str]:
     value = point.status if point.value is None else f"{point.value:.4g}"
     ends = f" [{point.low:.4g}, {point.high:.4g}]" if point.low is not None and point.high is not None else ""
-    return [minute(point.started), point.run, value + ends, note]
+    doubt = "?" if point.value is not None and point.status != "ok" else ""
+    return [minute(point.started), point.run, value + ends + doubt, note]

@@ -22,8 +22,8 @@ from profiler.records import table
 from profiler.records.columns import Row
 from profiler.records.reading import Run, read
 from profiler.records.types import Case, Record
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks
-from profiler.report.plain import standard_console
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks, what_ran
+from profiler.report.plain import print_sentence, standard_console
 from profiler.run.clocks import checked_clock, held_clocks
 from profiler.run.experiment import measure_into, opened_lab
 from profiler.run.schedule import Progress
@@ -94,16 +94,13 @@ def _printed(rows: Sequence[Row], *, json: bool) -> int:
     else:
         console = standard_console()
         if failed := failed_alike(rows):
-            console.print(failed, style="red", highlight=False, markup=False, soft_wrap=True)
+            print_sentence(console, failed, "red")
             return 1
-        console.print(
-            f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}", highlight=False, markup=False
-        )
+        print_sentence(console, what_ran(rows))
         console.print(AnswerTable(rows))
         if cold := cold_start_table(rows):
             console.print("cold start:", cold, sep="\n")
         for said in remarks(rows):
-            style = None if said.startswith("note") else "red"
-            console.print(said, style=style, highlight=False, markup=False, soft_wrap=True)
-        console.print(answer_sentence(rows), highlight=False, markup=False, soft_wrap=True)
+            print_sentence(console, said, None if said.startswith("note") else "red")
+        print_sentence(console, answer_sentence(rows))
     return 0 if all(row["latency_ms"] is not None for row in rows) else 1

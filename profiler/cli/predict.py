@@ -20,7 +20,7 @@ from profiler.cli.models import select
 from profiler.cli.options import Factor, Flops, InputFile, Json, Model, RunPath, Shape, warn
 from profiler.errors import UserError
 from profiler.models.brought import Network, counts_of
-from profiler.report.plain import standard_console, unstable_sentence
+from profiler.report.plain import print_sentence, standard_console, unstable_sentence
 from profiler.units import format_bytes, format_count, parse_flops
 
 
@@ -55,7 +55,7 @@ def predict_command(
     else:
         _print(arch, " ".join([*(shape or ()), input_file or ""]).strip(), made, without)
         if said := unstable_sentence(int(unstable(frame).sum()), int(measured(frame).sum())):
-            print(f"?: {said}")
+            print_sentence(standard_console(), f"?: {said}")
 
 
 def _listed(without: dict[str, str]) -> str:
@@ -99,9 +99,9 @@ def _print(arch: Network, fed: str, made: Sequence[Prediction], without: dict[st
         console.print(f"\n{escape(label)}", highlight=False, soft_wrap=True)
         for one in (each for each in made if group_label(each.group) == label):
             for line in _lines(one):
-                console.print(escape(line), highlight=False, soft_wrap=True)
+                print_sentence(console, line)
     for label, why in without.items():
-        console.print(escape(f"{label}: no prediction: {why}"), highlight=False, soft_wrap=True)
+        print_sentence(console, f"{label}: no prediction: {why}")
 
 
 def _amount(value: float, unit: str) -> str:

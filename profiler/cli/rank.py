@@ -15,7 +15,7 @@ from profiler.analysis.source import read_table
 from profiler.cli.completing import backend_names
 from profiler.cli.options import Json, Many, RunPath, warn
 from profiler.report.answer import milliseconds
-from profiler.report.plain import plain_table, standard_console, unstable_sentence
+from profiler.report.plain import plain_table, print_sentence, standard_console, unstable_sentence
 from profiler.units import format_flops, parse_duration, parse_flops
 
 
@@ -69,10 +69,10 @@ def _print(name: str, places: Sequence[Place], top: int, console: Console) -> No
         table.add_row(*map(escape, cells))
     console.print(table)
     if said := unstable_sentence(sum(place.unstable for place in places), len(places)):
-        console.print(f"?: {said}", highlight=False, soft_wrap=True)
+        print_sentence(console, f"?: {said}")
     if not known:
         said = "The table has no intervals, so that how surely each is slower than the first is not known."
-        console.print(said, highlight=False, soft_wrap=True)
+        print_sentence(console, said)
     elif any(not place.surely for place in places[1:top]):
         console.print("~: may be as fast as the first", style="dim", highlight=False)
     if len(places) > top:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, latency_of, speed_up
-from profiler.records.columns import Row
+from profiler.records.columns import Row, Value
 from profiler.report.plain import Fitting, plain_table
 from profiler.units import format_bytes, format_count, format_duration, format_ratio
 
@@ -163,6 +163,17 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     return [f"{mark} {', '.join(names)}: {reason}" for (mark, reason), names in found.items()]
 
 
+def what_ran(rows: Sequence[Row]) -> str:
+    """Return what the model takes, and on how many threads it ran where that is the same for all."""
+    said = f"{rows[0]['model']} takes {rows[0]['inputs'] or 'unknown inputs'}"
+    threads = {row["threads"] for row in rows if row["device"] == "cpu"}
+    return f"{said}; {_threads(*threads)}" if len(threads) == 1 else said
+
+
+def _threads(number: Value) -> str:
+    return f"{number} thread{'s' if number != 1 else ''}"
+
+
 def failed_alike(rows: Sequence[Row]) -> str:
     """Return the sentence that says all where nothing was measured for one reason; empty where there is more to say."""
     alike = len({row["reason"] for row in rows}) == 1 and all(latency_of(row) is None for row in rows)
@@ -175,8 +186,8 @@ def answer_sentence(rows: Sequence[Row]) -> str:
     for row in rows:
         groups.setdefault(tuple(row[key] for key in _WORK), []).append(row)
     told = [key for key in _told_apart_by(rows) if key not in _WORK] or ["backend"]
-    said = [_said(group, told, several=len(groups) > 1) for group in groups.values()]
-    return " ".join(said)
+    several = [key for key in _WORK if len({row[key] for row in rows}) > 1]
+    return "\n".join(_said(group, told, several) for group in groups.values())
 
 
 def _told_apart_by(rows: Sequence[Row]) -> list[str]:
@@ -184,18 +195,25 @@ def _told_apart_by(rows: Sequence[Row]) -> list[str]:
 
 
 def _name(row: Row, told: Sequence[str]) -> str:
-    words = {"threads": "{} threads", "batch": "batch {}", "gap_ms": "{} ms apart"}
-    return " · ".join(words.get(key, "{}").format(row[key]) for key in told if row[key])
+    words = {"threads": _threads, "batch": "batch {}".format, "gap_ms": "{} ms apart".format}
+    return " · ".join(words.get(key, str)(row[key]) for key in told if row[key])
 
 
-def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
+def _work(row: Row, several: Sequence[str]) -> str:
+    """What was computed, by what tells it from the others: ``At batch 8, size=64``."""
+    gap = f"{row['gap_ms']:g} ms apart" if row["gap_ms"] else "back to back"
+    words = {"batch": f"batch {row['batch']}", "shape": str(row["shape"] or "its own shape"), "gap_ms": gap}
+    said = ", ".join(words[key] for key in several)
+    return said.capitalize() if [*several] == ["gap_ms"] else f"At {said}"
+
+
+def _said(rows: Sequence[Row], told: Sequence[str], several: Sequence[str]) -> str:
     best = fastest(rows)
-    apart = f"{rows[0]['gap_ms']:g} ms apart" if rows[0]["gap_ms"] else ""
-    work = " ".join(filter(None, (f"At batch {rows[0]['batch']}", str(rows[0]["shape"] or ""), apart)))
-    where = f"{work}: " if several else ""
+    where = f"{_work(rows[0], several)}: " if several else ""
+    fast, none = ("fastest", "nothing") if several else ("Fastest", "Nothing")
 
     if best is None:
-        return f"{where}Nothing could be measured: {rows[0]['reason']}."
+        return f"{where}{none} could be measured: {rows[0]['reason']}."
     found = latency_of(best.row)
     assert found is not None  # it was ranked by it
     name, said = _name(best.row, told), milliseconds(found, best.row.get("visits"))
@@ -203,9 +221,9 @@ def _said(rows: Sequence[Row], told: Sequence[str], *, several: bool) -> str:
         return f"{where}{name} takes {said}."
     other = _name(best.second, told)
     if best.sure:
-        return f"{where}Fastest is {name}, {said}: {_times(best.lead)} times as fast as {other}."
+        return f"{where}{fast} is {name}, {said}: {_times(best.lead)} times as fast as {other}."
     if best.lead.interval is None:
         return (
-            f"{where}Fastest was {name}, {said}, before {other}; how surely, one visit does not tell: give more --time."
+            f"{where}{fast} was {name}, {said}, before {other}; how surely, one visit does not tell: give more --time."
         )
     return f"{where}{name}, {said}, and {other} cannot be told apart ({_times(best.lead)} times): more --time may tell."

@@ -24,6 +24,11 @@ def standard_console(*, stderr: bool = False) -> Console:
     return console
 
 
+def print_sentence(console: Console, said: str, style: str | None = None) -> None:
+    """Print what is no table: broken between words on a terminal, which would break inside them; else in one line."""
+    console.print(said, style=style, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
 def fits_in(table: Table, console: Console, options: ConsoleOptions) -> bool:
     """Whether a table is printed without breaking a cell."""
     measured = table.__rich_measure__(console, options.update(max_width=_UNLIMITED))

@@ -22,6 +22,7 @@ from profiler.records.types import Measurement, Record
 from profiler.report import drawer
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
 from profiler.report.extra import NO_CHARTS, can_draw, drawing
+from profiler.report.plain import print_sentence
 from profiler.run.going_on import narrowing
 from profiler.units import format_duration
 
@@ -135,7 +136,7 @@ def _print_answer(rows: Sequence[Row], frame: pd.DataFrame, go_on: str, console:
     if drawn is not None:
         console.print(fitting_table(drawn))
     if latencies and (why := legend(rows)):
-        console.print(why, markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, why)
     for sentence in closing_sentences(rows, fits, go_on):
         # A command that is broken over lines cannot be copied.
         console.print(sentence, markup=False, highlight=False, soft_wrap=bool(go_on) and sentence.endswith(go_on))
@@ -176,7 +177,7 @@ def _said(console: Console) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, str(error))
 
 
 def _print_outcome(rows: Sequence[Row], run: Run, seconds: float, console: Console) -> None:
@@ -196,6 +197,6 @@ def _print_outcome(rows: Sequence[Row], run: Run, seconds: float, console: Conso
         console.print(sentence, style="yellow", markup=False, highlight=False)
     reasons = Counter((row["status"], row["reason"]) for row in rows if row["status"] not in _MEASURED)
     for (status, reason), number in reasons.most_common(_REASONS):
-        console.print(f"  {number} {status}: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, f"  {number} {status}: {reason}", "red")
     if len(reasons) > _REASONS:
         console.print(f"  and {len(reasons) - _REASONS} other reasons, in cases.csv", style="red", highlight=False)

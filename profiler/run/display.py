@@ -88,7 +88,7 @@ class Display:
         if self._console and isinstance(record.outcome, Failure):
             failed = record.outcome
             text = Text(f"{failed.status}: {record.case.label}: {failed.reason}", style="red")
-            self._console.print(text, soft_wrap=True)
+            self._console.print(text, soft_wrap=not self._console.is_terminal)
 
     def _left(self, progress: Progress) -> str:
         """Return the time left, if every unfinished case needs its fewest visits; empty before anything is known."""

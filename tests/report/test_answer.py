@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from profiler.records.columns import COLUMNS, Row
-from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks
+from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks, what_ran
 
 
 def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
@@ -68,15 +68,26 @@ def test_the_sentence_says_which_is_fastest_and_how_surely() -> None:
 
 def test_batches_are_answered_one_by_one() -> None:
     said = answer_sentence([row("eager", 20.0), row("eager", 90.0, batch=8)])
-    assert said == "At batch 1: eager takes 20.0 ms [19, 21]. At batch 8: eager takes 90.0 ms [85.5, 94.5]."
+    assert said == "At batch 1: eager takes 20.0 ms [19, 21].\nAt batch 8: eager takes 90.0 ms [85.5, 94.5]."
+    said = answer_sentence([row("eager", 20.0, shape="size=64"), row("eager", None, shape="size=96")])
+    assert said == "At size=64: eager takes 20.0 ms [19, 21].\nAt size=96: nothing could be measured: no room."
+
+
+def test_what_the_model_takes_is_said_with_the_threads_that_all_had() -> None:
+    known = {"model": "resnet50", "inputs": "input float32 1x3x224x224", "device": "cpu", "threads": 2}
+    one = row("eager", 20.0, **known)
+    assert what_ran([one, one]) == "resnet50 takes input float32 1x3x224x224; 2 threads"
+    assert what_ran([one | {"threads": 1}]).endswith("; 1 thread")
+    assert what_ran([one, one | {"threads": 1}]).endswith("224")
+    assert what_ran([one | {"device": "cuda:0"}]).endswith("224")
 
 
 def test_forwards_with_gaps_are_answered_by_themselves() -> None:
     rows = [row(name, ms * (2 if gap else 1), gap_ms=gap) for name, ms in (("eager", 20.0), ("onnxruntime", 9.0))
             for gap in (None, 20.0)]  # fmt: skip
     said = answer_sentence(rows)
-    assert "At batch 1: Fastest is onnxruntime, 9.00 ms" in said
-    assert "At batch 1 20 ms apart: Fastest is onnxruntime, 18.0 ms" in said
+    assert "Back to back: fastest is onnxruntime, 9.00 ms" in said
+    assert "20 ms apart: fastest is onnxruntime, 18.0 ms" in said
     assert [line.split()[-3] for line in shown(rows)[3:]] == ["2.22", "2.22"]
 
 
