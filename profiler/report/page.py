@@ -108,6 +108,7 @@ def _told(frame: pd.DataFrame, facts: Mapping[str, Any], fits: Sequence[Fit]) ->
         "pairs": header_pairs(frame, sessions),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "title": _title(frame),
+        "leading": ("size", *_FIRST) if _only_shapes(frame) else _FIRST,
         "answer": _answer(frame, fits),
         "groups": [_group(frame, one, fits, margins) for one in pooled],
         "across": {
@@ -129,7 +130,7 @@ def _runtimes(frame: pd.DataFrame) -> Table | None:
 
 def _with_charts(told: Mapping[str, Any], drawn: Mapping[str, str], without: str) -> dict[str, Any]:
     """What is told, with each chart in its place; names of those of a group end in its number."""
-    first = next((name for name in (*_FIRST, *drawn) if name in drawn), None)
+    first = next((name for name in (*told["leading"], *drawn) if name in drawn), None)
     left = {name: svg for name, svg in drawn.items() if name != first or name not in _FIRST}
     groups = [
         group | {"figures": [svg for name, svg in left.items() if name.endswith(f"-{number}")], "nothing": without}
@@ -150,7 +151,16 @@ def _title(frame: pd.DataFrame) -> str:
     networks = len(set(network_names(frame)))
     backends = frame["backend"].nunique() if "backend" in frame else 0
     what = " and ".join(models) if len(models) <= 2 and networks <= len(models) else f"{networks} networks"
+    if _only_shapes(frame):
+        what = f"{models[0]} in {networks} shapes"
     return f"{what} on {backends} runtimes" if backends > 1 else what
+
+
+def _only_shapes(frame: pd.DataFrame) -> bool:
+    """Whether all is one model in several shapes."""
+    if "shape" not in frame or frame["model"].nunique() > 1 or frame["shape"].nunique() < 2:
+        return False
+    return "scaling" not in frame or not any(map(plain, frame["scaling"]))
 
 
 def _answer(frame: pd.DataFrame, fits: Sequence[Fit]) -> dict[str, Any]:

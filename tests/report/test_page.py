@@ -249,6 +249,16 @@ def scaled_page() -> Page:
         return checked(report.page(scaled(), {}))
 
 
+def test_the_page_of_one_model_in_several_shapes_begins_with_latency_against_their_size() -> None:
+    shapes = [f"size={32 * n}" for n in range(1, 5)]
+    one = report.page(table(4, model="m.py:net", scaling="", factor=1.0, shape=shapes), {})
+    assert "<h1>m.py:net in 4 shapes</h1>" in one
+    assert one.index("Latency against the size of the inputs") < one.index("All cases")
+    several = report.page(table(4, shape=shapes), {})
+    assert "<h1>4 networks</h1>" in several
+    assert several.index("Latency of each network") < several.index("All cases")
+
+
 def test_growth_stands_beside_theory() -> None:
     made = scaled_page()
     assert ["scaled by", "theory, acts", "acts", "latency", "95% of latency", "scaled networks"] in made.rows
