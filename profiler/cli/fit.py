@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -79,6 +80,8 @@ def fit_command(
     fits = fit(frame, latency_column(frame, y), weighted=weighted)
     if json:
         print(_to_json(fits))
+    elif not any(one.lines for one in fits):
+        raise _unfitted(fits)
     elif verbose:
         print_fits(fits, standard_console())
     else:
@@ -92,8 +95,12 @@ def fit_command(
 
             write_chart(latency_panels(frame, fits), chart)
     if not any(one.lines for one in fits):
-        whys = "; ".join(f"{one.label}: {one.reason}" for one in fits if one.family is None)
-        raise UserError(f"no line could be fitted: {whys}; measure more networks, of other sizes")
+        raise _unfitted(fits)
+
+
+def _unfitted(fits: Sequence[Fit]) -> UserError:
+    whys = "; ".join(f"{one.label}: {one.reason}" for one in fits if one.family is None)
+    return UserError(f"no line could be fitted: {whys}; measure more networks, of other sizes")
 
 
 def _print_holdout(frame: pd.DataFrame, y: str, *, json: bool) -> None:

@@ -152,8 +152,7 @@ def test_a_table_that_nothing_could_be_fitted_to_is_an_error(write: Write, capsy
     short = write("short", "ab", backend="x")
     with pytest.raises(UserError, match="no line could be fitted: x: only 2 networks measured: a line needs at least"):
         fit_command(short)
-    printed = capsys.readouterr().out
-    assert "No fit: only 2 networks measured" in printed
+    assert capsys.readouterr().out == ""  # said once, by the error
     with pytest.raises(UserError, match="no line could be fitted"):
         fit_command(short, json=True)
     [told] = json.loads(capsys.readouterr().out)["fits"]
