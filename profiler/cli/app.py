@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,7 +169,10 @@ for _name, _help in _COMMANDS.items():
 
 
 def _failed(message: str, code: int) -> int:
-    print(f"profiler: {message}", file=sys.stderr)
+    said, width = f"profiler: {message}", shutil.get_terminal_size().columns
+    if sys.stderr and sys.stderr.isatty():  # which would break inside words
+        said = textwrap.fill(said, width, break_long_words=False, break_on_hyphens=False)
+    print(said, file=sys.stderr)
     return code
 
 

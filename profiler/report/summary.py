@@ -187,8 +187,10 @@ def _print_outcome(rows: Sequence[Row], run: Run, seconds: float, console: Conso
     models, reference = (part / wall for part in _seconds_in_samples(records))
     counts = Counter(str(row["status"]) for row in rows)
     parts = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-    total = f"{len(rows)} case{'s' if len(rows) != 1 else ''}"
-    visits = f"{now} visits" if now == len(records) else f"{now} visits ({len(records)} in all)"
+    total, visits = (
+        f"{number} {what}{'s' if number != 1 else ''}" for number, what in ((len(rows), "case"), (now, "visit"))
+    )
+    visits += "" if now == len(records) else f" ({len(records)} in all)"
     console.print(
         f"{total}: {parts}. {visits} in {format_duration(seconds)}, {models + reference:.0%} of their time in samples.",
         highlight=False,

@@ -100,3 +100,15 @@ def test_too_few_files_to_start_a_process_are_one_sentence(tmp_path):
     code, _, said = ended(started(tmp_path, *plan, **few))
     assert code == 2
     assert said.splitlines()[-1].startswith("profiler: no process can be started to measure in (Too many open files)")
+
+
+def test_an_error_breaks_between_words_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    with started(tmp_path, "latency", "resnt50", stderr=theirs, environment={"COLUMNS": "40"}) as process:
+        os.close(theirs)
+        said = os.read(ours, 1 << 16)
+        assert process.wait() == 2
+    os.close(ours)
+    lines = said.decode().splitlines()
+    assert lines[0] == "profiler: --model: unknown model"
+    assert max(map(len, lines)) <= 40

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from profiler.records.columns import COLUMNS, Row
 from profiler.report.answer import AnswerTable, answer_sentence, cold_start_table, failed_alike, remarks, what_ran
+from profiler.report.plain import print_sentence
 
 
 def row(backend: str, ms: float | None, half: float | None = 0.05, **more: object) -> Row:
@@ -119,6 +120,13 @@ def test_a_cold_start_is_told_by_its_stages_and_by_none_that_nobody_has() -> Non
     assert cells[1][0] == ""
     assert "compile" not in cells[0]
     assert cold_start_table([row("eager", None)]) is None
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, ["wide", "words"]), (False, ["wide words"])])
+def test_a_sentence_breaks_between_words_on_a_terminal_alone(terminal: bool, lines: list[str]) -> None:
+    file = io.StringIO()
+    print_sentence(Console(file=file, width=7, force_terminal=terminal), "wide words")
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == lines
 
 
 def test_a_doubt_is_of_the_rows_that_have_its_mark() -> None:

@@ -83,6 +83,8 @@ def test_a_run_ends_with_its_table_alone_unless_a_page_is_asked_for(finished):
     assert files == {"journal.jsonl", "cases.csv"}
     assert said.splitlines()[-1].strip().endswith("cases.csv")
     assert "eager (ms)" in said
+    assert "1 case: 1 " in said
+    assert " 1 visit in " in said
 
 
 def test_quiet_prints_the_files_alone(finished):
