@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def command(file: str | None, flags: Mapping[str, object], how: Mapping[str, Any
 
     def shown(verdict: Verdict) -> None:
         if not outputs.json:
-            print(verdicts.text(verdict), flush=True)
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            print(verdicts.text(verdict, width), flush=True)
 
     outputs.check()
     found = _against(file, flags, how, shown) if how.get("against") else _pairs(file, flags, how, shown)

@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from profiler.gate.decision import RULE
 from profiler.gate.side import SIDES
@@ -25,8 +26,8 @@ _NEXT = {
 _NEXT_OF_PAIRS = {"not comparable": "name sides of one kind; --allow-different-inputs compares them whatever they take"}
 
 
-def text(verdict: Verdict) -> str:
-    """Return a few lines for the terminal."""
+def text(verdict: Verdict, width: int | None = None) -> str:
+    """Return a few lines, broken between words where a terminal has ``width`` columns."""
     lines = [f"{verdict.status.upper():12}  {verdict.label}", f"{'':12}  {verdict.reason}"]
     old, new = (verdict.latency_ns.get(side) for side in SIDES)
     if old is not None and new is not None:
@@ -35,6 +36,9 @@ def text(verdict: Verdict) -> str:
     following = _NEXT if verdict.trials is None else {**_NEXT, **_NEXT_OF_PAIRS}
     if verdict.status in following:
         lines.append(f"{'':12}  next: {following[verdict.status]}")
+    if width is not None:
+        lines = [fill(line, width, subsequent_indent=" " * 14, break_long_words=False, break_on_hyphens=False)
+                 for line in lines]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -276,6 +276,14 @@ def test_a_wrong_suite_names_the_key(text: str, sentence: str, tmp_path: Path) -
     assert str(suite) in str(result.exception)
 
 
+def test_on_a_terminal_no_option_of_the_next_step_is_broken() -> None:
+    verdict = Verdict("one", "different output", "it computes something else")
+    assert len(verdicts.text(verdict).splitlines()) == 3
+    lines = verdicts.text(verdict, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == f"{'':14}--allow-different-output compares them so"
+
+
 def test_markdown_tells_the_reason_of_what_did_not_pass() -> None:
     text = verdicts.markdown([Verdict("one", "inconclusive", "too noisy"), Verdict("other", "pass", "fine")])
     assert "too noisy" in text
