@@ -28,7 +28,7 @@ from profiler.records.load import LOAD_COLUMNS, Load, LoadRecord, Ways, load_poi
 from profiler.records.load_file import append_load, read_loads, start_loads, write_load_table
 from profiler.records.types import Case, now
 from profiler.report.loads import LoadTables, load_sentences
-from profiler.report.plain import standard_console
+from profiler.report.plain import print_sentence, standard_console
 from profiler.run.describing import described
 from profiler.run.experiment import opened_lab
 from profiler.run.lab import Lab
@@ -222,4 +222,4 @@ def _print(loads: _Loads, limit: Limit | None, *, json: bool) -> None:
     if loads.told:
         kept = f"Every call is kept in {loads.folder}; the curve: profiler report {loads.folder}"
     for sentence in (*said, kept):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        print_sentence(console, sentence)
