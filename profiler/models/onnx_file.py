@@ -202,7 +202,7 @@ def _sizes(
         for axis, size in enumerate(one.sizes):
             if isinstance(size, int):
                 sizes.append(size)
-            elif size in shapes:
+            elif size in shapes and (size not in batches or shapes[size].sizes[0] != 1):
                 sizes.append(shapes[size].sizes[0])
             elif size in batches or (axis == 0 and _first_is_batch(one, batches)):
                 sizes.append(asked.batch)

@@ -109,6 +109,7 @@ def test_a_shape_of_one_example_is_multiplied_by_the_batch(tmp_path: Path) -> No
     path = save(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["batch", 3, "h", "w"]))
     assert load(path, shape="x=1x3x8x8", batch=2).said == "x float32 2x3x8x8"
     assert load(path, shape="x=2x3x8x8", batch=2).said == "x float32 2x3x8x8"
+    assert load(path, shape="batch=1,h=8,w=8", batch=2).said == "x float32 2x3x8x8"
 
 
 def test_values_of_a_file_take_the_declared_type_and_one_example_fills_a_batch(tmp_path: Path) -> None:
