@@ -12,6 +12,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
+from profiler.report.grid import Cell
 from profiler.report.grid import Table as Grid
 from profiler.report.plain import Fitting, plain_table
 from profiler.report.words import (
@@ -85,22 +86,32 @@ def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:
 
 
 def rich_table(table: Grid) -> Table:
-    """The table as a terminal shows it, close enough together for 80 columns."""
-    shown = plain_table(*table.texts, *table.numbers)
-    shown.padding = (0, 1, 0, 0)
-    rows = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in table.rows]
-    for row in rows:
-        shown.add_row(*map(escape, row))
+    """The table as a terminal shows it: where 80 columns are too few, words of its first go on below each other."""
+    shown = _whole(table)
+    rows = [[_text(cell) for cell in row] for row in table.rows]
     _, *widths = (max(map(len, cells)) + 1 for cells in zip((*table.texts, *table.numbers), *rows, strict=True))
     room = _COLUMNS - sum(widths) - 1
     if room >= max((len(word) for row in rows for word in row[0].split()), default=0):
-        shown.columns[0].max_width = room  # its words go on below each other, before an interval does
+        shown.columns[0].max_width = room
     return shown
 
 
 def fitting_table(table: Grid) -> Fitting:
     """The table as wide as the terminal allows."""
-    return Fitting([rich_table(each) for each in (table, *table.narrower)])
+    *wider, last = (table, *table.narrower)
+    return Fitting([*map(_whole, wider), rich_table(last)])
+
+
+def _whole(table: Grid) -> Table:
+    shown = plain_table(*table.texts, *table.numbers)
+    shown.padding = (0, 1, 0, 0)
+    for row in table.rows:
+        shown.add_row(*(escape(_text(cell)) for cell in row))
+    return shown
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
 
 
 def _lines_table(one: Fit) -> Table:
