@@ -74,12 +74,12 @@ def describe(task: DescribeTask) -> Description:
             inputs[batch] = (one if batch == 1 else load_model(task.case.asked(task.cache, batch))).said
         except UserError as error:
             refused[batch] = str(error)
-    found, why = counted(one)
+    found, why = counts_or_why(one)
     files = tuple(str(path.absolute()) for path in (*one.files, *content.own_files()))
     return Description(one.content, found, why, one.resolution, inputs, refused, one.family, files)
 
 
-def counted(model: Loaded) -> tuple[Complexity | None, str]:
+def counts_or_why(model: Loaded) -> tuple[Complexity | None, str]:
     """Return the counts of a model and "", or None and why it has none: it can be measured all the same.
 
     Raises:
