@@ -58,6 +58,8 @@ def library_lost(provider: str) -> str | None:
     file = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
     if not file.is_file():
         return None
+    import torch  # noqa: F401 - it loads the libraries of CUDA that it was installed with
+
     try:
         ctypes.CDLL(str(file))
     except OSError as error:

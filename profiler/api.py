@@ -30,7 +30,6 @@ from profiler.report.answer import AnswerTable, answer_sentence, remarks
 from profiler.run.calibrations import Calibrations
 from profiler.run.child import Limits
 from profiler.run.experiment import measure_into, opened_lab
-from profiler.run.going_on import again
 from profiler.run.here import HereExecutor
 from profiler.run.lab import Lab
 
@@ -191,7 +190,8 @@ def run_plan(
     changed = override(given, **changes) if changes else given
     with _folder(out) as folder, opened_lab(changed) as lab:
         cases = expand(changed, host.usable_cores())
-        measure_into(folder, changed, cases, lab, resume=resume, passes=changed.passes, go_on=again(folder))
+        go_on = f"profiler.run(..., out={str(out)!r}, resume=True)" if out is not None else ""
+        measure_into(folder, changed, cases, lab, resume=resume, passes=changed.passes, go_on=go_on)
         return table.frame(read(folder))
 
 

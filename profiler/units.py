@@ -112,7 +112,7 @@ def format_duration(seconds: float) -> str:
     """Return ``12.3 ms`` for 0.01234; minutes from 5 minutes on, hours from 2 hours on."""
     for unit, size, least in (("h", 3600, 7200), ("min", 60, 300)):
         if least <= seconds < math.inf:
-            return f"{_three_digits(seconds / size)} {unit}"
+            return f"{three_digits(seconds / size)} {unit}"
     return _format(seconds * 1e9, 1000, ("ns", "us", "ms", "s"))
 
 
@@ -137,10 +137,13 @@ def _format(value: float, base: int, units: tuple[str, ...]) -> str:
         if max(abs(value), abs(float(f"{value:.3g}"))) < base:
             break
         value, unit, whole = value / base, next_unit, False
-    return f"{value:.0f} {unit}".rstrip() if whole else f"{_three_digits(value)} {unit}".rstrip()
+    return f"{value:.0f} {unit}".rstrip() if whole else f"{three_digits(value)} {unit}".rstrip()
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
+    """Return ``27.0`` for 27, ``0.0123`` for 0.012345, and all of a whole part: ``1234`` for 1234.5."""
+    if not math.isfinite(value) or abs(value) >= 999.5:
+        return f"{value:.0f}"
     rounded = float(f"{value:.3g}")
     decimals = 2 - math.floor(math.log10(abs(rounded))) if rounded else 0
     return f"{rounded:.{max(0, decimals)}f}"

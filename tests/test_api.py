@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import profiler
+from profiler import api
 from profiler.api import Answer, compare, latency, run_plan
-from profiler.errors import UserError
+from profiler.errors import StoppedError, UserError
 from profiler.models.loaded import Asked
 from profiler.models.source import load_model
 
@@ -120,3 +121,17 @@ def test_names_are_had_from_the_package_when_asked_for() -> None:
         profiler.run("quik")
     with pytest.raises(AttributeError, match="no attribute 'latencies'"):
         profiler.latencies  # noqa: B018 - it raises
+
+
+def test_a_program_that_is_stopped_is_told_how_a_program_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(*_: object, go_on: str, **__: object) -> None:
+        raise StoppedError(go_on)
+
+    monkeypatch.setattr(api, "measure_into", stopped)
+    said = f"profiler.run(..., out={str(tmp_path)!r}, resume=True)"
+    for out, told in ((tmp_path, said), (None, "")):
+        with pytest.raises(StoppedError) as caught:
+            run_plan("quick", out=out, backends=["fake"], models=["resnet50"])
+        assert str(caught.value) == told

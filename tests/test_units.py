@@ -148,3 +148,20 @@ def test_shares_read_what_was_written(share: float) -> None:
 def test_three_digits_are_shown(flops: int) -> None:
     number = units.format_flops(flops).split()[0]
     assert len(number.replace(".", "").lstrip("0")) <= 3 or flops >= 999.5e12
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (27, "27.0"),
+        (0.012345, "0.0123"),
+        (9.996, "10.0"),
+        (999.4, "999"),
+        (1234.5, "1234"),
+        (0, "0"),
+        (-2, "-2.00"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_three_digits_are_always_three(value: float, text: str) -> None:
+    assert units.three_digits(value) == text

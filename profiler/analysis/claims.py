@@ -18,6 +18,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import measured, plain, rows_of
 from profiler.analysis.growth import CONTROL, growth, paces, steps
 from profiler.analysis.quantity import Quantity
+from profiler.analysis.regression import LEAST_NETWORKS
 from profiler.analysis.speed import ratio_interval
 from profiler.records.columns import interval_columns
 from profiler.records.intervals import Interval
@@ -31,8 +32,6 @@ Judgement = Literal["holds", "does not hold", "undecided"]
 _NEARLY = 1.10
 #: The other end of the paper's example of training, in flops of one image: 16 GF, as rounding leaves them.
 _LARGE = (14e9, 18e9)
-#: Fewer base networks tell nothing of others: an interval over two spans orders of magnitude.
-_LEAST_BASES = 3
 #: A winner among counts is sure from here on, as everywhere an interval of 95% is.
 _SURE = 0.95
 
@@ -114,7 +113,7 @@ def _grows(_frame: pd.DataFrame, _one: Fit, relative: pd.DataFrame) -> Evidence 
 
 def _over(bases: int, found: Quantity) -> Quantity:
     """What was found, without an interval where that is over too few base networks."""
-    return found if bases >= _LEAST_BASES else Quantity(found.value, None)
+    return found if bases >= LEAST_NETWORKS else Quantity(found.value, None)
 
 
 def _few(bases: int) -> str:
@@ -130,9 +129,9 @@ def _paced(rule: str, control: str, limit: float = 1.0, *, slower: bool = False)
         found = next(iter(paces(relative, control, rule)), None)
         if found is None:
             return None
-        cost = _over(found.bases, found.cost)
-        told = f"{rule} takes {_times(cost)} of the time of {control}{_few(found.bases)}"
-        return Evidence(_turned(_judged(cost, limit)) if slower else _judged(cost, limit), told)
+        verdict = _judged(found.cost, limit)
+        told = f"{rule} takes {_times(found.cost)} of the time of {control}{_few(found.bases)}"
+        return Evidence(_turned(verdict) if slower else verdict, told)
 
     return ask
 

@@ -20,17 +20,20 @@ from profiler.records.intervals import CONFIDENCE, Interval
 
 Floats: TypeAlias = NDArray[np.float64]
 
-#: Networks for a line, for a correlation of ranks, for resampling.
+#: Networks for a line or an interval, for a correlation of ranks, for resampling.
 LEAST_NETWORKS = 3
 _LEAST_FOR_RANKS = 4
 LEAST_FOR_BOOTSTRAP = 5
 
 
-def geometric_mean(ratios: Sequence[float] | Floats, least: int = 3) -> tuple[float, Interval | None]:
-    """Geometric mean, and its 95% interval by Student's t over the logarithms; None below ``least``, two at least."""
+def geometric_mean(ratios: Sequence[float] | Floats) -> tuple[float, Interval | None]:
+    """Geometric mean, and its 95% interval by Student's t over the logarithms; None below three.
+
+    Over two an interval spans orders of magnitude.
+    """
     logs = np.log(ratios)
     centre = float(logs.mean())
-    if len(logs) < least:
+    if len(logs) < LEAST_NETWORKS:
         return math.exp(centre), None
     t = float(stdtrit(len(logs) - 1, 0.5 + CONFIDENCE / 2))
     half = t * float(logs.std(ddof=1)) / math.sqrt(len(logs))

@@ -30,7 +30,7 @@ from profiler.machine import host
 from profiler.models.brought import Brought, Network
 from profiler.models.naming import is_brought, may_be_family
 from profiler.report.plain import plain_table, standard_console, unstable_sentence
-from profiler.units import format_flops, format_share, parse_bytes, parse_duration, parse_flops
+from profiler.units import format_flops, format_share, parse_bytes, parse_duration, parse_flops, three_digits
 
 #: Networks of the front in the table, the best one included.
 _SHOWN = 8
@@ -151,7 +151,8 @@ def _row(one: Candidate, trained: AccuracyModel) -> list[str]:
         escape(name),
         f"{one.arch.factor:.4g}",
         format_flops(one.counts.flops).replace(" ", ""),
-        escape(f"{one.latency:.3g} [{low:.3g}, {high:.3g}]") + ("" if one.meets else " *"),
+        escape(f"{three_digits(one.latency)} [{three_digits(low)}, {three_digits(high)}]")
+        + ("" if one.meets else " *"),
         *([] if isinstance(one.arch, Brought) else [_top1(one, trained)]),
     ]
 

@@ -26,8 +26,9 @@ from profiler.gate.likeness import Computed, Input, Kind, Output, Unlike, is_ref
 from profiler.gate.tail import Calls, decide_tail
 from profiler.machine import allocator
 from profiler.measure import timing, warming
+from profiler.measure.describe import counts_or_why
 from profiler.measure.visit import fed_as_asked
-from profiler.models import source
+from profiler.models import naming, source
 from profiler.records.types import Budget, Case
 
 #: A slot lasts at least this long and holds at least this many samples.
@@ -223,6 +224,8 @@ def loaded(case: Case, cache: Path | None) -> Iterator[Ready]:
 
     def build() -> tuple[Model, Inputs]:
         found = source.load_model(case.asked(cache))
+        if naming.is_brought(case.model) and found.model.module is not None:
+            counts_or_why(found)  # refuses one that looks its results up
         return found.model, found.inputs
 
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from profiler.measure import training
 from profiler.models import content, naming, zoo
 from profiler.models.complexity import Complexity, complexity
 from profiler.models.counting import KeepsError
+from profiler.models.loaded import Loaded
 from profiler.models.source import load_model
 from profiler.records.types import Case
 
@@ -73,14 +74,23 @@ def describe(task: DescribeTask) -> Description:
             inputs[batch] = (one if batch == 1 else load_model(task.case.asked(task.cache, batch))).said
         except UserError as error:
             refused[batch] = str(error)
+    found, why = counts_or_why(one)
+    files = tuple(str(path.absolute()) for path in (*one.files, *content.own_files()))
+    return Description(one.content, found, why, one.resolution, inputs, refused, one.family, files)
+
+
+def counts_or_why(model: Loaded) -> tuple[Complexity | None, str]:
+    """Return the counts of a model and "", or None and why it has none: it can be measured all the same.
+
+    Raises:
+        KeepsError: It cannot, since it looks up what it has computed.
+    """
     try:
-        counted, why = one.count(), ""
+        return model.count(), ""
     except KeepsError:
         raise
-    except UserError as error:  # a model that cannot be counted can be measured all the same
-        counted, why = None, str(error)
-    files = tuple(str(path.absolute()) for path in (*one.files, *content.own_files()))
-    return Description(one.content, counted, why, one.resolution, inputs, refused, one.family, files)
+    except UserError as error:
+        return None, str(error)
 
 
 def unserved(cases: Iterable[Case]) -> list[str]:

@@ -7,12 +7,12 @@ runtime is imported only when one of them is called.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from profiler import backends
 from profiler.backends import accelerator, devices, stages
@@ -116,7 +116,7 @@ def visit(task: Task) -> Outcome:
         outcome = _outcome(backend, loaded, task, phases)
     if isinstance(outcome, Failure):
         return outcome
-    return replace(outcome, facts={**outcome.facts, "heap": policy})
+    return replace(outcome, facts={**outcome.facts, "heap": policy, **_asked_otherwise(backend, loaded, case)})
 
 
 @contextlib.contextmanager
@@ -141,11 +141,13 @@ def fed_as_asked(case: Case) -> Iterator[None]:
 def _line_of_theirs(error: Exception) -> str:
     """Return the innermost line on the way to an error that is neither torch's nor ours; empty where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = (str(Path(__file__).parents[1]), str(Path(backends.__file__).parent))
+    torch = importlib.util.find_spec("torch")
+    others = {Path(__file__).parents[1], Path(backends.__file__).parent}
+    others |= {Path(place) for place in (torch and torch.submodule_search_locations) or ()}
     python = Path(contextlib.__file__).parent
     for frame in reversed(frames):
         path = Path(frame.filename)
-        if not frame.filename.startswith(ours) and path.parent != python and "torch" not in path.parts:
+        if path.parent != python and others.isdisjoint(path.parents):
             return f", in {path.name}:{frame.lineno}"
     return ""
 
@@ -183,14 +185,14 @@ def _inference(backend: Backend, loaded: Loaded, task: Task, phases: _Phases) ->
             checked = parity.check(backend, loaded, case, session, task.cache, first)
         if checked.failure is not None:
             return checked.failure
-        told = {"parity_note": checked.note or None} | dict(checked.agreement) | _asked_otherwise(backend, loaded, case)
+        told = {"parity_note": checked.note or None} | dict(checked.agreement)
         return replace(timed, parity=checked.parity, facts=timed.facts | told)
 
 
 def _asked_otherwise(backend: Backend, loaded: Loaded, case: Case) -> dict[str, str]:
-    """Say that a module is measured in another precision or layout than it was brought in, as was asked."""
+    """Say that a module is measured in another precision or layout than it was brought in, and how it is not."""
     place = {name: str(value) for name, value in asdict(case.placement).items()}
-    other: dict[str, Any] = {name: kept for name, kept in loaded.kept.items() if kept != place[name]}
+    other = {name: kept for name, kept in loaded.kept.items() if kept != place[name]}
     if not other:
         return {}
     asked, flags = (
@@ -198,7 +200,7 @@ def _asked_otherwise(backend: Backend, loaded: Loaded, case: Case) -> dict[str, 
         (f"--{name.replace('_', '-')} {kept}" for name, kept in other.items()),
     )
     said = f"the model is in {' and '.join(other.values())}, and was measured in {' and '.join(asked)}"
-    served = backend.unavailable(replace(case.placement, **other)) is None
+    served = backend.unavailable(replace(case.placement, **other)) is None  # type: ignore[arg-type]
     return {"brought_note": f"{said}; {' '.join(flags)} measures it as it is" if served else said}
 
 

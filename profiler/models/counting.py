@@ -10,6 +10,7 @@ network.
 from __future__ import annotations
 
 import copy
+import random
 import sys
 import threading
 import warnings
@@ -19,7 +20,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from profiler.backends.torch_tree import computes_later, wants_gradients
+from profiler.backends.base import BackendError
+from profiler.backends.torch_tree import computes_later, tensors, wants_gradients
 from profiler.errors import UserError
 from profiler.models.complexity import Complexity
 from profiler.models.operators import total
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from profiler.models.watching import OperatorWatch
+
     _Mode = Callable[[], AbstractContextManager[object]]
 
 
 class KeepsError(UserError):
-    """A model does less than half of its work in a second forward of the same input."""
+    """A model looks up more than half of what an earlier forward computed of its inputs."""
 
 
 def count(
@@ -57,7 +61,7 @@ def count(
 
     Raises:
         UserError: The forward pass fails.
-        KeepsError: A second one does less than half of the work.
+        KeepsError: It looks up most of what it computed before.
     """
     import torch
 
@@ -86,19 +90,23 @@ def _watched(
     from profiler.models.watching import OperatorWatch
 
     copied, args, kwargs = _copied(module, tuple(args), dict(kwargs))
-    with _evaluating(copied), _plainly(copied, mode):
+    others = _others(args, kwargs)
+
+    def ran(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[OperatorWatch, Any]:
         watch = OperatorWatch(_learned(copied))
-        with _threads_seen(watch.unknown), watch:
-            made = copied(*args, **kwargs)
-        again = OperatorWatch(())
-        with again:
-            copied(*args, **kwargs)
-    if again.elements < watch.elements / 2:
-        raise KeepsError(
-            "the model keeps what it computed: a second forward of the same input does "
-            f"{again.elements / watch.elements:.0%} of the work of the first, and its latency would be that of looking "
-            "the rest up; let every forward compute"
-        )
+        with _drawing_alike(copied), _threads_seen(watch.unknown), watch:
+            return watch, copied(*args, **kwargs)
+
+    with _evaluating(copied), _plainly(mode):
+        watch, made = ran(args, kwargs)
+        try:
+            other, differs = ran(*others)
+        except Exception:  # noqa: BLE001 - values that the model may refuse
+            others = args, kwargs
+            other, differs = ran(*others)
+        _check_computes(watch, other, ran(*others)[0], same=_equal(made, differs))
+        if other.elements < watch.elements:  # the first forward set up what later ones use
+            watch, made = ran(args, kwargs)
     if computes_later(made):
         raise UserError(
             f"could not be counted: the model returned a {type(made).__name__}, which computes when it is read"
@@ -107,6 +115,55 @@ def _watched(
     sized = copied if any(map(is_lazy, module.parameters())) else module
     params = sum(tensor.numel() for tensor in _learned(sized)) + sum(watch.packed.values())
     return total(watch.operations, params, [*watch.unknown, *_undispatched(module)], examples)
+
+
+def _others(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs of other values: floats halved and moved by a quarter, so none leaves 0 to 1; else integers in reverse."""
+    import torch
+    from torch.utils._pytree import tree_leaves, tree_map
+
+    def dense(one: object) -> bool:
+        return isinstance(one, torch.Tensor) and one.layout == torch.strided and one.dim() > 0
+
+    floats = any(dense(one) and one.is_floating_point() for one in tree_leaves((args, kwargs)))
+
+    def changed(one: Any) -> Any:
+        if not dense(one) or one.is_floating_point() != floats:
+            return one
+        return one.detach() / 2 + 0.25 if floats else one.flip(-1)
+
+    args, kwargs = tree_map(changed, (args, kwargs))
+    return args, kwargs
+
+
+def _check_computes(first: OperatorWatch, other: OperatorWatch, again: OperatorWatch, *, same: bool) -> None:
+    """Refuse a model that looks results up.
+
+    What a first forward does and no later one is setting up, unless the results are the ``same`` for other inputs.
+
+    Args:
+        first: A forward of the example.
+        other: One of other values, after it.
+        again: One of these once more.
+        same: Whether the first two gave the same.
+    """
+    pairs = [(other.elements, again.elements), *([(first.elements, other.elements)] if same else [])]
+    for whole, rest in pairs:
+        if rest < whole / 2:
+            raise KeepsError(
+                f"the model keeps what it computed: a second forward of the same input does {rest / whole:.0%} of the "
+                "work of the first, and its latency would be that of looking the rest up; let every forward compute"
+            )
+
+
+def _equal(made: object, other: object) -> bool:
+    """Whether two forwards gave the same tensors; no, where these hold no numbers."""
+    import torch
+
+    try:
+        return all(map(torch.equal, tensors(made), tensors(other)))
+    except (BackendError, RuntimeError):
+        return False
 
 
 def _copied(
@@ -140,15 +197,13 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _plainly(module: nn.Module, mode: _Mode) -> Iterator[None]:
-    """Run operator by operator, in a mode without gradients: nothing compiled or fused, random numbers put back."""
+def _plainly(mode: _Mode) -> Iterator[None]:
+    """Run operator by operator, in a mode without gradients: nothing compiled or fused."""
     import torch
     from torch.backends import mha
 
-    devices = {one.device for one in module.parameters() if one.device.type == "cuda"}
     fast = mha.get_fastpath_enabled()
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(list(devices)))
         stack.enter_context(mode())
         stack.enter_context(torch.jit.optimized_execution(should_optimize=False))  # type: ignore[attr-defined]
         if "torch._dynamo" in sys.modules:  # nothing can be compiled where it was never imported
@@ -156,6 +211,22 @@ def _plainly(module: nn.Module, mode: _Mode) -> Iterator[None]:
         stack.callback(mha.set_fastpath_enabled, fast)
         mha.set_fastpath_enabled(False)
         yield
+
+
+@contextmanager
+def _drawing_alike(module: nn.Module) -> Iterator[None]:
+    """Put random numbers back, so that every forward draws the same ones."""
+    import numpy as np
+    import torch
+
+    devices = {one.device for one in module.parameters() if one.device.type == "cuda"}
+    python, state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's code may draw from it
+    try:
+        with torch.random.fork_rng(list(devices)):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(state)  # noqa: NPY002 - see above
 
 
 @contextmanager

@@ -202,7 +202,7 @@ def _sizes(
         for axis, size in enumerate(one.sizes):
             if isinstance(size, int):
                 sizes.append(size)
-            elif size in shapes:
+            elif size in shapes and (size not in batches or shapes[size].sizes[0] != 1):
                 sizes.append(shapes[size].sizes[0])
             elif size in batches or (axis == 0 and _first_is_batch(one, batches)):
                 sizes.append(asked.batch)
@@ -216,9 +216,17 @@ def _sizes(
             f"model {asked.model!r} leaves dimensions open: {_all(still_open)}; give them with "
             f"--shape {_suggestion(still_open, asked.batch)} (choose the numbers), or with --input FILE.npz"
         )
-    if not batched and asked.batch != 1:
+    if (not batched and asked.batch != 1) or (batched and _batches_differ(declared, batches, found)):
         _check_batch(asked, declared, found)
     return found
+
+
+def _batches_differ(declared: Sequence[Declared], batches: set[str], found: dict[str, tuple[int, ...]]) -> bool:
+    """Whether one name of a batch has two sizes."""
+    pairs = {
+        (size, found[one.name][axis]) for one in declared for axis, size in enumerate(one.sizes) if size in batches
+    }
+    return len(pairs) > len({name for name, _ in pairs})
 
 
 def _first_is_batch(one: Declared, batches: set[str]) -> bool:

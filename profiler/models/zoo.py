@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,12 +47,16 @@ def content_of(arch: Arch) -> str:
     return content.of_parts(repr(arch), WEIGHTS)
 
 
+@cache
+def code() -> str:
+    """Return the digest of the code that builds: what is kept from one session to the next follows it, too."""
+    return content.of_files(sorted(Path(__file__).parent.glob("*.py")))
+
+
 def load_network(asked: Asked) -> Loaded:
     """Return a network of the zoo with one standard normal image for each of the batch."""
     arch = arch_of(asked)
     digest = content_of(arch)
-    # What is kept from one session to the next follows the code that builds, too.
-    code = content.of_files(sorted(Path(__file__).parent.glob("*.py")))
-    model = Model(content.of_parts(digest, code, version("torch")), lambda: build(arch), cache=asked.cache)
+    model = Model(content.of_parts(digest, code(), version("torch")), lambda: build(arch), cache=asked.cache)
     inputs = Inputs((normal((asked.batch, 3, arch.resolution, arch.resolution)),))
     return Loaded(model, inputs, digest, lambda: complexity(arch), arch.resolution)

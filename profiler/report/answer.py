@@ -13,7 +13,7 @@ from profiler.analysis.quantity import Quantity
 from profiler.analysis.speed import fastest, latency_of, speed_up
 from profiler.records.columns import Row, Value
 from profiler.report.plain import Fitting, plain_table
-from profiler.units import format_bytes, format_count, format_duration, format_ratio
+from profiler.units import format_bytes, format_count, format_duration, format_ratio, three_digits
 
 #: The backend that the others are compared with, where it is among them.
 _BASE = "eager"
@@ -137,7 +137,7 @@ def milliseconds(found: Quantity, visits: object = None) -> str:
     if found.interval is None:
         return f"{said} [{'one visit' if visits == 1 else 'no interval'}]"
     scale = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}.get(said.rpartition(" ")[2], 1.0)
-    low, high = (f"{end / scale:.3g}" for end in found.interval)
+    low, high = (three_digits(end / scale) for end in found.interval)
     return f"{said} [{low}, {high}]"
 
 

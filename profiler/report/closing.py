@@ -9,7 +9,7 @@ from profiler.analysis.speed import latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.grid import Table
-from profiler.units import format_ratio
+from profiler.units import format_ratio, three_digits
 
 if TYPE_CHECKING:
     from profiler.analysis.fit import Fit
@@ -95,8 +95,8 @@ def _milliseconds(row: Row) -> str:
     found = latency_of(row)
     if found is None:
         return str(row["status"])
-    ends = "" if found.interval is None else f" [{found.interval[0]:.3g}, {found.interval[1]:.3g}]"
-    return f"{found.value:.3g}{'' if row['status'] == 'ok' else '?'}{ends}"
+    ends = "" if found.interval is None else f" [{three_digits(found.interval[0])}, {three_digits(found.interval[1])}]"
+    return f"{three_digits(found.value)}{'' if row['status'] == 'ok' else '?'}{ends}"
 
 
 def predictors_table(fits: Sequence[Fit]) -> Table | None:

@@ -12,6 +12,7 @@ from profiler.analysis.fit import Fit
 from profiler.analysis.frame import PROXIES
 from profiler.records.intervals import Interval
 from profiler.report.closing import predictors_table
+from profiler.report.grid import Cell
 from profiler.report.grid import Table as Grid
 from profiler.report.plain import Fitting, plain_table
 from profiler.report.words import (
@@ -23,6 +24,7 @@ from profiler.report.words import (
     sentence,
     two_term_sentence,
 )
+from profiler.units import three_digits
 
 #: Of no more settings the models stand below a table that has a row for each.
 _MODELS = 3
@@ -85,22 +87,33 @@ def _print_more(pooled: Fit, families: Sequence[Fit], console: Console) -> None:
 
 
 def rich_table(table: Grid) -> Table:
-    """The table as a terminal shows it, close enough together for 80 columns."""
-    shown = plain_table(*table.texts, *table.numbers)
-    shown.padding = (0, 1, 0, 0)
-    rows = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in table.rows]
-    for row in rows:
-        shown.add_row(*map(escape, row))
+    """The table as a terminal shows it: where 80 columns are too few, words of its first go on below each other."""
+    shown = whole_table(table)
+    rows = [[_text(cell) for cell in row] for row in table.rows]
     _, *widths = (max(map(len, cells)) + 1 for cells in zip((*table.texts, *table.numbers), *rows, strict=True))
     room = _COLUMNS - sum(widths) - 1
     if room >= max((len(word) for row in rows for word in row[0].split()), default=0):
-        shown.columns[0].max_width = room  # its words go on below each other, before an interval does
+        shown.columns[0].max_width = room
     return shown
 
 
 def fitting_table(table: Grid) -> Fitting:
     """The table as wide as the terminal allows."""
-    return Fitting([rich_table(each) for each in (table, *table.narrower)])
+    *wider, last = (table, *table.narrower)
+    return Fitting([*map(whole_table, wider), rich_table(last)])
+
+
+def whole_table(table: Grid) -> Table:
+    """The table with every row on a line."""
+    shown = plain_table(*table.texts, *table.numbers)
+    shown.padding = (0, 1, 0, 0)
+    for row in table.rows:
+        shown.add_row(*(escape(_text(cell)) for cell in row))
+    return shown
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
 
 
 def _lines_table(one: Fit) -> Table:
@@ -109,9 +122,9 @@ def _lines_table(one: Fit) -> Table:
     for line in one.lines:
         table.add_row(
             f"per {line.x_unit}",
-            _number(line.slope),
+            three_digits(line.slope),
             escape(_interval(line.slope_interval if has_intervals(line) else None)),
-            _number(line.intercept),
+            three_digits(line.intercept),
             escape(correlation(line, 2)),
             f"{line.mape:.1%}",
         )
@@ -122,7 +135,7 @@ def _exponents_table(one: Fit) -> Table:
     unit = f" ({one.unit})" if one.unit else ""
     table = plain_table("on", "exponent", "95%", f"slope within families{unit}", "95%")
     for line in one.lines:
-        within = "" if line.within_slope is None else _number(line.within_slope)
+        within = "" if line.within_slope is None else three_digits(line.within_slope)
         exponent = "" if line.exponent is None else f"{line.exponent:.3f}"
         pairs = (line.exponent_interval, line.within_interval) if has_intervals(line) else (None, None)
         ends = [escape(_interval(pair)) for pair in pairs]
@@ -141,12 +154,7 @@ def _families_table(families: Sequence[Fit]) -> Table:
 
 
 def _interval(pair: Interval | None) -> str:
-    return f"[{_number(pair[0])}, {_number(pair[1])}]" if pair else ""
-
-
-def _number(value: float) -> str:
-    """Three digits, and all of a whole part: exponents are hard to compare at a glance."""
-    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+    return f"[{three_digits(pair[0])}, {three_digits(pair[1])}]" if pair else ""
 
 
 def _footnotes(one: Fit) -> list[str]:

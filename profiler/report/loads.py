@@ -10,10 +10,10 @@ from rich.text import Text
 
 from profiler.analysis.load import MOST_STREAMS, NEAR_BEST, Curve, Limit, UnderLoad, load_curves, most_kept
 from profiler.records.load import LoadPoint, LoadRecord
-from profiler.report.console import rich_table
+from profiler.report.console import fitting_table, whole_table
 from profiler.report.grid import Cell, Table
-from profiler.report.plain import Fitting, fits_in
-from profiler.units import format_count, format_duration, format_share
+from profiler.report.plain import fits_in
+from profiler.units import format_count, format_duration, format_share, three_digits
 
 #: A load that keeps its session busier than this has a queue that grows for as long as one looks.
 _SATURATED = 0.98
@@ -31,7 +31,7 @@ class LoadTables:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich prints."""
-        whole = rich_table(load_table(self.told))
+        whole = whole_table(load_table(self.told))
         curves = load_curves(self.told)
         if fits_in(whole, console, options):
             yield whole
@@ -40,8 +40,8 @@ class LoadTables:
             if len(curves) > 1:
                 yield Text(curve.name, style="bold")
             loads = (*curve.closed, *curve.opened)
-            tables = [rich_table(load_table(loads, _SPARED[:spared])) for spared in range(len(_SPARED) + 1)]
-            yield Fitting(tables)
+            table, *narrower = (load_table(loads, _SPARED[:spared]) for spared in range(len(_SPARED) + 1))
+            yield fitting_table(table._replace(narrower=tuple(narrower)))
 
 
 def load_table(told: Sequence[UnderLoad], without: Sequence[str] = ()) -> Table:
@@ -104,12 +104,8 @@ def _tail(point: LoadPoint) -> tuple[float | None, float | None]:
     return point.p99_low_ms, point.p99_high_ms
 
 
-def _end(value: float) -> str:
-    return f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
-
-
 def _ends(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{_end(low)}, {_end(high)}]"
+    return "" if low is None or high is None else f" [{three_digits(low)}, {three_digits(high)}]"
 
 
 def load_sentences(

@@ -8,6 +8,7 @@ from profiler.analysis.speed import latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.report.closing import SETTINGS, network_of
 from profiler.report.grid import Cell, Table
+from profiler.units import three_digits
 
 #: The backend that others are compared with, where it is among them; else the first.
 _BASE = "eager"
@@ -45,7 +46,7 @@ def _milliseconds(row: Row | None) -> Cell:
     found = latency_of(row) if row else None
     if row is None or found is None:
         return str(row["status"]) if row else ""
-    return f"{found.value:.3g}", repr(found.value)
+    return three_digits(found.value), repr(found.value)
 
 
 def _times(row: Row | None, beside: Row | None) -> Cell:

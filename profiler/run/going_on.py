@@ -21,7 +21,11 @@ def again(folder: Path, given: Sequence[str] | None = None) -> str:
         given: What the process was given; None for this one.
     """
     words = [word for word in (sys.argv[1:] if given is None else given) if word != "--resume"]
-    return shlex.join(["profiler", *words, *([] if _has(words, "--out") else ["--out", str(folder)]), "--resume"])
+    if "--out" in words:
+        at = words.index("--out")
+        del words[at : at + 2]
+    words = [word for word in words if not word.startswith("--out=")]
+    return shlex.join(["profiler", *words, "--out", str(folder), "--resume"])
 
 
 def narrowing(run: Run) -> str:
@@ -29,8 +33,5 @@ def narrowing(run: Run) -> str:
     given = list(run.sessions[-1].facts.get("argv", ())) if run.sessions else []
     if given[:1] != ["run"]:
         return ""
-    return again(run.path.parent, given) + ("" if _has(given, "--time") else f" --time {_TIME}")
-
-
-def _has(words: Sequence[str], option: str) -> bool:
-    return any(word.split("=")[0] == option for word in words)
+    timed = any(word.split("=")[0] == "--time" for word in given)
+    return again(run.path.parent, given) + ("" if timed else f" --time {_TIME}")

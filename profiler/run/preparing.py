@@ -14,6 +14,7 @@ from profiler.backends.cache import content_name
 from profiler.machine import host
 from profiler.measure.ahead import make_ahead
 from profiler.measure.visit import Task
+from profiler.models import zoo
 from profiler.records.types import Budget, Case
 from profiler.run.child import Limits, LimitsFor
 from profiler.run.processes import Executor
@@ -85,7 +86,7 @@ def _exports(case: Case) -> bool:
 
 def _note(case: Case) -> str:
     versions = {"latency-profiler": __version__, **host.versions()}
-    return content_name(case=case.key, versions=versions, host=host.key())
+    return content_name(case=case.key, code=zoo.code(), versions=versions, host=host.key())
 
 
 def _can_keep(folder: Path) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,7 @@ from profiler.backends import devices, onnx_cuda, onnx_graph, onnx_installed, on
 from profiler.backends.base import BackendError, FallbackError, Model, Placement
 from profiler.backends.inputs import Inputs
 from profiler.backends.onnx_session import OrtSession
+from tests import ROOT
 from tests.backends.samples import PLACE, answer, difference, fed, images, model, only
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -182,6 +185,30 @@ def test_tensorrt_that_is_listed_but_not_installed_is_refused(tmp_path, monkeypa
     said = backends.get("onnxruntime:provider=tensorrt").unavailable(Placement("cuda", "tf32"))
     assert said.startswith("TensorrtExecutionProvider cannot be loaded (libnvinfer.so.10: cannot open")
     assert "pip install onnxruntime-gpu and TensorRT" in said
+
+
+LOST = """
+import sys
+import onnxruntime
+from profiler.backends.onnx_session import library_lost
+onnxruntime.__file__ = sys.argv[1]
+print(library_lost("TensorrtExecutionProvider"))
+"""
+
+
+def test_libraries_that_torch_brings_along_are_not_missing(tmp_path):
+    """As CUDA's are where no other place has them."""
+    (tmp_path / "capi").mkdir()
+    brought = Path(torch.__file__).parent / "lib" / "libc10.so"
+    made = ["-o", tmp_path / "capi" / "libonnxruntime_providers_tensorrt.so"]
+    build = ["gcc", "-shared", "-fPIC", "-x", "c", "/dev/null", "-x", "none", "-Wl,--no-as-needed"]
+    try:
+        subprocess.run([*build, brought, *made], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a library cannot be made here: {error}")
+    run = [sys.executable, "-c", LOST, str(tmp_path / "__init__.py")]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
 
 
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):

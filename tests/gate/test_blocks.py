@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from profiler.backends.base import BackendError, Placement
+from profiler.errors import UserError
 from profiler.gate import blocks, decision
 from profiler.gate.decision import Rule
 from profiler.gate.tail import TAIL_LOOKS
 from profiler.records.types import Case, Failure
 from profiler.run.child import Limits
 from profiler.run.processes import LocalExecutor
+from tests.models import samples
 
 MS = 1_000_000
 RULE = Rule(0.05)
@@ -201,4 +203,11 @@ def test_a_shape_that_the_model_does_not_take_is_named_with_the_next_step(tmp_pa
     case = Case(f"{tmp_path}/net.py:make", "", 1.0, "eager", Placement(), shape="input=1x8")
     said = r"does not run with --shape input=1x8 \(.*: give other inputs"
     with pytest.raises(BackendError, match=said), blocks.loaded(case, None):
+        pass
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_model_that_keeps_what_it_computed_passes_no_gate() -> None:
+    case = Case(f"{Path(samples.__file__)}:keeping", "", 1.0, "eager", Placement())
+    with pytest.raises(UserError, match="keeps what it computed"), blocks.loaded(case, None):
         pass

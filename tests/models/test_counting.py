@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from math import prod
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from torch import nn
 
 from profiler.errors import UserError
 from profiler.models import Complexity, build, count, get, scale
+from profiler.models.counting import KeepsError
 from profiler.models.operators import attention, product
 from profiler.models.rules import may_multiply
 from tests.models.samples import ENCODER_ATTENTION, ENCODER_LINEAR, Encoder, Functional, Gpt, LstmHead, Written, trained
@@ -39,6 +42,23 @@ def costs(module, *inputs, **keywords):
     found = count(module, inputs, keywords)
     assert not found.uncounted
     return found.flops, found.acts
+
+
+class LookingUp(nn.Module):
+    """Keeps its last result beside the input that it is of; or a table of its weights, computed once."""
+
+    def __init__(self, *, table):
+        super().__init__()
+        self.layers, self.last = nn.Sequential(*(nn.Linear(8, 8) for _ in range(8))), nn.Linear(8, 8)
+        self.table, self.seen = table, None
+
+    def forward(self, x):
+        if self.table:
+            self.seen = self.layers(torch.eye(8)) if self.seen is None else self.seen
+            return self.last(x) @ self.seen
+        if self.seen is None or not torch.equal(self.seen[0], x):
+            self.seen = x, self.layers(x)
+        return self.seen[1]
 
 
 def scripted(module):
@@ -536,3 +556,30 @@ def test_products_of_any_shape(batch, rows, inner, columns):
 def test_sums_in_einsteins_notation(equation, sizes, flops, acts):
     given = [torch.zeros(size) for size in sizes]
     assert costs(Calling(lambda *given: torch.einsum(equation, *given)), *given) == (flops, acts)
+
+
+def test_a_model_that_has_its_example_already_is_refused_as_one_that_has_not() -> None:
+    fresh, warmed, example = LookingUp(table=False), LookingUp(table=False), torch.ones(1, 8)
+    with torch.no_grad():
+        warmed(example)
+    for module in (fresh, warmed):
+        with pytest.raises(KeepsError, match="a second forward of the same input does 2% of the work"):
+            count(module, (example,))
+
+
+def test_a_first_forward_may_set_up_what_later_ones_use_and_is_not_counted() -> None:
+    module, example = LookingUp(table=True), torch.ones(1, 8)
+    assert costs(module, example) == (72 + 64, 8 + 8)
+    assert module.seen is None
+    assert costs(Calling(lambda ids: module(ids.float())), torch.arange(8)[None]) == (72 + 64, 8 + 8)
+
+
+def test_every_forward_draws_alike() -> None:
+    def deep(x):
+        drawn = int(torch.randint(64, ())), random.randrange(64), np.random.randint(64)  # noqa: NPY002 - as models do
+        return sum(x @ x for _ in range(1 + sum(drawn)))
+
+    drawn = random.getstate(), str(np.random.get_state())  # noqa: NPY002 - see above
+    first = count(Calling(deep), (torch.ones(8, 8),))
+    assert count(Calling(deep), (torch.ones(8, 8),)) == first
+    assert (random.getstate(), str(np.random.get_state())) == drawn  # noqa: NPY002 - see above

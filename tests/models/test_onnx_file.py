@@ -109,6 +109,14 @@ def test_a_shape_of_one_example_is_multiplied_by_the_batch(tmp_path: Path) -> No
     path = save(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["batch", 3, "h", "w"]))
     assert load(path, shape="x=1x3x8x8", batch=2).said == "x float32 2x3x8x8"
     assert load(path, shape="x=2x3x8x8", batch=2).said == "x float32 2x3x8x8"
+    assert load(path, shape="batch=1,h=8,w=8", batch=2).said == "x float32 2x3x8x8"
+
+
+def test_one_batch_has_one_size(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["N", 4]), ("y", TensorProto.FLOAT, ["N", 4]))
+    assert load(path, shape="x=4x4", batch=4).said == "x float32 4x4, y float32 4x4"
+    with pytest.raises(UserError, match="was given x=2x4,y=4x4, so its batch cannot be 4: give 1 as the first size"):
+        load(path, shape="x=2x4", batch=4)
 
 
 def test_values_of_a_file_take_the_declared_type_and_one_example_fills_a_batch(tmp_path: Path) -> None:

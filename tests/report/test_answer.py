@@ -38,8 +38,8 @@ def test_a_ratio_far_below_1_is_no_zero() -> None:
 def test_a_row_for_each_setting_with_its_interval_and_its_speed_up() -> None:
     head, eager, other = shown([row("eager", 20.0), row("onnxruntime", 10.0)])
     assert head.split() == ["backend", "latency", "[95%]", "p90", "per", "s", "memory", "x", "eager"]
-    assert "20.0 ms [19, 21]" in eager
-    assert "10.0 ms [9.5, 10.5]" in other
+    assert "20.0 ms [19.0, 21.0]" in eager
+    assert "10.0 ms [9.50, 10.5]" in other
     assert "2.00 [1.86, 2.15]" in other
     assert "123 MiB" in other
 
@@ -60,18 +60,18 @@ def test_one_visit_has_no_interval_and_says_so() -> None:
 
 def test_the_sentence_says_which_is_fastest_and_how_surely() -> None:
     sure = answer_sentence([row("eager", 20.0), row("onnxruntime", 10.0)])
-    assert sure == "Fastest is onnxruntime, 10.0 ms [9.5, 10.5]: 2.00 [1.86, 2.15] times as fast as eager."
+    assert sure == "Fastest is onnxruntime, 10.0 ms [9.50, 10.5]: 2.00 [1.86, 2.15] times as fast as eager."
     doubtful = answer_sentence([row("eager", 10.1), row("onnxruntime", 10.0)])
     assert "cannot be told apart" in doubtful
-    assert answer_sentence([row("eager", 10.0)]) == "eager takes 10.0 ms [9.5, 10.5]."
+    assert answer_sentence([row("eager", 10.0)]) == "eager takes 10.0 ms [9.50, 10.5]."
     assert answer_sentence([row("eager", None)]) == "Nothing could be measured: no room."
 
 
 def test_batches_are_answered_one_by_one() -> None:
     said = answer_sentence([row("eager", 20.0), row("eager", 90.0, batch=8)])
-    assert said == "At batch 1: eager takes 20.0 ms [19, 21].\nAt batch 8: eager takes 90.0 ms [85.5, 94.5]."
+    assert said == "At batch 1: eager takes 20.0 ms [19.0, 21.0].\nAt batch 8: eager takes 90.0 ms [85.5, 94.5]."
     said = answer_sentence([row("eager", 20.0, shape="size=64"), row("eager", None, shape="size=96")])
-    assert said == "At size=64: eager takes 20.0 ms [19, 21].\nAt size=96: nothing could be measured: no room."
+    assert said == "At size=64: eager takes 20.0 ms [19.0, 21.0].\nAt size=96: nothing could be measured: no room."
 
 
 def test_what_the_model_takes_is_said_with_the_threads_that_all_had() -> None:
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_left_out_and_the_latency_never() -> None:
     head, *lines = shown(wide)
     assert "latency" in head
     assert "p90" not in head
-    assert all("1.23 s [1.17, 1.3]" in line for line in lines)
+    assert all("1.23 s [1.17, 1.30]" in line for line in lines)
     assert len(lines) == len(wide)  # no row folds
     assert AnswerTable(wide).whole().columns[4].header == "p90"
 

@@ -52,8 +52,8 @@ def test_latencies_stand_by_network_with_how_many_times_as_fast() -> None:
     ]
     head, one, two = printed(latencies_table(rows))
     assert head.split() == ["network", "eager", "(ms)", "onnxruntime", "x"]
-    assert one.split() == ["a", "20", "[19,", "21]", "5", "[4.76,", "5.25]", "4.00"]
-    assert two.split() == ["b", "30", "[28.6,", "31.5]", "oom"]
+    assert one.split() == ["a", "20.0", "[19.0,", "21.0]", "5.00", "[4.76,", "5.25]", "4.00"]
+    assert two.split() == ["b", "30.0", "[28.6,", "31.5]", "oom"]
 
 
 @pytest.mark.parametrize(("backends", "lines"), [(2, 3), (3, 3), (4, 9)])
@@ -70,7 +70,7 @@ def test_where_a_terminal_is_narrow_less_is_shown_and_no_cell_broken(backends: i
 
 def test_settings_that_vary_have_a_column_and_what_is_unsure_a_mark() -> None:
     rows = [row("a", "eager", 20.0), row("a", "eager", 70.0, batch=8, status="unstable")]
-    assert printed(latencies_table(rows))[2].split()[:3] == ["a", "8", "70?"]
+    assert printed(latencies_table(rows))[2].split()[:3] == ["a", "8", "70.0?"]
 
 
 def test_more_networks_than_fit_have_their_predictors_instead() -> None:

@@ -33,7 +33,7 @@ def test_sentences_answer():
         "4 streams bring 2% more and take 2.4 times as long."
     )
     assert streams == (
-        "onnxruntime: 2 streams keep p99 under 50.0 ms (25.0 ms [23.8, 26.2]); 4 streams do not (60.0 ms [57, 63])."
+        "onnxruntime: 2 streams keep p99 under 50.0 ms (25.0 ms [23.8, 26.2]); 4 streams do not (60.0 ms [57.0, 63.0])."
     )
     assert rate == "onnxruntime: 20 per s keeps p99 under 50.0 ms (30.0 ms [28.5, 31.5]); no more were tried."
     assert shared == "4 streams: more threads than the 2 cores, which they share."

@@ -28,14 +28,14 @@ def test_a_cell_is_a_speed_up_over_eager_with_its_interval_and_marked_where_that
         row("a", "aoti", 8.0, None),
     ]
     (line,) = texts(rows)
-    assert line[:3] == ["a", "10", "2.00 [1.86, 2.15]"]
+    assert line[:3] == ["a", "10.0", "2.00 [1.86, 2.15]"]
     assert line[3].startswith("≈ 1.02 [0.9")
     assert line[4] == "≈ 1.25"
 
 
 def test_what_failed_says_how_and_what_was_not_asked_is_empty() -> None:
     rows = [row("a", "eager", 10.0), row("a", "onnxruntime", None, status="parity"), row("b", "onnxruntime", 3.0)]
-    assert texts(rows) == [["a", "10", "parity"], ["b", "", ""]]
+    assert texts(rows) == [["a", "10.0", "parity"], ["b", "", ""]]
 
 
 def test_settings_have_lines_of_their_own_and_forwards_with_gaps_too() -> None:
