@@ -55,7 +55,8 @@ def _answer_table(rows: Sequence[Row], without: Sequence[str]) -> Table:
         beside = next((each for each in rows if _alike(each, row, base)), None)
         cells = _cells(row)
         if beside is not None and beside is not row:
-            cells[head] = _times(speed_up(row, beside))
+            times = _times(speed_up(row, beside))
+            cells[head] = times and times + _doubt(row, beside)
         table.add_row(*map(escape, (*(str(row[key] or "") for key in lead), *(cells.get(name, "") for name in heads))))
     return table
 
@@ -118,13 +119,17 @@ def _alike(one: Row, other: Row, base: str) -> bool:
     return bool(by) and same
 
 
+def _doubt(*rows: Row) -> str:
+    return "" if all(row["status"] == "ok" for row in rows) else "?"
+
+
 def _cells(row: Row) -> dict[str, str]:
     found = latency_of(row)
     if found is None:
         return {_LATENCY: str(row["status"])}
     p90, rate, memory = (row.get(name) for name in ("p90_ms", "throughput_per_s", "peak_memory_bytes"))
     return {
-        _LATENCY: milliseconds(found, row.get("visits")) + ("" if row["status"] == "ok" else "?"),
+        _LATENCY: milliseconds(found, row.get("visits")) + _doubt(row),
         "p90": format_duration(p90 / 1e3) if isinstance(p90, float) else "",
         "per s": format_count(rate) if isinstance(rate, float) else "",
         "memory": format_bytes(memory) if isinstance(memory, int) else "",
