@@ -9,7 +9,7 @@ from profiler.analysis.speed import latency_of, speed_up
 from profiler.records.columns import Row
 from profiler.records.intervals import CONFIDENCE
 from profiler.report.grid import Table
-from profiler.units import format_ratio, three_digits
+from profiler.units import format_bytes, format_ratio, three_digits
 
 if TYPE_CHECKING:
     from profiler.analysis.fit import Fit
@@ -40,7 +40,8 @@ def latencies_table(rows: Sequence[Row]) -> Table | None:
     sides = {(network_of(side[0]), *(str(side[0][key] or "") for key in varying)): side for side in _sides(rows)}
     if len(sides) > _ROWS or len(backends) > len(SETTINGS):
         return None
-    heads = [head for name in backends for head in ((f"{name} (ms)",) if name == backends[0] else (name, "x"))]
+    unit = "ms a step" if all(row["mode"] == "train" for row in rows) else "ms"
+    heads = [head for name in backends for head in ((f"{name} ({unit})",) if name == backends[0] else (name, "x"))]
     by_backend = {lead: {str(row["backend"]): row for row in side} for lead, side in sides.items()}
     wide = Table(
         ("network",), (*varying, *heads), [(*lead, *_across(found, backends)) for lead, found in by_backend.items()]
@@ -139,10 +140,17 @@ def closing_sentences(rows: Sequence[Row], fits: Sequence[Fit], go_on: str = "")
     said = []
     for name in backends:
         own = [one for one in fits if one.group.get("backend") == name]
-        parts = [_faster(name, backends[0], sides), _predicted(own)]
+        measured = [row for row in rows if row["backend"] == name]
+        parts = [_faster(name, backends[0], sides), _predicted(own), _memory(measured)]
         if any(parts):
             said.append(f"{name}: {'; '.join(filter(None, parts))}.")
     return [*said[:_SENTENCES], *_unfit(fits), *_known(rows, go_on)]
+
+
+def _memory(rows: Iterable[Row]) -> str:
+    found = sorted(size for row in rows if isinstance(size := row["peak_memory_bytes"], int))
+    sizes = list(dict.fromkeys(map(format_bytes, found[:1] + found[-1:])))
+    return f"{' to '.join(sizes)} of memory at its peak" if sizes else ""
 
 
 def _unfit(fits: Iterable[Fit]) -> list[str]:

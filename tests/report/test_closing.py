@@ -73,6 +73,16 @@ def test_settings_that_vary_have_a_column_and_what_is_unsure_a_mark() -> None:
     assert printed(latencies_table(rows))[2].split()[:3] == ["a", "8", "70.0?"]
 
 
+def test_training_and_memory_are_told() -> None:
+    rows = [
+        row(name, "eager", 20.0, mode="train", peak_memory_bytes=size)
+        for name, size in (("a", 3 << 20), ("b", 1 << 30))
+    ]
+    assert "eager (ms a step)" in printed(latencies_table(rows))[0]
+    assert "eager: 3.00 MiB to 1.00 GiB of memory at its peak." in closing_sentences(rows, [])
+    assert "eager: 3.00 MiB of memory at its peak." in closing_sentences(rows[:1], [])
+
+
 def test_more_networks_than_fit_have_their_predictors_instead() -> None:
     rows = sweep(13)
     assert latencies_table(rows) is None
