@@ -20,12 +20,12 @@ from profiler.analysis.frame import group_label, latency_column, network_names, 
 from profiler.errors import UserError
 from profiler.records.columns import COLUMNS, Row, Value
 from profiler.records.files import write_file
-from profiler.report.beside import machines_table
 from profiler.report.claims import claims_table
 from profiler.report.closing import closing_sentences, latencies_table, legend, predictors_table
 from profiler.report.extra import NO_CHARTS, NotDrawnError, can_draw, drawing
 from profiler.report.grid import Table
 from profiler.report.html import filled
+from profiler.report.machines import machines_table
 from profiler.report.matrix import runtimes_table
 from profiler.report.sections import cases_table, commands, conditions_table, failures_table, header_pairs
 from profiler.report.tables import growth_table, knees_table, lines_table, model_sentences, pace_table

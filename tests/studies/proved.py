@@ -36,7 +36,6 @@ def main(library: Path) -> dict[str, Any]:
     sim.tf32(4)
     model = Path(__file__).parents[1] / "measure" / "whole_visit.py"
     commands: list[list[str]] = []
-    cut: dict[str, Any] = {}
 
     def command(words: list[str], _seconds: float) -> tuple[int, str]:
         commands.append(words)
@@ -55,18 +54,7 @@ def main(library: Path) -> dict[str, Any]:
         found = prove_gpu.prove(proof)
         small = prove_gpu.events(proof.case(f"{model}:many"))
         kept = json.loads((Path(folder) / "prove.json").read_text())
-        visited: list[object] = []
-
-        def interrupted(function: Any, argument: Any) -> Any:
-            if function is prove_gpu.spread_visit:
-                visited.append(argument)
-                if len(visited) > 2:
-                    cut.update(json.loads((Path(folder) / "prove.json").read_text()))
-                    raise prove_gpu.SkippedError("cut")
-            return function(argument)
-
-        again = prove_gpu.Proof("sim:0", Path(folder), interrupted, command, networks=proof.networks, visit_s=0.1)
-        prove_gpu.prove(again, ("spread",))
+        cut = _cut_in_spread(proof)
         late = prove_gpu.prove(prove_gpu.Proof("sim:0", Path(folder), proof.call, command, seconds=0), ("clock",))
         nothing = prove_gpu.Proof("sim:0", Path(folder), proof.call, command, networks=("nothing",))
         broken = prove_gpu.prove(nothing, ("clock", "events"))
@@ -82,6 +70,26 @@ def main(library: Path) -> dict[str, Any]:
         "commands": commands,
     }
     return answers | {"refuted": prove_gpu.refuted(found)}
+
+
+def _cut_in_spread(proof: Any) -> dict[str, Any]:
+    """What stands in the file where visits of the step ``spread`` are cut after the second."""
+    from tests.studies import prove_gpu
+
+    visited: list[object] = []
+    kept: dict[str, Any] = {}
+
+    def interrupted(function: Any, argument: Any) -> Any:
+        if function is prove_gpu.spread_visit:
+            visited.append(argument)
+            if len(visited) > 2:
+                kept.update(json.loads((proof.out / "prove.json").read_text()))
+                raise prove_gpu.SkippedError("cut")
+        return function(argument)
+
+    again = prove_gpu.Proof(proof.device, proof.out, interrupted, proof.command, networks=proof.networks, visit_s=0.1)
+    prove_gpu.prove(again, ("spread",))
+    return kept
 
 
 if __name__ == "__main__":

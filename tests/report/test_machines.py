@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from profiler.report.beside import machines_table
+from profiler.report.machines import machines_table
 from profiler.report.page import page
 from tests.analysis.test_compare import table
 
